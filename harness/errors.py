@@ -1,0 +1,89 @@
+"""Every error that harness raises on purpose.
+
+Each carries one sentence that says what is wrong and, where there is one, a hint that says what to do about it. The command
+line prints them as ``error: ...`` and ``hint: ...`` and exits with status 2; nothing else in the package exits.
+
+    HarnessError                 anything below; catch this one
+    ├── UsageError               an option or an argument that cannot be
+    ├── RecipeError              a recipe field that does not exist or a value it cannot hold
+    ├── StudyError               a study file with one or more faults, all of them listed
+    ├── DataError                images that are missing, unreadable or inconsistent
+    ├── StorageError             a ledger that cannot be opened, is held by another planner, or does not match
+    ├── ReportError              a folder or a table that cannot be turned into a report
+    └── TrialError               a trial that cannot give a result
+        └── DivergedError        its loss stopped being a finite number
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """What is wrong, in one sentence, and what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type[HarnessError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(HarnessError):
+    """An option or an argument that cannot be."""
+
+
+class RecipeError(HarnessError):
+    """A recipe field that does not exist, or a value it cannot hold."""
+
+
+class StudyError(HarnessError):
+    """A study file with one or more faults; the message lists them all."""
+
+
+class DataError(HarnessError):
+    """Images that are missing, unreadable or inconsistent."""
+
+
+class StorageError(HarnessError):
+    """A ledger that cannot be opened, is held by another planner, or does not match the code."""
+
+
+class ReportError(HarnessError):
+    """A folder or a table that cannot be turned into a report."""
+
+
+class TrialError(HarnessError):
+    """A trial that cannot give a result."""
+
+
+class DivergedError(TrialError):
+    """The loss stopped being a finite number.
+
+    Args:
+        epoch: zero-based epoch in which it happened.
+        step: zero-based step, counted from the first of the run.
+    """
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__(
+            f"the loss is not a finite number from step {step} (epoch {epoch + 1}) on",
+            "lower schedule.max_lr, or clip gradients with optimizer.grad_clip",
+        )
+        self.epoch = epoch
+        self.step = step
+
+    def __reduce__(self) -> tuple[type[HarnessError], tuple[int, int]]:  # type: ignore[override]
+        return type(self), (self.epoch, self.step)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the nearest known word, or an empty string when nothing is near."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if not near:  # "crop" for "augment.crop": the last part alone is how people remember a field
+        near = [name for name in names if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+    return f" (did you mean {near[0]!r}?)" if near else ""
