@@ -1,0 +1,153 @@
+"""From a study to its arms, what each is compared with, and the cells that must be run.
+
+Arms map many-to-one onto recipes; a cell belongs to every arm that has its recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from typing import Any
+
+from harness.errors import StudyError
+from harness.recipe import Recipe
+from harness.study import Factor, Study
+from harness.trial import Cell
+
+CONTROL_OFFSET = 1_000_000  # the A/A arm runs the baseline at seed + this
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One variant of the recipe and what it is judged against.
+
+    Attributes:
+        name: unique within the study.
+        recipe: the complete recipe.
+        overrides: recipe fields in which it departs from the study's base, with their values.
+        why: one sentence, or empty.
+        reference: name of the arm it is compared with; empty for the baseline.
+        components: ``{factor name: level}`` for arms made by a design, else empty.
+    """
+
+    name: str
+    recipe: Recipe
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    reference: str = ""
+    components: Mapping[str, Any] = field(default_factory=dict)
+
+
+def arms(study: Study) -> tuple[Arm, ...]:
+    """Return the arms of a study, the baseline first.
+
+    Raises:
+        StudyError: two arms have one recipe or one name.
+    """
+    base = study.base_recipe
+    on = {name: value for factor in study.factors if study.design != "sweep" for name, value in factor.setting(factor.on).items()}
+    baseline = _arm(study.baseline, base, on, components={f.name: f.on for f in study.factors if study.design != "sweep"})
+    found = [baseline, *_made(study, base, baseline)]
+    for hand in study.arms:
+        found.append(_arm(hand.name, base, {**on, **hand.set}, why=hand.why, reference=study.baseline))
+    _refuse_twins(study, found)
+    return tuple(found)
+
+
+def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
+    """The arms that the design makes of the factors, the baseline left out."""
+    made: list[Arm] = []
+    factors = study.factors
+    name = study.baseline
+    if study.design == "sweep":
+        for factor in factors:
+            for level in factor.levels:
+                arm = _arm(f"{factor.name}={_plain(level)}", base, factor.setting(level), factor.why, name, {factor.name: level})
+                if arm.recipe != baseline.recipe:  # a level equal to the base is the baseline
+                    made.append(arm)
+    if study.design in ("leave-one-out", "both"):
+        for factor in factors:
+            made.append(_switched(f"no-{factor.name}", base, factors, {f.name for f in factors} - {factor.name}, name, factor.why))
+    if study.design in ("add-one-in", "both"):
+        made.append(_switched("none", base, factors, set(), name, "every factor off"))
+        for factor in factors:
+            made.append(_switched(f"only-{factor.name}", base, factors, {factor.name}, "none", factor.why))
+    if study.design == "factorial":
+        for states in sorted(product((True, False), repeat=len(factors)), key=lambda s: s.count(False)):
+            switched_on = {f.name for f, state in zip(factors, states, strict=True) if state}
+            if len(switched_on) < len(factors):
+                made.append(_switched(factorial_name(factors, switched_on), base, factors, switched_on, name, ""))
+    seen: dict[str, Arm] = {}
+    for arm in made:  # with one or two factors, "no-a" and "only-b" are the same arm: the first name stands
+        twin = next((other for other in seen.values() if other.recipe == arm.recipe), None)
+        if twin is None or study.design == "sweep":
+            seen[arm.name] = arm
+    return list(seen.values())
+
+
+def factorial_name(factors: Sequence[Factor], on: set[str]) -> str:
+    """Return the name of a factorial arm: what is switched off, e.g. ``no-decay-no-clip``, or ``none``."""
+    return "none" if not on else "-".join(f"no-{factor.name}" for factor in factors if factor.name not in on)
+
+
+def _switched(name: str, base: Recipe, factors: Sequence[Factor], on: set[str], reference: str, why: str) -> Arm:
+    overrides: dict[str, Any] = {}
+    components = {}
+    for factor in factors:
+        components[factor.name] = factor.on if factor.name in on else factor.off
+        overrides.update(factor.setting(components[factor.name]))
+    return _arm(name, base, overrides, why, reference, components)
+
+
+def _arm(
+    name: str,
+    base: Recipe,
+    overrides: Mapping[str, Any],
+    why: str = "",
+    reference: str = "",
+    components: Mapping[str, Any] | None = None,
+) -> Arm:
+    recipe = base.with_overrides(overrides)
+    departs = {key: there for key, (_, there) in base.difference(recipe).items()}
+    return Arm(name, recipe, departs, why, reference, dict(components or {}))
+
+
+def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:
+    faults = []
+    for one, other in combinations(found, 2):
+        if one.name == other.name:
+            faults.append(f"two arms are called {one.name!r}")
+        elif one.recipe == other.recipe:
+            faults.append(f"arms {one.name!r} and {other.name!r} have the same recipe, so nothing is compared")
+    if faults:
+        raise StudyError(f"study {study.name!r}: " + "; ".join(faults), "remove one of the two, or change what it sets")
+
+
+def _plain(level: Any) -> str:
+    return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def seeds(study: Study) -> tuple[int, ...]:
+    """Return the seeds of a study: 0, 1, 2, ..."""
+    return tuple(range(study.seeds))
+
+
+def cells(study: Study, data_fingerprint: str, code_fingerprint: str = "") -> tuple[Cell, ...]:
+    """Return the cells of a study, seed by seed, so that a run cut short leaves whole seed blocks behind.
+
+    Args:
+        study: a study under a profile.
+        data_fingerprint: of the images, as ``harness.train.data`` gives it.
+        code_fingerprint: of the plug-ins that the recipes name; empty without any.
+    """
+    found: dict[str, Cell] = {}
+    planned = arms(study)
+    for seed in seeds(study):
+        for arm in planned:
+            cell = Cell.of(arm.recipe, seed, data_fingerprint, code_fingerprint)
+            found.setdefault(cell.key, cell)
+        if study.control:
+            cell = Cell.of(planned[0].recipe, seed + CONTROL_OFFSET, data_fingerprint, code_fingerprint)
+            found.setdefault(cell.key, cell)
+    return tuple(found.values())

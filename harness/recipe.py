@@ -1,0 +1,302 @@
+"""The training recipe: every choice that makes one run different from another, typed, bounded and hashed.
+
+``Recipe()`` is the reference recipe. Two recipes with the same field values have the same ``id`` whatever wrote them.
+This module knows nothing of torch, files or studies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import RecipeError, did_you_mean
+
+SCHEMA = 1  # bumped when the default of a field changes, so that old ids keep meaning what they meant
+ENGINE = 1  # bumped when the same recipe and seed give different numbers; a golden run guards it
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Counts = Annotated[Literal["auto"] | tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_tuple)]
+
+
+class Part(BaseModel):
+    """A group of recipe fields: frozen, strict about types, closed to unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataRecipe(Part):
+    """Which images, and how they are split."""
+
+    name: str = Field("cifar10", min_length=1, description="a data set's name, or a folder of images or parquet shards")
+    size: int = Field(0, ge=0, le=1024, description="side in pixels that images are resized to; 0 keeps their own")
+    train: int = Field(0, ge=0, description="training images; 0 takes all that are left")
+    val: int = Field(10_000, ge=0, description="images that decide; 0 draws the curves on the test set and bars verdicts")
+    split_seed: int = Field(0, ge=0, description="fixes which images are training and which validation")
+
+
+class AugmentRecipe(Part):
+    """What happens to a training image before the net sees it; 0 and none are off."""
+
+    crop: int = Field(4, ge=0, le=64, description="random crop after padding by this many pixels")
+    crop_mode: Literal["reflect", "zero"] = Field("reflect", description="what the padding holds")
+    flip: Literal["none", "random", "alternating"] = Field("random", description="horizontal flip: a coin, or every other epoch")
+    brightness: float = Field(0.1, ge=0, le=1, description="factor drawn from 1 - x to 1 + x")
+    contrast: float = Field(0.1, ge=0, le=1, description="factor drawn from 1 - x to 1 + x")
+    saturation: float = Field(0.1, ge=0, le=1, description="factor drawn from 1 - x to 1 + x; no effect on grey images")
+    hue: float = Field(0.1, ge=0, le=0.5, description="turn drawn from -x to x; no effect on grey images")
+    cutout: int = Field(0, ge=0, le=512, description="side in pixels of the square that is blanked")
+    erasing: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of cutmix's Beta distribution")
+
+
+class ModelRecipe(Part):
+    """The net."""
+
+    name: Literal["blocknet"] = Field("blocknet", description="blocknet: blocks of three 3x3 convolutions")
+    blocks: int = Field(6, ge=1, le=16, description="blocks of 3 x (conv3x3, BatchNorm, ReLU)")
+    channels: Counts = Field("auto", description="channels of each block; auto: 32 doubling up to 512")
+    pool: Counts = Field("auto", description="blocks (from 1) followed by a max-pool; auto: 1-4 while 2 pixels remain")
+    width: float = Field(1.0, gt=0, le=8, description="factor on every channel count")
+    hidden: int = Field(128, ge=1, le=65_536, description="units of the hidden linear layer")
+    dropout: float = Field(0.25, ge=0, lt=1, description="dropout before the last layer")
+    head: Literal["logits", "softmax"] = Field("logits", description="what the net returns to the cross-entropy")
+    features: Literal["last", "concat"] = Field("last", description="the last block's output, or every block's, averaged")
+
+    @model_validator(mode="after")
+    def _agree(self) -> ModelRecipe:
+        if self.channels != "auto" and len(self.channels) != self.blocks:
+            raise ValueError(f"channels names {len(self.channels)} blocks and blocks is {self.blocks}")
+        if self.pool != "auto" and any(block > self.blocks for block in self.pool):
+            raise ValueError(f"pool names block {max(self.pool)} and there are {self.blocks}")
+        return self
+
+    def layout(self, side: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return (channels of each block, blocks from 1 that a 2x2 max-pool follows) for images of ``side`` pixels.
+
+        The rule behind ``auto``: channels start at 32 and double up to 512; a pool follows each of the first four blocks
+        for as long as the map it leaves is at least 2 pixels wide.
+
+        Raises:
+            RecipeError: the pools asked for leave less than one pixel.
+        """
+        plain = [min(32 * 2**i, 512) for i in range(self.blocks)] if self.channels == "auto" else list(self.channels)
+        channels = tuple(max(1, round(count * self.width)) for count in plain)
+        if self.pool == "auto":
+            pool = tuple(block for block in range(1, min(self.blocks, 4) + 1) if side // 2**block >= 2)
+        else:
+            pool = tuple(sorted(set(self.pool)))
+        if side // 2 ** len(pool) < 1:
+            raise RecipeError(
+                f"model.pool asks for {len(pool)} poolings and images of {side} pixels allow {int(math.log2(side))}",
+                "name fewer blocks in model.pool, or leave it 'auto'",
+            )
+        return channels, pool
+
+
+class OptimizerRecipe(Part):
+    """How gradients become weights."""
+
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam (L2), adamw (decoupled), sgd (Nesterov)")
+    weight_decay: float = Field(1e-4, ge=0, le=10, description="L2 penalty, or decoupled decay with adamw")
+    grad_clip: float = Field(0.1, ge=0, description="largest gradient; 0 is off")
+    grad_clip_by: Literal["value", "norm"] = Field("value", description="clip each entry, or the norm of all")
+
+
+class ScheduleRecipe(Part):
+    """The learning rate and the momentum of every step."""
+
+    name: Literal["one-cycle", "cosine", "constant"] = Field("one-cycle", description="shape over the run")
+    max_lr: float = Field(0.001, gt=0, le=100, description="the highest learning rate")
+    pct_start: float = Field(0.3, gt=0, lt=1, description="share of steps that one-cycle spends rising")
+    div: float = Field(25.0, ge=1, description="one-cycle starts at max_lr / div")
+    final_div: float = Field(1e4, ge=1, description="one-cycle ends at max_lr / div / final_div")
+    cycle_momentum: bool = Field(True, description="one-cycle moves momentum or beta1 0.95 - 0.85 - 0.95; else 0.9")
+
+
+class LossRecipe(Part):
+    """What is minimised: cross-entropy."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+
+
+class TrainRecipe(Part):
+    """How long, in what portions and with what arithmetic."""
+
+    epochs: int = Field(30, ge=1, le=10_000, description="passes over the training images")
+    batch_size: int = Field(512, ge=2, le=65_536, description="images a step")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of forward and backward")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads a trial; 0 lets the plan choose")
+
+
+class Recipe(Part):
+    """One complete training recipe. ``Recipe()`` is the reference.
+
+    Its ``id`` is the first 16 hexadecimal digits of the SHA-256 of the canonical JSON of all fields that differ from the
+    default, and of the schema number.
+    """
+
+    data: DataRecipe = DataRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    model: ModelRecipe = ModelRecipe()
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    schedule: ScheduleRecipe = ScheduleRecipe()
+    loss: LossRecipe = LossRecipe()
+    train: TrainRecipe = TrainRecipe()
+
+    @property
+    def id(self) -> str:
+        """Identity of the recipe: 16 hexadecimal digits."""
+        return digest({"schema": SCHEMA, "fields": self.changed()})
+
+    def flat(self) -> dict[str, Any]:
+        """Return every field under its dotted name, in the order of the classes above."""
+        return {f"{part}.{field}": value for part in type(self).model_fields for field, value in getattr(self, part)}
+
+    def changed(self) -> dict[str, Any]:
+        """Return the fields that differ from the reference recipe, under their dotted names."""
+        default = _DEFAULT.flat()
+        return {name: value for name, value in self.flat().items() if value != default[name]}
+
+    def difference(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Return ``{field: (here, there)}`` for every field in which the two recipes differ."""
+        there = other.flat()
+        return {name: (value, there[name]) for name, value in self.flat().items() if value != there[name]}
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
+        """Return this recipe with some fields replaced.
+
+        Args:
+            overrides: ``{dotted field name: value}``.
+
+        Raises:
+            RecipeError: one or more names or values cannot be; the message lists every one.
+        """
+        recipe, faults = self.try_overrides(overrides)
+        if recipe is None:
+            raise RecipeError("; ".join(faults), "`harness show fields` lists every recipe field with its type and default")
+        return recipe
+
+    def try_overrides(self, overrides: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
+        """As ``with_overrides``, returning ``(recipe, [])`` or ``(None, one sentence a fault)`` instead of raising."""
+        names = self.flat()
+        faults = [f"{name}: no such recipe field{did_you_mean(name, names)}" for name in overrides if name not in names]
+        tree: dict[str, dict[str, Any]] = {}
+        for name, value in {**self.changed(), **{k: v for k, v in overrides.items() if k in names}}.items():
+            part, _, field = name.partition(".")
+            tree.setdefault(part, {})[field] = value
+        try:
+            recipe = type(self).model_validate(tree)
+        except ValidationError as error:
+            return None, faults + list(_sentences(error))
+        return (None, faults) if faults else (recipe, [])
+
+
+_DEFAULT = Recipe()
+
+
+def digest(value: object, length: int = 16) -> str:
+    """Return the first ``length`` hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    """Turn pydantic's faults into one sentence each, naming field, expectation and what was given."""
+    seen = set()
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"][:2])
+        expected = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+        given = "" if isinstance(fault["input"], (dict, Part)) else f" (given: {fault['input']!r})"
+        if isinstance(fault["loc"][-1], (int, str)) and place in ("model.channels", "model.pool") and len(fault["loc"]) > 2:
+            expected, given = "should be 'auto' or a list of whole numbers from 1", ""  # pydantic reports each branch of the union
+        sentence = f"{place}: {expected}{given}"
+        if sentence not in seen:
+            seen.add(sentence)
+            yield sentence
+
+
+def fields() -> dict[str, tuple[str, Any, str]]:
+    """Return ``{dotted name: (type in words, default, description)}`` for every recipe field."""
+    table = {}
+    for part, info in Recipe.model_fields.items():
+        part_type = info.annotation
+        for name, field in part_type.model_fields.items():  # type: ignore[union-attr]
+            table[f"{part}.{name}"] = (_type_words(field), field.default, field.description or "")
+    return table
+
+
+def _type_words(field: Any) -> str:
+    if field.annotation in (int, float, str, bool):
+        words = {int: "whole number", float: "number", str: "text", bool: "true or false"}[field.annotation]
+    elif "auto" in str(field.annotation):
+        return "auto or list of whole numbers"
+    else:
+        return " | ".join(map(str, get_args(field.annotation)))
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [f"{signs[key]} {getattr(m, key):g}" for m in field.metadata for key in signs if getattr(m, key, None) is not None]
+    return f"{words} {', '.join(bounds)}".strip()
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Parse one ``field=value`` of the command line; the value is TOML, and a bare word is text.
+
+    Raises:
+        RecipeError: there is no ``=`` or no name before it.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise RecipeError(f"--set {text!r} is not of the form field=value", "for example --set train.epochs=10")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return ``{"a.b": value}`` for a nested or an already dotted mapping."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
+def schedule_table(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
+    """Return (learning rate, momentum or beta1) of each of ``steps`` steps.
+
+    one-cycle is the two-phase cosine form of Smith & Topin (arXiv 1708.07120) with the phase lengths of
+    ``torch.optim.lr_scheduler.OneCycleLR``: the peak falls on step ``pct_start * steps - 1``, which need not be whole.
+    cosine falls from max_lr towards 0 over the run; constant stays. Both keep the momentum at 0.9.
+    """
+    peak = schedule.max_lr
+    if schedule.name == "constant":
+        return [(peak, 0.9)] * steps
+    if schedule.name == "cosine":
+        return [(peak * (1 + math.cos(math.pi * step / steps)) / 2, 0.9) for step in range(steps)]
+    first, last = peak / schedule.div, peak / schedule.div / schedule.final_div
+    top = schedule.pct_start * steps - 1
+    table = []
+    for step in range(steps):
+        if step <= top:
+            share = step / top if top > 0 else 1.0
+            rate, momentum = _cosine(first, peak, share), _cosine(0.95, 0.85, share)
+        else:
+            share = (step - top) / (steps - 1 - top)
+            rate, momentum = _cosine(peak, last, share), _cosine(0.85, 0.95, share)
+        table.append((rate, momentum if schedule.cycle_momentum else 0.9))
+    return table
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2.0 * (1 + math.cos(math.pi * share))

@@ -1,0 +1,368 @@
+"""Studies: one question a file, read from TOML with every fault reported at once.
+
+A ``Study`` as read holds its profiles; ``Study.under(profile)`` folds one of them, and what the command line sets, into a
+study without profiles. That form is what is planned, stored, analysed and written beside a report.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from harness.errors import StudyError, UsageError, did_you_mean
+from harness.recipe import Recipe, flatten
+
+Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
+PROFILES = ("quick", "small", "full")
+_SPECIAL = ("seeds", "looks", "margin_pp", "factors", "arms")  # keys of a profile that are not recipe fields
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_names(value: object) -> object:
+    return (value,) if isinstance(value, str) else _as_tuple(value)
+
+
+def _flat(value: object) -> object:
+    return flatten(value) if isinstance(value, Mapping) else value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable() or not value.strip():
+        raise ValueError("should be printable text")
+    return value
+
+
+Overrides = Annotated[dict[str, Any], BeforeValidator(_flat)]
+Label = Annotated[str, Field(min_length=1, max_length=60), BeforeValidator(lambda v: _printable(v) if isinstance(v, str) else v)]
+Whole = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Factor(_Strict):
+    """A component that is switched (``off`` and ``on``) or swept (``levels``).
+
+    ``field`` names one recipe field, or several that move together; then ``off`` and ``on`` are one value for all of them, or
+    a list with one for each.
+    """
+
+    name: Label
+    field: Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+    off: Any = None
+    on: Any = None
+    levels: Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)] = ()
+    why: str = ""
+
+    def setting(self, value: Any) -> dict[str, Any]:
+        """Return the overrides that put the factor at ``value``."""
+        if isinstance(value, (list, tuple)) and len(self.field) > 1:
+            return dict(zip(self.field, value, strict=True))
+        return dict.fromkeys(self.field, value)
+
+
+class HandArm(_Strict):
+    """An arm written by hand: a name, the fields it sets, and why it is there."""
+
+    name: Label
+    set: Overrides
+    why: str = ""
+
+
+class Dimension(_Strict):
+    """One entry of a search space: an interval (``low``, ``high``, ``log``) or ``choices``."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)] = ()
+
+
+class Study(_Strict):
+    """A question, the arms that answer it, and the rules of the answer, fixed before the first run."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    name: str = ""
+    question: str = Field(min_length=1, max_length=300)
+    why: str = ""
+    design: Design = "arms"
+    baseline: Label = "reference"
+    metric: str = "accuracy"
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    margin_pp: float = Field(gt=0, le=100)
+    seeds: int = Field(ge=1, le=10_000)
+    looks: Whole = ()
+    control: bool = False
+    base: Overrides = {}
+    factors: Annotated[tuple[Factor, ...], BeforeValidator(_as_tuple)] = ()
+    arms: Annotated[tuple[HandArm, ...], BeforeValidator(_as_tuple)] = ()
+    space: dict[str, Dimension] = {}
+    profiles: dict[str, dict[str, Any]] = {}
+    profile: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of the study's folder under runs/ and reports/."""
+        return f"{self.name}-{self.profile}" if self.profile else self.name
+
+    @property
+    def base_recipe(self) -> Recipe:
+        """The recipe that arms depart from."""
+        return Recipe().with_overrides(self.base)
+
+    def under(self, profile: str, *, overrides: Mapping[str, Any] | None = None, seeds: int | None = None) -> Study:
+        """Return the study as it is run under a profile.
+
+        Precedence: reference < [base] < built-in profile < [profiles.X] < overrides < arm.
+
+        Args:
+            profile: quick, small, full, or a profile of the study's own.
+            overrides: recipe fields set on the command line.
+            seeds: number of seeds, in place of the profile's.
+
+        Raises:
+            UsageError: no such profile.
+            StudyError: the outcome is not a valid study; every fault is listed.
+        """
+        raw, faults = _resolve(self._raw(), profile, overrides or {}, seeds)
+        return _build(raw, faults, f"study {self.name!r} under profile {profile!r}")
+
+    def _raw(self) -> dict[str, Any]:
+        return self.model_dump(by_alias=True)
+
+    def to_toml(self) -> str:
+        """Return the study as a file that ``load_study`` reads back to an equal study."""
+        import tomli_w
+
+        dumped = self.model_dump(by_alias=True, exclude_defaults=True)
+        dumped = {"schema": 1, **dumped, "question": self.question, "seeds": self.seeds, "margin_pp": self.margin_pp}
+        return tomli_w.dumps(_without_none(dumped))
+
+
+def load_study(name: str) -> Study:
+    """Read a study by name or from a file.
+
+    Args:
+        name: a path to a .toml file, or the name of a study under ``studies/`` here or built in.
+
+    Raises:
+        UsageError: there is no such study.
+        StudyError: the file has faults; the message lists them all, each with its path in the file.
+    """
+    path = find_study(name)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read: {error}", "a study is a TOML text file in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path}: not valid TOML: {error}", "https://toml.io describes the format") from None
+    return parse_study(raw, name=raw.get("name", path.stem), source=str(path))
+
+
+def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> Study:
+    """Build a study from parsed TOML; ``source`` names it in errors, as ``load_study`` does."""
+    tree = {**raw, "name": name}
+    faults: list[str] = []
+    if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
+        faults.append(f"name: {name!r} cannot name a folder; use letters, digits, '.', '_' and '-'")
+    study = _build(tree, faults, source)
+    for profile in sorted({*(PROFILES if not study.profile else ()), *study.profiles}):
+        resolved, faults = _resolve(study._raw(), profile, {}, None)
+        _build(resolved, faults, source, prefix=f"profile {profile}: ")
+    return study
+
+
+def find_study(name: str) -> Path:
+    """Return the file of a study given by name or path; the user's own ``studies/`` come before the built-in ones.
+
+    Raises:
+        UsageError: there is no such study.
+    """
+    if name.endswith(".toml") or os.sep in name:
+        path = Path(name)
+        if path.is_file():
+            return path
+        raise UsageError(f"there is no study file {name}", "`harness show` lists the studies that are there")
+    known = available_studies()
+    if name not in known:
+        raise UsageError(f"there is no study {name!r}{did_you_mean(name, known)}", "`harness show` lists the studies that are there")
+    return known[name]
+
+
+def available_studies() -> dict[str, Path]:
+    """Return ``{name: file}`` of the studies under ``studies/`` in this folder and of the built-in ones, sorted by name."""
+    here = Path(__file__).resolve().parent
+    folders = [here / "_studies", here.parent / "studies", Path("studies")]  # a wheel's, a checkout's, the user's
+    found = {path.stem: path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))}
+    return dict(sorted(found.items()))
+
+
+@cache
+def builtin_profiles() -> dict[str, dict[str, Any]]:
+    """Return the built-in profiles: ``{name: {recipe field or seeds: value}}``, read from profiles.toml."""
+    text = (Path(__file__).resolve().parent / "profiles.toml").read_text(encoding="utf-8")
+    return {name: dict(table) for name, table in tomllib.loads(text).items()}
+
+
+def _resolve(
+    raw: dict[str, Any], profile: str, overrides: Mapping[str, Any], seeds: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Fold a profile, overrides and a seed count into a raw study; return it and the faults met on the way."""
+    own, faults = raw["profiles"], []
+    if profile not in own and profile not in builtin_profiles():
+        known = [*builtin_profiles(), *own]
+        raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, known)}", f"profiles: {', '.join(known)}")
+    out = {**raw, "profiles": {}, "profile": profile, "base": dict(raw["base"])}
+    factors = {factor["name"]: dict(factor) for factor in raw["factors"]}
+    arms = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in raw["arms"]}
+    for origin, table in (("", builtin_profiles().get(profile, {})), (f"profiles.{profile}.", own.get(profile, {}))):
+        out["base"].update(flatten({key: value for key, value in table.items() if key not in _SPECIAL}))
+        if "seeds" in table:
+            out["looks"] = ()  # looks are declared for a number of seeds and fall with it
+        out.update({key: table[key] for key in ("seeds", "looks", "margin_pp") if key in table})
+        for kind, known, allowed in (("factors", factors, {"off", "on", "levels"}), ("arms", arms, {"set", "drop"})):
+            changes = table.get(kind, {})
+            if not isinstance(changes, Mapping):
+                faults.append(f"{origin}{kind}: should be a table of names")
+                continue
+            for name, change in changes.items():
+                place = f"{origin}{kind}.{name}"
+                if name not in known:
+                    faults.append(f"{place}: the study has no such {kind[:-1]}{did_you_mean(name, known)}")
+                elif not isinstance(change, Mapping) or not set(change) <= allowed:
+                    faults.append(f"{place}: should be a table with {', '.join(sorted(allowed))}")
+                elif change.get("drop"):
+                    del known[name]
+                elif "set" in change:
+                    known[name]["set"] = flatten(change["set"]) if isinstance(change["set"], Mapping) else change["set"]
+                else:
+                    known[name].update(change)
+    out["base"].update(overrides)
+    out["factors"], out["arms"] = tuple(factors.values()), tuple(arms.values())
+    if seeds is not None:
+        out["seeds"], out["looks"] = seeds, ()
+    return out, faults
+
+
+def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str = "") -> Study:
+    """Validate a raw study, its overrides included, and raise one StudyError that lists every fault."""
+    study: Study | None = None
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        faults = faults + [_sentence(fault) for fault in error.errors()]
+    faults = faults + _override_faults(raw)
+    if study is not None:
+        faults = faults + _agreement_faults(study)
+    if faults or study is None:
+        listed = list(dict.fromkeys(f"{prefix}{fault}" for fault in faults))
+        if len(listed) == 1:
+            raise StudyError(f"{source}: {listed[0]}", "`harness show fields` lists every recipe field")
+        lines = "\n".join(f"  - {fault}" for fault in listed)
+        raise StudyError(f"{source} has {len(listed)} faults:\n{lines}", "`harness show fields` lists every recipe field")
+    return study
+
+
+def _override_faults(raw: Mapping[str, Any]) -> list[str]:
+    """Check every set of overrides of a raw study against the recipe, even where other parts of it are broken."""
+    base = raw.get("base", {})
+    if not isinstance(base, Mapping):
+        return []
+    recipe, found = Recipe().try_overrides(flatten(base))
+    faults = [f"base.{fault}" for fault in found]
+    recipe = recipe or Recipe()
+    for index, arm in enumerate(_tables(raw.get("arms"))):
+        if isinstance(arm.get("set"), Mapping):
+            faults += [f"arms[{arm.get('name', index)}].set.{fault}" for fault in recipe.try_overrides(flatten(arm["set"]))[1]]
+    for index, factor in enumerate(_tables(raw.get("factors"))):
+        place = f"factors[{factor.get('name', index)}]"
+        names = _as_names(factor.get("field"))
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            continue
+        values = [(key, factor[key]) for key in ("off", "on") if factor.get(key) is not None]
+        levels = factor.get("levels")
+        values += [(f"levels[{i}]", level) for i, level in enumerate(levels if isinstance(levels, (list, tuple)) else [])]
+        for key, value in values:
+            listed = list(value) if isinstance(value, (list, tuple)) and len(names) > 1 else [value] * len(names)
+            if len(listed) != len(names):
+                faults.append(f"{place}.{key}: gives {len(listed)} values for {len(names)} fields")
+                continue
+            faults += [f"{place}.{key}: {fault}" for fault in recipe.try_overrides(dict(zip(names, listed, strict=True)))[1]]
+    return faults
+
+
+def _agreement_faults(study: Study) -> list[str]:
+    """What pydantic cannot see: names used twice, factors without values, looks that do not end at the seeds."""
+    faults = []
+    for kind, names in (("factors", [f.name for f in study.factors]), ("arms", [a.name for a in study.arms])):
+        faults += [f"{kind}: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    swept = study.design == "sweep"
+    for factor in study.factors:
+        if swept and len(factor.levels) < 2:
+            faults.append(f"factors[{factor.name}].levels: a sweep needs at least two levels")
+        if not swept and (factor.off is None or factor.on is None):
+            faults.append(f"factors[{factor.name}]: design {study.design!r} needs both off and on")
+    if study.design != "arms" and not study.factors:
+        faults.append(f"factors: design {study.design!r} needs at least one [[factors]] table")
+    if study.design == "arms" and study.factors:
+        faults.append("design: 'arms' takes [[arms]] only; name the design that [[factors]] are for")
+    if study.looks and (list(study.looks) != sorted(set(study.looks)) or study.looks[-1] != study.seeds):
+        faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
+    for field, dimension in study.space.items():
+        faults += _dimension_faults(study.base_recipe, field, dimension)
+    return faults
+
+
+def _dimension_faults(recipe: Recipe, field: str, dimension: Dimension) -> list[str]:
+    place = f"space.{field}"
+    if dimension.choices:
+        if dimension.low is not None or dimension.high is not None:
+            return [f"{place}: takes either choices or low and high"]
+        ends = list(dimension.choices)
+    elif dimension.low is None or dimension.high is None or dimension.low >= dimension.high:
+        return [f"{place}: needs choices, or low below high"]
+    elif dimension.log and dimension.low <= 0:
+        return [f"{place}: log needs low above 0"]
+    else:
+        whole = isinstance(recipe.flat().get(field), int)
+        ends = [int(end) if whole and end == int(end) else end for end in (dimension.low, dimension.high)]
+    return [f"{place}: {fault}" for end in ends for fault in recipe.try_overrides({field: end})[1]]
+
+
+def _tables(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
+
+
+def _sentence(fault: Any) -> str:
+    """One sentence for a fault found by pydantic: where, what was expected, what was given."""
+    *above, last = fault["loc"]
+    place = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]).replace(".[", "[")
+    if fault["type"] == "extra_forbidden":
+        owner = {"factors": Factor, "arms": HandArm, "space": Dimension}.get(str(above[0]) if above else "", Study)
+        known = [info.alias or name for name, info in owner.model_fields.items() if name != "profile"]
+        return f"{place}: no such key{did_you_mean(str(last), known)}"
+    if fault["type"] == "missing":
+        return f"{place}: is missing"
+    expected = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    given = repr(fault["input"])
+    return f"{place}: {expected}" + (f" (given: {given})" if len(given) <= 60 else "")
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value
