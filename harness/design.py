@@ -6,7 +6,7 @@ Arms map many-to-one onto recipes; a cell belongs to every arm that has its reci
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any
 
@@ -25,7 +25,7 @@ class Arm:
     Attributes:
         name: unique within the study.
         recipe: the complete recipe.
-        overrides: recipe fields in which it departs from the study's base, with their values.
+        overrides: recipe fields in which it departs from the baseline, with their values.
         why: one sentence, or empty.
         reference: name of the arm it is compared with; empty for the baseline.
         components: ``{factor name: level}`` for arms made by a design, else empty.
@@ -52,7 +52,8 @@ def arms(study: Study) -> tuple[Arm, ...]:
     for hand in study.arms:
         found.append(_arm(hand.name, base, {**on, **hand.set}, why=hand.why, reference=study.baseline))
     _refuse_twins(study, found)
-    return tuple(found)
+    departs = [{key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()} for arm in found]
+    return tuple(replace(arm, overrides=changed) for arm, changed in zip(found, departs, strict=True))
 
 
 def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
@@ -108,9 +109,7 @@ def _arm(
     reference: str = "",
     components: Mapping[str, Any] | None = None,
 ) -> Arm:
-    recipe = base.with_overrides(overrides)
-    departs = {key: there for key, (_, there) in base.difference(recipe).items()}
-    return Arm(name, recipe, departs, why, reference, dict(components or {}))
+    return Arm(name, base.with_overrides(overrides), {}, why, reference, dict(components or {}))
 
 
 def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:

@@ -1,0 +1,126 @@
+"""From a study and its trials to effects with intervals, verdicts and checks.
+
+Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``, else as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.study import Study
+
+Verdict = Literal["", "better", "worse", "equivalent", "unresolved"]
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Summary(_Stored):
+    """One arm's level of one metric: mean over seeds with its t interval.
+
+    Attributes:
+        n: seeds used (complete blocks only).
+        low, high: bounds at the study's confidence, NaN-free: None when n < 2.
+    """
+
+    arm: str
+    metric: str
+    unit: str
+    n: int
+    mean: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Effect(_Stored):
+    """A difference between an arm (or a term of a design) and its reference, with what is known of it."""
+
+    kind: Literal["arm", "main", "interaction", "shapley", "control"]
+    term: str
+    reference: str
+    metric: str
+    unit: str
+    n: int
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    p_equivalence: float | None = None
+    verdict: Verdict = ""
+    note: str = ""  # "exploratory", "below the margin", "unstable (1 of 8)", "stopped at look 1 of 2", ...
+    seed_correlation: float | None = None
+    pairing_gain: float | None = None
+    sd: float | None = None  # of the per-seed differences
+    differences: tuple[float, ...] = ()  # one a seed, in seed order
+    image_low: float | None = None  # interval for new images too (two-way), accuracy only
+    image_high: float | None = None
+
+
+class ArmFacts(_Stored):
+    """What an arm is and what became of its trials."""
+
+    name: str
+    recipe_id: str
+    reference: str
+    overrides: dict[str, Any]
+    components: dict[str, Any]
+    why: str
+    planned: int
+    completed: int
+    failed: int
+    pruned: int
+    diverged: int
+    params_m: float | None = None
+    mflop_per_image: float | None = None
+    train_seconds: float | None = None
+    images_per_second: float | None = None
+    word: str = ""  # regularises, underfits, helps, hurts, or empty
+    censored_at: int | None = None  # epoch at which a screening stopped it
+    onset_epoch: float | None = None  # median over seeds with an onset
+    onset_none: int = 0  # seeds without one
+
+
+class ClassEffect(_Stored):
+    """Difference of an arm's validation accuracy within one class, in pp."""
+
+    arm: str
+    label: str
+    n: int
+    estimate: float
+    low: float | None
+    high: float | None
+
+
+class Check(_Stored):
+    """Something that was looked at: ok, warn or fail, what was found, and what to do about it."""
+
+    level: Literal["ok", "warn", "fail"]
+    name: str
+    what: str
+    hint: str = ""
+
+
+class Analysis(_Stored):
+    """All that a report says in numbers."""
+
+    schema_version: Literal[1] = 1
+    study: Study
+    seeds: tuple[int, ...]  # complete blocks, the ones analysed
+    seeds_planned: int
+    finished: bool  # every planned cell has its final state
+    screening: bool = False
+    arms: tuple[ArmFacts, ...]
+    summaries: tuple[Summary, ...]
+    effects: tuple[Effect, ...]
+    classes: tuple[ClassEffect, ...] = ()
+    checks: tuple[Check, ...] = ()
+    detectable_pp: float | None = None  # smallest effect found with 80 % power at these seeds
+    seeds_needed: dict[str, int] = {}  # arm -> seeds for its observed effect at 80 % power
+    recommended: dict[str, Any] = {}  # overrides of the recommended recipe; empty when it is the baseline
+    trials_total: int = 0
+    train_seconds_total: float = 0.0
