@@ -1,0 +1,85 @@
+"""The rules of the package as a whole: who imports what, who prints, who exits."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "harness").rglob("*.py"))
+HEAVY = ["matplotlib", "numpy", "optuna", "pandas", "scipy", "seaborn", "sklearn", "torch", "torchvision"]
+LONGEST_MODULE = 400
+MACHINE_PATH = re.compile(r"(?<![\w./-])(/(?:home|Users|root)/|[A-Z]:\\Users\\)")
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def module_id(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def calls(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield what a module calls by name, ``sys.exit`` for example, and the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node.lineno
+
+
+def text_files() -> list[Path]:
+    """Return the tracked files; in an unpacked source distribution, which has no history, all that is there."""
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    return [path for path in ROOT.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("module", ["harness", "harness.cli"])
+def test_importing_the_command_line_loads_no_heavy_library(module: str) -> None:
+    done = run_python(f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])")
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_modules_import_only_what_the_contracts_allow() -> None:
+    done = run_python("import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "console.py"], ids=module_id)
+def test_only_the_console_prints(path: Path) -> None:
+    printing = {"print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "typer.secho", "rich.print"}
+    assert [(name, line) for name, line in calls(path) if name in printing] == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "cli.py"], ids=module_id)
+def test_only_the_command_line_exits(path: Path) -> None:
+    leaving = {"sys.exit", "exit", "quit", "SystemExit", "typer.Exit", "typer.Abort"}
+    assert [(name, line) for name, line in calls(path) if name in leaving] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_id)
+def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+
+
+def test_no_tracked_file_names_a_folder_of_somebodys_machine() -> None:
+    found = []
+    for path in text_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # an image, a table
+            continue
+        found += [f"{module_id(path)}: {match[0]}" for match in MACHINE_PATH.finditer(text)]
+    assert found == []
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    done = run_python("import harness; harness.nothing_of_this_name")
+    assert "AttributeError: module 'harness' has no attribute 'nothing_of_this_name'" in done.stderr
