@@ -1,21 +1,18 @@
-"""From a study to its arms, what each is compared with, and the cells that must be run.
-
-Arms map many-to-one onto recipes; a cell belongs to every arm that has its recipe.
-"""
+"""The arms of every design, and what each is compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any
 
+from harness.design.fraction import fraction
 from harness.errors import StudyError
 from harness.recipe import Recipe
 from harness.study import Factor, Study
-from harness.trial import Cell
 
-CONTROL_OFFSET = 1_000_000  # the A/A arm runs the baseline at seed + this
+_MOST_FACTORS = 5  # of a full factorial: 32 arms; beyond, a fraction says as much about main effects and pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +40,11 @@ def arms(study: Study) -> tuple[Arm, ...]:
     """Return the arms of a study, the baseline first.
 
     Raises:
-        StudyError: two arms have one recipe or one name.
+        StudyError: two arms have one recipe or one name, or a full factorial has more than five factors.
     """
     base = study.base_recipe
     on = {name: value for factor in study.factors if study.design != "sweep" for name, value in factor.setting(factor.on).items()}
-    baseline = _arm(study.baseline, base, on, components={f.name: f.on for f in study.factors if study.design != "sweep"})
+    baseline = _arm(study.baseline, base, on, components=_baseline_components(study, base))
     found = [baseline, *_made(study, base, baseline)]
     for hand in study.arms:
         found.append(_arm(hand.name, base, {**on, **hand.set}, why=hand.why, reference=study.baseline))
@@ -74,8 +71,8 @@ def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
         made.append(_switched("none", base, factors, set(), name, "every factor off"))
         for factor in factors:
             made.append(_switched(f"only-{factor.name}", base, factors, {factor.name}, "none", factor.why))
-    if study.design == "factorial":
-        for states in sorted(product((True, False), repeat=len(factors)), key=lambda s: s.count(False)):
+    if study.design in ("factorial", "fraction"):
+        for states in _runs(study):
             switched_on = {f.name for f, state in zip(factors, states, strict=True) if state}
             if len(switched_on) < len(factors):
                 made.append(_switched(factorial_name(factors, switched_on), base, factors, switched_on, name, ""))
@@ -85,6 +82,40 @@ def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
         if twin is None or study.design == "sweep":
             seen[arm.name] = arm
     return list(seen.values())
+
+
+def _baseline_components(study: Study, base: Recipe) -> dict[str, Any]:
+    """Every factor on; in a sweep, the level that the base recipe already has (of the first of several fields)."""
+    if study.design == "sweep":
+        return {factor.name: base.flat()[factor.field[0]] for factor in study.factors}
+    return {factor.name: factor.on for factor in study.factors}
+
+
+def _runs(study: Study) -> Iterable[tuple[bool, ...]]:
+    """Which factors are on in each run of a factorial or a fraction, the run with all of them on first."""
+    if study.design == "fraction":
+        return fraction(len(study.factors)).runs
+    if len(study.factors) > _MOST_FACTORS:
+        raise StudyError(
+            f"study {study.name!r}: a full factorial of {len(study.factors)} factors has {2 ** len(study.factors)} arms",
+            f"use design = 'fraction', or at most {_MOST_FACTORS} factors",
+        )
+    return sorted(product((True, False), repeat=len(study.factors)), key=lambda states: states.count(False))
+
+
+def switches(study: Study, planned: Sequence[Arm]) -> dict[str, tuple[bool, ...]]:
+    """Return which factors are on in each arm that a design made, in the study's order of factors.
+
+    Arms written by hand and sweeps have none and are left out.
+    """
+    if study.design in ("sweep", "arms"):
+        return {}
+    names = [factor.name for factor in study.factors]
+    return {
+        arm.name: tuple(arm.components[factor.name] == factor.on for factor in study.factors)
+        for arm in planned
+        if arm.components and all(name in arm.components for name in names)
+    }
 
 
 def factorial_name(factors: Sequence[Factor], on: set[str]) -> str:
@@ -125,28 +156,3 @@ def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:
 
 def _plain(level: Any) -> str:
     return f"{level:g}" if isinstance(level, float) else str(level)
-
-
-def seeds(study: Study) -> tuple[int, ...]:
-    """Return the seeds of a study: 0, 1, 2, ..."""
-    return tuple(range(study.seeds))
-
-
-def cells(study: Study, data_fingerprint: str, code_fingerprint: str = "") -> tuple[Cell, ...]:
-    """Return the cells of a study, seed by seed, so that a run cut short leaves whole seed blocks behind.
-
-    Args:
-        study: a study under a profile.
-        data_fingerprint: of the images, as ``harness.train.data`` gives it.
-        code_fingerprint: of the plug-ins that the recipes name; empty without any.
-    """
-    found: dict[str, Cell] = {}
-    planned = arms(study)
-    for seed in seeds(study):
-        for arm in planned:
-            cell = Cell.of(arm.recipe, seed, data_fingerprint, code_fingerprint)
-            found.setdefault(cell.key, cell)
-        if study.control:
-            cell = Cell.of(planned[0].recipe, seed + CONTROL_OFFSET, data_fingerprint, code_fingerprint)
-            found.setdefault(cell.key, cell)
-    return tuple(found.values())

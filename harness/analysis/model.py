@@ -1,6 +1,7 @@
-"""From a study and its trials to effects with intervals, verdicts and checks.
+"""What an analysis is made of.
 
-Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``, else as it is.
+Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``, else as it is. What cannot be
+had is None, never nan.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Summary(_Stored):
     Attributes:
         n: seeds used (complete blocks only).
         low, high: bounds at the study's confidence, NaN-free: None when n < 2.
+        seeds, scores: the seeds and the score of each, in seed order.
     """
 
     arm: str
@@ -34,12 +36,19 @@ class Summary(_Stored):
     sd: float | None = None
     low: float | None = None
     high: float | None = None
+    seeds: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 class Effect(_Stored):
-    """A difference between an arm (or a term of a design) and its reference, with what is known of it."""
+    """A difference between an arm (or a term of a design) and its reference, with what is known of it.
 
-    kind: Literal["arm", "main", "interaction", "shapley", "control"]
+    Verdict and p-values are those of the study's primary metric; every other metric has its interval alone. ``p_holm`` and
+    ``p_equivalence`` are adjusted by Holm over the effects of one kind. With looks, ``p`` is sequential and the interval is
+    repeated: both hold wherever the arm stopped.
+    """
+
+    kind: Literal["arm", "main", "interaction", "shapley", "control", "leave-one-out", "add-one-in"]
     term: str
     reference: str
     metric: str
@@ -52,7 +61,7 @@ class Effect(_Stored):
     p_holm: float | None = None
     p_equivalence: float | None = None
     verdict: Verdict = ""
-    note: str = ""  # "exploratory", "below the margin", "unstable (1 of 8)", "stopped at look 1 of 2", ...
+    note: str = ""  # "exploratory", "measurable, below the margin", "unstable (1 of 8)", "stopped at look 1 of 2", ...; "; " between
     seed_correlation: float | None = None
     pairing_gain: float | None = None
     sd: float | None = None  # of the per-seed differences
@@ -79,6 +88,7 @@ class ArmFacts(_Stored):
     mflop_per_image: float | None = None
     train_seconds: float | None = None
     images_per_second: float | None = None
+    throughput: dict[int, float] = {}  # images a second of each analysed seed
     word: str = ""  # regularises, underfits, helps, hurts, or empty
     censored_at: int | None = None  # epoch at which a screening stopped it
     onset_epoch: float | None = None  # median over seeds with an onset
@@ -106,7 +116,18 @@ class Check(_Stored):
 
 
 class Analysis(_Stored):
-    """All that a report says in numbers."""
+    """All that a report says in numbers.
+
+    Attributes:
+        primary: name of the metric that decides; ``gap`` names the overfitting gap that goes with it.
+        margin: the smallest difference worth acting on, in the unit of the primary metric.
+        level: confidence of every interval, 0.95 for alpha 0.05; with looks higher, as the repeated intervals are.
+        orders: in designs that switch factors, what each component adds when it is the last one in (leave-one-out) and
+            when it is the only one (add-one-in); intervals only.
+        aliases: terms of a fraction that cannot be told apart, e.g. ``("crop x flip", "jitter x cutout")``.
+        looks_reached, arms_in: looks complete so far, and the arms that go on to the next one.
+        environments: distinct hardware and software of the trials, one line each.
+    """
 
     schema_version: Literal[1] = 1
     study: Study
@@ -119,8 +140,18 @@ class Analysis(_Stored):
     effects: tuple[Effect, ...]
     classes: tuple[ClassEffect, ...] = ()
     checks: tuple[Check, ...] = ()
+    primary: str = "accuracy"
+    gap: str = "gap"
+    margin: float = 0.0
+    level: float = 0.95
+    orders: tuple[Effect, ...] = ()
+    aliases: tuple[tuple[str, ...], ...] = ()
+    looks_reached: int = 0
+    arms_in: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
     detectable_pp: float | None = None  # smallest effect found with 80 % power at these seeds
     seeds_needed: dict[str, int] = {}  # arm -> seeds for its observed effect at 80 % power
-    recommended: dict[str, Any] = {}  # overrides of the recommended recipe; empty when it is the baseline
+    recommended: dict[str, Any] = {}  # what to set on top of the baseline's recipe; empty when it is the baseline
+    reasons: tuple[str, ...] = ()  # one sentence for each change recommended, in the order to make them
     trials_total: int = 0
     train_seconds_total: float = 0.0
