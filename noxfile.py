@@ -166,6 +166,7 @@ def shared_environment(session: nox.Session, extras: tuple[str, ...]) -> str:
 
 
 def python_of(folder: Path) -> str:
+    """Return the Python of a virtual environment."""
     return str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
-# Examples are the same on every run, and a loaded machine fails no test by being slow.
-settings.register_profile("harness", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("harness")
+with contextlib.suppress(ModuleNotFoundError):  # tests/gpu has no use for it, and may run where it is not installed
+    from hypothesis import settings
+
+    # Examples are the same on every run, and a loaded machine fails no test by being slow.
+    settings.register_profile("harness", deadline=None, derandomize=True, print_blob=True)
+    settings.load_profile("harness")
 
 
 @pytest.fixture(scope="session", autouse=True)

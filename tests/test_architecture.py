@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
+import importlib.metadata
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 HEAVY = ["matplotlib", "numpy", "optuna", "pandas", "scipy", "seaborn", "sklearn", "torch", "torchvision"]
 LONGEST_MODULE = 400
+USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]
+# A distribution that has another name than its module, for those that need not be installed where the tests run.
+DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "optuna_dashboard": "optuna-dashboard"}
 MACHINE_PATH = re.compile(r"(?<![\w./-])(/(?:home|Users|root)/|[A-Z]:\\Users\\)")
 
 
@@ -31,6 +37,39 @@ def calls(path: Path) -> Iterator[tuple[str, int]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node.lineno
+
+
+def imports(path: Path) -> set[str]:
+    """Return the top-level names that a module imports, wherever in it, without the standard library's and its own."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names - sys.stdlib_module_names - {"harness"}
+
+
+def declared() -> set[str]:
+    """Return the distributions that the project or one of its extras for users depends on, in normal form."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for name in USERS_EXTRAS for line in extras[name])]
+    return {normal(re.split(r"[\[<>=!~; ]", line)[0]) for line in lines}
+
+
+def distributions_of(name: str) -> set[str]:
+    """Return the distributions, in normal form, that provide a top-level module."""
+    return {normal(found) for found in installed_modules().get(name, [DISTRIBUTIONS.get(name, name)])}
+
+
+@functools.cache
+def installed_modules() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def text_files() -> list[Path]:
@@ -50,6 +89,12 @@ def test_importing_the_command_line_loads_no_heavy_library(module: str) -> None:
 def test_modules_import_only_what_the_contracts_allow() -> None:
     done = run_python("import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_id)
+def test_every_library_that_a_module_imports_is_a_declared_dependency(path: Path) -> None:
+    known = declared()
+    assert {name for name in imports(path) if not distributions_of(name) & known} == set()
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "console.py"], ids=module_id)
