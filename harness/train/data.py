@@ -1,0 +1,297 @@
+"""Data sets as uint8 tensors with a fingerprint, and their fixed, stratified splits.
+
+A name is one that :func:`describe` lists, or a folder. Known names are looked for below the data root (``HARNESS_DATA``); a
+folder may hold parquet shards, one folder of images a class, or IDX files.
+
+Shapes: N images, C channels (1 grey, 3 colour), H and W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import DataError
+from harness.train import arrays, cache, sources
+
+_SMALLEST = arrays.SMALLEST_SIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A whole data set on the CPU: images uint8 and contiguous, labels int64 from 0.
+
+    ``fingerprint`` is 16 hexadecimal digits over pixels (after resizing), labels and class names. ``published`` holds the
+    (mean, std) per channel in [0, 1] that the literature uses for these images, where there is one.
+    """
+
+    name: str
+    train_images_NCHW: Tensor
+    train_labels_N: Tensor
+    test_images_NCHW: Tensor
+    test_labels_N: Tensor
+    classes: tuple[str, ...]
+    fingerprint: str
+    published: tuple[tuple[float, ...], tuple[float, ...]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Training, validation and test images of a data set; validation may be empty.
+
+    ``mean`` and ``std`` are per channel in [0, 1], over the training part alone. ``fingerprint`` is the data set's: which
+    images are where follows from it, the two counts and the split seed.
+    """
+
+    train_images_NCHW: Tensor
+    train_labels_N: Tensor
+    val_images_NCHW: Tensor
+    val_labels_N: Tensor
+    test_images_NCHW: Tensor
+    test_labels_N: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What `harness data list` says about one known data set."""
+
+    name: str
+    images: int
+    shape_CHW: tuple[int, int, int]
+    classes: int
+    where: str
+    present: bool
+    licence: str
+    how: str
+
+
+def data_root() -> Path:
+    """Return the folder that data sets are looked for in: ``HARNESS_DATA``, else a cache folder of the user's."""
+    chosen = os.environ.get("HARNESS_DATA")
+    return Path(chosen).expanduser().absolute() if chosen else cache.user_folder()
+
+
+def load(
+    name: str,
+    *,
+    size: int = 0,
+    root: Path | None = None,
+    download: bool = False,
+    on_event: Callable[[str], None] | None = None,
+) -> Dataset:
+    """Load a data set, from the cache when its files are unchanged.
+
+    Args:
+        name: a known name or the path of a folder.
+        size: side in pixels that images are cut (centre) and resized to; 0 keeps their own size.
+        root: folder that known names are looked for in; :func:`data_root` by default.
+        download: fetch a known data set that is not here.
+        on_event: told in words about downloads, decoding, and what a user should know of the source.
+
+    Raises:
+        DataError: the name is unknown, or the images are missing, unreadable or inconsistent.
+    """
+    tell = on_event or _silent
+    place = root or data_root()
+    source = _find(name, place, size)
+    if source is None and download:
+        sources.download(name, place, tell)
+        source = sources.find(name, place)
+    if source is None:
+        raise sources.not_here(name, place)
+    if source.note:
+        tell(source.note)
+    if source.files:
+        found, fingerprint = cache.cached(_entry(source, place, size), lambda: _decode(source, size, tell), tell)
+    else:
+        found = _decode(source, size, tell)
+        fingerprint = arrays.digest(found)
+    return _dataset(name, found, fingerprint, size)
+
+
+def available(name: str, *, root: Path | None = None) -> bool:
+    """Say whether :func:`load` would find the files of a data set without a download. Decodes nothing."""
+    try:
+        return sources.find(name, root or data_root()) is not None
+    except DataError:
+        return False
+
+
+def fingerprint(name: str, *, size: int = 0, root: Path | None = None) -> str:
+    """Return a data set's fingerprint: from the cache's header when its files are unchanged, else by loading it.
+
+    Raises:
+        DataError: as :func:`load`.
+    """
+    place = root or data_root()
+    source = _find(name, place, size)
+    if source is not None and source.files:
+        header = _entry(source, place, size).header()
+        if header is not None:
+            return str(header["fingerprint"])
+    return load(name, size=size, root=place).fingerprint
+
+
+def fetch(name: str, *, root: Path | None = None, on_event: Callable[[str], None] | None = None) -> Dataset:
+    """Download a known data set unless it is here, check it and decode it into the cache.
+
+    Raises:
+        DataError: as :func:`load`; no connection; a wrong checksum.
+    """
+    return load(name, root=root, download=True, on_event=on_event)
+
+
+def verify(name: str, *, size: int = 0, root: Path | None = None, on_event: Callable[[str], None] | None = None) -> Dataset:
+    """Decode a data set afresh from its files (torchvision checks its checksums) and put the cache right.
+
+    Raises:
+        DataError: as :func:`load`.
+    """
+    tell = on_event or _silent
+    place = root or data_root()
+    source = _find(name, place, size)
+    if source is None:
+        raise sources.not_here(name, place)
+    found = _decode(source, size, tell)
+    now = arrays.digest(found)
+    if source.files:
+        entry = _entry(source, place, size)
+        with entry.locked(tell):
+            kept = entry.read(tell)
+            if kept is None or kept[1] != now:
+                if kept is not None:
+                    tell(f"{name}: the cache differed from the files and was written again")
+                entry.write(found, now, tell)
+    return _dataset(name, found, now, size)
+
+
+def describe(*, root: Path | None = None) -> list[SourceInfo]:
+    """List the known data sets, whether each is here, and how to get it. Decodes and downloads nothing."""
+    place = root or data_root()
+    infos = []
+    for known in sources.KNOWN.values():
+        embedded = not known.torchvision
+        where = "embedded" if embedded else " or ".join(dict.fromkeys([str(place / known.folder), str(place / known.name)]))
+        try:
+            source = sources.find(known.name, place)
+            how = "" if source else f"harness data fetch {known.name} ({known.download_mb} MB)"
+        except DataError as error:
+            source, how = None, error.message
+        if source and not embedded:
+            where = str(source.where)
+        infos.append(
+            SourceInfo(known.name, known.images, known.shape_CHW, known.classes, where, source is not None, known.licence, how)
+        )
+    return infos
+
+
+def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: int = 0) -> Split:
+    """Split the training images of a data set into training and validation, by class and fixed by ``split_seed``.
+
+    The validation images depend on ``val`` and ``split_seed`` only, and the first training images stay when ``train`` grows
+    (up to rounding), so that studies of different size decide on the same images.
+
+    Args:
+        dataset: what to split; its test part is passed through.
+        train: training images; 0 takes all that are left.
+        val: validation images; 0 for none.
+        split_seed: fixes the draw. torch's generators have no part in it.
+
+    Raises:
+        DataError: too few images, or too few to hold every class.
+    """
+    total = len(dataset.train_labels_N)
+    if train < 0 or val < 0 or split_seed < 0:
+        raise DataError("data.train, data.val and data.split_seed cannot be negative", "use 0 for the default")
+    labels_N = dataset.train_labels_N.numpy()
+    fifth = f"a fifth for validation would be data.val={total // 5}"
+    try:
+        val_N, train_N = arrays.stratified_order(labels_N, [val, train or -1], seed=split_seed)
+    except DataError as error:
+        wanted = f"data.val={val:,}" + (f" and data.train={train:,}" if train else "")
+        raise DataError(
+            f"{dataset.name}: {wanted} cannot be drawn from {total:,} training images: {error.message}",
+            f"{fifth}; each part needs an image of all {len(dataset.classes)} classes",
+        ) from error
+    pictures_NCHW, targets_N = dataset.train_images_NCHW, dataset.train_labels_N
+    train_images_NCHW = pictures_NCHW if len(train_N) == total else pictures_NCHW[torch.from_numpy(train_N)]
+    mean, std = _moments(train_images_NCHW)
+    return Split(
+        train_images_NCHW,
+        targets_N[torch.from_numpy(train_N)],
+        pictures_NCHW[torch.from_numpy(val_N)],
+        targets_N[torch.from_numpy(val_N)],
+        dataset.test_images_NCHW,
+        dataset.test_labels_N,
+        dataset.classes,
+        mean,
+        std,
+        dataset.fingerprint,
+    )
+
+
+def _moments(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and population std per channel in [0, 1], from a histogram: exact, whatever the threads."""
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images_NCHW.shape[1]):
+        share = torch.bincount(images_NCHW[:, channel].reshape(-1), minlength=256).numpy() / images_NCHW[:, channel].numel()
+        mean = float(share @ values)
+        means.append(mean)
+        stds.append(float(np.sqrt(share @ (values - mean) ** 2)) or 1.0)  # a channel without variation is only centred
+    return tuple(means), tuple(stds)
+
+
+def _find(name: str, root: Path, size: int) -> sources.Source | None:
+    if size and size < _SMALLEST:
+        raise DataError(
+            f"data.size={size} is smaller than {_SMALLEST} pixels", f"use {_SMALLEST} or more, or 0 to keep the size"
+        )
+    return sources.find(name, root)
+
+
+def _entry(source: sources.Source, root: Path, size: int) -> cache.Entry:
+    state = cache.state_of(source.kind, source.files, size=size)
+    return cache.Entry(root, name=source.name, where=source.where, size=size, state=state)
+
+
+def _decode(source: sources.Source, size: int, tell: Callable[[str], None]) -> arrays.Arrays:
+    if source.files:
+        tell(f"{source.name}: decoding the files in {source.where}")
+    try:
+        found = source.read(size, tell)
+    except DataError as error:
+        if source.name in error.message or str(source.where) in error.message:
+            raise
+        raise DataError(f"{source.name}: {error.message}", error.hint) from error
+    arrays.check(found, source.name)
+    return found
+
+
+def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Dataset:
+    known = sources.KNOWN.get(name)
+    native = known is not None and bool(known.mean) and (size == 0 or (size, size) == known.shape_CHW[1:])
+    return Dataset(
+        name,
+        torch.from_numpy(np.ascontiguousarray(found.train_images_NCHW)),
+        torch.from_numpy(found.train_labels_N),
+        torch.from_numpy(np.ascontiguousarray(found.test_images_NCHW)),
+        torch.from_numpy(found.test_labels_N),
+        found.classes,
+        fingernow,
+        (known.mean, known.std) if known is not None and native else None,
+    )
+
+
+def _silent(_: str) -> None:
+    """Hear nothing."""

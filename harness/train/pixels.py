@@ -1,0 +1,168 @@
+"""From image files to uint8 arrays: decode, resize, stack.
+
+Shapes: N images, H and W pixels, C channels. A single image is HW (grey) or HWC (colour).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import DataError
+from harness.train.arrays import OnEvent, Pixels
+
+Named = tuple[str, Path | bytes]  # what an error calls the image, and its file or the bytes of one
+
+_CHUNK = 64  # images a task: enough to hide the cost of handing it to a thread
+_WAVE = 2048  # images in flight: bounds the memory that undecoded files take
+_TOO_MANY_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, as an error here and not a warning
+
+
+class Progress:
+    """Counts decoded images over all files of a data set and says so about ten times."""
+
+    def __init__(self, what: str, total: int, on_event: OnEvent) -> None:
+        self._what, self._total, self._on_event = what, total, on_event
+        self._done = 0
+
+    def add(self, images: int) -> None:
+        """Count ``images`` more."""
+        before, self._done = self._done, self._done + images
+        step = max(self._total // 10, 1)
+        if self._total > _WAVE and self._done // step > before // step:
+            self._on_event(f"{self._what}: {self._done:,} of {self._total:,} images decoded")
+
+
+def decode_all(images: Iterable[Named], *, size: int, progress: Progress) -> list[Pixels]:
+    """Decode images in threads (Pillow releases the interpreter lock while it works), in order.
+
+    Args:
+        images: name and file or bytes of each.
+        size: side in pixels of what is returned, 0 for the image's own.
+        progress: told how many are done.
+
+    Returns:
+        One HW or HWC array an image.
+
+    Raises:
+        DataError: an image that cannot be read, by name.
+    """
+    from PIL import Image
+
+    Image.init()  # loading the format plug-ins is not safe from several threads
+    done: list[Pixels] = []
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        for wave in _waves(images, _WAVE):
+            chunks = [wave[i : i + _CHUNK] for i in range(0, len(wave), _CHUNK)]
+            for decoded in pool.map(lambda chunk: [_decode(name, source, size) for name, source in chunk], chunks):
+                done += decoded
+            progress.add(len(wave))
+    return done
+
+
+def _waves(items: Iterable[Named], length: int) -> Iterator[list[Named]]:
+    wave: list[Named] = []
+    for item in items:
+        wave.append(item)
+        if len(wave) == length:
+            yield wave
+            wave = []
+    if wave:
+        yield wave
+
+
+def _decode(name: str, source: Path | bytes, size: int) -> Pixels:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.width * image.height > _TOO_MANY_PIXELS:
+                raise DataError(f"{name} has {image.width} x {image.height} pixels, too many for one image")
+            if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip at 255, the high byte is the picture
+                pixels = (np.asarray(image, dtype=np.int64).clip(0, 65_535) >> 8).astype(np.uint8)
+            else:
+                if image.mode == "F":
+                    raise DataError(f"{name} holds floating-point pixels", "save it with 8 or 16 bits a channel")
+                grey = image.mode in ("1", "L", "LA", "La")
+                pixels = np.array(image.convert("L" if grey else "RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{name} cannot be read as an image: {error}", "replace or remove it") from error
+    return resize_image(pixels, size)
+
+
+def stack(parts: Sequence[Sequence[Pixels]], names: Callable[[int, int], str]) -> list[Pixels]:
+    """Stack the images of every part into one NCHW array a part, in colour as soon as one image of any part is.
+
+    Args:
+        parts: HW or HWC images of each part.
+        names: (part, position) to what an error calls that image.
+
+    Raises:
+        DataError: images of mixed sizes; two of them are named.
+    """
+    first = next((p[0].shape for p in parts if p), (0, 0))
+    colour = False
+    for i, part in enumerate(parts):
+        for j, image in enumerate(part):
+            colour = colour or image.ndim == 3
+            if image.shape[:2] != first[:2]:
+                start = next(k for k, p in enumerate(parts) if p)
+                raise DataError(
+                    f"images of mixed sizes: {names(start, 0)} has {first[1]} x {first[0]} pixels, "
+                    f"{names(i, j)} {image.shape[1]} x {image.shape[0]}",
+                    "give one side in pixels with data.size, for example --set data.size=32",
+                )
+    stacked = []
+    for part in parts:
+        out_NCHW = np.empty((len(part), 3 if colour else 1, *first[:2]), dtype=np.uint8)
+        for j, image in enumerate(part):
+            out_NCHW[j] = image.transpose(2, 0, 1) if image.ndim == 3 else image
+        stacked.append(out_NCHW)
+    return stacked
+
+
+def resize(images_NCHW: Pixels, size: int) -> Pixels:
+    """Return the images cut to their central square and resized to ``size`` x ``size`` pixels; 0 leaves them alone.
+
+    A whole-number reduction averages areas; any other ratio is Pillow's bilinear filter, which widens with the reduction.
+    """
+    if size == 0 or images_NCHW.shape[2:] == (size, size):
+        return images_NCHW
+    height, width = images_NCHW.shape[2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square_NCHW = images_NCHW[:, :, top : top + side, left : left + side]
+    if side % size == 0:
+        return np.concatenate([_area(square_NCHW[i : i + 1024], side // size) for i in range(0, len(square_NCHW), 1024)])
+    out_NCHW = np.empty((*square_NCHW.shape[:2], size, size), dtype=np.uint8)
+    for i, image_CHW in enumerate(square_NCHW):
+        out_NCHW[i] = [_bilinear(plane_HW, size) for plane_HW in image_CHW]
+    return out_NCHW
+
+
+def resize_image(image: Pixels, size: int) -> Pixels:
+    """Return one HW or HWC image as :func:`resize` would, bit for bit."""
+    if size == 0:
+        return image
+    planes_1CHW = image[None, None] if image.ndim == 2 else image.transpose(2, 0, 1)[None]
+    out_CHW = resize(planes_1CHW, size)[0]
+    return out_CHW[0] if image.ndim == 2 else np.ascontiguousarray(out_CHW.transpose(1, 2, 0))
+
+
+def _area(images_NCHW: Pixels, factor: int) -> Pixels:
+    n, c, h, w = images_NCHW.shape
+    blocks = images_NCHW.reshape(n, c, h // factor, factor, w // factor, factor)
+    total: npt.NDArray[np.uint32] = blocks.sum(axis=(3, 5), dtype=np.uint32)
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)  # round half up, in whole numbers
+
+
+def _bilinear(plane_HW: Pixels, size: int) -> Pixels:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(plane_HW).resize((size, size), Image.Resampling.BILINEAR))
