@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
+import http.server
 import io
 import json
 import os
@@ -9,7 +11,9 @@ import pickle
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -477,6 +481,132 @@ def test_looking_for_data_imports_no_torchvision(root: Path) -> None:
 def test_the_data_root_is_the_users_cache_folder_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_DATA")
     assert data.data_root() == tmp_path / "cache" / "harness"
+
+
+# --- torchvision's own layouts, written here: only its checksums are replaced by those of the small files
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def write_cifar10(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    from torchvision.datasets import CIFAR10
+
+    folder.mkdir(parents=True)
+    images_NCHW = np.random.default_rng(0).integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for k, name in enumerate(names):
+        rows = images_NCHW[10 * k : 10 * k + 10].reshape(10, -1)
+        (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": list(range(10))}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
+    sums = [[name, md5(folder / name)] for name in names]
+    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
+    monkeypatch.setattr(
+        CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": md5(folder / "batches.meta")}
+    )
+    return images_NCHW
+
+
+def test_cifar10_of_torchvision_keeps_its_pixels_and_comes_before_shards(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images_NCHW = write_cifar10(root / "cifar-10-batches-py", monkeypatch)
+    shards(root / "cifar10")
+    loaded = data.load("cifar10")
+    assert np.array_equal(loaded.train_images_NCHW, images_NCHW[:50])
+    assert np.array_equal(loaded.test_images_NCHW, images_NCHW[50:])
+    assert loaded.test_labels_N.tolist() == list(range(10))
+    assert loaded.classes[3] == "class 3"
+
+
+def test_cifar100_of_torchvision_has_its_fine_classes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import CIFAR100
+
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    images_NCHW = np.random.default_rng(0).integers(0, 256, (100, 3, 32, 32), dtype=np.uint8)
+    for name in ("train", "test"):
+        rows = {"data": images_NCHW.reshape(100, -1), "fine_labels": list(range(100)), "coarse_labels": [0] * 100}
+        (folder / name).write_bytes(pickle.dumps(rows))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"fine {i}" for i in range(100)]}))
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5(folder / "train")]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", md5(folder / "test")]])
+    monkeypatch.setattr(CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": md5(folder / "meta")})
+    loaded = data.load("cifar100")
+    assert loaded.classes[42] == "fine 42"
+    assert np.array_equal(loaded.train_images_NCHW, images_NCHW)
+
+
+@pytest.mark.parametrize("below", ["", "svhn"])
+def test_svhn_of_torchvision_numbers_the_digit_nought_0(root: Path, monkeypatch: pytest.MonkeyPatch, below: str) -> None:
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    (root / below).mkdir(exist_ok=True)
+    images_HWCN = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
+    sums = {}
+    for part in ("train", "test"):
+        path = root / below / f"{part}_32x32.mat"
+        savemat(path, {"X": images_HWCN, "y": np.tile(np.arange(1, 11), 2)[:, None]})
+        sums[part] = ["", path.name, md5(path)]
+    monkeypatch.setattr(SVHN, "split_list", sums)
+    loaded = data.load("svhn")
+    assert loaded.train_labels_N.tolist() == [*range(1, 10), 0] * 2
+    assert np.array_equal(loaded.train_images_NCHW[7].permute(1, 2, 0), images_HWCN[..., 7])
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """Serve a folder over HTTP on this machine; gives (folder, address)."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name the library gave it
+        """Log nothing."""
+
+
+def archive(served_folder: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> Path:
+    from torchvision.datasets import CIFAR10
+
+    write_cifar10(served_folder / "made" / "cifar-10-batches-py", monkeypatch)
+    path = served_folder / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(served_folder / "made" / "cifar-10-batches-py", "cifar-10-batches-py")
+    monkeypatch.setattr(CIFAR10, "url", f"{address}/{path.name}")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(path))
+    return path
+
+
+def test_fetch_downloads_checks_and_decodes(root: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    archive(served[0], monkeypatch, served[1])
+    said: list[str] = []
+    fetched = data.fetch("cifar10", on_event=said.append)
+    assert len(fetched.train_labels_N) == 50
+    assert (root / "cifar-10-batches-py" / "test_batch").is_file()
+    assert any("downloading" in line for line in said)
+    assert data.fingerprint("cifar10") == fetched.fingerprint
+
+
+def test_nothing_is_downloaded_unless_asked(root: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    archive(served[0], monkeypatch, served[1])
+    failure(lambda: data.load("cifar10"))
+    assert not list(root.iterdir())
+
+
+def test_a_download_that_fails_its_checksum_is_refused(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    archive(served[0], monkeypatch, served[1]).write_bytes(b"a login page of some hotel")
+    error = failure(lambda: data.fetch("cifar10"))
+    assert "could not be downloaded" in error.message
+    assert "data.name=fashion" in error.hint
 
 
 # --- fingerprints
