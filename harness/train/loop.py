@@ -1,0 +1,203 @@
+"""``fit_one_cycle`` and ``evaluate``: the loop, for any loader of (images, labels). It owns the epochs and the history."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.errors import DivergedError, UsageError
+from harness.recipe import ScheduleRecipe, schedule_table
+from harness.train.step import OptFunc, Step, StepSettings
+from harness.train.streams import stream_seed
+
+Entry = dict[str, Any]
+
+
+class Loader(Protocol):
+    """What the loop trains on: iterated anew every epoch, yielding (x_NCHW float, target) with target_N or target_NK.
+
+    A loader with ``set_epoch(epoch)`` is told the epoch before it is iterated, as torch's DistributedSampler is.
+    """
+
+    def __iter__(self) -> Any: ...
+
+
+def fit_one_cycle(
+    epochs: int,
+    max_lr: float,
+    model: nn.Module,
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any],
+    weight_decay: float = 0,
+    grad_clip: float | None = None,
+    opt_func: OptFunc = torch.optim.Adam,
+    *,
+    schedule: ScheduleRecipe | None = None,
+    grad_clip_by: str = "value",
+    label_smoothing: float = 0.0,
+    precision: str = "fp32",
+    nesterov: bool = True,
+    clean_loader: Iterable[Any] | None = None,
+    steps_per_epoch: int | None = None,
+    seed: int | None = None,
+    on_epoch: Callable[[Entry], object] | None = None,
+    log: Callable[[str], object] | None = None,
+) -> list[Entry]:
+    """Train a net with the one-cycle policy (Smith & Topin, arXiv 1708.07120) and return its history.
+
+    Args:
+        epochs: passes over ``train_loader``.
+        max_lr: the highest learning rate.
+        model: trained in place, on the device its parameters are on.
+        train_loader, val_loader: re-iterable, yielding (x_NCHW, labels_N); a torch DataLoader is one.
+        weight_decay: L2 penalty (Adam, SGD) or decoupled decay (AdamW).
+        grad_clip: largest gradient by value, or by norm with ``grad_clip_by="norm"``; None is off.
+        opt_func: optimiser class. Adam, AdamW and SGD of torch.optim run as tensor-valued updates of the same arithmetic
+            (SGD with momentum, Nesterov unless ``nesterov=False``); any other is built as
+            ``opt_func(parameters, lr, weight_decay=...)`` and stepped as it is.
+        schedule: shape of the schedule; its ``max_lr`` is replaced by the argument.
+        label_smoothing: share of each target spread over all classes.
+        precision: fp32, or bf16 for autocast with fp32 master weights.
+        clean_loader: training images without augmentation, evaluated every epoch; without it the history's ``train_loss``
+            is the loss during training and ``train_accuracy`` is None.
+        steps_per_epoch: needed when ``train_loader`` has no ``len()``.
+        seed: fixes dropout's draws, epoch by epoch; torch's default generator is the one they come from.
+        on_epoch: called with each epoch's entry; a true return ends training after it.
+        log: given one line of text an epoch (losses, accuracies, last learning rate); ``log=print`` shows them.
+
+    Returns:
+        One dict an epoch: epoch (zero-based), train_loss, train_accuracy (clean), online_loss, online_accuracy (during
+        training), val_loss, val_accuracy, lrs (of every step), learning_rate (the last), grad_norm (mean before clipping),
+        clipped_share (of steps), seconds (training, from the start), eval_seconds (this epoch's).
+
+    Raises:
+        DivergedError: the loss stopped being finite; it names the first bad step.
+        UsageError: a loader without length or epochs below 1.
+    """
+    steps = steps_per_epoch if steps_per_epoch is not None else _length(train_loader)
+    if epochs < 1 or steps < 1:
+        raise UsageError(f"cannot train for {epochs} epochs of {steps} steps", "both must be at least 1")
+    shape = (schedule or ScheduleRecipe()).model_copy(update={"max_lr": float(max_lr)})
+    table = schedule_table(shape, epochs * steps)
+    step = Step(
+        model, table, StepSettings(float(weight_decay), grad_clip, grad_clip_by, label_smoothing, precision, opt_func, nesterov)
+    )
+    history: list[Entry] = []
+    trained = 0.0
+    for epoch in range(epochs):
+        set_epoch = getattr(train_loader, "set_epoch", None) or getattr(
+            getattr(train_loader, "sampler", None), "set_epoch", None
+        )
+        if set_epoch is not None:
+            set_epoch(epoch)
+        if seed is not None:
+            torch.manual_seed(stream_seed(seed, "dropout", epoch))
+        started = time.perf_counter()
+        seen = _train_epoch(step, model, train_loader, steps)
+        logged = step.read(epoch * steps)
+        trained += time.perf_counter() - started
+        bad = next((i for i, loss in enumerate(logged.losses) if not math.isfinite(loss)), None)
+        if bad is not None:
+            raise DivergedError(epoch, epoch * steps + bad)
+        started = time.perf_counter()
+        val = evaluate(model, val_loader, precision=precision)
+        clean = evaluate(model, clean_loader, precision=precision) if clean_loader is not None else None
+        online = sum(logged.losses) / len(logged.losses)
+        entry: Entry = {
+            "epoch": epoch,
+            "train_loss": clean["loss"] if clean else online,
+            "train_accuracy": clean["accuracy"] if clean else None,
+            "online_loss": online,
+            "online_accuracy": logged.correct / seen,
+            "val_loss": val["loss"],
+            "val_accuracy": val["accuracy"],
+            "lrs": [rate for rate, _ in table[epoch * steps : (epoch + 1) * steps]],
+            "learning_rate": table[(epoch + 1) * steps - 1][0],
+            "grad_norm": sum(logged.grad_norms) / len(logged.grad_norms),
+            "clipped_share": sum(logged.clipped) / len(logged.clipped),
+            "seconds": trained,
+            "eval_seconds": time.perf_counter() - started,
+        }
+        history.append(entry)
+        if log is not None:
+            log(epoch_line(entry, epochs))
+        if on_epoch is not None and on_epoch(entry):
+            break
+    return history
+
+
+def _train_epoch(step: Step, model: nn.Module, loader: Iterable[Any], steps: int) -> int:
+    """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
+    model.train()
+    seen = taken = 0
+    for images, labels in loader:
+        if taken == steps:
+            break
+        x_NCHW, target = _place(images, labels, step.device)
+        step(x_NCHW, target)
+        seen += len(x_NCHW)
+        taken += 1
+    if taken < steps:
+        raise UsageError(f"the training loader gave {taken} batches where {steps} were planned", "pass steps_per_epoch")
+    return seen
+
+
+def _place(images: Any, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _length(loader: Iterable[Any]) -> int:
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError("the training loader has no len()", "pass steps_per_epoch=") from None
+
+
+def epoch_line(entry: Entry, epochs: int) -> str:
+    """Return an epoch's entry as one line: losses, accuracies in [0, 1], last learning rate."""
+    train = f" train_acc {entry['train_accuracy']:.4f}" if entry["train_accuracy"] is not None else ""
+    return (
+        f"epoch {entry['epoch'] + 1}/{epochs} lr {entry['learning_rate']:.2e} train_loss {entry['train_loss']:.4f}{train} "
+        f"online_acc {entry['online_accuracy']:.4f} val_loss {entry['val_loss']:.4f} val_acc {entry['val_accuracy']:.4f}"
+    )
+
+
+def log_probabilities(out_NK: Tensor, softmax: bool) -> Tensor:
+    """Return log p_NK of what a net returned: logits, or with ``softmax`` probabilities already."""
+    return out_NK.float().clamp_min(1e-12).log() if softmax else F.log_softmax(out_NK.float(), dim=1)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32") -> dict[str, float]:
+    """Return the mean cross-entropy of the probabilities and the accuracy of a net over a loader.
+
+    Eval mode, no gradients; the model is left in the mode it was in. Works with logits and with softmax heads.
+
+    Returns:
+        ``{"loss": nats, "accuracy": in [0, 1], "images": count}``.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    softmax = bool(getattr(model, "softmax", False))
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    images = 0
+    for batch, labels in loader:
+        x_NCHW, labels_N = _place(batch, labels, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            out_NK = model(x_NCHW)
+        log_NK = log_probabilities(out_NK, softmax)
+        loss += F.nll_loss(log_NK, labels_N, reduction="sum")
+        correct += (log_NK.argmax(dim=1) == labels_N).sum()
+        images += len(x_NCHW)
+    model.train(training)
+    if images == 0:
+        raise UsageError("there is nothing to evaluate: the loader is empty")
+    return {"loss": float(loss) / images, "accuracy": float(correct) / images, "images": float(images)}

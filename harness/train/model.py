@@ -1,0 +1,110 @@
+"""The nets. Legend: N batch, C channels, H height, W width, F features, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from harness.recipe import ModelRecipe
+
+
+class Dropout(nn.Module):
+    """Dropout whose rate is a tensor, so that one captured step serves every rate.
+
+    Draws from torch's default generator, as ``nn.Dropout`` does, and gives the same mask for the same state on the CPU.
+
+    Args:
+        p: share of entries that are zeroed, in (0, 1).
+    """
+
+    p: Tensor
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.register_buffer("p", torch.tensor(p), persistent=False)
+
+    def forward(self, x_NF: Tensor) -> Tensor:
+        if not self.training:
+            return x_NF
+        keep = 1 - self.p
+        # double precision: the CPU's nn.Dropout compares the same doubles, so both keep the same entries
+        kept_NF = torch.rand(x_NF.shape, dtype=torch.float64, device=x_NF.device) < keep
+        return x_NF * (kept_NF.to(x_NF.dtype) / keep.to(x_NF.dtype))
+
+
+class BlockNet(nn.Module):
+    """Blocks of 3 x (conv3x3, BatchNorm, ReLU), some followed by a 2x2 max-pool, a global mean, a hidden layer, the classes.
+
+    Args:
+        recipe: blocks, channels, pools, hidden units, dropout, head, features.
+        in_channels: of the images.
+        side: of the images, in pixels.
+        classes: number of classes.
+
+    ``forward`` maps float images x_NCHW to logits_NK, or to probabilities with ``head = "softmax"``: feeding those to a
+    cross-entropy is a known flaw that a study can measure.
+    """
+
+    def __init__(self, recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> None:
+        super().__init__()
+        channels, pools = recipe.layout(side)
+        self.concat = recipe.features == "concat"
+        self.softmax = recipe.head == "softmax"
+        self.blocks = nn.ModuleList()
+        before = in_channels
+        for number, after in enumerate(channels, start=1):
+            layers: list[nn.Module] = []
+            for _ in range(3):
+                # no bias: the normalisation that follows subtracts it again
+                layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+                before = after
+            if number in pools:
+                layers.append(nn.MaxPool2d(2))
+            self.blocks.append(nn.Sequential(*layers))
+        self.hidden = nn.Linear(sum(channels) if self.concat else before, recipe.hidden)
+        self.dropout = Dropout(recipe.dropout) if recipe.dropout > 0 else nn.Identity()
+        self.classes = nn.Linear(recipe.hidden, classes)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        means = []
+        for number, block in enumerate(self.blocks, start=1):
+            x_NCHW = block(x_NCHW)
+            if self.concat or number == len(self.blocks):
+                means.append(x_NCHW.mean(dim=(2, 3)))
+        x_NF = torch.cat(means, dim=1)
+        out_NK: Tensor = self.classes(self.dropout(torch.relu(self.hidden(x_NF))))
+        return out_NK.softmax(dim=1) if self.softmax else out_NK
+
+
+def build(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int, seed: int) -> nn.Module:
+    """Return a freshly initialised net on the CPU; the caller's random state is left as it was.
+
+    Raises:
+        RecipeError: the recipe pools more than the images have pixels.
+    """
+    with torch.random.fork_rng(devices=[]):  # initialisers take no generator
+        torch.manual_seed(seed)
+        return BlockNet(recipe, in_channels=in_channels, side=side, classes=classes)
+
+
+def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
+    """Return (number of parameters, MFLOP of one image forward and backward), counted by torch; a multiply-add is two."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *shape, device=device)).sum().backward()
+    model.train(was_training)
+    model.zero_grad(set_to_none=True)
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 1e6
+
+
+def dropouts(model: nn.Module) -> Iterator[Dropout]:
+    """Yield the net's dropout layers of our kind, whose rate can be set between trials."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            yield module

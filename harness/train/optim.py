@@ -1,0 +1,99 @@
+"""Adam, AdamW and SGD as a handful of operations on one flat vector of all weights.
+
+Every hyper-parameter is a tensor on the device, so that a captured step never freezes one, and a net of a hundred small
+tensors costs a dozen operations instead of a thousand. Legend: P all weights of the net in one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+BETA2 = 0.999
+EPSILON = 1e-8
+COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
+
+
+class FlatParameters:
+    """All trainable weights of a net, moved into one vector that they are views of.
+
+    Args:
+        model: its parameters must share one device and one floating dtype.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.flat_P = torch.empty(
+            sum(p.numel() for p in self.parameters), dtype=self.parameters[0].dtype, device=self.parameters[0].device
+        )
+        start = 0
+        for p in self.parameters:
+            # as_strided keeps each weight's own memory order, channels_last included
+            view = self.flat_P.as_strided(p.shape, p.stride(), start)
+            view.copy_(p.detach())
+            p.data = view
+            start += p.numel()
+
+    def gather_gradients(self) -> Tensor:
+        """Return the gradients as one new vector grad_P and drop the separate ones; a weight without one counts as 0."""
+        rows = []
+        for p in self.parameters:
+            grad = torch.zeros_like(p) if p.grad is None else p.grad
+            if grad.stride() != p.stride():
+                grad = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(grad)
+            rows.append(grad.as_strided((p.numel(),), (1,)))
+            p.grad = None
+        return torch.cat(rows)
+
+
+def schedule_rows(table: Sequence[tuple[float, float]], device: torch.device) -> Tensor:
+    """Return the schedule as float32 rows_SC on the device; see ``COLUMNS``. Bias corrections are worked out in double."""
+    rows = [
+        (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5)
+        for step, (rate, momentum) in enumerate(table, start=1)
+    ]
+    return torch.tensor(rows, dtype=torch.float64).to(torch.float32).to(device)
+
+
+@dataclass(slots=True)
+class Update:
+    """The update rule of one optimiser and its state.
+
+    Attributes:
+        name: adam, adamw or sgd (Nesterov when ``nesterov``).
+        weight_decay: 0-dim tensor.
+        first_P, second_P: moments, made at the first step.
+    """
+
+    name: str
+    weight_decay: Tensor
+    nesterov: bool = True
+    first_P: Tensor | None = field(default=None)
+    second_P: Tensor | None = field(default=None)
+
+    def __call__(self, weights_P: Tensor, grad_P: Tensor, row_C: Tensor) -> None:
+        """Change ``weights_P`` in place by one step; ``grad_P`` is used up.
+
+        The arithmetic is that of torch.optim.Adam (Kingma & Ba, arXiv 1412.6980; L2 penalty), AdamW (Loshchilov & Hutter,
+        arXiv 1711.05101; decoupled) and SGD with Nesterov momentum (Sutskever et al., ICML 2013, in torch's form).
+        """
+        rate, momentum, correction1, correction2 = row_C.unbind()
+        if self.first_P is None:
+            self.first_P = torch.zeros_like(weights_P)
+            self.second_P = torch.zeros_like(weights_P) if self.name != "sgd" else None
+        if self.name == "adamw":
+            weights_P.mul_(1 - rate * self.weight_decay)
+        else:
+            grad_P.addcmul_(weights_P, self.weight_decay)
+        if self.second_P is None:
+            self.first_P.mul_(momentum).add_(grad_P)
+            step_P = grad_P.addcmul_(self.first_P, momentum) if self.nesterov else self.first_P
+            weights_P.sub_(step_P * rate)
+            return
+        self.first_P.lerp_(grad_P, 1 - momentum)
+        self.second_P.mul_(BETA2).addcmul_(grad_P, grad_P, value=1 - BETA2)
+        denominator_P = torch.sqrt(self.second_P, out=grad_P).div_(correction2).add_(EPSILON)
+        weights_P.sub_(torch.div(self.first_P, denominator_P, out=denominator_P).mul_(rate / correction1))

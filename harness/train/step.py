@@ -1,0 +1,165 @@
+"""One training step: forward, loss, backward, clip, update, bookkeeping. Nothing in it asks the device for a number.
+
+Legend: N batch, C channels, H height, W width, K classes, P all weights, S steps of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.train.optim import FlatParameters, Update, schedule_rows
+
+OptFunc = Callable[..., torch.optim.Optimizer]
+FLAT_OPTIMIZERS: dict[object, str] = {torch.optim.Adam: "adam", torch.optim.AdamW: "adamw", torch.optim.SGD: "sgd"}
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """What one step does besides the net.
+
+    Attributes:
+        grad_clip: largest gradient, None for off.
+        grad_clip_by: ``value`` clips each entry to [-grad_clip, grad_clip], ``norm`` scales the whole gradient.
+        label_smoothing: in [0, 1).
+        precision: fp32, or bf16 for autocast with fp32 master weights.
+        opt_func: an optimiser class; Adam, AdamW and SGD of torch run as flat updates, any other as it is.
+        nesterov: form of SGD's momentum.
+    """
+
+    weight_decay: float = 0.0
+    grad_clip: float | None = None
+    grad_clip_by: str = "value"
+    label_smoothing: float = 0.0
+    precision: str = "fp32"
+    opt_func: OptFunc = torch.optim.Adam
+    nesterov: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """What the steps of an epoch left behind, read once: lists, one entry a step, and the epoch's counts."""
+
+    losses: list[float]
+    grad_norms: list[float]
+    clipped: list[float]
+    correct: float
+
+
+def cross_entropy(out_NK: Tensor, target: Tensor, smoothing: Tensor | None) -> Tensor:
+    """Return the mean cross-entropy, for class numbers target_N or soft targets target_NK, labels smoothed if asked.
+
+    Label smoothing as in Szegedy et al. (arXiv 1512.00567): a share of each target is spread evenly over all classes.
+    """
+    if smoothing is None and target.dim() == 1:
+        return F.cross_entropy(out_NK, target)
+    log_NK = F.log_softmax(out_NK.float(), dim=1)
+    if target.dim() == 1:
+        plain = F.nll_loss(log_NK, target)
+    else:
+        plain = -(target * log_NK).sum(dim=1).mean()
+    if smoothing is None:
+        return plain
+    return (1 - smoothing) * plain - smoothing * log_NK.mean()
+
+
+class Step:
+    """The training step of one run, its optimiser state and its device-side log.
+
+    Args:
+        model: in its final place, dtype and memory format.
+        schedule: (learning rate, momentum) of every step of the run.
+        settings: see ``StepSettings``.
+    """
+
+    def __init__(self, model: nn.Module, schedule: Sequence[tuple[float, float]], settings: StepSettings) -> None:
+        self.model, self.schedule, self.settings = model, schedule, settings
+        self.device = next(model.parameters()).device
+        steps = len(schedule)
+
+        def scalar(value: float) -> Tensor:
+            return torch.tensor(value, dtype=torch.float32, device=self.device)
+
+        self.clip = None if settings.grad_clip is None else scalar(settings.grad_clip)
+        self.smoothing = scalar(settings.label_smoothing) if settings.label_smoothing > 0 else None
+        self.update: Update | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.weights = FlatParameters(model)
+        flat = FLAT_OPTIMIZERS.get(settings.opt_func)
+        if flat is not None:
+            self.update = Update(flat, scalar(settings.weight_decay), nesterov=settings.nesterov)
+        else:
+            self.optimizer = settings.opt_func(self.weights.parameters, schedule[0][0], weight_decay=settings.weight_decay)
+        self.rows_SC = schedule_rows(schedule, self.device)
+        self.losses_S = torch.zeros(steps, device=self.device)
+        self.norms_S = torch.zeros(steps, device=self.device)
+        self.clipped_S = torch.zeros(steps, device=self.device)
+        self.correct = torch.zeros((), device=self.device)
+        self.at = torch.zeros(1, dtype=torch.int64, device=self.device)  # number of the next step, on the device
+        self.done = 0  # the same, on the host
+
+    def __call__(self, x_NCHW: Tensor, target: Tensor) -> None:
+        """Train on one batch; target_N holds class numbers, target_NK soft targets."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            out_NK = self.model(x_NCHW)
+        out_NK = out_NK.float()
+        loss = cross_entropy(out_NK, target, self.smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            grad_P = self.weights.gather_gradients()
+            norm, clipped = self._clip(grad_P)
+            if self.update is not None:
+                self.update(self.weights.flat_P, grad_P, self.rows_SC.index_select(0, self.at)[0])
+            else:
+                self._step_optimizer(grad_P)
+            labels_N = target if target.dim() == 1 else target.argmax(dim=1)
+            self.correct += (out_NK.argmax(dim=1) == labels_N).sum()
+            for column_S, value in ((self.losses_S, loss.detach()), (self.norms_S, norm), (self.clipped_S, clipped)):
+                column_S.index_copy_(0, self.at, value.to(column_S.dtype).reshape(1))
+            self.at += 1
+        self.done += 1
+
+    def _clip(self, grad_P: Tensor) -> tuple[Tensor, Tensor]:
+        """Clip in place; return (norm before clipping, 1 if anything was clipped)."""
+        norm = torch.linalg.vector_norm(grad_P)
+        if self.clip is None:
+            return norm, torch.zeros_like(norm)
+        if self.settings.grad_clip_by == "value":
+            clipped = torch.linalg.vector_norm(grad_P, float("inf")) > self.clip
+            torch.clamp(grad_P, -self.clip, self.clip, out=grad_P)
+        else:
+            clipped = norm > self.clip
+            grad_P.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0))  # clip_grad_norm_'s own guard against a zero norm
+        return norm, clipped
+
+    def _step_optimizer(self, grad_P: Tensor) -> None:
+        """Run a foreign optimiser on the clipped gradients with this step's learning rate and momentum."""
+        optimizer = self.optimizer
+        if optimizer is None:  # pragma: no cover - one of the two always exists
+            return
+        start = 0
+        for p in self.weights.parameters:
+            p.grad = grad_P.as_strided(p.shape, p.stride(), start)
+            start += p.numel()
+        rate, momentum = self.schedule[self.done]
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+            if "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            elif "momentum" in group:
+                group["momentum"] = momentum
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def read(self, first: int) -> StepLog:
+        """Return the log of the steps from ``first`` to the last, and start counting right answers anew. Synchronises."""
+        span = slice(first, self.done)
+        log = StepLog(
+            self.losses_S[span].tolist(), self.norms_S[span].tolist(), self.clipped_S[span].tolist(), float(self.correct)
+        )
+        self.correct.zero_()
+        return log
