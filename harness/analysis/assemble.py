@@ -1,0 +1,183 @@
+"""The analysis of a study, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import fsum
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.analysis.advice import detectable, needed, recommend
+from harness.analysis.checks import all_checks
+from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
+from harness.analysis.looks import Progress, progress
+from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
+from harness.analysis.standing import chance_accuracy, chance_line
+from harness.analysis.table import Run, Table, join
+from harness.analysis.terms import aliases, orders, term_effects
+from harness.analysis.verdicts import interval_alpha, word
+from harness.design import Arm
+from harness.stats import onset_epoch
+from harness.study import Study
+from harness.trial import Curve, Environment, Metric, Outcomes, Trial
+
+_NO_VERDICT: Verdict = ""
+
+
+def analyze(
+    study: Study,
+    trials: Sequence[Trial],
+    *,
+    curves: Mapping[str, Curve] | None = None,
+    outcomes: Mapping[str, Outcomes] | None = None,
+    labels: npt.ArrayLike | None = None,
+    classes: tuple[str, ...] = (),
+    data_fingerprint: str = "",
+    metrics: Mapping[str, Metric] | None = None,
+    seeds: Sequence[int] | None = None,
+    screening: bool = False,
+    changed: Sequence[str] = (),
+) -> Analysis:
+    """Analyse a study: effects with intervals, verdicts, checks, and what follows from them.
+
+    Args:
+        study: under its profile.
+        trials: the final record of each cell, in any order; trials of other recipes or seeds are passed over.
+        curves: epoch histories by cell key; a trial's own stands in.
+        outcomes: per-image results by cell key: they buy effects within classes and intervals for new images.
+        labels: class of every validation image, shape (N,), in the order of the outcomes.
+        classes: names of the classes.
+        data_fingerprint: of the images that count; empty takes the most frequent among the trials.
+        metrics: metrics beyond the built-in ones, by name, with unit and direction.
+        seeds: the planned seeds, where they are not 0, 1, 2, ...
+        screening: arms could be stopped by epoch; nothing is judged.
+        changed: what of the plan changed after the first trial was claimed; makes verdicts exploratory.
+
+    Raises:
+        StudyError: the study's arms cannot be.
+    """
+    outcomes = outcomes or {}
+    table = join(
+        study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint, planned_seeds=seeds
+    )
+    labels_N = None if labels is None else np.asarray(labels)
+    counts_K = np.unique(labels_N, return_counts=True)[1] if labels_N is not None and labels_N.size else np.zeros(0, dtype=np.int64)
+    many, images = max(len(classes), counts_K.size), int(counts_K.sum())
+    line = chance_line(table, many, float(counts_K.max()) / images if images else None, images)
+    state = progress(table, line)
+    exploratory = ["exploratory: the plan changed"] if changed else []
+    effects = arm_effects(table, state, outcomes=outcomes, exploratory=exploratory, chance=chance_accuracy(table, many))
+    effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
+    effects = [_withheld(effect, table, state, screening) for effect in effects]
+    primary = [effect for effect in effects if effect.metric == study.metric]
+    judged = [effect for effect in primary if effect.kind in ("arm", "main")]
+    lead = [effect for effect in judged if effect.verdict] or judged
+    recommended, reasons = recommend(table, primary)
+    every = {run.trial.cell: run.trial for run in (*table.runs.values(), *table.control.values())}
+    return Analysis(
+        study=study,
+        seeds=state.blocks,
+        seeds_planned=len(table.seeds),
+        finished=not state.arms_in and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
+        screening=screening,
+        arms=tuple(_facts(table, state, arm, effects) for arm in table.arms),
+        summaries=tuple(summaries(table, state)),
+        effects=tuple(effects),
+        classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
+        checks=tuple(all_checks(table, state, effects=effects, line=line, changed=changed, screening=screening)),
+        primary=study.metric,
+        gap=table.gap,
+        margin=table.margin,
+        level=1.0 - interval_alpha(study.alpha, study.looks),
+        orders=tuple(orders(table, state)),
+        aliases=aliases(table),
+        looks_reached=state.reached,
+        arms_in=tuple(sorted(state.arms_in)),
+        environments=tuple(sorted({_environment(trial.environment) for trial in every.values()} - {""})),
+        detectable_pp=detectable(table, [effect for effect in lead if effect.kind == "arm"]),
+        seeds_needed=needed(table, judged),
+        recommended=recommended,
+        reasons=reasons,
+        trials_total=len(every),
+        train_seconds_total=fsum(trial.train_seconds for trial in every.values()),
+    )
+
+
+def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
+    """Take p-values and verdict from an effect between looks and in a screening."""
+    between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
+    if effect.metric != table.study.metric or not (screening or between):
+        return effect
+    note = "; ".join(part for part in (effect.note, "screening" if screening else "") if part)
+    return effect.model_copy(update={"p": None, "p_holm": None, "p_equivalence": None, "verdict": _NO_VERDICT, "note": note})
+
+
+def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -> ArmFacts:
+    runs = table.of(arm.name)
+    done = [run for run in runs if run.status == "complete"]
+    pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
+    onsets = [onset_epoch(run.curve.val_loss) for run in done if run.curve.val_loss]
+    shown = [epoch + 1 for epoch in onsets if epoch is not None]
+    analysed = {seed: table.runs[arm.name, seed] for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"}
+    return ArmFacts(
+        name=arm.name,
+        recipe_id=arm.recipe.id,
+        reference=arm.reference,
+        overrides=dict(arm.overrides),
+        components=dict(arm.components),
+        why=arm.why,
+        planned=_planned(table, state, arm.name),
+        completed=len(done),
+        failed=sum(run.status == "failed" for run in runs),
+        pruned=len(pruned),
+        diverged=sum(run.status == "diverged" for run in runs),
+        params_m=_mean([run.trial.params / 1e6 for run in runs if run.trial.params]),
+        mflop_per_image=_mean([run.trial.mflop_per_image for run in runs if run.trial.mflop_per_image]),
+        train_seconds=_mean([run.trial.train_seconds for run in done if run.trial.train_seconds]),
+        images_per_second=_mean([run.trial.images_per_second for run in done if run.trial.images_per_second]),
+        throughput={seed: run.trial.images_per_second for seed, run in analysed.items() if run.trial.images_per_second},
+        word=_word(table, arm.name, effects),
+        censored_at=min(pruned, default=None),
+        onset_epoch=float(median(shown)) if shown else None,
+        onset_none=len(onsets) - len(shown),
+    )
+
+
+def _planned(table: Table, state: Progress, arm: str) -> int:
+    """How many seeds the plan now has for an arm: with looks, those up to the last look that it is in for."""
+    if not table.study.looks:
+        return len(table.seeds)
+    return state.due if arm in state.arms_in or not state.reached else len(state.shown[arm])
+
+
+def _word(table: Table, arm: str, effects: Sequence[Effect]) -> str:
+    """The word over accuracy and gap together; none without a verdict."""
+    mine = {effect.metric: effect for effect in effects if effect.kind == "arm" and effect.term == arm}
+    primary, gap = mine.get(table.study.metric), mine.get(table.gap)
+    if primary is None or not primary.verdict:
+        return ""
+    bounds = (gap.low, gap.high) if gap is not None else (None, None)
+    return word(primary.verdict, low=primary.low, high=primary.high, gap=bounds, margin=table.margin, sign=table.sign)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fsum(values) / len(values) if values else None
+
+
+def _environment(environment: Environment) -> str:
+    """The parts of an environment that move numbers or speed, in one line."""
+    threads = f"{environment.threads} threads" if environment.threads > 1 else "1 thread" if environment.threads else ""
+    torch = f"torch {environment.torch}" if environment.torch else ""
+    device = environment.device if environment.device != environment.cpu else ""
+    return ", ".join(part for part in (device, environment.cpu, threads, environment.precision, environment.engine, torch) if part)
+
+
+def _classes(
+    table: Table, state: Progress, outcomes: Mapping[str, Outcomes], labels_N: Any, classes: Sequence[str]
+) -> list[Any]:
+    if labels_N is None or not outcomes:
+        return []
+    return list(class_effects(table, state, outcomes=outcomes, labels_N=labels_N, classes=classes))

@@ -1,0 +1,267 @@
+"""What was looked at before a number is believed: each check says ok, warn or fail, what was found, and what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from harness.analysis.looks import Progress
+from harness.analysis.model import Check, Effect
+from harness.analysis.standing import at_chance
+from harness.analysis.table import Table
+from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS
+from harness.stats import holm, variance_ratio_p
+from harness.trial import Trial
+
+CONTROL_ALPHA = 0.01  # raw level at which the A/A arm warns: one in a hundred sound studies does
+SHORT_RUN = 16  # epochs; shorter runs vary more between seeds than their error rate says (arXiv 2304.01910)
+_FIELDS = ("harness", "torch", "device", "cpu", "threads", "precision", "engine")  # of the environment, those that move numbers
+
+
+def all_checks(
+    table: Table, state: Progress, *, effects: Sequence[Effect], line: float | None, changed: Sequence[str] = (), screening: bool = False
+) -> list[Check]:
+    """Return every check, in the order in which a reader should take them.
+
+    Args:
+        table: joined trials.
+        state: how far the study has come.
+        effects: of the arms and of the A/A arm.
+        line: accuracy in pp of a guessing net.
+        changed: what of the plan changed after the first trial was claimed.
+        screening: whether arms could be stopped by epoch.
+    """
+    found = [_baseline(table, state), _seeds(table, state), _missing(table, state), _ended(table)]
+    found += [_images(table), _environments(table), _chance(table, state, line), _nothing(state), _variances(table, state)]
+    found += [_test_reads(table), _margin(table), _size(table)]
+    optional = [_metric(table), _control(table, effects), _pruned(table), _short_runs(table), _constant(effects)]
+    found += [check for check in optional if check is not None]
+    if changed:
+        hint = "run the study under a new name to have it confirmed"
+        what = f"the plan changed after the first trial: {', '.join(changed)}; verdicts are exploratory"
+        found.append(Check(level="warn", name="plan changed", what=what, hint=hint))
+    if screening:
+        what = "this is a screening: arms could be stopped by epoch, nothing is judged"
+        found.append(Check(level="warn", name="screening", what=what, hint="run the arms that are left without --screen"))
+    order = {"fail": 0, "warn": 1, "ok": 2}
+    return sorted(found, key=lambda check: order[check.level])  # stable: the reader's order within a level
+
+
+def _check(name: str, bad: str, *, hint: str = "", ok: str = "", level: str = "warn") -> Check:
+    """A check that is ok when there is nothing bad to tell."""
+    return Check.model_validate({"level": level if bad else "ok", "name": name, "what": bad or ok, "hint": hint if bad else ""})
+
+
+def _listed(names: Iterable[str]) -> str:
+    """``a, b and c``, sorted, so that the order of arms changes nothing."""
+    found = sorted(names)
+    return " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else "".join(found)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _baseline(table: Table, state: Progress) -> Check:
+    name = table.arms[0].name
+    if not table.count(name, "complete"):
+        bad = f"the baseline {name} has no finished trial, so nothing can be compared"
+    elif state.reasons.get(name):
+        bad = f"the baseline {name} is {state.reasons[name]}: arms that are compared with it cannot be judged"
+    else:
+        bad = ""
+    ok = f"{_count(table.count(name, 'complete'), 'trial')} of {name} to compare with"
+    return _check("baseline", bad, ok=ok, level="fail", hint="run the study again: it runs what is missing")
+
+
+def _seeds(table: Table, state: Progress) -> Check:
+    count, planned = len(state.blocks), len(table.seeds)
+    if count < FEWEST_PAIRS:
+        bad, level = f"{_count(count, 'complete seed')}: a verdict needs {FEWEST_PAIRS}", "fail" if count == planned else "warn"
+    elif count < FIRM_PAIRS:
+        bad, level = f"{_count(count, 'complete seed')}: verdicts are exploratory below {FIRM_PAIRS}", "warn"
+    else:
+        bad, level = "", "warn"
+    return _check("seeds", bad, ok=f"{_count(count, 'complete seed')} of {planned}", level=level, hint="raise --seeds")
+
+
+def _missing(table: Table, state: Progress) -> Check:
+    """Seeds lost before a complete block fail; blocks that are not there yet, or that a timeout cut off, warn."""
+    if state.missing:
+        lost = _listed(f"{arm} (seed {', '.join(map(str, gap))})" for arm, gap in state.missing.items())
+        seeds = sorted({seed for gap in state.missing.values() for seed in gap})
+        bad = f"missing pairs: no trial of {lost}; seed {', '.join(map(str, seeds))} is left out for every arm"
+        unable = _listed(arm for arm, why in state.reasons.items() if "incomplete" in why)
+        bad += f", and {unable} cannot be judged" if unable else ""
+        return _check("missing pairs", bad, level="fail", hint="run the study again: it runs what is missing")
+    due = table.seeds[: state.due]
+    expected = state.arms_in or {arm.name for arm in table.arms if not table.study.looks}
+    short = {arm: sum((arm, seed) not in table.runs for seed in due) for arm in expected}
+    waiting = {arm: count for arm, count in short.items() if count}
+    bad = ""
+    if waiting:
+        arms = _listed(f"{arm} ({count})" for arm, count in waiting.items())
+        bad = f"not finished: {_count(sum(waiting.values()), 'trial')} to come, of {arms}; only complete seed blocks are analysed"
+    return _check("missing pairs", bad, ok="every seed has a trial of every arm", hint="run the study again: it runs what is missing")
+
+
+def _ended(table: Table) -> Check:
+    lost = {arm.name: (table.count(arm.name, "failed", "diverged"), len(table.of(arm.name))) for arm in table.arms}
+    unstable = _listed(f"{arm} ({count} of {of})" for arm, (count, of) in lost.items() if count)
+    diverged = sum(table.count(arm.name, "diverged") for arm in table.arms)
+    failed = sum(table.count(arm.name, "failed") for arm in table.arms)
+    bad = f"{_count(diverged, 'trial')} diverged and {failed} failed: {unstable} get no verdict" if unstable else ""
+    return _check(
+        "failed trials",
+        bad,
+        ok="no trial failed or diverged",
+        level="fail",
+        hint="lower schedule.max_lr for what diverged; --retry-failed runs failed trials again",
+    )
+
+
+def _images(table: Table) -> Check:
+    trials = _trials(table)
+    other = _listed(
+        arm.name for arm in table.arms if any(run.trial.data_fingerprint != table.fingerprint for run in table.of(arm.name))
+    )
+    if other:
+        prints = _listed({trial.data_fingerprint or "unknown" for trial in trials} | {table.fingerprint or "unknown"})
+        bad = f"trials were run on different images (fingerprints {prints}): {other} cannot be judged"
+        return _check("images", bad, level="fail", hint="run the study again with one data set; trials on other images are not reused")
+    bad = f"{_count(table.superseded, 'trial')} left out: on other images, or run again since" if table.superseded else ""
+    return _check("images", bad, ok="all trials saw the same images")
+
+
+def _environments(table: Table) -> Check:
+    trials = _trials(table)
+    mixed: dict[str, str] = {}
+    for field in _FIELDS:
+        if field == "precision" and len({trial.recipe.train.precision for trial in trials}) > 1:
+            continue  # the study itself varies it
+        values = Counter(str(getattr(trial.environment, field)) for trial in trials)
+        if len(values) > 1:
+            mixed[field] = f"{field} ({_listed(value or 'unknown' for value in values)})"
+    bad = f"trials ran in different environments: {', '.join(mixed.values())}" if mixed else ""
+    return _check(
+        "environments",
+        bad,
+        ok="one environment throughout",
+        level="fail" if "engine" in mixed else "warn",
+        hint="pairs are sound when both arms of a seed ran in one place; times and images a second are not comparable",
+    )
+
+
+def _chance(table: Table, state: Progress, line: float | None) -> Check:
+    if line is None:
+        return Check(level="ok", name="chance", what="the number of classes is unknown, so guessing nets were not looked for")
+    guessing = [arm.name for arm in table.arms if at_chance(table, arm.name, line, state.shown[arm.name])]
+    bad = ""
+    if guessing and len(guessing) == sum(bool(table.count(arm.name, "complete")) for arm in table.arms):
+        bad = f"every arm is at chance (validation accuracy at or below {line:.1f} %): nothing was learned and nothing can be compared"
+        return _check("chance", bad, level="fail", hint="check the labels, raise schedule.max_lr or train.epochs")
+    if guessing:
+        bad = f"at chance (validation accuracy at or below {line:.1f} %): {_listed(guessing)}"
+    return _check("chance", bad, ok="every arm learned something", hint="an arm that does not train says nothing about its component")
+
+
+def _nothing(state: Progress) -> Check:
+    idle = _listed(arm for arm, why in state.reasons.items() if why == "did nothing")
+    bad = f"{idle} did nothing: same parameters and same losses as the reference on every seed" if idle else ""
+    hint = "the change does not reach the net on these images (hue on grey images, say); it is not evidence of no effect"
+    return _check("no-op arms", bad, ok="every arm changed what was computed", level="fail", hint=hint)
+
+
+def _variances(table: Table, state: Progress) -> Check:
+    """Pitman and Morgan's test of each arm against its reference, Holm over arms."""
+    names, values = [], []
+    for arm in table.arms:
+        if arm.reference and arm.name not in state.reasons:
+            _, scores, reference = table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])
+            names.append(arm.name)
+            values.append(variance_ratio_p(scores, reference))
+    adjusted = holm(values) if values else []
+    unequal = _listed(name for name, p in zip(names, adjusted, strict=True) if p < table.study.alpha)
+    bad = f"{unequal} vary differently between seeds than their reference" if unequal else ""
+    hint = "the paired interval stays valid; a plan that takes one sd for all arms does not"
+    return _check("variances", bad, ok="arms vary alike between seeds, as far as can be told", hint=hint)
+
+
+def _test_reads(table: Table) -> Check:
+    reads = sum("test_accuracy" in trial.metrics for trial in _trials(table))
+    decided = table.study.metric.startswith("test")
+    ok = f"the test set was read {reads} times, once a finished trial, and decided nothing" if reads else "the test set was not read"
+    bad = f"the test set decides this study and was read {reads} times: nothing may be chosen by it" if decided else ""
+    hint = "decide on validation images, and keep the test set for the last figure"
+    return _check("test-set reads", bad, ok=ok, hint=hint)
+
+
+def _margin(table: Table) -> Check:
+    images = table.arms[0].recipe.data.val
+    grain = 100.0 / images if images else 0.0
+    bad = ""
+    if table.primary.unit == "pp" and grain > table.study.margin_pp:
+        bad = f"the margin of {table.study.margin_pp:g} pp is less than one of {images} validation images"
+    return _check("margin", bad, ok=f"margin {table.margin:g} {table.primary.unit}", hint="raise margin_pp or data.val")
+
+
+def _size(table: Table) -> Check:
+    """An arm that also changes the model's size is confounded with it."""
+    sizes = {arm.name: max((run.trial.params for run in table.of(arm.name)), default=0) for arm in table.arms}
+    base = sizes[table.arms[0].name]
+    changed = _listed(f"{arm} ({size / base:.2f} x)" for arm, size in sizes.items() if size and base and abs(size / base - 1) > 0.01)
+    bad = f"the number of parameters differs from the baseline's: {changed}" if changed else ""
+    return _check("model size", bad, ok="every arm has the baseline's size", hint="the effect is that of the component and the size together")
+
+
+def _metric(table: Table) -> Check | None:
+    if any("complete" == trial.state and table.study.metric in trial.metrics for trial in _trials(table)) or not _trials(table):
+        return None
+    carried = _listed({name for trial in _trials(table) for name in trial.metrics}) or "none"
+    bad = f"no trial carries the metric {table.study.metric} that decides (they carry: {carried})"
+    return Check(level="fail", name="metric", what=bad, hint="set `metric` to one that the trials carry")
+
+
+def _control(table: Table, effects: Sequence[Effect]) -> Check | None:
+    found = [effect for effect in effects if effect.kind == "control" and effect.metric == table.study.metric]
+    if not table.study.control:
+        return None
+    if not found or found[0].p is None:
+        return Check(level="warn", name="A/A arm", what="the A/A arm has too few finished trials to be tested")
+    effect = found[0]
+    rate = "1 in 100 sound studies shows this by chance"
+    told = f"baseline against itself at other seeds: {effect.estimate:+.2f} {effect.unit}, p = {effect.p:.3g}, n = {effect.n}"
+    bad = f"the A/A arm is not null ({told}); {rate}" if effect.p is not None and effect.p < CONTROL_ALPHA else ""
+    hint = "something besides the seed differs between trials: look for shared state, order of runs, or mixed machines"
+    return _check("A/A arm", bad, ok=f"{told}; warns below {CONTROL_ALPHA}, where {rate}", hint=hint)
+
+
+def _pruned(table: Table) -> Check | None:
+    stopped = {arm.name: [run.trial.epochs for run in table.of(arm.name, "pruned")] for arm in table.arms}
+    told = _listed(f"{arm} (epoch {min(epochs)}, {_count(len(epochs), 'seed')})" for arm, epochs in stopped.items() if epochs)
+    if not told:
+        return None
+    what = f"stopped early and shown as censored, without an estimate: {told}"
+    return Check(level="warn", name="pruned trials", what=what, hint="a stopped arm is not ranked among the others")
+
+
+def _short_runs(table: Table) -> Check | None:
+    epochs = table.arms[0].recipe.train.epochs
+    if epochs > SHORT_RUN:
+        return None
+    what = f"runs of {epochs} epochs: seeds vary more than the error rate says in runs of {SHORT_RUN} epochs or fewer"
+    return Check(level="warn", name="short runs", what=what, hint="take the sd from finished trials, not from the plan's fall-back")
+
+
+def _constant(effects: Sequence[Effect]) -> Check | None:
+    same = _listed(effect.term for effect in effects if "the same difference on every seed" in effect.note)
+    if not same:
+        return None
+    what = f"{same} differ from their reference by the same amount on every seed, which leaves nothing to test with"
+    return Check(level="warn", name="no variance", what=what, hint="use more validation images or more seeds")
+
+
+def _trials(table: Table) -> list[Trial]:
+    """Every trial that counts, once, in the order of cells."""
+    unique = {run.trial.cell: run.trial for run in (*table.runs.values(), *table.control.values())}
+    return [unique[cell] for cell in sorted(unique)]

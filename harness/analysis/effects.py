@@ -1,0 +1,242 @@
+"""Effects of arms on every metric, levels of arms, effects within classes, and the A/A arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.analysis.looks import Progress
+from harness.analysis.model import ClassEffect, Effect, Summary
+from harness.analysis.table import Table
+from harness.analysis.verdicts import Judgement, interval_alpha, number
+from harness.stats import Paired, mean_interval, one_sample_t, paired_t, two_way_interval
+from harness.trial import Outcomes
+
+_NO_ESTIMATE = ("censored", "did nothing")  # reasons for which a number would be read as a result
+
+
+def summaries(table: Table, state: Progress) -> list[Summary]:
+    """Return the level of every arm on every metric, with its t interval over the seeds that completed."""
+    alpha = interval_alpha(table.study.alpha, table.study.looks)
+    found = []
+    for arm in table.arms:
+        censored = state.reasons.get(arm.name, "").startswith("censored")
+        for metric in table.metrics.values():
+            seeds, scores = _scores(table, arm.name, metric.name, () if censored else state.shown[arm.name])
+            level = mean_interval(scores, alpha=alpha)
+            found.append(
+                Summary(
+                    arm=arm.name,
+                    metric=metric.name,
+                    unit=metric.unit,
+                    n=len(scores),
+                    mean=number(level.mean),
+                    sd=number(level.sd),
+                    low=number(level.low),
+                    high=number(level.high),
+                    seeds=tuple(seeds),
+                    scores=tuple(scores),
+                )
+            )
+    return found
+
+
+def _scores(table: Table, arm: str, metric: str, among: Sequence[int]) -> tuple[list[int], list[float]]:
+    runs = [(seed, table.runs[arm, seed]) for seed in among if table.status(arm, seed) == "complete"]
+    carried = [(seed, run.scores[metric]) for seed, run in runs if metric in run.scores]
+    return [seed for seed, _ in carried], [score for _, score in carried]
+
+
+def arm_effects(
+    table: Table, state: Progress, *, outcomes: Mapping[str, Outcomes], exploratory: Sequence[str] = (), chance: float | None = None
+) -> list[Effect]:
+    """Return the difference of every arm to its reference on every metric; p-values and verdicts on the primary one alone.
+
+    Args:
+        table: joined trials.
+        state: how far the study has come.
+        outcomes: per-image correctness by cell key; buys the interval for new images.
+        exploratory: reasons why every verdict is exploratory.
+        chance: accuracy of a guessing net in pp, to show an unstable arm with its lost seeds counted at chance.
+    """
+    alpha = interval_alpha(table.study.alpha, table.study.looks)
+    found = []
+    for arm in table.arms:
+        if not arm.reference:
+            continue
+        reason = state.reasons.get(arm.name, "")
+        among = state.own[arm.name]
+        for metric in table.metrics.values():
+            _, scores, reference = table.pairs(arm.name, arm.reference, metric.name, among)
+            if any(word in reason for word in _NO_ESTIMATE):
+                scores, reference = [], []
+            effect = effect_of(
+                paired_t(scores, reference, alpha=alpha),
+                kind="arm",
+                term=arm.name,
+                reference=arm.reference,
+                metric=metric.name,
+                unit=metric.unit,
+                differences=[a - b for a, b in zip(scores, reference, strict=True)],
+            )
+            if metric.name == table.study.metric:
+                notes = [_with_lost(table, arm.name, arm.reference, among, reason, chance) or reason] if reason else []
+                judgement = None if reason else state.judgements.get(arm.name)
+                effect = with_judgement(effect, judgement, notes=[*notes, *look_notes(table, state, arm.name, reason), *exploratory])
+            if metric.name == "accuracy" and scores:
+                effect = _with_images(effect, table, arm.name, arm.reference, among, outcomes)
+            found.append(effect)
+    return found
+
+
+def effect_of(
+    result: Paired, *, kind: str, term: str, reference: str, metric: str, unit: str, differences: Sequence[float], note: str = ""
+) -> Effect:
+    """Return an effect with its estimate and interval, without a verdict."""
+    return Effect.model_validate(
+        {
+            "kind": kind,
+            "term": term,
+            "reference": reference,
+            "metric": metric,
+            "unit": unit,
+            "n": result.n,
+            "estimate": number(result.mean),
+            "low": number(result.low),
+            "high": number(result.high),
+            "sd": number(result.sd),
+            "seed_correlation": number(result.seed_correlation),
+            "pairing_gain": number(result.pairing_gain),
+            "differences": tuple(differences),
+            "note": note,
+        }
+    )
+
+
+def with_judgement(effect: Effect, judgement: Judgement | None, *, notes: Sequence[str] = ()) -> Effect:
+    """Return an effect with what its family's tests said of it; without a judgement the notes alone."""
+    if judgement is None:
+        return effect.model_copy(update={"note": "; ".join(notes)})
+    return effect.model_copy(
+        update={
+            "p": judgement.p,
+            "p_holm": judgement.p_holm,
+            "p_equivalence": judgement.p_equivalence,
+            "verdict": judgement.verdict,
+            "note": "; ".join(dict.fromkeys([*judgement.notes, *notes])),
+        }
+    )
+
+
+def look_notes(table: Table, state: Progress, arm: str, reason: str = "") -> list[str]:
+    """Say at which look an arm stopped, or that it is between looks, or that the seeds are not all there yet."""
+    looks = table.study.looks
+    if not looks:
+        short = len(state.blocks) < len(table.seeds)
+        return [f"provisional ({len(state.blocks)} of {len(table.seeds)} seeds)"] if short and not reason else []
+    if arm in state.stopped:
+        return [f"stopped at look {state.stopped[arm]} of {len(looks)}"]
+    if state.withheld and not reason:
+        return [f"between looks ({state.reached} of {len(looks)} reached)" if state.reached else "before the first look"]
+    return []
+
+
+def _with_lost(table: Table, arm: str, reference: str, among: Sequence[int], reason: str, chance: float | None) -> str:
+    """For an arm that lost seeds: its reason, and the difference with every lost seed counted at chance."""
+    if not reason.startswith("unstable") or chance is None or table.study.metric != "accuracy":
+        return ""
+    differences = []
+    for seed in among:
+        one, other = table.runs.get((arm, seed)), table.runs.get((reference, seed))
+        if one is not None and other is not None and other.status == "complete":
+            differences.append(one.scores.get("accuracy", chance) - other.scores["accuracy"])
+    if not differences:
+        return ""
+    return f"{reason}, {sum(differences) / len(differences):+.2f} pp with the lost seeds counted at chance"
+
+
+def _with_images(
+    effect: Effect, table: Table, arm: str, reference: str, among: Sequence[int], outcomes: Mapping[str, Outcomes]
+) -> Effect:
+    """Return the effect with its interval for new seeds and new images, where per-image outcomes are known for every pair."""
+    seeds, _, _ = table.pairs(arm, reference, "accuracy", among)
+    both = [(table.runs[arm, s].trial.cell, table.runs[reference, s].trial.cell) for s in seeds]
+    if len(both) < 2 or any(one not in outcomes or other not in outcomes for one, other in both):
+        return effect
+    one_SI = [outcomes[one].val_correct_N for one, _ in both]
+    other_SI = [outcomes[other].val_correct_N for _, other in both]
+    if len({row.size for row in (*one_SI, *other_SI)}) != 1 or one_SI[0].size < 2:
+        return effect
+    result = two_way_interval(np.stack(one_SI), np.stack(other_SI), alpha=interval_alpha(table.study.alpha, table.study.looks))
+    low, high = number(100 * result.low), number(100 * result.high)
+    return effect.model_copy(update={"image_low": low, "image_high": high})
+
+
+def control_effects(table: Table) -> list[Effect]:
+    """Return the A/A arm's difference to the baseline, paired by index, on every metric; raw p, outside every family.
+
+    At the study's own alpha, whatever its looks: the A/A arm takes no part in them.
+    """
+    found = []
+    for metric in table.metrics.values():
+        pairs = [(table.control[s], table.runs[table.arms[0].name, s]) for s in table.seeds if _control_pair(table, s)]
+        scores = [
+            (one.scores[metric.name], other.scores[metric.name])
+            for one, other in pairs
+            if metric.name in one.scores and metric.name in other.scores
+        ]
+        result = paired_t([a for a, _ in scores], [b for _, b in scores], alpha=table.study.alpha)
+        effect = effect_of(
+            result,
+            kind="control",
+            term="A/A",
+            reference=table.arms[0].name,
+            metric=metric.name,
+            unit=metric.unit,
+            differences=[a - b for a, b in scores],
+        )
+        found.append(effect.model_copy(update={"p": number(result.p) if metric.name == table.study.metric else None}))
+    return found if table.control else []
+
+
+def _control_pair(table: Table, seed: int) -> bool:
+    return seed in table.control and table.control[seed].status == "complete" == table.status(table.arms[0].name, seed)
+
+
+def class_effects(
+    table: Table,
+    state: Progress,
+    *,
+    outcomes: Mapping[str, Outcomes],
+    labels_N: npt.NDArray[np.integer[npt.NBitBase]],
+    classes: Sequence[str],
+) -> list[ClassEffect]:
+    """Return every arm's difference in validation accuracy within each class, in pp, with plain t intervals over seeds.
+
+    Args:
+        table: joined trials.
+        state: how far the study has come.
+        outcomes: per-image correctness by cell key.
+        labels_N: class of every validation image, in the order of the outcomes.
+        classes: names; numbers stand in for those that are missing.
+    """
+    members = {label: np.flatnonzero(labels_N == label) for label in np.unique(labels_N).tolist()}
+    alpha = interval_alpha(table.study.alpha, table.study.looks)
+    found = []
+    for arm in table.arms:
+        if not arm.reference or any(word in state.reasons.get(arm.name, "") for word in _NO_ESTIMATE):
+            continue
+        rows = []
+        for seed in table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])[0]:
+            one = outcomes.get(table.runs[arm.name, seed].trial.cell)
+            other = outcomes.get(table.runs[arm.reference, seed].trial.cell)
+            if one is not None and other is not None and one.val_correct_N.size == other.val_correct_N.size == labels_N.size:
+                rows.append(one.val_correct_N.astype(np.float64) - other.val_correct_N)
+        for label, index_I in members.items() if rows else ():
+            result = one_sample_t([100.0 * float(row_N[index_I].mean()) for row_N in rows], alpha=alpha)
+            name = classes[label] if 0 <= label < len(classes) else str(label)
+            low, high = number(result.low), number(result.high)
+            found.append(ClassEffect(arm=arm.name, label=name, n=result.n, estimate=result.mean, low=low, high=high))
+    return found

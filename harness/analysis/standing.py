@@ -1,0 +1,135 @@
+"""Which arms can be judged at all, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+from harness.analysis.table import Run, Table
+from harness.trial import Curve
+
+CHANCE_ERRORS = 3.0  # standard errors above the accuracy of guessing below which a net counts as guessing
+
+# Where the images are not at hand (a table of old trials), the number of classes is known by the name of the data set.
+_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "fashion": 10, "fashion-mnist": 10, "fashionmnist": 10, "digits": 10}
+
+
+def complete_blocks(table: Table, required: Sequence[str], among: Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds at which every one of these arms has its final state."""
+    return tuple(seed for seed in among if all((arm, seed) in table.runs for arm in required))
+
+
+def holes(table: Table, blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Return, for each arm that has any, its missing seeds before the last complete block.
+
+    A run that was cut short leaves its last blocks unfinished; a gap before a complete block is a trial that went missing.
+    """
+    before = table.seeds[: table.seeds.index(blocks[-1])] if blocks else ()
+    gaps = {arm.name: tuple(seed for seed in before if (arm.name, seed) not in table.runs) for arm in table.arms}
+    return {name: gap for name, gap in gaps.items() if gap}
+
+
+def chance_line(table: Table, classes: int, majority: float | None, images: int) -> float | None:
+    """Return the accuracy in pp up to which a net is taken to guess; None when the number of classes is unknown.
+
+    Definition: c + 3 sqrt(c (1 - c) / N), c the larger of one in K and the share of the commonest class, N validation images: what
+    a net that guesses exceeds about once in a thousand runs.
+
+    Args:
+        table: joined trials.
+        classes: K, 0 when not known.
+        majority: share of the commonest class, in [0, 1].
+        images: N, 0 when not known.
+    """
+    guess = chance_accuracy(table, classes)
+    if guess is None:
+        return None
+    chance = max(guess / 100.0, majority or 0.0)
+    count = images or table.arms[0].recipe.data.val or 10_000
+    return 100.0 * (chance + CHANCE_ERRORS * sqrt(chance * (1.0 - chance) / count))
+
+
+def chance_accuracy(table: Table, classes: int) -> float | None:
+    """Return the accuracy in pp of guessing among equally common classes; None when their number is unknown."""
+    many = classes or _CLASSES.get(table.arms[0].recipe.data.name, 0)
+    return 100.0 / many if many > 1 else None
+
+
+def at_chance(table: Table, arm: str, line: float | None, among: Sequence[int]) -> bool:
+    """Whether an arm's mean validation accuracy is at or below the line."""
+    if line is None:
+        return False
+    runs = [table.runs[arm, seed] for seed in among if table.status(arm, seed) == "complete"]
+    scores = [run.scores["accuracy"] for run in runs if "accuracy" in run.scores]
+    return bool(scores) and sum(scores) / len(scores) <= line
+
+
+def did_nothing(table: Table, arm: str, reference: str, among: Sequence[int]) -> bool:
+    """Whether an arm has its reference's parameter count and epoch losses on every seed, whatever its recipe says.
+
+    Without epoch losses, equal final cross-entropies and an equal primary score stand in; accuracies alone are too coarse.
+    """
+    both = [seed for seed in among if table.status(arm, seed) == "complete" == table.status(reference, seed)]
+    return bool(both) and all(_same(table.runs[arm, seed], table.runs[reference, seed], table.study.metric) for seed in both)
+
+
+def _same(one: Run, other: Run, primary: str) -> bool:
+    if one.trial.params != other.trial.params:
+        return False
+    if one.curve.val_loss and other.curve.val_loss:
+        return _losses(one.curve) == _losses(other.curve)
+    names = ("nll", "train_nll", primary)
+    return "nll" in one.scores and all(one.scores.get(name) == other.scores.get(name) for name in names)
+
+
+def _losses(curve: Curve) -> tuple[tuple[float, ...], ...]:
+    return curve.val_loss, curve.train_loss, curve.online_loss
+
+
+def unjudged(table: Table, among: Sequence[int], line: float | None, missing: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """Return ``{arm: why it gets no verdict}`` for the arms that cannot be judged on these seeds, the baseline included.
+
+    Args:
+        table: joined trials.
+        among: seeds analysed.
+        line: from ``chance_line``.
+        missing: from ``holes``.
+    """
+    own = {arm.name: _own_reason(table, arm.name, among, missing) for arm in table.arms}
+    found = {}
+    for arm in table.arms:
+        if own[arm.name]:
+            found[arm.name] = own[arm.name]
+        elif not arm.reference:
+            continue
+        elif own[arm.reference]:
+            found[arm.name] = f"its reference is {own[arm.reference]}"
+        elif _engines_differ(table, arm.name, arm.reference, among):
+            found[arm.name] = "run on another engine than its reference"
+        elif did_nothing(table, arm.name, arm.reference, among):
+            found[arm.name] = "did nothing"
+        elif at_chance(table, arm.name, line, among) and at_chance(table, arm.reference, line, among):
+            found[arm.name] = "at chance"
+    return found
+
+
+def _own_reason(table: Table, arm: str, among: Sequence[int], missing: dict[str, tuple[int, ...]]) -> str:
+    """What is wrong with an arm's own runs, or nothing."""
+    runs = [table.runs[arm, seed] for seed in among if (arm, seed) in table.runs]
+    pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
+    if pruned:
+        return f"censored at epoch {min(pruned)}"
+    lost = sum(run.status in ("failed", "diverged") for run in runs)
+    if lost:
+        return f"unstable ({lost} of {len(runs)})"
+    foreign = sum(run.trial.data_fingerprint != table.fingerprint for run in runs)
+    if foreign:
+        return f"run on other images ({foreign} of {len(runs)})"
+    if arm in missing:
+        return f"incomplete ({len(missing[arm])} of {len(table.seeds)} seeds missing)"
+    return "" if runs or not among else "without trials"
+
+
+def _engines_differ(table: Table, arm: str, reference: str, among: Sequence[int]) -> bool:
+    pairs = [(table.runs[arm, s], table.runs[reference, s]) for s in among if (arm, s) in table.runs and (reference, s) in table.runs]
+    return any(one.trial.environment.engine != other.trial.environment.engine for one, other in pairs)

@@ -1,0 +1,192 @@
+"""Trials joined to the arms of their study: who ran which seed, what came of it, and what it scored.
+
+Nothing here looks at a name: arms are joined by recipe, seeds by number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from harness.design import CONTROL_OFFSET, Arm, arms, seeds
+from harness.study import Study
+from harness.trial import METRICS, Curve, Metric, Trial
+
+Status = Literal["missing", "complete", "failed", "diverged", "pruned"]
+_GAPS = {"accuracy": "gap", "nll": "loss_gap"}  # metrics whose gap has a name of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One arm at one seed.
+
+    Attributes:
+        trial: its final record.
+        status: its state; a complete trial without a finite primary score counts as failed.
+        scores: ``{metric: score in the unit it is shown in}``, finite ones only.
+        curve: epoch history, possibly empty.
+    """
+
+    trial: Trial
+    status: Status
+    scores: Mapping[str, float]
+    curve: Curve
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A study's runs by arm and seed.
+
+    Attributes:
+        study: under its profile.
+        arms: the baseline first.
+        seeds: planned seeds in order.
+        runs: ``{(arm name, seed): run}``.
+        control: runs of the A/A arm under the seed of the baseline that each is paired with.
+        metrics: what the runs carry, the primary one first.
+        gap: name of the gap that goes with the primary metric.
+        fingerprint: of the images that count: the one asked for, else the most frequent.
+        superseded: trials left out because the same cell has a better record or one on the images that count.
+    """
+
+    study: Study
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    runs: Mapping[tuple[str, int], Run]
+    control: Mapping[int, Run]
+    metrics: Mapping[str, Metric]
+    gap: str
+    fingerprint: str
+    superseded: int
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that decides."""
+        return self.metrics[self.study.metric]
+
+    @property
+    def sign(self) -> int:
+        """1 when more of the primary metric is better, -1 when less is."""
+        return -1 if self.primary.higher_is_better is False else 1
+
+    @property
+    def margin(self) -> float:
+        """The study's margin in the unit of the primary metric: ``margin_pp`` is hundredths of what trials store."""
+        return self.study.margin_pp / 100.0 * self.primary.scale
+
+    def status(self, arm: str, seed: int) -> Status:
+        """What became of a planned run."""
+        run = self.runs.get((arm, seed))
+        return run.status if run is not None else "missing"
+
+    def of(self, arm: str, status: Status | None = None) -> list[Run]:
+        """Return an arm's runs in seed order, those of one status alone when it is given."""
+        found = [self.runs[arm, seed] for seed in self.seeds if (arm, seed) in self.runs]
+        return [run for run in found if status is None or run.status == status]
+
+    def count(self, arm: str, *statuses: Status) -> int:
+        """How many of an arm's runs have one of these states."""
+        return sum(run.status in statuses for run in self.of(arm))
+
+    def pairs(self, arm: str, reference: str, metric: str, among: Sequence[int]) -> tuple[list[int], list[float], list[float]]:
+        """Return (seeds, scores of the arm, scores of the reference) where both completed and carry the metric."""
+        found: list[tuple[int, float, float]] = []
+        for seed in among:
+            one, other = self.runs.get((arm, seed)), self.runs.get((reference, seed))
+            if one is None or other is None or not (one.status == other.status == "complete"):
+                continue
+            if metric in one.scores and metric in other.scores:
+                found.append((seed, one.scores[metric], other.scores[metric]))
+        return [s for s, _, _ in found], [a for _, a, _ in found], [b for _, _, b in found]
+
+
+def join(
+    study: Study,
+    trials: Sequence[Trial],
+    *,
+    curves: Mapping[str, Curve],
+    metrics: Mapping[str, Metric],
+    data_fingerprint: str = "",
+    planned_seeds: Sequence[int] | None = None,
+) -> Table:
+    """Join trials to the arms of a study by recipe and seed; trials of other recipes or seeds are passed over.
+
+    Args:
+        study: under its profile.
+        trials: final records, in any order.
+        curves: by cell key; a trial's own curve stands in.
+        metrics: metrics beyond ``METRICS``, by name.
+        data_fingerprint: of the images that count; empty takes the most frequent among the trials.
+        planned_seeds: in place of the study's 0, 1, 2, ...
+
+    Raises:
+        StudyError: the study's arms cannot be (``harness.design.arms``).
+    """
+    planned = arms(study)
+    numbers = tuple(seeds(study) if planned_seeds is None else planned_seeds)
+    wanted = {(arm.recipe.id, seed) for arm in planned for seed in numbers}
+    if study.control:
+        wanted |= {(planned[0].recipe.id, seed + CONTROL_OFFSET) for seed in numbers}
+    ours = [trial for trial in trials if (trial.recipe_id, trial.seed) in wanted]
+    counted = Counter(trial.data_fingerprint for trial in ours)
+    fingerprint = data_fingerprint or min(counted, key=lambda key: (-counted[key], key), default="")
+    chosen: dict[tuple[str, int], Trial] = {}
+    for trial in sorted(ours, key=lambda t: (t.data_fingerprint == fingerprint, t.state == "complete", t.attempt, t.cell)):
+        chosen[trial.recipe_id, trial.seed] = trial  # the last one stands: right images, complete, latest
+    known = {**METRICS, **metrics}
+    found = {place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known) for place, trial in chosen.items()}
+    return Table(
+        study=study,
+        arms=planned,
+        seeds=numbers,
+        runs={(arm.name, seed): found[arm.recipe.id, seed] for arm in planned for seed in numbers if (arm.recipe.id, seed) in found},
+        control={s: found[planned[0].recipe.id, s + CONTROL_OFFSET] for s in numbers if (planned[0].recipe.id, s + CONTROL_OFFSET) in found},
+        metrics=_carried(study.metric, found.values(), known),
+        gap=gap_name(study.metric),
+        fingerprint=fingerprint,
+        superseded=len(ours) - len(chosen),
+    )
+
+
+def gap_name(metric: str) -> str:
+    """Return the name of the overfitting gap of a metric; test accuracy and the like share the gap in accuracy."""
+    if metric in _GAPS:
+        return _GAPS[metric]
+    return "gap" if metric in ("test_accuracy", "best_accuracy", "top5", "ece") else f"{metric}_gap"
+
+
+def metric_named(name: str, known: Mapping[str, Metric]) -> Metric:
+    """Return a metric by name. An unknown gap takes its unit from what it is the gap of; else the unit is 1, without a better end."""
+    if name in known:
+        return known[name]
+    of = known.get(name.removesuffix("_gap"))
+    if name.endswith("_gap") and of is not None:
+        return Metric(name, of.unit, None, f"gap in {of.label}")
+    return Metric(name, "1", None, name)
+
+
+def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) -> Run:
+    if trial.state != "complete":
+        return Run(trial, trial.state, {}, curve)
+    stored = {name: value for name, value in trial.metrics.items() if isfinite(value)}
+    higher = metric_named(primary, known).higher_is_better is not False
+    gap = gap_name(primary)
+    if gap not in stored and primary in stored and f"train_{primary}" in stored:
+        difference = stored[f"train_{primary}"] - stored[primary]
+        stored[gap] = difference if higher else -difference  # positive: better on what it was trained on
+    if "best_accuracy" not in stored and curve.val_accuracy:
+        best = max(range(len(curve.val_accuracy)), key=lambda epoch: curve.val_accuracy[epoch])
+        stored["best_accuracy"] = curve.val_accuracy[best]
+        if len(curve.train_accuracy) == len(curve.val_accuracy):
+            stored.setdefault("best_gap", curve.train_accuracy[best] - curve.val_accuracy[best])
+    scores = {name: value * metric_named(name, known).scale for name, value in stored.items() if isfinite(value)}
+    return Run(trial, "complete" if primary in scores else "failed", scores, curve)
+
+
+def _carried(primary: str, runs: object, known: Mapping[str, Metric]) -> dict[str, Metric]:
+    names = {name for run in runs for name in run.scores}  # type: ignore[attr-defined]
+    ordered = [primary, *(name for name in METRICS if name in names), *sorted(names - set(METRICS))]
+    return {name: metric_named(name, known) for name in dict.fromkeys(ordered)}

@@ -1,0 +1,150 @@
+"""The rules by which differences become verdicts and words. No name of an arm is looked at anywhere here.
+
+Verdict of an effect on the primary metric, in this order:
+
+1. fewer than 3 pairs: none;
+2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is also told apart from zero, the note
+   says "measurable, below the margin";
+3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
+4. ``unresolved``: everything else. Never "no effect".
+
+A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with: zero on every seed
+is a tie (equivalent, never a winner), anything else is unresolved, because on a coarse metric with few seeds it happens by chance.
+
+Word of an arm, from its verdict on the primary metric and the interval of its overfitting gap:
+
+    gap            better        not worse    unclear   worse
+    falls          regularises   regularises  -         underfits
+    not told       helps         -            -         hurts
+    rises          helps         -            -         hurts
+
+"Falls" and "rises" mean that the gap's interval excludes zero. "Not worse" means equivalent, or an interval that ends above minus the
+margin; an arm that merely is unresolved has not been shown to keep its accuracy and gets no word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, isnan, nan
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.analysis.model import Verdict
+from harness.stats import holm, look_statistics, one_sample_t, pocock_boundary, sequential_p, sequential_tost, tost
+
+FEWEST_PAIRS = 3  # below, no verdict
+FIRM_PAIRS = 5  # below, the verdict is exploratory
+BELOW_MARGIN = "measurable, below the margin"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a family of tests says about one of its members; what is not known is None."""
+
+    p: float | None
+    p_holm: float | None
+    p_equivalence: float | None
+    verdict: Verdict
+    notes: tuple[str, ...] = ()
+
+
+def judge(
+    differences: Mapping[str, Sequence[float]],
+    *,
+    alpha: float,
+    margin: float,
+    sign: int = 1,
+    looks: Sequence[int] = (),
+    has_direction: bool = True,
+) -> dict[str, Judgement]:
+    """Judge a family of effects from their per-seed differences.
+
+    Args:
+        differences: one difference a seed in seed order, for each member of the family; with looks, as many as a look has.
+        alpha: family-wise level.
+        margin: largest difference not worth acting on, in the unit of the differences.
+        sign: 1 when more is better, -1 when less is.
+        looks: all declared looks; empty for a fixed number of seeds.
+        has_direction: False for a metric without a better end, which can be equivalent but neither better nor worse.
+
+    Returns:
+        A judgement for each member.
+    """
+    names = list(differences)
+    tested = [_p_values(differences[name], margin, looks) for name in names]
+    adjusted = holm([p for p, _ in tested]) if names else np.empty(0)
+    equivalence = holm([p for _, p in tested]) if names else np.empty(0)
+    found = {}
+    for name, (p, _), p_holm, p_equivalence in zip(names, tested, adjusted, equivalence, strict=True):
+        values = differences[name]
+        verdict, notes = _verdict(values, float(p_holm), float(p_equivalence), alpha, sign if has_direction else 0)
+        found[name] = Judgement(number(p), number(p_holm), number(p_equivalence), verdict, notes)
+    return found
+
+
+def _p_values(values: Sequence[float], margin: float, looks: Sequence[int]) -> tuple[float, float]:
+    """Return (two-sided p, p for equivalence); nan where no test can be made."""
+    if len(values) < FEWEST_PAIRS:
+        return nan, nan
+    plain = one_sample_t(values)
+    constant = plain.sd == 0.0 and plain.mean != 0.0
+    if looks:
+        p = sequential_p(look_statistics(values, looks), looks)
+        p_equivalence = sequential_tost(values, margin, looks=looks)
+    else:
+        p, p_equivalence = plain.p, tost(values, margin)
+    return (nan, nan) if constant else (p, p_equivalence)
+
+
+def _verdict(
+    values: Sequence[float], p_holm: float, p_equivalence: float, alpha: float, sign: int
+) -> tuple[Verdict, tuple[str, ...]]:
+    if len(values) < FEWEST_PAIRS:
+        return "", (f"{_pairs(len(values))}: no verdict",)
+    notes = ["exploratory"] if len(values) < FIRM_PAIRS else []
+    if isnan(p_holm):
+        return "unresolved", (*notes, "the same difference on every seed: no variance to test with")
+    if p_equivalence < alpha:
+        return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
+    if p_holm < alpha and sign:
+        return ("better" if sum(values) * sign > 0 else "worse"), tuple(notes)
+    return "unresolved", tuple(notes)
+
+
+def _pairs(n: int) -> str:
+    return "1 pair" if n == 1 else f"{n} pairs"
+
+
+def word(
+    verdict: Verdict, *, low: float | None, high: float | None, gap: tuple[float | None, float | None], margin: float, sign: int
+) -> str:
+    """Return regularises, underfits, helps, hurts or nothing, by the table at the top of this module.
+
+    Args:
+        verdict: on the primary metric.
+        low, high: interval of the difference in the primary metric.
+        gap: interval of the difference in the overfitting gap; None bounds when it is not known.
+        margin: in the unit of the primary metric.
+        sign: 1 when more of the primary metric is better, -1 when less is.
+    """
+    gap_low, gap_high = gap
+    falls = gap_high is not None and gap_high < 0
+    worst = (low if sign > 0 else high) if verdict else None
+    not_worse = verdict in ("better", "equivalent") or (verdict != "worse" and worst is not None and sign * worst > -margin)
+    if falls and not_worse:
+        return "regularises"
+    if falls and verdict == "worse":
+        return "underfits"
+    return {"better": "helps", "worse": "hurts"}.get(verdict, "")
+
+
+def interval_alpha(alpha: float, looks: Sequence[int]) -> float:
+    """Return the level of every interval: alpha, or with looks Pocock's constant level, which makes them repeated intervals."""
+    return pocock_boundary(looks, alpha=alpha) if looks else alpha
+
+
+def number(value: float | np.floating[npt.NBitBase] | None) -> float | None:
+    """Return a float, or None where it is not finite, so that files hold no nan."""
+    return float(value) if value is not None and isfinite(value) else None
