@@ -1,16 +1,16 @@
 """From a study and its trials to effects with intervals, verdicts and checks.
 
-    model      what an analysis is made of
-    table      trials joined to arms: status and scores by arm and seed
-    standing   which arms can be judged at all
-    looks      how far a study has come: complete blocks, looks, who goes on
-    verdicts   the rules for verdicts and words
-    effects    arms, classes, the A/A arm
-    terms      main effects, interactions, Shapley values
-    checks     what was looked at before a number is believed
-    advice     detectable effect, seeds needed, the recommended recipe
-    assemble   all of it together
-    frame      the table of effects
+model      what an analysis is made of
+table      trials joined to arms: status and scores by arm and seed
+standing   which arms can be judged at all
+looks      how far a study has come: complete blocks, looks, who goes on
+verdicts   the rules for verdicts and words
+effects    arms, classes, the A/A arm
+terms      main effects, interactions, Shapley values
+checks     what was looked at before a number is believed
+advice     detectable effect, seeds needed, the recommended recipe
+assemble   all of it together
+frame      the table of effects
 """
 
 from __future__ import annotations

@@ -57,10 +57,11 @@ def needed(table: Table, effects: Sequence[Effect]) -> dict[str, int]:
 def recommend(table: Table, effects: Sequence[Effect]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return what to set on top of the baseline's recipe, and one sentence a change, largest gain first.
 
-    Kept: arms that are better than the baseline. Dropped: components whose absence is better or equivalent. By design: in a factorial or
-    a fraction the main effects speak; where components are left out, the arms without them; with add-one-in alone, the arms
-    that add them to nothing. Of several changes to one field the largest gain stands. Each change was judged on its own: whether they add up
-    is not known until the recommended recipe is run on fresh seeds. A study decided on test images recommends nothing.
+    Kept: arms that are better than the baseline. Dropped: components whose absence is better or equivalent. By design: in a
+    factorial or a fraction the main effects speak; where components are left out, the arms without them; with add-one-in alone,
+    the arms that add them to nothing. Of several changes to one field the largest gain stands. Each change was judged on its
+    own: whether they add up is not known until the recommended recipe is run on fresh seeds. A study decided on test images
+    recommends nothing.
 
     Args:
         table: joined trials.
@@ -109,7 +110,8 @@ def _leaves_one_out(table: Table, arm: Arm) -> bool:
     if table.study.design not in ("leave-one-out", "both") or not arm.components:
         return False
     base = table.arms[0].components
-    return sum(level != base.get(name) for name, level in arm.components.items()) == 1
+    changed = [name for name, level in arm.components.items() if level != base.get(name)]
+    return len(changed) == 1
 
 
 def _off(table: Table, factor_name: str) -> dict[str, Any]:

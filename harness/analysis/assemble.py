@@ -16,7 +16,7 @@ from harness.analysis.effects import arm_effects, class_effects, control_effects
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
 from harness.analysis.standing import chance_accuracy, chance_line
-from harness.analysis.table import Run, Table, join
+from harness.analysis.table import Table, join
 from harness.analysis.terms import aliases, orders, term_effects
 from harness.analysis.verdicts import interval_alpha, word
 from harness.design import Arm
@@ -64,7 +64,7 @@ def analyze(
         study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint, planned_seeds=seeds
     )
     labels_N = None if labels is None else np.asarray(labels)
-    counts_K = np.unique(labels_N, return_counts=True)[1] if labels_N is not None and labels_N.size else np.zeros(0, dtype=np.int64)
+    counts_K = np.unique(np.zeros(0, dtype=np.int64) if labels_N is None else labels_N, return_counts=True)[1]
     many, images = max(len(classes), counts_K.size), int(counts_K.sum())
     line = chance_line(table, many, float(counts_K.max()) / images if images else None, images)
     state = progress(table, line)
@@ -121,7 +121,8 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
     onsets = [onset_epoch(run.curve.val_loss) for run in done if run.curve.val_loss]
     shown = [epoch + 1 for epoch in onsets if epoch is not None]
-    analysed = {seed: table.runs[arm.name, seed] for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"}
+    analysed = [seed for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"]
+    speeds = {seed: table.runs[arm.name, seed].trial.images_per_second for seed in analysed}
     return ArmFacts(
         name=arm.name,
         recipe_id=arm.recipe.id,
@@ -138,7 +139,7 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -
         mflop_per_image=_mean([run.trial.mflop_per_image for run in runs if run.trial.mflop_per_image]),
         train_seconds=_mean([run.trial.train_seconds for run in done if run.trial.train_seconds]),
         images_per_second=_mean([run.trial.images_per_second for run in done if run.trial.images_per_second]),
-        throughput={seed: run.trial.images_per_second for seed, run in analysed.items() if run.trial.images_per_second},
+        throughput={seed: speed for seed, speed in speeds.items() if speed},
         word=_word(table, arm.name, effects),
         censored_at=min(pruned, default=None),
         onset_epoch=float(median(shown)) if shown else None,
@@ -160,7 +161,7 @@ def _word(table: Table, arm: str, effects: Sequence[Effect]) -> str:
     if primary is None or not primary.verdict:
         return ""
     bounds = (gap.low, gap.high) if gap is not None else (None, None)
-    return word(primary.verdict, low=primary.low, high=primary.high, gap=bounds, margin=table.margin, sign=table.sign)
+    return word(primary.verdict, interval=(primary.low, primary.high), gap=bounds, margin=table.margin, sign=table.sign)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -172,7 +173,8 @@ def _environment(environment: Environment) -> str:
     threads = f"{environment.threads} threads" if environment.threads > 1 else "1 thread" if environment.threads else ""
     torch = f"torch {environment.torch}" if environment.torch else ""
     device = environment.device if environment.device != environment.cpu else ""
-    return ", ".join(part for part in (device, environment.cpu, threads, environment.precision, environment.engine, torch) if part)
+    parts = (device, environment.cpu, threads, environment.precision, environment.engine, torch)
+    return ", ".join(part for part in parts if part)
 
 
 def _classes(

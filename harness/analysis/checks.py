@@ -19,7 +19,13 @@ _FIELDS = ("harness", "torch", "device", "cpu", "threads", "precision", "engine"
 
 
 def all_checks(
-    table: Table, state: Progress, *, effects: Sequence[Effect], line: float | None, changed: Sequence[str] = (), screening: bool = False
+    table: Table,
+    state: Progress,
+    *,
+    effects: Sequence[Effect],
+    line: float | None,
+    changed: Sequence[str] = (),
+    screening: bool = False,
 ) -> list[Check]:
     """Return every check, in the order in which a reader should take them.
 
@@ -101,8 +107,10 @@ def _missing(table: Table, state: Progress) -> Check:
     bad = ""
     if waiting:
         arms = _listed(f"{arm} ({count})" for arm, count in waiting.items())
-        bad = f"not finished: {_count(sum(waiting.values()), 'trial')} to come, of {arms}; only complete seed blocks are analysed"
-    return _check("missing pairs", bad, ok="every seed has a trial of every arm", hint="run the study again: it runs what is missing")
+        left = _count(sum(waiting.values()), "trial")
+        bad = f"not finished: {left} to come, of {arms}; only complete seed blocks are analysed"
+    hint = "run the study again: it runs what is missing"
+    return _check("missing pairs", bad, ok="every seed has a trial of every arm", hint=hint)
 
 
 def _ended(table: Table) -> Check:
@@ -128,7 +136,8 @@ def _images(table: Table) -> Check:
     if other:
         prints = _listed({trial.data_fingerprint or "unknown" for trial in trials} | {table.fingerprint or "unknown"})
         bad = f"trials were run on different images (fingerprints {prints}): {other} cannot be judged"
-        return _check("images", bad, level="fail", hint="run the study again with one data set; trials on other images are not reused")
+        hint = "run the study again with one data set; trials on other images are not reused"
+        return _check("images", bad, level="fail", hint=hint)
     bad = f"{_count(table.superseded, 'trial')} left out: on other images, or run again since" if table.superseded else ""
     return _check("images", bad, ok="all trials saw the same images")
 
@@ -158,11 +167,12 @@ def _chance(table: Table, state: Progress, line: float | None) -> Check:
     guessing = [arm.name for arm in table.arms if at_chance(table, arm.name, line, state.shown[arm.name])]
     bad = ""
     if guessing and len(guessing) == sum(bool(table.count(arm.name, "complete")) for arm in table.arms):
-        bad = f"every arm is at chance (validation accuracy at or below {line:.1f} %): nothing was learned and nothing can be compared"
+        bad = f"every arm is at chance (validation accuracy at or below {line:.1f} %): nothing was learned, nothing is compared"
         return _check("chance", bad, level="fail", hint="check the labels, raise schedule.max_lr or train.epochs")
     if guessing:
         bad = f"at chance (validation accuracy at or below {line:.1f} %): {_listed(guessing)}"
-    return _check("chance", bad, ok="every arm learned something", hint="an arm that does not train says nothing about its component")
+    hint = "an arm that does not train says nothing about its component"
+    return _check("chance", bad, ok="every arm learned something", hint=hint)
 
 
 def _nothing(state: Progress) -> Check:
@@ -180,7 +190,7 @@ def _variances(table: Table, state: Progress) -> Check:
             _, scores, reference = table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])
             names.append(arm.name)
             values.append(variance_ratio_p(scores, reference))
-    adjusted = holm(values) if values else []
+    adjusted = [float(p) for p in holm(values)]
     unequal = _listed(name for name, p in zip(names, adjusted, strict=True) if p < table.study.alpha)
     bad = f"{unequal} vary differently between seeds than their reference" if unequal else ""
     hint = "the paired interval stays valid; a plan that takes one sd for all arms does not"
@@ -190,8 +200,12 @@ def _variances(table: Table, state: Progress) -> Check:
 def _test_reads(table: Table) -> Check:
     reads = sum("test_accuracy" in trial.metrics for trial in _trials(table))
     decided = table.study.metric.startswith("test")
-    ok = f"the test set was read {reads} times, once a finished trial, and decided nothing" if reads else "the test set was not read"
-    bad = f"the test set decides this study and was read {reads} times: nothing may be chosen by it" if decided else ""
+    ok = "the test set was not read"
+    if reads:
+        ok = f"the test set was read {_count(reads, 'time')}, once a finished trial, and decided nothing"
+    bad = (
+        f"the test set decides this study and was read {_count(reads, 'time')}: nothing may be chosen by it" if decided else ""
+    )
     hint = "decide on validation images, and keep the test set for the last figure"
     return _check("test-set reads", bad, ok=ok, hint=hint)
 
@@ -209,15 +223,18 @@ def _size(table: Table) -> Check:
     """An arm that also changes the model's size is confounded with it."""
     sizes = {arm.name: max((run.trial.params for run in table.of(arm.name)), default=0) for arm in table.arms}
     base = sizes[table.arms[0].name]
-    changed = _listed(f"{arm} ({size / base:.2f} x)" for arm, size in sizes.items() if size and base and abs(size / base - 1) > 0.01)
+    ratios = {arm: size / base for arm, size in sizes.items() if size and base}
+    changed = _listed(f"{arm} ({ratio:.2f} x)" for arm, ratio in ratios.items() if abs(ratio - 1) > 0.01)
     bad = f"the number of parameters differs from the baseline's: {changed}" if changed else ""
-    return _check("model size", bad, ok="every arm has the baseline's size", hint="the effect is that of the component and the size together")
+    hint = "the effect is that of the component and of the size together"
+    return _check("model size", bad, ok="every arm has the baseline's size", hint=hint)
 
 
 def _metric(table: Table) -> Check | None:
-    if any("complete" == trial.state and table.study.metric in trial.metrics for trial in _trials(table)) or not _trials(table):
+    trials = [trial for trial in _trials(table) if trial.state == "complete"]
+    if not trials or any(table.study.metric in trial.metrics for trial in trials):
         return None
-    carried = _listed({name for trial in _trials(table) for name in trial.metrics}) or "none"
+    carried = _listed({name for trial in trials for name in trial.metrics}) or "none"
     bad = f"no trial carries the metric {table.study.metric} that decides (they carry: {carried})"
     return Check(level="fail", name="metric", what=bad, hint="set `metric` to one that the trials carry")
 
@@ -250,7 +267,9 @@ def _short_runs(table: Table) -> Check | None:
     if epochs > SHORT_RUN:
         return None
     what = f"runs of {epochs} epochs: seeds vary more than the error rate says in runs of {SHORT_RUN} epochs or fewer"
-    return Check(level="warn", name="short runs", what=what, hint="take the sd from finished trials, not from the plan's fall-back")
+    return Check(
+        level="warn", name="short runs", what=what, hint="take the sd from finished trials, not from the plan's fall-back"
+    )
 
 
 def _constant(effects: Sequence[Effect]) -> Check | None:

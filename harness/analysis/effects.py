@@ -50,7 +50,12 @@ def _scores(table: Table, arm: str, metric: str, among: Sequence[int]) -> tuple[
 
 
 def arm_effects(
-    table: Table, state: Progress, *, outcomes: Mapping[str, Outcomes], exploratory: Sequence[str] = (), chance: float | None = None
+    table: Table,
+    state: Progress,
+    *,
+    outcomes: Mapping[str, Outcomes],
+    exploratory: Sequence[str] = (),
+    chance: float | None = None,
 ) -> list[Effect]:
     """Return the difference of every arm to its reference on every metric; p-values and verdicts on the primary one alone.
 
@@ -82,17 +87,31 @@ def arm_effects(
                 differences=[a - b for a, b in zip(scores, reference, strict=True)],
             )
             if metric.name == table.study.metric:
-                notes = [_with_lost(table, arm.name, arm.reference, among, reason, chance) or reason] if reason else []
+                notes = (
+                    [_with_lost(table, (arm.name, arm.reference), among=among, reason=reason, chance=chance) or reason]
+                    if reason
+                    else []
+                )
                 judgement = None if reason else state.judgements.get(arm.name)
-                effect = with_judgement(effect, judgement, notes=[*notes, *look_notes(table, state, arm.name, reason), *exploratory])
+                effect = with_judgement(
+                    effect, judgement, notes=[*notes, *look_notes(table, state, arm.name, reason), *exploratory]
+                )
             if metric.name == "accuracy" and scores:
-                effect = _with_images(effect, table, arm.name, arm.reference, among, outcomes)
+                effect = _with_images(effect, table, among=among, outcomes=outcomes)
             found.append(effect)
     return found
 
 
 def effect_of(
-    result: Paired, *, kind: str, term: str, reference: str, metric: str, unit: str, differences: Sequence[float], note: str = ""
+    result: Paired,
+    *,
+    kind: str,
+    term: str,
+    reference: str,
+    metric: str,
+    unit: str,
+    differences: Sequence[float],
+    note: str = "",
 ) -> Effect:
     """Return an effect with its estimate and interval, without a verdict."""
     return Effect.model_validate(
@@ -143,13 +162,13 @@ def look_notes(table: Table, state: Progress, arm: str, reason: str = "") -> lis
     return []
 
 
-def _with_lost(table: Table, arm: str, reference: str, among: Sequence[int], reason: str, chance: float | None) -> str:
+def _with_lost(table: Table, pair: tuple[str, str], *, among: Sequence[int], reason: str, chance: float | None) -> str:
     """For an arm that lost seeds: its reason, and the difference with every lost seed counted at chance."""
     if not reason.startswith("unstable") or chance is None or table.study.metric != "accuracy":
         return ""
     differences = []
     for seed in among:
-        one, other = table.runs.get((arm, seed)), table.runs.get((reference, seed))
+        one, other = table.runs.get((pair[0], seed)), table.runs.get((pair[1], seed))
         if one is not None and other is not None and other.status == "complete":
             differences.append(one.scores.get("accuracy", chance) - other.scores["accuracy"])
     if not differences:
@@ -157,10 +176,9 @@ def _with_lost(table: Table, arm: str, reference: str, among: Sequence[int], rea
     return f"{reason}, {sum(differences) / len(differences):+.2f} pp with the lost seeds counted at chance"
 
 
-def _with_images(
-    effect: Effect, table: Table, arm: str, reference: str, among: Sequence[int], outcomes: Mapping[str, Outcomes]
-) -> Effect:
+def _with_images(effect: Effect, table: Table, *, among: Sequence[int], outcomes: Mapping[str, Outcomes]) -> Effect:
     """Return the effect with its interval for new seeds and new images, where per-image outcomes are known for every pair."""
+    arm, reference = effect.term, effect.reference
     seeds, _, _ = table.pairs(arm, reference, "accuracy", among)
     both = [(table.runs[arm, s].trial.cell, table.runs[reference, s].trial.cell) for s in seeds]
     if len(both) < 2 or any(one not in outcomes or other not in outcomes for one, other in both):

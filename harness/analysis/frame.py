@@ -38,8 +38,8 @@ _KINDS = ("arm", "main", "interaction", "shapley")
 def effects_frame(analysis: Analysis) -> pd.DataFrame:
     """Return one row for each arm or term on each metric, the baseline's without an estimate; sorted by kind, term and metric.
 
-    ``mean`` and ``sd`` are of the arm's own level, empty for terms of a design; ``estimate``, ``low`` and ``high`` of the difference to
-    the reference; ``failed`` counts diverged trials too. What is not known is None.
+    ``mean`` and ``sd`` are of the arm's own level, empty for terms of a design; ``estimate``, ``low`` and ``high`` of the
+    difference to the reference; ``failed`` counts diverged trials too. What is not known is None.
     """
     import pandas as pd
 

@@ -1,7 +1,7 @@
 """What an analysis is made of.
 
-Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``, else as it is. What cannot be
-had is None, never nan.
+Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``, else as it is. What cannot
+be had is None, never nan.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Effect(_Stored):
     p_holm: float | None = None
     p_equivalence: float | None = None
     verdict: Verdict = ""
-    note: str = ""  # "exploratory", "measurable, below the margin", "unstable (1 of 8)", "stopped at look 1 of 2", ...; "; " between
+    note: str = (
+        ""  # "exploratory", "measurable, below the margin", "unstable (1 of 8)", "stopped at look 1 of 2", ...; "; " between
+    )
     seed_correlation: float | None = None
     pairing_gain: float | None = None
     sd: float | None = None  # of the per-seed differences

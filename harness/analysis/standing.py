@@ -32,8 +32,8 @@ def holes(table: Table, blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
 def chance_line(table: Table, classes: int, majority: float | None, images: int) -> float | None:
     """Return the accuracy in pp up to which a net is taken to guess; None when the number of classes is unknown.
 
-    Definition: c + 3 sqrt(c (1 - c) / N), c the larger of one in K and the share of the commonest class, N validation images: what
-    a net that guesses exceeds about once in a thousand runs.
+    Definition: c + 3 sqrt(c (1 - c) / N), c the larger of one in K and the share of the commonest class, N validation images:
+    what a net that guesses exceeds about once in a thousand runs.
 
     Args:
         table: joined trials.
@@ -131,5 +131,6 @@ def _own_reason(table: Table, arm: str, among: Sequence[int], missing: dict[str,
 
 
 def _engines_differ(table: Table, arm: str, reference: str, among: Sequence[int]) -> bool:
-    pairs = [(table.runs[arm, s], table.runs[reference, s]) for s in among if (arm, s) in table.runs and (reference, s) in table.runs]
+    both = [seed for seed in among if (arm, seed) in table.runs and (reference, seed) in table.runs]
+    pairs = [(table.runs[arm, seed], table.runs[reference, seed]) for seed in both]
     return any(one.trial.environment.engine != other.trial.environment.engine for one, other in pairs)

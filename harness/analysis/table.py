@@ -6,7 +6,7 @@ Nothing here looks at a name: arms are joined by recipe, seeds by number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -138,12 +138,14 @@ def join(
         chosen[trial.recipe_id, trial.seed] = trial  # the last one stands: right images, complete, latest
     known = {**METRICS, **metrics}
     found = {place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known) for place, trial in chosen.items()}
+    places = {(arm.name, seed): (arm.recipe.id, seed) for arm in planned for seed in numbers}
+    again = {seed: (planned[0].recipe.id, seed + CONTROL_OFFSET) for seed in numbers}
     return Table(
         study=study,
         arms=planned,
         seeds=numbers,
-        runs={(arm.name, seed): found[arm.recipe.id, seed] for arm in planned for seed in numbers if (arm.recipe.id, seed) in found},
-        control={s: found[planned[0].recipe.id, s + CONTROL_OFFSET] for s in numbers if (planned[0].recipe.id, s + CONTROL_OFFSET) in found},
+        runs={name: found[place] for name, place in places.items() if place in found},
+        control={seed: found[place] for seed, place in again.items() if place in found and study.control},
         metrics=_carried(study.metric, found.values(), known),
         gap=gap_name(study.metric),
         fingerprint=fingerprint,
@@ -159,7 +161,10 @@ def gap_name(metric: str) -> str:
 
 
 def metric_named(name: str, known: Mapping[str, Metric]) -> Metric:
-    """Return a metric by name. An unknown gap takes its unit from what it is the gap of; else the unit is 1, without a better end."""
+    """Return a metric by name.
+
+    An unknown gap takes its unit from what it is the gap of; anything else unknown has the unit 1 and no better end.
+    """
     if name in known:
         return known[name]
     of = known.get(name.removesuffix("_gap"))
@@ -186,7 +191,7 @@ def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) 
     return Run(trial, "complete" if primary in scores else "failed", scores, curve)
 
 
-def _carried(primary: str, runs: object, known: Mapping[str, Metric]) -> dict[str, Metric]:
-    names = {name for run in runs for name in run.scores}  # type: ignore[attr-defined]
+def _carried(primary: str, runs: Iterable[Run], known: Mapping[str, Metric]) -> dict[str, Metric]:
+    names = {name for run in runs for name in run.scores}
     ordered = [primary, *(name for name in METRICS if name in names), *sorted(names - set(METRICS))]
     return {name: metric_named(name, known) for name in dict.fromkeys(ordered)}

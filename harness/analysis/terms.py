@@ -22,8 +22,8 @@ _OFF, _ADDITIVE = "off", "additive"  # what a main effect and an interaction are
 
 def aliases(table: Table) -> tuple[tuple[str, ...], ...]:
     """Return the groups of two-factor interactions of a fraction that share a contrast, each by its printed names."""
-    named = [[pair_name(alias.term), *map(pair_name, alias.with_)] for alias in alias_table(table.study) if len(alias.term) == 2]
-    return tuple(tuple(group) for group in named if len(group) > 1)
+    groups = [(alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2]
+    return tuple(tuple(map(pair_name, group)) for group in groups if len(group) > 1)
 
 
 def pair_name(term: Sequence[str]) -> str:
@@ -42,7 +42,8 @@ def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = 
         return []
     on = switches(table.study, table.arms)
     names = [factor.name for factor in table.study.factors]
-    reason = next((f"arm {arm} is {state.reasons[arm]}" for arm in on if arm in state.reasons and arm_matters(state.reasons[arm])), "")
+    troubled = sorted(arm for arm in on if arm in state.reasons and _matters(state.reasons[arm]))
+    reason = f"arm {troubled[0]} is {state.reasons[troubled[0]]}" if troubled else ""
     found: list[Effect] = []
     for metric in table.metrics.values():
         seeds = _shared_seeds(table, state, list(on), metric.name)
@@ -56,11 +57,14 @@ def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = 
             notes = [reason] if reason and primary else []
             if primary:
                 notes += [*look_notes(table, state, "", reason), *exploratory]
-            found += [_effect(table, metric, kind, term, series, judged.get(term), notes) for term, series in members.items()]
+            found += [
+                _effect(table, metric, kind=kind, term=term, series=series, judgement=judged.get(term), notes=notes)
+                for term, series in members.items()
+            ]
     return found
 
 
-def arm_matters(reason: str) -> bool:
+def _matters(reason: str) -> bool:
     """Whether what is wrong with one arm takes the verdict from every contrast: at chance and without effect it does not."""
     return reason not in ("at chance", "did nothing") and not reason.startswith("its reference")
 
@@ -96,7 +100,14 @@ def _judge(table: Table, members: Mapping[str, Sequence[float]]) -> dict[str, Ju
 
 
 def _effect(
-    table: Table, metric: Metric, kind: str, term: str, series: Sequence[float], judgement: Judgement | None, notes: Sequence[str]
+    table: Table,
+    metric: Metric,
+    *,
+    kind: str,
+    term: str,
+    series: Sequence[float],
+    judgement: Judgement | None,
+    notes: Sequence[str],
 ) -> Effect:
     result = one_sample_t(series, alpha=interval_alpha(table.study.alpha, table.study.looks))
     reference = _ADDITIVE if kind == "interaction" else _OFF
@@ -123,11 +134,13 @@ def orders(table: Table, state: Progress) -> list[Effect]:
             first = tuple(j == k for j in range(count))
             for kind, with_it, without in (("leave-one-out", full, last), ("add-one-in", first, empty)):
                 if with_it in by_state and without in by_state:
-                    found.append(_difference(table, state, metric, kind, factor.name, by_state[with_it], by_state[without]))
+                    pair = (by_state[with_it], by_state[without])
+                    found.append(_difference(table, state, metric, kind=kind, term=factor.name, pair=pair))
     return found
 
 
-def _difference(table: Table, state: Progress, metric: Metric, kind: str, term: str, one: str, other: str) -> Effect:
+def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]) -> Effect:
+    one, other = pair
     among = [seed for seed in state.shown[one] if seed in state.shown[other]]
     wrong = {name: state.reasons[name] for name in (one, other) if name in state.reasons}
     _, scores, reference = table.pairs(one, other, metric.name, among)

@@ -3,13 +3,14 @@
 Verdict of an effect on the primary metric, in this order:
 
 1. fewer than 3 pairs: none;
-2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is also told apart from zero, the note
-   says "measurable, below the margin";
+2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is also told apart from zero,
+   the note says "measurable, below the margin";
 3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
 4. ``unresolved``: everything else. Never "no effect".
 
-A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with: zero on every seed
-is a tie (equivalent, never a winner), anything else is unresolved, because on a coarse metric with few seeds it happens by chance.
+A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with: zero on
+every seed is a tie (equivalent, never a winner), anything else is unresolved, because on a coarse metric with few seeds it
+happens by chance.
 
 Word of an arm, from its verdict on the primary metric and the interval of its overfitting gap:
 
@@ -18,8 +19,8 @@ Word of an arm, from its verdict on the primary metric and the interval of its o
     not told       helps         -            -         hurts
     rises          helps         -            -         hurts
 
-"Falls" and "rises" mean that the gap's interval excludes zero. "Not worse" means equivalent, or an interval that ends above minus the
-margin; an arm that merely is unresolved has not been shown to keep its accuracy and gets no word.
+"Falls" and "rises" mean that the gap's interval excludes zero. "Not worse" means equivalent, or an interval that ends above
+minus the margin; an arm that merely is unresolved has not been shown to keep its accuracy and gets no word.
 """
 
 from __future__ import annotations
@@ -118,20 +119,24 @@ def _pairs(n: int) -> str:
 
 
 def word(
-    verdict: Verdict, *, low: float | None, high: float | None, gap: tuple[float | None, float | None], margin: float, sign: int
+    verdict: Verdict,
+    *,
+    interval: tuple[float | None, float | None],
+    gap: tuple[float | None, float | None],
+    margin: float,
+    sign: int,
 ) -> str:
     """Return regularises, underfits, helps, hurts or nothing, by the table at the top of this module.
 
     Args:
         verdict: on the primary metric.
-        low, high: interval of the difference in the primary metric.
+        interval: low and high end of the difference in the primary metric.
         gap: interval of the difference in the overfitting gap; None bounds when it is not known.
         margin: in the unit of the primary metric.
         sign: 1 when more of the primary metric is better, -1 when less is.
     """
-    gap_low, gap_high = gap
-    falls = gap_high is not None and gap_high < 0
-    worst = (low if sign > 0 else high) if verdict else None
+    falls = gap[1] is not None and gap[1] < 0
+    worst = (interval[0] if sign > 0 else interval[1]) if verdict else None
     not_worse = verdict in ("better", "equivalent") or (verdict != "worse" and worst is not None and sign * worst > -margin)
     if falls and not_worse:
         return "regularises"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any
@@ -43,11 +43,12 @@ def arms(study: Study) -> tuple[Arm, ...]:
         StudyError: two arms have one recipe or one name, or a full factorial has more than five factors.
     """
     base = study.base_recipe
-    on = {name: value for factor in study.factors if study.design != "sweep" for name, value in factor.setting(factor.on).items()}
+    on: dict[str, Any] = {}
+    for factor in study.factors if study.design != "sweep" else ():
+        on.update(factor.setting(factor.on))
     baseline = _arm(study.baseline, base, on, components=_baseline_components(study, base))
     found = [baseline, *_made(study, base, baseline)]
-    for hand in study.arms:
-        found.append(_arm(hand.name, base, {**on, **hand.set}, why=hand.why, reference=study.baseline))
+    found += [_arm(hand.name, base, {**on, **hand.set}, why=hand.why, reference=study.baseline) for hand in study.arms]
     _refuse_twins(study, found)
     departs = [{key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()} for arm in found]
     return tuple(replace(arm, overrides=changed) for arm, changed in zip(found, departs, strict=True))
@@ -55,33 +56,41 @@ def arms(study: Study) -> tuple[Arm, ...]:
 
 def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
     """The arms that the design makes of the factors, the baseline left out."""
-    made: list[Arm] = []
-    factors = study.factors
-    name = study.baseline
     if study.design == "sweep":
-        for factor in factors:
-            for level in factor.levels:
-                arm = _arm(f"{factor.name}={_plain(level)}", base, factor.setting(level), factor.why, name, {factor.name: level})
-                if arm.recipe != baseline.recipe:  # a level equal to the base is the baseline
-                    made.append(arm)
+        return _swept(study, base, baseline)
+    factors, name = study.factors, study.baseline
+    everything = {factor.name for factor in factors}
+    made: list[Arm] = []
     if study.design in ("leave-one-out", "both"):
-        for factor in factors:
-            made.append(_switched(f"no-{factor.name}", base, factors, {f.name for f in factors} - {factor.name}, name, factor.why))
+        made += [_switched(f"no-{f.name}", base, factors, on=everything - {f.name}, reference=name, why=f.why) for f in factors]
     if study.design in ("add-one-in", "both"):
-        made.append(_switched("none", base, factors, set(), name, "every factor off"))
-        for factor in factors:
-            made.append(_switched(f"only-{factor.name}", base, factors, {factor.name}, "none", factor.why))
+        made.append(_switched("none", base, factors, on=set(), reference=name, why="every factor off"))
+        made += [_switched(f"only-{f.name}", base, factors, on={f.name}, reference="none", why=f.why) for f in factors]
     if study.design in ("factorial", "fraction"):
-        for states in _runs(study):
-            switched_on = {f.name for f, state in zip(factors, states, strict=True) if state}
-            if len(switched_on) < len(factors):
-                made.append(_switched(factorial_name(factors, switched_on), base, factors, switched_on, name, ""))
-    seen: dict[str, Arm] = {}
+        for states in _runs(study)[1:]:  # the first is the baseline
+            on = {factor.name for factor, state in zip(factors, states, strict=True) if state}
+            made.append(_switched(factorial_name(factors, on), base, factors, on=on, reference=name))
+    seen: dict[Recipe, Arm] = {}
     for arm in made:  # with one or two factors, "no-a" and "only-b" are the same arm: the first name stands
-        twin = next((other for other in seen.values() if other.recipe == arm.recipe), None)
-        if twin is None or study.design == "sweep":
-            seen[arm.name] = arm
+        seen.setdefault(arm.recipe, arm)
     return list(seen.values())
+
+
+def _swept(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
+    """One arm a level; a level equal to the base is the baseline."""
+    made = [
+        _arm(
+            f"{factor.name}={_plain(level)}",
+            base,
+            factor.setting(level),
+            why=factor.why,
+            reference=study.baseline,
+            components={factor.name: level},
+        )
+        for factor in study.factors
+        for level in factor.levels
+    ]
+    return [arm for arm in made if arm.recipe != baseline.recipe]
 
 
 def _baseline_components(study: Study, base: Recipe) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def _baseline_components(study: Study, base: Recipe) -> dict[str, Any]:
     return {factor.name: factor.on for factor in study.factors}
 
 
-def _runs(study: Study) -> Iterable[tuple[bool, ...]]:
+def _runs(study: Study) -> Sequence[tuple[bool, ...]]:
     """Which factors are on in each run of a factorial or a fraction, the run with all of them on first."""
     if study.design == "fraction":
         return fraction(len(study.factors)).runs
@@ -123,19 +132,20 @@ def factorial_name(factors: Sequence[Factor], on: set[str]) -> str:
     return "none" if not on else "-".join(f"no-{factor.name}" for factor in factors if factor.name not in on)
 
 
-def _switched(name: str, base: Recipe, factors: Sequence[Factor], on: set[str], reference: str, why: str) -> Arm:
+def _switched(name: str, base: Recipe, factors: Sequence[Factor], *, on: Collection[str], reference: str, why: str = "") -> Arm:
     overrides: dict[str, Any] = {}
     components = {}
     for factor in factors:
         components[factor.name] = factor.on if factor.name in on else factor.off
         overrides.update(factor.setting(components[factor.name]))
-    return _arm(name, base, overrides, why, reference, components)
+    return _arm(name, base, overrides, why=why, reference=reference, components=components)
 
 
 def _arm(
     name: str,
     base: Recipe,
     overrides: Mapping[str, Any],
+    *,
     why: str = "",
     reference: str = "",
     components: Mapping[str, Any] | None = None,

@@ -1,8 +1,8 @@
 """Regular fractions of two-level factorials: fewer arms than 2^k, at the price of terms that cannot be told apart.
 
-Every factor is a column of signs: a product of some of m base columns, kept as a bit mask (bit j: base column j takes part). The
-product of two columns is the exclusive or of their masks, and terms with one mask are aliased. Source: Box, Hunter and Hunter,
-Statistics for Experimenters, 2nd ed. (2005), chapter 6.
+Every factor is a column of signs: a product of some of m base columns, kept as a bit mask (bit j: base column j takes part).
+The product of two columns is the exclusive or of their masks, and terms with one mask are aliased. Source: Box, Hunter and
+Hunter, Statistics for Experimenters, 2nd ed. (2005), chapter 6.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Alias:
 def fraction(factors: int) -> Fraction:
     """Return the smallest regular fraction of resolution IV or better for a number of factors.
 
-    Construction: with m base columns all products of an odd number of them may be used. Three odd products multiply to an odd one, never to a
-    constant, so that no word has fewer than four letters (it is the fold-over of a saturated design). Five factors take the product of four
-    instead, which costs nothing and gives resolution V.
+    Construction: with m base columns all products of an odd number of them may be used. Three odd products multiply to an odd
+    one, never to a constant, so that no word has fewer than four letters (it is the fold-over of a saturated design). Five
+    factors take the product of four instead, which costs nothing and gives resolution V.
 
     Raises:
         StudyError: fewer than 4 factors, of which no such fraction exists, or more than 16.
