@@ -1,0 +1,61 @@
+"""When a trial is stopped before its last epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner
+from optuna.trial import FrozenTrial
+
+REPORTS = 20  # epochs of a trial that the storage is told of, at most
+
+
+def reported(epoch: int, epochs: int) -> bool:
+    """Return whether epoch ``epoch`` (from 0) is reported: every ``epochs / REPORTS``-th is, a third's end and the last."""
+    done = epoch + 1
+    return done % math.ceil(epochs / REPORTS) == 0 or done in (math.ceil(epochs / 3), epochs)
+
+
+class Hopeless(BasePruner):
+    """Stops a trial whose accuracy is not a number, or that after a third of its epochs still guesses.
+
+    It never compares trials: dropping a seed because it is worse than others would bias its arm's mean.
+
+    Args:
+        chance: accuracy up to which a net is held to be guessing; 0 if that is not known.
+        epochs: ``{cell key: epochs of its recipe}``.
+    """
+
+    def __init__(self, chance: float, epochs: Mapping[str, int]) -> None:
+        self.chance = chance
+        self.epochs = epochs
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:  # noqa: ARG002 - Optuna's interface
+        """Return whether the trial should stop."""
+        last = trial.last_step
+        if last is None:
+            return False
+        if math.isnan(trial.intermediate_values[last]):
+            return True
+        third = math.ceil(self._epochs(trial) / 3)
+        return 0 < third <= last + 1 and max(trial.intermediate_values.values()) <= self.chance and self.chance > 0
+
+    def _epochs(self, trial: FrozenTrial) -> int:
+        return self.epochs.get(str(trial.user_attrs.get("cell")), 0)
+
+
+class Screening(Hopeless):
+    """As ``Hopeless``, and from 70 % of its epochs on stops what is below the median of the others: for screenings only.
+
+    Earlier than that, one-cycle curves say little of where they end: their rank correlation with the final accuracy was .52 at
+    15 of 30 epochs.
+    """
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Return whether the trial should stop."""
+        if super().prune(study, trial):
+            return True
+        median = MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(0.7 * self._epochs(trial)))
+        return bool(median.prune(study, trial))

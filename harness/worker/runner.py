@@ -1,0 +1,83 @@
+"""What runs a cell, named by text so that another process can find it, and what its failures mean."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, Protocol, cast
+
+from harness.errors import DivergedError, UsageError
+from harness.trial import Cell, Outcomes, Trial
+
+OnEpoch = Callable[[int, Mapping[str, float]], bool]
+
+
+class Runner(Protocol):
+    """Runs one cell to its end.
+
+    It calls ``on_epoch(epoch, values)`` after every epoch (from 0; names of ``Curve``); True means: stop, and return the trial
+    as ``pruned``. A loss that is not finite makes it ``diverged``. Anything it raises is a failure of its code, except memory
+    that ran out, which is one of the infrastructure.
+    """
+
+    def __call__(self, cell: Cell, *, device: str, threads: int, on_epoch: OnEpoch) -> tuple[Trial, Outcomes | None]:
+        """Return what came of the cell, and what the net did with every image."""
+        ...
+
+
+def load_runner(name: str) -> Runner:
+    """Find a runner by ``package.module:function`` or ``path/to/file.py:function``.
+
+    Raises:
+        UsageError: there is none; the message says what is missing.
+    """
+    place, colon, attribute = name.rpartition(":")
+    if not colon or not place or not attribute:
+        raise UsageError(f"runner {name!r} is not of the form module:function", "for example 'train.py:run'")
+    try:
+        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except (ImportError, OSError, SyntaxError) as error:
+        raise UsageError(f"runner {name!r} cannot be imported: {error}", "check its path and what it imports") from error
+    runner = getattr(module, attribute, None)
+    if not callable(runner):
+        raise UsageError(f"{place} has no function {attribute!r}", "name one that takes (cell, *, device, threads, on_epoch)")
+    return cast("Runner", runner)
+
+
+def _from_file(path: Path) -> ModuleType:
+    name = f"_harness_runner_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs, as the import system does, so that its classes can be found by name
+    spec.loader.exec_module(module)
+    return module
+
+
+def failed(cell: Cell, error: BaseException) -> Trial:
+    """Return the trial that a runner's exception makes of a cell."""
+    if isinstance(error, DivergedError):
+        return Trial(cell=cell.key, seed=cell.seed, recipe=cell.recipe, state="diverged", epochs=error.epoch, error=str(error))
+    cause: Literal["code", "infrastructure"] = "infrastructure" if out_of_memory(error) else "code"
+    return Trial(cell=cell.key, seed=cell.seed, recipe=cell.recipe, state="failed", cause=cause, error=_sentence(error))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, or a device's (known by name, so that no framework need be imported)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+
+
+def _sentence(error: BaseException) -> str:
+    """``Type: message (file:line)``, of where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    message = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}{': ' + message if message else ''}{where}"
