@@ -89,6 +89,7 @@ def analyze(
         classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
         checks=tuple(all_checks(table, state, effects=effects, line=line, changed=changed, screening=screening)),
         primary=study.metric,
+        higher_is_better=table.primary.higher_is_better,
         gap=table.gap,
         margin=table.margin,
         level=1.0 - interval_alpha(study.alpha, study.looks),

@@ -93,7 +93,7 @@ class ArmFacts(_Stored):
     throughput: dict[int, float] = {}  # images a second of each analysed seed
     word: str = ""  # regularises, underfits, helps, hurts, or empty
     censored_at: int | None = None  # epoch at which a screening stopped it
-    onset_epoch: float | None = None  # median over seeds with an onset
+    onset_epoch: float | None = None  # counted from 1; median over seeds with an onset
     onset_none: int = 0  # seeds without one
 
 
@@ -121,7 +121,8 @@ class Analysis(_Stored):
     """All that a report says in numbers.
 
     Attributes:
-        primary: name of the metric that decides; ``gap`` names the overfitting gap that goes with it.
+        primary, higher_is_better: name and direction of the metric that decides.
+        gap: name of the overfitting gap that goes with it.
         margin: the smallest difference worth acting on, in the unit of the primary metric.
         level: confidence of every interval, 0.95 for alpha 0.05; with looks higher, as the repeated intervals are.
         orders: in designs that switch factors, what each component adds when it is the last one in (leave-one-out) and
@@ -143,6 +144,7 @@ class Analysis(_Stored):
     classes: tuple[ClassEffect, ...] = ()
     checks: tuple[Check, ...] = ()
     primary: str = "accuracy"
+    higher_is_better: bool | None = True
     gap: str = "gap"
     margin: float = 0.0
     level: float = 0.95

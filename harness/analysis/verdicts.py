@@ -80,7 +80,10 @@ def judge(
     found = {}
     for name, (p, _), p_holm, p_equivalence in zip(names, tested, adjusted, equivalence, strict=True):
         values = differences[name]
-        verdict, notes = _verdict(values, float(p_holm), float(p_equivalence), alpha, sign if has_direction else 0)
+        mean = sum(values) / len(values) if values else 0.0
+        verdict, notes = decide(
+            len(values), mean, p_holm=float(p_holm), p_equivalence=float(p_equivalence), alpha=alpha, sign=sign * has_direction
+        )
         found[name] = Judgement(number(p), number(p_holm), number(p_equivalence), verdict, notes)
     return found
 
@@ -99,18 +102,28 @@ def _p_values(values: Sequence[float], margin: float, looks: Sequence[int]) -> t
     return (nan, nan) if constant else (p, p_equivalence)
 
 
-def _verdict(
-    values: Sequence[float], p_holm: float, p_equivalence: float, alpha: float, sign: int
+def decide(
+    n: int, mean: float, *, p_holm: float, p_equivalence: float, alpha: float, sign: int
 ) -> tuple[Verdict, tuple[str, ...]]:
-    if len(values) < FEWEST_PAIRS:
-        return "", (f"{_pairs(len(values))}: no verdict",)
-    notes = ["exploratory"] if len(values) < FIRM_PAIRS else []
+    """Return a verdict and what has to be said with it, by the rules at the top of this module.
+
+    Args:
+        n: pairs, or runs of the smaller group.
+        mean: difference, in any unit.
+        p_holm: adjusted p; nan when there was no variance to test with.
+        p_equivalence: adjusted p for equivalence.
+        alpha: family-wise level.
+        sign: 1 when more is better, -1 when less is, 0 when neither is.
+    """
+    if n < FEWEST_PAIRS:
+        return "", (f"{_pairs(n)}: no verdict",)
+    notes = ["exploratory"] if n < FIRM_PAIRS else []
     if isnan(p_holm):
         return "unresolved", (*notes, "the same difference on every seed: no variance to test with")
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
-        return ("better" if sum(values) * sign > 0 else "worse"), tuple(notes)
+        return ("better" if mean * sign > 0 else "worse"), tuple(notes)
     return "unresolved", tuple(notes)
 
 
