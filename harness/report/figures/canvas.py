@@ -1,0 +1,191 @@
+"""Paper, pens and printing for every drawing: one style, exact bytes, no global state left behind.
+
+seaborn draws on matplotlib figures that belong to nobody (no pyplot window, no current axes). SVG text stays text and takes the page's
+font. The same drawing on the same matplotlib gives the same bytes: the salt of its ids is its own name and no date is written.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.report.document import Figure, Table
+from harness.report.palette import PAGE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+WIDTH = 6.8  # inches; 490 units of the SVG, shown at 34rem or wider, so that 9.5-unit text is never below 10 px
+TEXT = 9.5
+FORMATS = ("svg", "png", "pdf")
+_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+
+
+@dataclass
+class Sheet:
+    """A drawing under way.
+
+    Attributes:
+        drawing: matplotlib's figure.
+        axes: its axes, row by row.
+        printed: ``{format: bytes}``, filled when the sheet is closed.
+    """
+
+    drawing: Drawing
+    axes: list[Axes]
+    printed: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def ax(self) -> Axes:
+        """The first axes."""
+        return self.axes[0]
+
+
+@contextmanager
+def sheet(
+    name: str, height: float, *, rows: int = 1, columns: int = 1, formats: Sequence[str] = FORMATS, **subplots: Any
+) -> Iterator[Sheet]:
+    """Open a sheet of ``WIDTH`` x ``height`` inches, and print it when the block ends.
+
+    Args:
+        name: the figure's id; salts its SVG.
+        height: inches.
+        rows, columns: of axes.
+        formats: what to print besides the page's own SVG.
+        **subplots: as ``matplotlib.figure.Figure.subplots`` takes them.
+    """
+    import matplotlib as mpl
+    import seaborn as sns
+    from matplotlib.figure import Figure as Drawing
+
+    with mpl.rc_context({**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_style(), "svg.hashsalt": name}):
+        drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
+        drawing.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.05, hspace=0.05)  # type: ignore[union-attr]
+        axes = drawing.subplots(rows, columns, squeeze=False, **subplots)
+        opened = Sheet(drawing, list(axes.flat))
+        yield opened
+        for ax in opened.axes:
+            sns.despine(ax=ax)
+        drawing.draw_without_rendering()
+        drawing.set_layout_engine("none")  # laid out once, printed several times
+        opened.printed.update(_print(drawing, formats))
+
+
+def figure(opened: Sheet, name: str, title: str, *, alt: str, caption: str, table: Table) -> Figure:
+    """Return the closed sheet as a figure of the report."""
+    files = {suffix: payload for suffix, payload in opened.printed.items() if suffix != "page"}
+    return Figure(name, title, alt, caption, opened.printed["page"].decode(), table, files)
+
+
+def _print(drawing: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
+    printed = {}
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = _tidy(buffer.getvalue().decode())
+    printed["page"] = svg.encode()
+    if "svg" in formats:  # the same, on paper of its own
+        head, _, rest = svg.partition(">\n")
+        printed["svg"] = f'{head}>\n <rect width="100%" height="100%" fill="#ffffff"/>\n{rest}'.encode()
+    if "png" in formats:
+        buffer = io.BytesIO()
+        drawing.savefig(buffer, format="png", dpi=160, metadata={"Software": None}, facecolor="white")
+        printed["png"] = _quantised(buffer.getvalue())
+    if "pdf" in formats:
+        buffer = io.BytesIO()
+        drawing.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        printed["pdf"] = buffer.getvalue()
+    return printed
+
+
+def _tidy(svg: str) -> str:
+    """Drop the XML prologue, name the reader's fonts, shorten numbers: a tenth of a unit is below what a screen shows."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"(font: (?:[a-z0-9]+ )*[\d.]+px) [^;\"]+", rf"\1 {_FONTS}", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    return re.sub(r"(?<![\w#&;])(-?\d+\.\d\d)\d+(?![\w;])", r"\1", svg)
+
+
+def _quantised(png: bytes) -> bytes:
+    """Return the picture with a palette of 128 colours: a third of the size, no difference to the eye."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as opened:
+        reduced = opened.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    reduced.save(buffer, "PNG", optimize=True, dpi=(160, 160))
+    return buffer.getvalue()
+
+
+def _style() -> dict[str, Any]:
+    return {
+        "font.family": "DejaVu Sans",
+        "font.size": TEXT,
+        "text.parse_math": False,  # a dollar sign in an arm's name is a dollar sign
+        "text.color": PAGE["ink"],
+        "axes.titlesize": TEXT,
+        "axes.titlelocation": "left",
+        "axes.titleweight": "regular",
+        "axes.labelsize": TEXT,
+        "axes.labelcolor": PAGE["muted"],
+        "axes.edgecolor": PAGE["faint"],
+        "axes.facecolor": "none",
+        "axes.linewidth": 0.8,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.unicode_minus": True,
+        "figure.facecolor": "none",
+        "grid.color": PAGE["line"],
+        "grid.linewidth": 0.7,
+        "xtick.labelsize": TEXT,
+        "ytick.labelsize": TEXT,
+        "xtick.color": PAGE["faint"],
+        "ytick.color": PAGE["faint"],
+        "xtick.labelcolor": PAGE["muted"],
+        "ytick.labelcolor": PAGE["muted"],
+        "xtick.major.size": 3,
+        "ytick.major.size": 0,
+        "legend.fontsize": TEXT,
+        "legend.frameon": False,
+        "lines.solid_capstyle": "round",
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+        "path.simplify": True,
+    }
+
+
+def short(name: str, limit: int = 26) -> str:
+    """Return a name that fits beside an axis; the table behind the figure has it whole."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Label the rows of a drawing with names, the first at the top."""
+    ax.set_yticks(range(len(names)), [short(name) for name in names])
+    for label in ax.get_yticklabels():
+        label.set_color(PAGE["ink"])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+    ax.set_ylabel("")
+
+
+def zero_line(ax: Axes, *, margin: float = 0.0) -> None:
+    """Mark zero, and the band of differences that do not matter."""
+    if margin:
+        ax.axvspan(-margin, margin, color=PAGE["band"], linewidth=0, zorder=0)
+    ax.axvline(0, color=PAGE["unresolved"], linewidth=0.9, zorder=1)
+
+
+def directions(ax: Axes, left: str, right: str) -> None:
+    """Say above an axis of differences what its two sides mean."""
+    low, high = ax.get_xlim()
+    if low < 0:
+        ax.annotate(f"← {left}", (0, 1), (-4, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="right",
+                    va="bottom", color=PAGE["muted"], annotation_clip=False)  # fmt: skip
+    if high > 0:
+        ax.annotate(f"{right} →", (0, 1), (4, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="left",
+                    va="bottom", color=PAGE["muted"], annotation_clip=False)  # fmt: skip

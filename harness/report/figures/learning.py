@@ -1,0 +1,284 @@
+"""Drawings of learning: loss, accuracy, gap and learning rate by epoch, each arm in front of the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.analysis import Analysis
+from harness.recipe import schedule_table
+from harness.report.document import Cell, Figure, Table, table
+from harness.report.figures import canvas, scores
+from harness.report.folder import Material
+from harness.report.lookup import arm_of
+from harness.report.palette import PAGE
+from harness.report.words import confidence, listed, number, plural
+from harness.trial import Curve, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ACROSS = 3
+_TRAIN, _VAL = PAGE["worse"], PAGE["better"]
+
+
+def learning(material: Material, analysis: Analysis, formats: Sequence[str], *, brief: bool = False) -> list[Figure]:
+    """Draw losses, accuracies, gaps and learning rates by epoch; only the losses when ``brief``."""
+    trials = {name: found for name, found in scores.by_arm(material, analysis).items() if found}
+    if not any(len(material.curves.get(t.cell, ())) for found in trials.values() for t in found):
+        return []
+    names, left = scores.chosen_arms(analysis)
+    names = [name for name in names if name in trials]
+    drawn = [_losses(material, analysis, trials, names, left, formats)]
+    if not brief:
+        drawn += [
+            _accuracies(material, analysis, trials, names, left, formats),
+            _gaps(material, analysis, trials, names, left, formats),
+            _rates(material, analysis, formats),
+        ]
+    return [figure for figure in drawn if figure is not None]
+
+
+def _losses(
+    material: Material, analysis: Analysis, trials: Mapping[str, list[Trial]], names: list[str], left: int, formats: Sequence[str]
+) -> Figure | None:
+    bands = _bands(material, analysis, trials, names, {"train": "train_loss", "val": "val_loss"})
+    if not bands:
+        return None
+    early = max(1, min(len(b.mean_E) for pair in bands.values() for b in pair.values()) // 10)
+    top = max(float(pair["val"].high_E[early:].max(initial=0.0)) for pair in bands.values() if "val" in pair)
+    with _panels("losses", bands, formats) as (opened, panels):
+        _draw(panels, bands, analysis, label="loss")
+        for name, ax in panels.items():
+            ax.set_ylim(0, 1.04 * top)
+            _onset(ax, analysis, name, bands[name].get("val"))
+    onsets = {name: arm.onset_epoch for name in bands if (arm := arm_of(analysis, name)) and arm.onset_epoch is not None}
+    if onsets:
+        first = min(onsets, key=lambda name: onsets[name] or 0.0)
+        alt = f"Validation loss turns up in {plural(len(onsets), 'arm')} of {len(bands)}, first in {first} (epoch {onsets[first]:g})."
+    else:
+        alt = f"Validation loss does not turn up in any of {plural(len(bands), 'arm')}."
+    caption = _caption(analysis, left, "Cross-entropy") + " A tick on the validation curve marks the onset: the median epoch of lowest loss."
+    behind = _table(bands, "Loss", {"train": "train", "val": "val"}, "1")
+    return canvas.figure(opened, "losses", "Loss by epoch", alt=alt, caption=caption, table=behind)
+
+
+def _accuracies(
+    material: Material, analysis: Analysis, trials: Mapping[str, list[Trial]], names: list[str], left: int, formats: Sequence[str]
+) -> Figure | None:
+    bands = _bands(material, analysis, trials, names, {"train": "train_accuracy", "val": "val_accuracy"}, scale=100.0)
+    if not bands:
+        return None
+    ends = [float(b.mean_E[-1]) for pair in bands.values() for b in pair.values()]
+    low = min(float(b.mean_E[len(b.mean_E) // 8]) for pair in bands.values() for b in pair.values())
+    with _panels("accuracies", bands, formats) as (opened, panels):
+        _draw(panels, bands, analysis, label="accuracy, %")
+        for ax in panels.values():
+            ax.set_ylim(max(0.0, low - 2), min(100.5, max(ends) + 0.06 * (max(ends) - low) + 1))
+    finals = {name: float(pair["val"].mean_E[-1]) for name, pair in bands.items() if "val" in pair}
+    best = max(finals, key=lambda name: finals[name])
+    alt = f"At the last epoch {best} has the highest validation accuracy, {number(finals[best])} %."
+    behind = _table(bands, "Accuracy, %", {"train": "train", "val": "val"}, "pp")
+    caption = _caption(analysis, left, "Accuracy")
+    return canvas.figure(opened, "accuracies", "Accuracy by epoch", alt=alt, caption=caption, table=behind)
+
+
+def _gaps(
+    material: Material, analysis: Analysis, trials: Mapping[str, list[Trial]], names: list[str], left: int, formats: Sequence[str]
+) -> Figure | None:
+    """The gap's band comes from each seed's own gap, not from two bands."""
+    import numpy as np
+
+    bands: dict[str, dict[str, scores.Band]] = {}
+    for name in names:
+        rows = []
+        for trial in trials[name]:
+            curve = material.curves.get(trial.cell, Curve())
+            if len(curve.train_accuracy) == len(curve.val_accuracy) > 0:
+                rows.append(100 * (np.asarray(curve.train_accuracy) - np.asarray(curve.val_accuracy)))
+        if rows:
+            epochs = min(map(len, rows))
+            bands[name] = {"gap": scores.band_of(np.asarray([row[:epochs] for row in rows]), alpha=analysis.study.alpha)}
+    if not bands:
+        return None
+    with _panels("gaps", bands, formats) as (opened, panels):
+        _draw(panels, bands, analysis, label="gap, pp")
+        low = min(float(pair["gap"].low_E[len(pair["gap"].low_E) // 8 :].min()) for pair in bands.values())
+        high = max(float(pair["gap"].high_E[len(pair["gap"].high_E) // 8 :].max()) for pair in bands.values())
+        for ax in panels.values():
+            ax.axhline(0, color=PAGE["faint"], linewidth=0.8)
+            ax.set_ylim(low - 0.04 * (high - low) - 0.5, high + 0.04 * (high - low) + 0.5)
+    finals = {name: float(pair["gap"].mean_E[-1]) for name, pair in bands.items()}
+    wide, narrow = max(finals, key=lambda n: finals[n]), min(finals, key=lambda n: finals[n])
+    alt = (
+        f"The gap ends widest in {wide}, {number(finals[wide])} pp, and narrowest in {narrow}, {number(finals[narrow])} pp."
+        if wide != narrow
+        else f"The gap of {wide} ends at {number(finals[wide])} pp."
+    )
+    caption = _caption(analysis, left, "Clean train accuracy minus validation accuracy", solid="")
+    behind = _table(bands, "Gap, pp", {"gap": "gap"}, "pp")
+    return canvas.figure(opened, "gaps", "Overfitting gap by epoch", alt=alt, caption=caption, table=behind)
+
+
+def _rates(material: Material, analysis: Analysis, formats: Sequence[str]) -> Figure | None:
+    """Draw the learning rate of every step, one line a distinct schedule."""
+    import seaborn as sns
+
+    shapes: dict[tuple[tuple[float, ...], int], list[str]] = {}
+    recipes = {trial.recipe_id: trial.recipe for trial in material.trials}
+    for arm in analysis.arms:
+        recipe = recipes.get(arm.recipe_id)
+        if recipe is None:
+            continue
+        images = recipe.data.train or 100 * recipe.train.batch_size  # all images: the shape does not depend on how many
+        steps = recipe.train.epochs * max(1, -(-images // recipe.train.batch_size))
+        every = max(1, steps // 300)
+        rates = tuple(rate for rate, _ in schedule_table(recipe.schedule, steps)[::every])
+        shapes.setdefault((rates, recipe.train.epochs), []).append(arm.name)
+    if not shapes:
+        return None
+    styles = ["-", "--", ":", "-."]
+    pens = [PAGE["better"], PAGE["worse"], PAGE["equivalent"], PAGE["ink"]]
+    with canvas.sheet("rates", 2.1, formats=formats) as opened:
+        for i, ((rates, epochs), names) in enumerate(list(shapes.items())[: 4 * len(styles)]):
+            x = [(k + 1) * epochs / len(rates) for k in range(len(rates))]
+            label = "every arm" if len(shapes) == 1 else canvas.short(listed(names, 3), 40)
+            sns.lineplot(x=x, y=list(rates), ax=opened.ax, color=pens[i % 4], linestyle=styles[i % 4], label=label, errorbar=None)
+        opened.ax.set_xlabel("epoch")
+        opened.ax.set_ylabel("learning rate")
+        opened.ax.set_ylim(bottom=0)
+        legend = opened.ax.get_legend()
+        if legend is not None:
+            for text in legend.get_texts():
+                text.set_color(PAGE["muted"])
+        if len(shapes) == 1 and legend is not None:
+            legend.remove()
+    rows, tops = [], []
+    for (rates, epochs), names in shapes.items():
+        peak = max(rates)
+        at = (rates.index(peak) + 1) * epochs / len(rates)
+        tops.append((peak, at))
+        cells = [Cell(f"{rates[0]:.3g}", rates[0]), Cell(f"{peak:.3g}", peak), Cell(f"{at:.1f}", at), Cell(f"{rates[-1]:.3g}", rates[-1])]
+        rows.append([Cell(", ".join(names)), *cells])
+    alt = f"{plural(len(shapes), 'schedule')}; the highest rate, {tops[0][0]:.3g}, is reached at epoch {tops[0][1]:.1f}."
+    behind = table("Learning rate of each distinct schedule.", ["Arms", ">First", ">Highest", ">At epoch", ">Last"], rows)
+    caption = "Learning rate of every step, from the recipe" + ("; the same in every arm." if len(shapes) == 1 else ".")
+    return canvas.figure(opened, "rates", "Learning rate", alt=alt, caption=caption, table=behind)
+
+
+def _bands(
+    material: Material,
+    analysis: Analysis,
+    trials: Mapping[str, list[Trial]],
+    names: Sequence[str],
+    columns: Mapping[str, str],
+    scale: float = 1.0,
+) -> dict[str, dict[str, scores.Band]]:
+    found = {}
+    for name in names:
+        pair = {
+            label: band
+            for label, column in columns.items()
+            if (band := scores.band(trials[name], material.curves, column, alpha=analysis.study.alpha, scale=scale)) is not None
+        }
+        if "val" in pair:
+            found[name] = pair
+    return found
+
+
+class _panels:  # noqa: N801 - reads as the function that it is
+    """One panel an arm, axes shared; those left over are removed. A context manager, as ``canvas.sheet`` is."""
+
+    def __init__(self, name: str, bands: Mapping[str, Any], formats: Sequence[str]) -> None:
+        self._names = list(bands)
+        across = min(_ACROSS, len(self._names))
+        down = -(-len(self._names) // across)
+        height = 0.55 + 1.45 * down if across > 1 else 2.6
+        self._sheet = canvas.sheet(name, height, rows=down, columns=across, formats=formats, sharex=True, sharey=True)
+
+    def __enter__(self) -> tuple[canvas.Sheet, dict[str, Axes]]:
+        opened = self._sheet.__enter__()
+        for ax in opened.axes[len(self._names) :]:
+            ax.remove()
+        opened.axes = opened.axes[: len(self._names)]
+        across = min(_ACROSS, len(self._names))
+        for i, ax in enumerate(opened.axes):
+            ax.tick_params(labelbottom=i + across >= len(self._names))
+        return opened, dict(zip(self._names, opened.axes, strict=True))
+
+    def __exit__(self, *error: Any) -> None:
+        self._sheet.__exit__(*error)
+
+
+def _draw(panels: Mapping[str, Axes], bands: Mapping[str, Mapping[str, scores.Band]], analysis: Analysis, *, label: str) -> None:
+    """Draw each arm's curves in front of the baseline's in grey."""
+    import numpy as np
+    import seaborn as sns
+    from matplotlib.lines import Line2D
+
+    styles = {"train": (_TRAIN, (3.2, 1.4)), "val": (_VAL, ""), "gap": (_VAL, "")}
+    baseline = analysis.study.baseline
+    some: Axes | None = None
+    lines: dict[str, Line2D] = {}
+    for index, (name, ax) in enumerate(panels.items()):
+        some = ax
+        for which, band in bands[name].items():
+            colour, dashes = styles[which]
+            epochs = np.arange(1, len(band.mean_E) + 1)
+            if name != baseline and baseline in bands and which in bands[baseline]:
+                behind = bands[baseline][which].mean_E
+                ax.plot(np.arange(1, len(behind) + 1), behind, color=PAGE["faint"], linewidth=1.3,
+                        linestyle=(0, dashes) if dashes else "-", zorder=1)  # fmt: skip
+            if band.n > 1:
+                ax.fill_between(epochs, band.low_E, band.high_E, color=colour, alpha=0.18, linewidth=0, zorder=2)
+            sns.lineplot(x=epochs, y=band.mean_E, ax=ax, color=colour, linewidth=1.6, errorbar=None, zorder=3,
+                         linestyle=(0, dashes) if dashes else "-")  # fmt: skip
+            words = {"train": "train, clean", "val": "validation", "gap": "gap"}
+            lines[words[which]] = Line2D([], [], color=colour, linewidth=1.6, linestyle=(0, dashes) if dashes else "-")
+        ax.set_title(canvas.short(name, 24), color=PAGE["ink"])
+        across = min(_ACROSS, len(panels))
+        ax.set_ylabel(label if index % across == 0 else "")
+        ax.set_xlabel("epoch" if index + across >= len(panels) else "")
+    if some is not None:
+        if baseline in bands and len(bands) > 1:
+            lines[f"{canvas.short(baseline, 20)}, for comparison"] = Line2D([], [], color=PAGE["faint"], linewidth=1.3)
+        some.figure.legend(lines.values(), lines.keys(), loc="outside lower left", ncols=len(lines), labelcolor=PAGE["muted"],
+                           handlelength=2.6, columnspacing=1.6)  # fmt: skip
+
+
+def _onset(ax: Axes, analysis: Analysis, name: str, band: scores.Band | None) -> None:
+    arm = arm_of(analysis, name)
+    if arm is None or band is None or arm.onset_epoch is None:
+        return
+    index = min(max(round(arm.onset_epoch) - 1, 0), len(band.mean_E) - 1)
+    y = float(band.mean_E[index])
+    ax.plot([arm.onset_epoch], [y], marker="|", markersize=13, markeredgewidth=1.8, color=PAGE["ink"], zorder=5)
+    ax.annotate(f"{arm.onset_epoch:g}", (arm.onset_epoch, y), (0, 9), textcoords="offset points", ha="center", color=PAGE["ink"])
+
+
+def _caption(analysis: Analysis, left: int, what: str, solid: str = "solid validation, dashed train (clean: no augmentation)") -> str:
+    counts = len(analysis.seeds)
+    text = f"{what}: mean over seeds, band {confidence(analysis.study)}, n = {counts}" if counts > 1 else f"{what}: mean over seeds"
+    text += f"; {solid}." if solid else "."
+    text += " Grey: the baseline." if len(analysis.arms) > 1 else ""
+    if left:
+        text += f" {plural(left, 'arm')} with the smallest effects {'has' if left == 1 else 'have'} no panel; curves.parquet has all."
+    return text
+
+
+def _table(bands: Mapping[str, Mapping[str, scores.Band]], what: str, words: Mapping[str, str], unit: str) -> Table:
+    """The curves at a quarter, a half, three quarters and the end."""
+    epochs = max(len(b.mean_E) for pair in bands.values() for b in pair.values())
+    marks = sorted({max(1, round(epochs * share)) for share in (0.25, 0.5, 0.75, 1.0)})
+    rows = []
+    for name, pair in bands.items():
+        for which, word in words.items():
+            band = pair.get(which)
+            if band is None:
+                continue
+            cells = [
+                Cell(number(float(band.mean_E[m - 1]), unit), float(band.mean_E[m - 1])) if m <= len(band.mean_E) else Cell("–")
+                for m in marks
+            ]
+            rows.append([Cell(name), word, *cells, Cell(str(band.n))])
+    return table(f"{what} at some epochs, mean over n seeds.", ["Arm", "Curve", *(f">epoch {m}" for m in marks), ">n"], rows)

@@ -1,0 +1,88 @@
+"""Questions that every part of a report asks an analysis: which metric, which effects, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.analysis import Analysis, ArmFacts, Effect, Summary
+from harness.trial import METRICS, Metric
+
+_ORDER = {"better": 0, "worse": 1, "equivalent": 2, "unresolved": 3, "": 4}
+
+
+def metric_of(analysis: Analysis, name: str = "") -> Metric:
+    """Return a metric's unit, direction and label; of the study's own metric when no name is given.
+
+    A metric of the user's own, which ``METRICS`` does not list, takes its unit from the analysis.
+    """
+    name = name or analysis.study.metric
+    known = METRICS.get(name)
+    if known is not None:
+        return known
+    units = [item.unit for item in (*analysis.summaries, *analysis.effects) if item.metric == name]
+    return Metric(name, "pp" if "pp" in units[:1] else "1", None, name.rpartition(":")[2])
+
+
+def effects_of(analysis: Analysis, kind: str, metric: str = "") -> list[Effect]:
+    """Return the effects of one kind on one metric (the study's own when none is named), in the order of the analysis."""
+    metric = metric or analysis.study.metric
+    return [effect for effect in analysis.effects if effect.kind == kind and effect.metric == metric]
+
+
+def second_metric(analysis: Analysis) -> str:
+    """Return the metric shown beside the study's own: its gap, or accuracy where the gap is what decides."""
+    return "accuracy" if analysis.study.metric == analysis.gap else analysis.gap
+
+
+def leading(analysis: Analysis) -> list[Effect]:
+    """Return the effects that answer the question: main effects where a design gives them, else those of the arms."""
+    return effects_of(analysis, "main") or effects_of(analysis, "arm")
+
+
+def effect_on(analysis: Analysis, effect: Effect, metric: str) -> Effect | None:
+    """Return the same contrast on another metric."""
+    for other in analysis.effects:
+        if (other.kind, other.term, other.reference, other.metric) == (effect.kind, effect.term, effect.reference, metric):
+            return other
+    return None
+
+
+def arm_of(analysis: Analysis, name: str) -> ArmFacts | None:
+    """Return what is known of an arm."""
+    return next((arm for arm in analysis.arms if arm.name == name), None)
+
+
+def summary_of(analysis: Analysis, arm: str, metric: str) -> Summary | None:
+    """Return an arm's level of a metric."""
+    return next((s for s in analysis.summaries if s.arm == arm and s.metric == metric), None)
+
+
+def has_metric(analysis: Analysis, metric: str) -> bool:
+    """Return whether any arm has a mean of the metric."""
+    return any(s.metric == metric and s.mean is not None for s in analysis.summaries)
+
+
+def in_order(analysis: Analysis, effects: Sequence[Effect]) -> list[Effect]:
+    """Return effects as a reader wants them: by reference, then from the best to the worst; sweeps in the order of levels.
+
+    Without a direction (the gap), from the largest to the smallest.
+    """
+    references = list(dict.fromkeys([analysis.study.baseline, *(effect.reference for effect in effects)]))
+    place = {effect: index for index, effect in enumerate(effects)}
+    sign = -1.0 if metric_of(analysis).higher_is_better is False else 1.0
+
+    def key(effect: Effect) -> tuple[float, ...]:
+        head = float(references.index(effect.reference))
+        if analysis.study.design == "sweep":
+            return (head, place[effect])
+        return (head, effect.estimate is None, -sign * (effect.estimate or 0.0), place[effect])
+
+    return sorted(effects, key=key)
+
+
+def by_verdict(effects: Sequence[Effect]) -> dict[str, list[Effect]]:
+    """Return effects grouped by verdict: better, worse, equivalent, unresolved and, under an empty name, not judged."""
+    groups: dict[str, list[Effect]] = {name: [] for name in _ORDER}
+    for effect in effects:
+        groups[effect.verdict].append(effect)
+    return groups

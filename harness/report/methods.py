@@ -1,0 +1,159 @@
+"""What a report says about its own methods: glossary, the paragraph for a paper, and the sources of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.analysis import Analysis
+from harness.report.lookup import effects_of, metric_of
+from harness.report.words import listed, plural
+from harness.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A published source.
+
+    Attributes:
+        key: for citing.
+        kind: article, inproceedings, book or misc, as BibTeX has them.
+        fields: BibTeX fields, in plain characters.
+    """
+
+    key: str
+    kind: str
+    author: str
+    title: str
+    year: int
+    where: str  # journal, proceedings or publisher
+    more: str = ""  # volume, pages, or arXiv number, as text
+
+    @property
+    def text(self) -> str:
+        """The source as a line of a reference list."""
+        more = f", {self.more}" if self.more else ""
+        return f"{self.author} ({self.year}). {self.title}. {self.where}{more}."
+
+
+SOURCES = {
+    source.key: source
+    for source in (
+        Source("holm1979", "article", "Holm, S.", "A simple sequentially rejective multiple test procedure", 1979,
+               "Scandinavian Journal of Statistics", "6, 65-70"),
+        Source("schuirmann1987", "article", "Schuirmann, D. J.", "A comparison of the two one-sided tests procedure and the power "
+               "approach for assessing the equivalence of average bioavailability", 1987,
+               "Journal of Pharmacokinetics and Biopharmaceutics", "15, 657-680"),
+        Source("bouthillier2021", "inproceedings", "Bouthillier, X. and others", "Accounting for variance in machine learning "
+               "benchmarks", 2021, "Proceedings of Machine Learning and Systems", "3, 747-769"),
+        Source("jordan2023", "misc", "Jordan, K.", "Calibrated chaos: variance between runs of neural network training is harmless "
+               "and inevitable", 2023, "arXiv", "2304.01910"),
+        Source("smith2019", "inproceedings", "Smith, L. N. and Topin, N.", "Super-convergence: very fast training of neural networks "
+               "using large learning rates", 2019, "Artificial Intelligence and Machine Learning for Multi-Domain Operations "
+               "Applications", "SPIE 11006; arXiv 1708.07120"),
+        Source("pocock1977", "article", "Pocock, S. J.", "Group sequential methods in the design and analysis of clinical trials", 1977,
+               "Biometrika", "64, 191-199"),
+        Source("jennison1989", "article", "Jennison, C. and Turnbull, B. W.", "Interim analyses: the repeated confidence interval "
+               "approach", 1989, "Journal of the Royal Statistical Society B", "51, 305-361"),
+        Source("shapley1953", "inproceedings", "Shapley, L. S.", "A value for n-person games", 1953,
+               "Contributions to the Theory of Games II", "307-317"),
+        Source("box1961", "article", "Box, G. E. P. and Hunter, J. S.", "The 2^(k-p) fractional factorial designs", 1961,
+               "Technometrics", "3, 311-351"),
+        Source("guo2017", "inproceedings", "Guo, C. and Pleiss, G. and Sun, Y. and Weinberger, K. Q.",
+               "On calibration of modern neural networks", 2017, "International Conference on Machine Learning", "1321-1330"),
+        Source("efron1987", "article", "Efron, B.", "Better bootstrap confidence intervals", 1987,
+               "Journal of the American Statistical Association", "82, 171-185"),
+        Source("akiba2019", "inproceedings", "Akiba, T. and Sano, S. and Yanase, T. and Ohta, T. and Koyama, M.",
+               "Optuna: a next-generation hyperparameter optimization framework", 2019,
+               "ACM SIGKDD Conference on Knowledge Discovery and Data Mining", "2623-2631"),
+    )
+}  # fmt: skip
+
+
+def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
+    """Return the sources that a study's methods rest on, by key."""
+    keys = {"holm1979", "schuirmann1987", "bouthillier2021", "jordan2023", "efron1987", "akiba2019"}
+    study = analysis.study
+    if len(study.looks) > 1:
+        keys |= {"pocock1977", "jennison1989"}
+    if effects_of(analysis, "shapley"):
+        keys.add("shapley1953")
+    if study.design == "fraction":
+        keys.add("box1961")
+    if any(effect.metric == "ece" for effect in analysis.effects):
+        keys.add("guo2017")
+    if study.base_recipe.schedule.name == "one-cycle":
+        keys.add("smith2019")
+    if tuned:
+        keys.add("akiba2019")
+    return [SOURCES[key] for key in sorted(keys)]
+
+
+def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
+    """Return the methods as (sentence, key of its source or nothing), generated from the plan."""
+    study, metric = analysis.study, metric_of(analysis)
+    recipe = study.base_recipe
+    arms = len(analysis.arms)
+    designs = {
+        "leave-one-out": "each component was taken out of the full recipe, one at a time",
+        "add-one-in": "each component was added, one at a time, to a recipe without any",
+        "both": "each component was taken out of the full recipe and, separately, added to a recipe without any",
+        "factorial": f"all combinations of {plural(len(study.factors), 'component')} were trained",
+        "fraction": f"a fraction of the combinations of {plural(len(study.factors), 'component')} was trained",
+        "sweep": f"each level of {listed([f.name for f in study.factors])} was compared with the baseline",
+        "arms": "variants written by hand were compared with the baseline",
+    }
+    done = len(analysis.seeds)
+    margin = f"{study.margin_pp:g} pp" if metric.unit == "pp" else f"{study.margin_pp / 100:g}"
+    told = [
+        (f"We compared {plural(arms, 'training recipe')}: {designs[study.design]}.", ""),
+        (
+            f"Every recipe was trained for {plural(recipe.train.epochs, 'epoch')} with {plural(done, 'random seed')}"
+            + (f" of {study.seeds} planned" if done != study.seeds else "")
+            + "; a seed gives every recipe the same initialisation, order of images and random draws, so that differences are "
+            "paired by seed.",
+            "bouthillier2021",
+        ),
+        (
+            f"The outcome is {metric.label} after the last epoch; the overfitting gap is clean train accuracy minus validation accuracy.",
+            "",
+        ),
+        (
+            f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
+            f"{study.alpha:g} with Holm's correction over each family of comparisons",
+            "holm1979",
+        ),
+        (f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.", "schuirmann1987"),
+    ]
+    if len(study.looks) > 1:
+        looks = listed([str(look) for look in study.looks])
+        told.append((f"Seeds were added at declared looks ({looks} seeds) under Pocock's rule, with repeated intervals.", "pocock1977"))
+    if effects_of(analysis, "shapley"):
+        told.append(("Shapley values average a component's contribution over all orders of adding it.", "shapley1953"))
+    if recipe.schedule.name == "one-cycle":
+        told.append(("The learning rate follows a one-cycle schedule.", "smith2019"))
+    told.append(("Runs were queued and recorded with Optuna.", "akiba2019"))
+    return [(sentence if sentence.endswith(".") else sentence + ".", key) for sentence, key in told]
+
+
+def glossary(study: Study) -> tuple[tuple[str, str], ...]:
+    """Return the terms of a report and what they mean."""
+    terms = [
+        ("arm", "one variant of the recipe; the baseline is the arm that the others depart from"),
+        ("seed", "the number that fixes a run's random draws; the same seed gives every arm the same ones"),
+        ("trial", "one training run: one recipe at one seed"),
+        ("paired difference", "an arm's score minus its reference's score at the same seed, averaged over seeds"),
+        ("95 % t interval", "the range of true differences that the seeds are compatible with, for new seeds on these images"),
+        ("margin", f"differences within ±{study.margin_pp:g} pp, declared before the first run not to be worth acting on"),
+        ("▲ better, ▼ worse", "told apart from zero after correction for the number of comparisons (Holm)"),
+        ("■ equivalent", "shown to lie inside the margin (two one-sided tests); this is not the same as unresolved"),
+        ("○ unresolved", "neither; more seeds may tell, and a small effect is still possible"),
+        ("× not judged", "too few seeds, or unstable: a seed failed or diverged"),
+        ("exploratory", "a verdict from 3 or 4 seeds, or from rules changed after the first run"),
+        ("overfitting gap", "clean train accuracy (no augmentation, eval mode) minus validation accuracy, last epoch"),
+        ("regularises", "the gap narrows and accuracy is not worse"),
+        ("underfits", "the gap narrows because accuracy falls"),
+        ("helps, hurts", "accuracy is better, or worse, and the gap does not narrow"),
+        ("onset", "the epoch after which validation loss rises for good"),
+        ("validation, test", "validation images decide everything; test images are read once a trial, after its last epoch, and only shown"),
+    ]
+    return tuple(terms)

@@ -1,0 +1,158 @@
+"""From a report's plain data to HTML and Markdown. Knows how things look; knows nothing of statistics.
+
+The HTML is one file: styles inside, drawings inline, no script, nothing fetched. Everything that came from a user (names,
+questions, error messages) is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.report.document import (
+    Block,
+    Bullets,
+    Cell,
+    Definitions,
+    Details,
+    Figure,
+    Listing,
+    Paragraph,
+    Report,
+    Strips,
+    Table,
+)
+from harness.report.palette import PAGE
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+FOOTER = "Written by harness. This page holds no script and fetches nothing; its numbers are in analysis.json and effects.csv beside it."
+
+
+@cache
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "base64": lambda payload: base64.b64encode(payload).decode(),
+        "exact": lambda value: f"{value:.6g}",
+        "inline_svg": _inline_svg,
+        "kind": lambda block: type(block).__name__,
+    }
+    return environment
+
+
+@cache
+def style() -> str:
+    """Return the style sheet of every page, without the blanks that only its author needs."""
+    text = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    return re.sub(r"\s*\n\s*", "\n", text).strip()
+
+
+def html(report: Report) -> str:
+    """Return the report as one HTML document."""
+    return page("page.html.j2", report=report, footer=FOOTER)
+
+
+def page(template: str, **values: Any) -> str:
+    """Return a template filled in, with the style sheet at hand."""
+    import markupsafe
+
+    rendered = _environment().get_template(template).render(style=markupsafe.Markup(style()), **values)  # noqa: S704 - our own file
+    return re.sub(r"\n{2,}", "\n", rendered)
+
+
+def _inline_svg(figure: Figure) -> Any:
+    """Return a figure's SVG as an element of the page: its colours the page's, its ids its own, its name the alt text."""
+    import markupsafe
+
+    svg = figure.svg[figure.svg.index("<svg") :]
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{figure.id}-{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(r'(url\(#|href="#)', lambda m: f"{m[1]}{figure.id}-", svg)
+    for name, colour in PAGE.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", svg[: svg.index(">")])
+    label = markupsafe.escape(figure.alt)
+    body = re.sub(r">\s+<", "><", svg[svg.index(">") :])
+    return markupsafe.Markup(f'{head} role="img" aria-label="{label}"{body}')  # noqa: S704 - drawn by us, the label escaped
+
+
+# Markdown
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown whose figures are the PNG files beside it."""
+    lines = [f"# {escape_markdown(report.title)}", "", f"_{escape_markdown(report.kicker)}_", ""]
+    for alert in report.alerts:
+        lines += [f"> **{alert.level}:** {escape_markdown(alert.text)}", ""]
+    lines += [f"**{escape_markdown(report.answer)}**", ""]
+    for sentence in report.support:
+        lines += [escape_markdown(sentence), ""]
+    lines += [f"- {escape_markdown(label)}: {escape_markdown(value)}" for label, value in report.facts]
+    for section in report.sections:
+        lines += ["", f"## {escape_markdown(section.title)}", ""]
+        for block in section.blocks:
+            lines += _md_block(block)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _md_block(block: Block) -> Iterator[str]:
+    if isinstance(block, Paragraph):
+        yield from (escape_markdown(block.text), "")
+    elif isinstance(block, Bullets):
+        yield from (f"{f'{i}.' if block.ordered else '-'} {escape_markdown(item)}" for i, item in enumerate(block.items, 1))
+        yield ""
+    elif isinstance(block, Listing):
+        fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", block.text)), 3)
+        yield from ([f"{escape_markdown(block.title)}:", ""] if block.title else [])
+        yield from (f"{fence}text", block.text.rstrip("\n"), fence, "")
+    elif isinstance(block, Definitions):
+        yield from (f"- **{escape_markdown(term)}**: {escape_markdown(meaning)}" for term, meaning in block.items)
+        yield ""
+    elif isinstance(block, Strips):
+        yield from ("![Augmented images, one row an arm](samples.png)", "")
+        yield from (escape_markdown(f"Rows: {', '.join(strip.label for strip in block.items)}. {block.caption}"), "")
+    elif isinstance(block, Table):
+        yield from _md_table(block)
+    elif isinstance(block, Figure):
+        yield from (f"### {escape_markdown(block.title)}", "", f"![{escape_markdown(block.alt)}](figures/{block.id}.png)", "", escape_markdown(block.caption), "")
+    elif isinstance(block, Details):
+        yield from (f"#### {escape_markdown(block.summary)}", "")
+        for inner in block.blocks:
+            yield from _md_block(inner)
+
+
+def _md_table(table: Table) -> Iterator[str]:
+    heads = [escape_markdown(f"{column.head} ({column.note})" if column.note else column.head) for column in table.columns]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'|'.join(' ---: ' if column.numeric else ' --- ' for column in table.columns)}|"
+    for i, row in enumerate(table.rows):
+        if i in table.groups:
+            yield f"| _{escape_markdown(table.groups[i])}_ |{' |' * (len(heads) - 1)}"
+        yield f"| {' | '.join(escape_markdown(_flat(cell)) for cell in row)} |"
+    yield from ("", escape_markdown(table.caption), "")
+
+
+def _flat(cell: Cell) -> str:
+    if not cell.note:
+        return cell.text
+    return f"{cell.text} {cell.note}" if cell.note.startswith("[") else f"{cell.text} ({cell.note})"
+
+
+def escape_markdown(text: str) -> str:
+    """Return plain text with the characters escaped that Markdown or HTML inside it would act on."""
+    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"([\\`*_<>|~$&])", r"\\\1", text)
+    text = text.replace("](", r"\](").replace("![", r"\![")
+    return re.sub(r"^(\s*)([#+-]|\d+[.)])(\s)", r"\1\\\2\3", text)

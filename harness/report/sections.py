@@ -1,0 +1,352 @@
+"""The sections of a study's report, each a function with the section's name: analysis and material in, a Section out.
+
+A section that has nothing to say returns None and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.analysis import Analysis
+from harness.report import methods, tables, words
+from harness.report.document import (
+    Block,
+    Bullets,
+    Cell,
+    Definitions,
+    Details,
+    Listing,
+    Paragraph,
+    Section,
+    Strip,
+    Strips,
+    Table,
+    table,
+)
+from harness.report.figures import effects as draw_effects
+from harness.report.figures import learning as draw_learning
+from harness.report.figures import search as draw_search
+from harness.report.figures import seeds as draw_seeds
+from harness.report.figures import tradeoffs as draw_tradeoffs
+from harness.report.folder import Material, thumbnail
+from harness.report.lookup import leading
+from harness.report.tuning import TuningFacts
+from harness.report.words import MARKS, plain, plural
+from harness.trial import METRICS, Environment
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_STRIP_IMAGES = 8
+_STRIP_ARMS = 16
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every section gets.
+
+    Attributes:
+        formats: stand-alone formats that figures are printed in.
+        brief: leave out the figures that take long: the run is still going on.
+    """
+
+    material: Material
+    analysis: Analysis
+    formats: Sequence[str]
+    brief: bool = False
+
+
+def sections(job: Job) -> tuple[Section, ...]:
+    """Return every section that has something to say, in the order of reading."""
+    makers = (verdicts, compared, effects, seeds, learning, tradeoffs, throughput, classes, tuning, checks, reproduce, trials, glossary)
+    return tuple(made for make in makers if (made := make(job)) is not None)
+
+
+def verdicts(job: Job) -> Section | None:
+    """The table that answers the question, and what to change."""
+    analysis = job.analysis
+    if len(analysis.arms) < 2 or not leading(analysis):
+        return None
+    blocks: list[Block] = [tables.verdicts(analysis)]
+    if analysis.reasons:
+        blocks += [Paragraph("What to change, in order:"), Bullets(tuple(map(words.sentence, analysis.reasons)), ordered=True)]
+    if analysis.recommended:
+        command = f"harness ablate --study {analysis.study.name}" + (
+            f" --profile {analysis.study.profile}" if analysis.study.profile else ""
+        )
+        blocks.append(
+            Paragraph(
+                f"Recommended recipe: {words.setting(analysis.recommended)}. It was put together after seeing these results and "
+                "is unconfirmed until it is run on fresh seeds:"
+            )
+        )
+        blocks.append(Listing(f"{command} --recommended"))
+    return Section("verdicts", "Verdicts", tuple(blocks))
+
+
+def compared(job: Job) -> Section:
+    """What the arms are, and what they do to the images."""
+    study = job.analysis.study
+    blocks: list[Block] = []
+    if study.why:
+        blocks.append(Paragraph(study.why))
+    blocks.append(tables.compared(job.analysis))
+    if job.material.samples:
+        blocks.append(_strips(job))
+    return Section("compared", "What was compared", tuple(blocks))
+
+
+def _strips(job: Job) -> Strips:
+    items = []
+    for arm in job.analysis.arms:
+        images_KHWC = job.material.samples.get(arm.name)
+        if images_KHWC is None or len(items) == _STRIP_ARMS:
+            continue
+        png, width, height = _row_of_images(images_KHWC[:_STRIP_IMAGES])
+        count = min(len(images_KHWC), _STRIP_IMAGES)
+        items.append(Strip(arm.name, png, width, height, f"{plural(count, 'training image')} as the arm {arm.name} sees them"))
+    left = sum(arm.name in job.material.samples for arm in job.analysis.arms) - len(items)
+    caption = "The same training images as each arm's net sees them, drawn by the pipeline that trained it."
+    if left:
+        caption += f" {plural(left, 'arm')} more in samples.png."
+    return Strips(tuple(items), caption)
+
+
+def _row_of_images(images_KHWC: npt.NDArray[np.uint8]) -> tuple[bytes, int, int]:
+    """Return images side by side as PNG, and the size to show it at: whole multiples of a pixel."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    pad = 1
+    images_KHWC = np.stack([thumbnail(image) for image in images_KHWC])
+    padded = np.pad(images_KHWC, ((0, 0), (0, 0), (0, pad), (0, 0)), constant_values=255)
+    row = np.concatenate(list(padded), axis=1)[:, :-pad]
+    picture = Image.fromarray(np.ascontiguousarray(row))
+    if (row[..., 0] == row[..., 1]).all() and (row[..., 0] == row[..., 2]).all():
+        picture = picture.convert("L")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    factor = max(1, 48 // row.shape[0])
+    return buffer.getvalue(), factor * row.shape[1], factor * row.shape[0]
+
+
+def effects(job: Job) -> Section | None:
+    """Differences with everything known about them; interactions, Shapley values and curves where the design has them."""
+    analysis = job.analysis
+    blocks: list[Block | None] = [
+        draw_effects.terms(analysis, job.formats),
+        *draw_effects.levels(analysis, job.formats),
+        draw_effects.forest(analysis, job.formats),
+        tables.orders(analysis),
+    ]
+    found = [block for block in blocks if block is not None]
+    for kind in ("main", "interaction", "shapley"):
+        found += _maybe(tables.effects(analysis, kind))
+    behind = [*_maybe(tables.effects(analysis, "arm")), *_maybe(tables.secondary(analysis)), *_maybe(_aliases(job))]
+    if any(summary.mean is not None for summary in analysis.summaries):
+        found.append(tables.levels(analysis))
+    found += [Details("p-values, seed correlation and secondary metrics", tuple(behind))] if behind else []
+    return Section("effects", "Effects", tuple(found)) if found else None
+
+
+def _aliases(job: Job) -> Table | None:
+    """Which effects a fractional design cannot tell apart."""
+    from harness.design import alias_table
+
+    rows = [[" x ".join(a.term), ", ".join(" x ".join(other) for other in a.with_) or "–"] for a in alias_table(job.analysis.study)]
+    return table("What this fraction cannot tell apart.", ["Term", "Aliased with"], rows) if rows else None
+
+
+def seeds(job: Job) -> Section | None:
+    """Every seed."""
+    drawn = draw_seeds.seeds(job.material, job.analysis, job.formats)
+    return Section("seeds", "Every seed", (drawn,)) if drawn is not None else None
+
+
+def learning(job: Job) -> Section | None:
+    """Curves by epoch."""
+    drawn: list[Block] = list(draw_learning.learning(job.material, job.analysis, job.formats, brief=job.brief))
+    if not drawn:
+        return None
+    return Section("learning", "Learning", (*drawn, *_maybe(tables.onsets(job.analysis))))
+
+
+def tradeoffs(job: Job) -> Section | None:
+    """Accuracy against the gap and against time."""
+    blocks = [*_maybe(draw_tradeoffs.against_gap(job.analysis, job.formats))]
+    if not job.brief:
+        blocks += _maybe(draw_tradeoffs.against_seconds(job.analysis, job.formats))
+    return Section("tradeoffs", "Trade-offs", tuple(blocks)) if blocks else None
+
+
+def throughput(job: Job) -> Section | None:
+    """Images per second, from the trials and from a saved benchmark."""
+    if job.brief:
+        return None
+    blocks: list[Block] = [*_maybe(draw_tradeoffs.throughput(job.material, job.analysis, job.formats))]
+    results = job.material.bench.get("results", ())
+    if results:
+        rows = []
+        for result in results:
+            low, high = result.get("low"), result.get("high")
+            spread = f"[{low:,.0f}, {high:,.0f}]" if low is not None and high is not None else "–"
+            ratio = f"{result['ratio']:.2f} × {result.get('reference') or ''}".strip() if result.get("ratio") is not None else "–"
+            share = f"{100 * result['share_of_ceiling']:.0f} %" if result.get("share_of_ceiling") is not None else "–"
+            speed = result["images_per_second"]
+            rows.append([
+                Cell(str(result["name"])), Cell(f"{speed:,.0f}" if speed is not None else "–", speed), Cell(spread),
+                Cell(str(result.get("n") or "–")), Cell(ratio), Cell(share),
+            ])  # fmt: skip
+        heads = ["What", ">Images/s", ">[low, high]", ">n", "Against", ">Of the ceiling"]
+        caption = "Saved by harness bench: median of n rounds [low, high] as the benchmark reports them."
+        blocks.append(Details("harness bench on this machine", (table(caption, heads, rows),)))
+    return Section("throughput", "Throughput", tuple(blocks)) if blocks else None
+
+
+def classes(job: Job) -> Section | None:
+    """Effects within classes."""
+    drawn = None if job.brief else draw_seeds.classes(job.analysis, job.formats)
+    return Section("classes", "Classes", (drawn,)) if drawn is not None else None
+
+
+def tuning(job: Job) -> Section | None:
+    """The search, what it found, and what fresh seeds say of it."""
+    facts = job.material.tuning
+    if facts is None:
+        return None
+    done = sum(trial.state == "complete" for trial in facts.history)
+    pruned = sum(trial.state == "pruned" for trial in facts.history)
+    parts = [plural(done, "complete trial"), *([f"{pruned} pruned"] if pruned else [])]
+    told = f"{', '.join(parts)} of {facts.budget or len(facts.history)} asked for"
+    told += f"; sampler {facts.sampler}" if facts.sampler else ""
+    told += f", pruner {facts.pruner}" if facts.pruner else ""
+    blocks: list[Block] = [Paragraph(told + ".")]
+    if facts.note:
+        blocks.append(Paragraph(facts.note, "warn"))
+    blocks += _maybe(_best(facts))
+    blocks += _maybe(_finalists(facts))
+    for draw in (draw_search.history, draw_search.importances, draw_search.slices):
+        blocks += _maybe(draw(facts, job.formats))
+    return Section("tuning", "Tuning", tuple(blocks))
+
+
+def _best(facts: TuningFacts) -> Table | None:
+    if facts.best_value is None:
+        return None
+    metric = METRICS.get(facts.metric)
+    scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
+    rows = [["best of the search", Cell(words.number(scale * facts.best_value, unit), scale * facts.best_value),
+             words.setting(dict(facts.best)) or "the reference"]]  # fmt: skip
+    if facts.reference_value is not None:
+        value = scale * facts.reference_value
+        rows.append(["reference, same search", Cell(words.number(value, unit), value), "–"])
+    caption = "Search scores on validation: the best of many is optimistic and is not confirmed until it is run on fresh seeds."
+    label = metric.label if metric is not None else facts.metric
+    return table(caption, ["Recipe", f">Search score, {label}", "Settings"], rows)
+
+
+def _finalists(facts: TuningFacts) -> Table | None:
+    if not facts.finalists:
+        return None
+    metric = METRICS.get(facts.metric)
+    scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
+
+    def cell(value: float | None, low: float | None = None, high: float | None = None) -> Cell:
+        if value is None:
+            return Cell("–")
+        ends = [None if end is None else scale * end for end in (low, high)]
+        return Cell(words.number(scale * value, unit), scale * value, note=words.bounds(*ends, unit))
+
+    rows = [
+        [Cell(f.name, note="chosen on fresh seeds" if f.chosen else ""), cell(f.search), cell(f.fresh, f.fresh_low, f.fresh_high),
+         cell(f.test, f.test_low, f.test_high), str(f.n), words.setting(dict(f.overrides)) or "–"]
+        for f in facts.finalists
+    ]  # fmt: skip
+    caption = "Search score, mean on fresh seeds and on the test set beside each other; intervals are 95 % t over n fresh seeds."
+    return table(caption, ["Recipe", ">Search", ">Fresh seeds", ">Test", ">n", "Settings"], rows)
+
+
+def checks(job: Job) -> Section:
+    """What was checked, what ended badly, and what other methods say."""
+    order = {"fail": 0, "warn": 1, "ok": 2}
+    rows = [
+        [Cell(f"{MARKS[c.level].symbol} {MARKS[c.level].word}", mark=c.level), Cell(c.name), Cell(c.what, note=c.hint)]
+        for c in sorted(job.analysis.checks, key=lambda check: order[check.level])
+    ]
+    blocks: list[Block] = []
+    if rows:
+        blocks.append(table("Checks, the serious ones first.", ["Result", "Check", "What was found"], rows))
+    blocks += _maybe(tables.ended(job.material))
+    control = tables.effects(job.analysis, "control")
+    blocks += _maybe(control)
+    if not job.brief:
+        blocks += _maybe(tables.sensitivity(job.analysis))
+    if not blocks:
+        blocks.append(Paragraph("Nothing has been checked yet."))
+    return Section("checks", "Checks and sensitivity", tuple(blocks))
+
+
+def reproduce(job: Job) -> Section:
+    """Commands, study file, environment and fingerprints."""
+    origin, study = job.material.provenance, job.analysis.study
+    blocks: list[Block] = []
+    if origin.commands:
+        blocks.append(Listing("\n".join(origin.commands)))
+    environments = list(dict.fromkeys(trial.environment for trial in job.material.trials))
+    fingerprints = list(dict.fromkeys(trial.data_fingerprint for trial in job.material.trials if trial.data_fingerprint))
+    items = [
+        ("images", origin.data),
+        ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
+        ("hardware", origin.hardware),
+        ("seeds", f"0 to {study.seeds - 1}" if study.seeds > 1 else "0"),
+        ("code", " ".join(part for part in (f"harness {origin.harness}" if origin.harness else "", origin.commit) if part)),
+        *_environment(environments),
+    ]
+    blocks.append(Definitions(tuple((term, text) for term, text in items if text)))
+    blocks.append(Details("The study file", (Listing(study.to_toml()),)))
+    base = study.base_recipe
+    rows = [[name, plain(value)] for name, value in base.flat().items()]
+    blocks.append(Details("The base recipe, every field", (table("Overrides of the arms apply to this.", ["Field", "Value"], rows),)))
+    return Section("reproduce", "How to reproduce", tuple(blocks))
+
+
+def _environment(found: Sequence[Environment]) -> list[tuple[str, str]]:
+    if not found:
+        return []
+    told = []
+    for name in Environment.model_fields:
+        values = list(dict.fromkeys(str(getattr(environment, name)) for environment in found))
+        values = [value for value in values if value not in ("", "0")]
+        if values and name not in ("host", "commit", "harness"):
+            told.append((name, words.listed(values, 4)))
+    return told
+
+
+def trials(job: Job) -> Section | None:
+    """Every trial."""
+    if not job.material.trials or job.brief:
+        return None
+    return Section("trials", "Every trial", (Details("Show the table", (tables.trials(job.material, job.analysis),)),))
+
+
+def glossary(job: Job) -> Section:
+    """Terms, methods and sources."""
+    analysis = job.analysis
+    told = " ".join(sentence for sentence, _ in methods.paragraph(analysis))
+    sources = tuple(source.text for source in methods.cited(analysis, tuned=job.material.tuning is not None))
+    blocks: list[Block] = [
+        Definitions(methods.glossary(analysis.study)),
+        Paragraph(told),
+        Details("Sources", (Bullets(sources),)),
+    ]
+    return Section("glossary", "Glossary and methods", tuple(blocks))
+
+
+def _maybe(block: Block | None) -> list[Block]:
+    return [] if block is None else [block]
+

@@ -1,0 +1,422 @@
+"""The tables of a report: from an analysis and its trials to rows of cells. No drawing, no format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.analysis import Analysis, ArmFacts, Effect
+from harness.report.document import Cell, Column, Glyph, Table, table
+from harness.report.folder import Material
+from harness.report.lookup import arm_of, effect_on, effects_of, has_metric, in_order, leading, metric_of, second_metric, summary_of
+from harness.report.words import (
+    MARKS,
+    MINUS,
+    bounds,
+    confidence,
+    gap_word,
+    margin,
+    mark_of,
+    number,
+    plain,
+    plural,
+    sample,
+    seconds,
+    setting,
+    unit_name,
+)
+from harness.trial import Trial
+
+SHOWN_TRIALS = 400  # more of them are in trials.csv
+
+
+def verdicts(analysis: Analysis) -> Table:
+    """Return the table that answers the question: difference, gap difference, extra seconds and verdict of every contrast."""
+    effects = in_order(analysis, leading(analysis))
+    metric = metric_of(analysis)
+    second = second_metric(analysis)
+    gaps = [effect_on(analysis, effect, second) for effect in effects]
+    show_gap = any(gap is not None and gap.estimate is not None for gap in gaps)
+    axes = _axis(effects), _axis([gap for gap in gaps if gap is not None])
+    main = bool(effects) and effects[0].kind == "main"
+    rows: list[list[Cell]] = []
+    groups: dict[int, str] = {}
+    if not main and effects:
+        rows.append(_baseline_row(analysis, second, show_gap=show_gap))
+    seen = ""
+    for effect, gap in zip(effects, gaps, strict=True):
+        if effect.reference != seen and len({e.reference for e in effects}) > 1 and not main:
+            seen = effect.reference
+            groups[len(rows)] = f"compared with {effect.reference}"
+        row = [_name(analysis, effect), _difference_cell(effect, axes[0], analysis.margin)]
+        if show_gap:
+            row.append(_difference_cell(gap, axes[1], 0.0, note=gap_word(gap) if second == analysis.gap else ""))
+        if not main:
+            row.append(_extra_seconds(analysis, effect))
+        row.append(verdict_cell(analysis, effect))
+        rows.append(row)
+    unit = "pp" if metric.unit == "pp" else "difference"
+    heads: list[Column | str] = ["Component" if main else "Arm", Column(_capital(metric.label), numeric=True, note=unit)]
+    if show_gap:
+        other = metric_of(analysis, second)
+        heads.append(Column(_capital(other.label), numeric=True, note="pp" if other.unit == "pp" else "difference"))
+    if not main:
+        heads.append(Column("Extra time", numeric=True, note="seconds a trial"))
+    heads.append("Verdict")
+    what = "switching the component on, over all settings of the others" if main else "paired differences, seed by seed"
+    caption = (
+        f"Mean of {what} [low, high], {sample(analysis.study, effects)}. Verdicts are about {metric.label}"
+        f" (Holm over {plural(len(effects), 'main effect' if main else 'arm')}, margin {margin(analysis)})"
+        + ("; the gap is a secondary metric, uncorrected." if show_gap and second == analysis.gap else ".")
+    )
+    return table(caption, heads, rows, groups=groups, verdicts=True)
+
+
+def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool) -> list[Cell]:
+    name = analysis.study.baseline
+    row = [Cell(name, note="the baseline")]
+    for metric in [analysis.study.metric, *([second] if show_gap else [])]:
+        row.append(level_cell(analysis, name, metric))
+    arm = arm_of(analysis, name)
+    row.append(Cell(seconds(arm.train_seconds) if arm else "", arm.train_seconds if arm else None))
+    row.append(Cell("–", note="reference"))
+    return row
+
+
+def level_cell(analysis: Analysis, arm: str, metric: str) -> Cell:
+    """Return an arm's mean of a metric with its interval."""
+    summary = summary_of(analysis, arm, metric)
+    if summary is None or summary.mean is None:
+        return Cell("–")
+    unit = unit_name(summary.unit, level=metric not in ("gap", "best_gap"))
+    return Cell(
+        number(summary.mean, summary.unit) + unit, summary.mean, note=bounds(summary.low, summary.high, summary.unit)
+    )
+
+
+def _name(analysis: Analysis, effect: Effect) -> Cell:
+    arm = arm_of(analysis, effect.term)
+    if arm is None or effect.kind == "main":
+        factor = next((f for f in analysis.study.factors if f.name == effect.term), None)
+        return Cell(effect.term, note=f"{plain(factor.off)} → {plain(factor.on)}" if factor is not None else "")
+    return Cell(effect.term, note=changes(analysis, arm))
+
+
+def changes(analysis: Analysis, arm: ArmFacts) -> str:
+    """Return in words what makes an arm differ from the baseline; switched components by name, the rest by field."""
+    factors = {factor.name: factor for factor in analysis.study.factors}
+    if arm.components and analysis.study.design not in ("sweep", "arms"):
+        off = [name for name, level in arm.components.items() if name in factors and level == factors[name].off]
+        on = [name for name, level in arm.components.items() if name in factors and level == factors[name].on]
+        if not off:
+            return "everything on"
+        if not on:
+            return "everything off"
+        return f"without {', '.join(off)}" if len(off) <= len(on) else f"{', '.join(on)} alone"
+    return setting(arm.overrides)
+
+
+def _axis(effects: Iterable[Effect]) -> tuple[float, float]:
+    """Ends of the axis that a column of glyphs shares; 0 is always on it."""
+    ends = [end for e in effects for end in (e.low, e.high, e.estimate) if end is not None]
+    left, right = min([0.0, *ends]), max([0.0, *ends])
+    pad = 0.05 * (right - left or 1.0)
+    return left - pad, right + pad
+
+
+def _difference_cell(effect: Effect | None, axis: tuple[float, float], margin: float, note: str = "") -> Cell:
+    if effect is None or effect.estimate is None:
+        return Cell("–", note=effect.note if effect is not None else "")
+    mark = mark_of(effect) if effect.verdict else ""
+    glyph = Glyph(effect.estimate, effect.low, effect.high, *axis, margin=margin, mark=mark)
+    interval = bounds(effect.low, effect.high, effect.unit, signed=True)
+    text = number(effect.estimate, effect.unit, signed=True)
+    return Cell(text, effect.estimate, note=" ".join(part for part in (interval, note) if part), glyph=glyph)
+
+
+def difference_cell(effect: Effect | None) -> Cell:
+    """Return a difference with its interval, without a glyph."""
+    if effect is None or effect.estimate is None:
+        return Cell("–")
+    interval = bounds(effect.low, effect.high, effect.unit, signed=True)
+    return Cell(f"{number(effect.estimate, effect.unit, signed=True)} {interval}".strip(), effect.estimate)
+
+
+def _extra_seconds(analysis: Analysis, effect: Effect) -> Cell:
+    arm, reference = arm_of(analysis, effect.term), arm_of(analysis, effect.reference)
+    if arm is None or reference is None or arm.train_seconds is None or reference.train_seconds is None:
+        return Cell("–")
+    extra = arm.train_seconds - reference.train_seconds
+    share = 100 * extra / reference.train_seconds if reference.train_seconds else 0.0
+    note = f"{number(round(share), '1', signed=True).split('.')[0]} %" if abs(share) >= 0.5 else "±0 %"
+    if arm.params_m and reference.params_m and abs(arm.params_m / reference.params_m - 1) >= 0.005:
+        note += f"; parameters × {arm.params_m / reference.params_m:.2f}"
+    digits = 2 if abs(reference.train_seconds) < 100 else 0
+    text = f"{abs(extra):.{digits}f}"
+    sign = "" if not text.strip("0.") else "+" if extra > 0 else MINUS
+    return Cell(sign + text, extra, note=note)
+
+
+def verdict_cell(analysis: Analysis, effect: Effect) -> Cell:
+    """Return symbol and word of a verdict, with the word for accuracy and gap together and the note under it."""
+    mark = mark_of(effect)
+    arm = arm_of(analysis, effect.term) if effect.kind == "arm" else None
+    notes = [arm.word if arm is not None else "", effect.note]
+    needed = analysis.seeds_needed.get(effect.term)
+    if effect.verdict == "unresolved" and needed and effect.kind == "arm":
+        notes.append(f"about {plural(needed, 'seed')} would settle it")
+    return Cell(f"{MARKS[mark].symbol} {MARKS[mark].word}", mark=mark, note="; ".join(note for note in notes if note))
+
+
+def levels(analysis: Analysis, metrics: Sequence[str] = ("accuracy", "train_accuracy", "gap", "test_accuracy")) -> Table:
+    """Return every arm's mean of the leading metrics with sd, interval and n."""
+    shown = [m for m in dict.fromkeys([analysis.study.metric, *metrics, analysis.gap]) if has_metric(analysis, m)]
+    heads: list[str | Column] = ["Arm"]
+    for name in shown:
+        metric = metric_of(analysis, name)
+        heads += [Column(_capital(metric.label), numeric=True, note="mean [low, high]"), Column("sd", numeric=True)]
+    heads.append(">n")
+    rows = []
+    for arm in analysis.arms:
+        row: list[Cell | str] = [Cell(arm.name)]
+        count = 0
+        for name in shown:
+            summary = summary_of(analysis, arm.name, name)
+            row += [level_cell(analysis, arm.name, name), Cell(number(summary.sd, summary.unit)) if summary else Cell("–")]
+            count = max(count, summary.n if summary else 0)
+        rows.append([*row, str(count)])
+    return table(f"Level of every arm: mean [low, high], {confidence(analysis.study)}, over n seeds.", heads, rows)
+
+
+def secondary(analysis: Analysis) -> Table | None:
+    """Return the differences on every other metric, intervals only; None when there is no other."""
+    first = leading(analysis)
+    names = [m for m in dict.fromkeys(e.metric for e in analysis.effects) if m not in (analysis.study.metric, second_metric(analysis))]
+    names = [name for name in names if not name.startswith("best_")]
+    if not names or not first:
+        return None
+    rows = []
+    for effect in in_order(analysis, first):
+        cells = [difference_cell(effect_on(analysis, effect, name)) for name in names]
+        rows.append([Cell(effect.term, note=f"against {effect.reference}" if effect.kind == "arm" else ""), *cells])
+    heads = [Column(_capital(metric_of(analysis, n).label), numeric=True, note=metric_of(analysis, n).unit) for n in names]
+    caption = f"Secondary metrics: mean difference [low, high], {sample(analysis.study, first)}; no verdicts, uncorrected."
+    return table(caption, ["Contrast", *heads], rows)
+
+
+def compared(analysis: Analysis) -> Table:
+    """Return what each arm is: fields that differ from the baseline, size, cost and what became of its trials."""
+    rows = []
+    for arm in analysis.arms:
+        base = arm.name == analysis.study.baseline
+        rows.append([
+            Cell(arm.name, note=arm.why),
+            "the study's base recipe" if base else setting(arm.overrides),
+            arm.reference or "–",
+            Cell(_maybe(arm.params_m, "{:.3g} M"), arm.params_m),
+            Cell(_maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
+            Cell(seconds(arm.train_seconds), arm.train_seconds),
+            Cell(f"{arm.completed} of {arm.planned}", note=_ends(arm)),
+        ])
+    heads = ["Arm", "What it changes", "Compared with", ">Parameters", Column("MFLOP", numeric=True, note="an image")]
+    heads += [Column("Training", numeric=True, note="a trial"), Column("Trials", numeric=True, note="complete")]
+    return table("The arms. An arm whose size differs from the baseline's is confounded with size.", heads, rows)
+
+
+def _ends(arm: ArmFacts) -> str:
+    told = [f"{n} {word}" for n, word in ((arm.failed, "failed"), (arm.diverged, "diverged"), (arm.pruned, "pruned")) if n]
+    if arm.censored_at is not None:
+        told.append(f"censored at epoch {arm.censored_at}")
+    return ", ".join(told)
+
+
+def effects(analysis: Analysis, kind: str) -> Table | None:
+    """Return every effect of one kind on the study's metric, with its p-values; None when there is none."""
+    found = effects_of(analysis, kind)
+    if not found:
+        return None
+    found = in_order(analysis, found) if kind == "arm" else found
+    several = len({e.reference for e in found}) > 1
+    rows = []
+    for e in found:
+        rows.append([
+            Cell(e.term, note=f"against {e.reference}" if several else ""),
+            difference_cell(e),
+            Cell(number(e.sd, e.unit), e.sd),
+            str(e.n),
+            _p(e.p),
+            _p(e.p_holm),
+            _p(e.p_equivalence),
+            Cell(_maybe(e.seed_correlation, "{:.2f}").replace("-", MINUS), e.seed_correlation),
+            Cell(bounds(e.image_low, e.image_high, e.unit, signed=True)),
+            verdict_cell(analysis, e),
+        ])
+    heads: list[str | Column] = [
+        "Contrast", Column("Difference", numeric=True, note=f"mean {confidence(analysis.study)} interval"), ">sd", ">n", ">p",
+        Column("p", numeric=True, note="Holm"), Column("p", numeric=True, note="equivalence"),
+        Column("Correlation", numeric=True, note="of seeds"), Column("Interval", numeric=True, note="new images too"), "Verdict",
+    ]  # fmt: skip
+    keep = [i for i in range(len(heads)) if i in (0, 1, 3) or any(row[i] not in ("", Cell("")) for row in map(_cells, rows))]
+    metric = metric_of(analysis)
+    names = {"arm": "Arms", "main": "Main effects", "interaction": "Two-factor interactions", "shapley": "Shapley values",
+             "control": "The A/A arm: the baseline against itself at other seeds"}  # fmt: skip
+    caption = f"{names.get(kind, kind)} on {metric.label}: paired differences, {sample(analysis.study, found)}."
+    return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
+
+
+def orders(analysis: Analysis) -> Table | None:
+    """Return leave-one-out, add-one-in and Shapley beside each other for every component; None without such a design."""
+    found = {(e.kind, e.term): e for e in analysis.orders if e.metric == analysis.study.metric}
+    found |= {(e.kind, e.term): e for kind in ("main", "shapley") for e in effects_of(analysis, kind)}
+    kinds = ("leave-one-out", "add-one-in", "main", "shapley")
+    rows = [
+        [Cell(name), *(difference_cell(found.get((kind, name))) for kind in kinds)]
+        for name in (factor.name for factor in analysis.study.factors)
+    ]
+    heads: list[str | Column] = [
+        "Component", Column("Added last", numeric=True, note="to all the others"), Column("Added first", numeric=True, note="to nothing"),
+        Column("Main effect", numeric=True, note="over all settings"), Column("Shapley", numeric=True, note="over all orders"),
+    ]  # fmt: skip
+    keep = [0, *(i for i in range(1, 5) if any(row[i].text != "–" for row in rows))]
+    if len(keep) < 3 or analysis.study.design in ("sweep", "arms"):
+        return None
+    caption = (
+        f"What each component adds to {metric_of(analysis).label}, by the order in which it is added: where the columns differ, components interact; "
+        f"mean [low, high], {confidence(analysis.study)}, n = {len(analysis.seeds)}."
+    )
+    return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
+
+
+def onsets(analysis: Analysis) -> Table | None:
+    """Return the epoch at which validation loss turns up, by arm; None without curves."""
+    if all(arm.onset_epoch is None and not arm.onset_none for arm in analysis.arms):
+        return None
+    rows = []
+    for arm in analysis.arms:
+        epochs = arm.onset_epoch
+        rows.append([
+            arm.name,
+            Cell(f"{epochs:g}" if epochs is not None else "none", epochs),
+            Cell(str(arm.onset_none) if arm.onset_none else "–"),
+        ])
+    caption = (
+        "Onset of overfitting: epoch of the lowest validation loss (median of 3) where it later rises by more than 2 %; "
+        "median over the seeds that have one."
+    )
+    return table(caption, ["Arm", ">Onset epoch", ">Seeds without"], rows)
+
+
+def sensitivity(analysis: Analysis) -> Table | None:
+    """Return second opinions on each difference: a bootstrap interval and the mean without outliers; None without pairs."""
+    import numpy as np
+
+    from harness.stats import bootstrap_interval, trimmed
+
+    rows = []
+    for effect in in_order(analysis, leading(analysis)):
+        differences_S = np.asarray(effect.differences, dtype=np.float64)
+        if differences_S.size < 3:
+            continue
+        low, high = bootstrap_interval(differences_S, np.random.default_rng(0), alpha=analysis.study.alpha)
+        kept = trimmed(differences_S, alpha=analysis.study.alpha)
+        cut, dropped = kept.result, [str(analysis.seeds[i]) for i in kept.dropped if i < len(analysis.seeds)]
+        boot = bounds(_real(low), _real(high), effect.unit, signed=True)
+        interval = bounds(_real(cut.low), _real(cut.high), effect.unit, signed=True)
+        rest = f"{number(_real(cut.mean), effect.unit, signed=True)} {interval}"
+        note = f"without seed {', '.join(dropped)}" if dropped else "no outlier"
+        rows.append([effect.term, difference_cell(effect), Cell(boot or "–"), Cell(rest if dropped else "the same", note=note)])
+    if not rows:
+        return None
+    level = f"{100 * (1 - analysis.study.alpha):g} %"
+    heads: list[str | Column] = [
+        "Contrast", Column("As reported", numeric=True, note=confidence(analysis.study)),
+        Column("Bootstrap", numeric=True, note=f"{level} BCa"), Column("Without outliers", numeric=True, note=f"{level} t"),
+    ]  # fmt: skip
+    caption = (
+        "Sensitivity: the same differences by other means. BCa intervals are too short at few seeds and are shown for "
+        "comparison only; an outlier lies more than 3.5 robust sd from the median."
+    )
+    return table(caption, heads, rows)
+
+
+def classes(analysis: Analysis) -> Table | None:
+    """Return the difference within every class, arms by classes; None without per-image outcomes."""
+    if not analysis.classes:
+        return None
+    labels = list(dict.fromkeys(item.label for item in analysis.classes))
+    names = list(dict.fromkeys(item.arm for item in analysis.classes))
+    found = {(item.arm, item.label): item for item in analysis.classes}
+    rows = []
+    for name in names:
+        cells = []
+        for label in labels:
+            item = found.get((name, label))
+            text = f"{number(item.estimate, signed=True)} {bounds(item.low, item.high, signed=True)}".strip() if item else "–"
+            cells.append(Cell(text, item.estimate if item else None))
+        rows.append([Cell(name), *cells])
+    counts = sorted({item.n for item in analysis.classes})
+    caption = (
+        f"Difference in validation accuracy within each class, pp: mean [low, high], {confidence(analysis.study)}, "
+        f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds; exploratory, uncorrected."
+    )
+    return table(caption, ["Arm", *(f">{label}" for label in labels)], rows)
+
+
+def trials(material: Material, analysis: Analysis) -> Table:
+    """Return the trials, one row each, the first ``SHOWN_TRIALS`` of them."""
+    named: dict[str, list[str]] = {}
+    for arm in analysis.arms:
+        named.setdefault(arm.recipe_id, []).append(arm.name)
+    rows = []
+    for trial in material.trials[:SHOWN_TRIALS]:
+        cells = [Cell(" = ".join(named.get(trial.recipe_id, ["–"]))), Cell(str(trial.seed)), _state(trial)]
+        for name in ("accuracy", "train_accuracy", "gap", "test_accuracy"):
+            value = trial.metrics.get(name)
+            shown = None if value is None else 100 * value
+            cells.append(Cell(number(shown) or "–", shown))
+        cells += [Cell(str(trial.epochs)), Cell(seconds(trial.train_seconds), trial.train_seconds), Cell(trial.cell)]
+        rows.append(cells)
+    left = len(material.trials) - len(rows)
+    caption = f"{plural(len(material.trials), 'trial')}" + (f"; the other {left:,} are in trials.csv" if left else "")
+    heads = ["Arm", ">Seed", "State", Column("Accuracy", numeric=True, note="val, %"), Column("Accuracy", numeric=True, note="train, %")]
+    heads += [Column("Gap", numeric=True, note="pp"), Column("Accuracy", numeric=True, note="test, %"), ">Epochs", ">Training", "Cell"]
+    return table(caption + ".", heads, rows)
+
+
+def ended(material: Material) -> Table | None:
+    """Return the trials that did not end well, earlier attempts included; None when there are none."""
+    bad = [*(t for t in material.trials if t.state != "complete"), *material.attempts]
+    if not bad:
+        return None
+    rows = [
+        [t.cell, Cell(str(t.seed)), _state(t), Cell(str(t.attempt)), Cell(str(t.epochs)), Cell(t.error or "–", note=t.cause)]
+        for t in bad[:SHOWN_TRIALS]
+    ]
+    caption = f"{plural(len(bad), 'trial')} that did not run to the end, or were run again."
+    return table(caption, ["Cell", ">Seed", "State", ">Attempt", ">Epochs", "What happened"], rows)
+
+
+def _state(trial: Trial) -> Cell:
+    mark = {"complete": "ok", "pruned": "warn"}.get(trial.state, "fail")
+    return Cell(f"{MARKS[mark].symbol} {trial.state}", mark=mark)
+
+
+def _p(value: float | None) -> Cell:
+    if value is None:
+        return Cell("")
+    return Cell("< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}", value)
+
+
+def _cells(row: Sequence[Cell | str]) -> list[Cell]:
+    return [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
+
+
+def _maybe(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _real(value: float) -> float | None:
+    return None if value != value else float(value)  # noqa: PLR0124 - nan is what differs from itself
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

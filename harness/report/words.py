@@ -1,0 +1,307 @@
+"""The words of a report: numbers, intervals, verdicts and whole sentences, from templates that are tested one by one.
+
+A difference carries its sign (a true minus sign), an interval its kind and n. Singular and plural are right. Nothing here
+knows HTML or LaTeX.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.analysis import Analysis, Effect
+from harness.report.lookup import by_verdict, effect_on, has_metric, in_order, leading, metric_of, second_metric, summary_of
+from harness.study import Study
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A verdict as a symbol and a word: colour may be added, never alone."""
+
+    symbol: str
+    word: str
+
+
+MARKS = {
+    "better": Mark("▲", "better"),
+    "worse": Mark("▼", "worse"),
+    "equivalent": Mark("■", "equivalent"),
+    "unresolved": Mark("○", "unresolved"),
+    "none": Mark("×", "not judged"),
+    "ok": Mark("✓", "ok"),
+    "warn": Mark("!", "warning"),
+    "fail": Mark("✗", "failed"),
+}
+
+
+def mark_of(effect: Effect) -> str:
+    """Return the key of an effect's verdict in ``MARKS``."""
+    return effect.verdict or "none"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return ``1 seed`` or ``8 seeds``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str], limit: int = 4) -> str:
+    """Return ``a``, ``a and b``, ``a, b and c`` or ``a, b, c and 3 more``."""
+    shown = list(names)
+    if len(shown) > limit:
+        return f"{', '.join(shown[: limit - 1])} and {len(shown) - limit + 1} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+
+
+def number(value: float | None, unit: str = "pp", *, signed: bool = False) -> str:
+    """Return a number as text: two decimals for points, three for others; empty for None."""
+    if value is None:
+        return ""
+    text = f"{abs(value):.2f}" if unit == "pp" else f"{abs(value):.3f}"
+    zero = not text.strip("0.")
+    sign = "" if zero else MINUS if value < 0 else "+" if signed else ""
+    return sign + text
+
+
+def unit_name(unit: str, *, level: bool = False) -> str:
+    """Return the unit as it is printed after a number: `` pp`` for differences, `` %`` for levels, nothing for numbers."""
+    return "" if unit != "pp" else " %" if level else " pp"
+
+
+def bounds(low: float | None, high: float | None, unit: str = "pp", *, signed: bool = False) -> str:
+    """Return ``[low, high]``, or an empty string where there is no interval."""
+    if low is None or high is None:
+        return ""
+    return f"[{number(low, unit, signed=signed)}, {number(high, unit, signed=signed)}]"
+
+
+def confidence(study: Study) -> str:
+    """Return the level and kind of the study's intervals: ``95 % t``, or ``95 % repeated t`` under declared looks."""
+    return f"{100 * (1 - study.alpha):g} % {'repeated t' if len(study.looks) > 1 else 't'}"
+
+
+def difference(effect: Effect) -> str:
+    """Return ``+1.05 pp [+0.31, +1.79]``."""
+    if effect.estimate is None:
+        return "no estimate"
+    text = number(effect.estimate, effect.unit, signed=True) + unit_name(effect.unit)
+    interval = bounds(effect.low, effect.high, effect.unit, signed=True)
+    return f"{text} {interval}" if interval else text
+
+
+def margin(analysis: Analysis) -> str:
+    """Return the margin with its unit: ``±0.3 pp``."""
+    return f"±{analysis.margin:g}{unit_name(metric_of(analysis).unit)}"
+
+
+def sample(study: Study, effects: Sequence[Effect]) -> str:
+    """Return what the intervals of some effects are: ``95 % t, n = 8``, or a range of n where they differ."""
+    counts = sorted({effect.n for effect in effects if effect.low is not None})
+    if not counts:
+        return f"{confidence(study)}, no interval"
+    spread = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    return f"{confidence(study)}, {spread}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration to the precision that is of use: ``0.84 s``, ``42 s``, ``7 min``, ``3 h 10 min``."""
+    if value is None:
+        return ""
+    if value < 9.95:
+        return f"{value:.2f} s"
+    if value < 99.5:
+        return f"{value:.0f} s"
+    minutes = round(value / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def setting(overrides: dict[str, object] | dict[str, tuple[object, object]]) -> str:
+    """Return ``field = value`` pairs as text."""
+    return ", ".join(f"{name} = {plain(value)}" for name, value in overrides.items())
+
+
+def plain(value: object) -> str:
+    """Return a recipe value as it is written in a study file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(plain(item) for item in value) + "]"
+    return str(value)
+
+
+# Sentences
+
+
+def answer(analysis: Analysis) -> str:
+    """Return the answer to the study's question in one sentence."""
+    return _not_yet(analysis) or _nothing_resolved(analysis) or _verdicts(analysis)
+
+
+def detectable(analysis: Analysis) -> str:
+    """Return the smallest difference that the study finds with 80 % power, with its unit."""
+    unit = metric_of(analysis).unit
+    value = analysis.detectable_pp or 0.0
+    return f"{value:.1f} pp" if unit == "pp" else f"{value:.3f}"
+
+
+def _not_yet(analysis: Analysis) -> str:
+    """The sentence for a study that cannot be answered, and why; empty when it can."""
+    study = analysis.study
+    completed = sum(arm.completed for arm in analysis.arms)
+    if analysis.trials_total == 0:
+        return "No answer yet: no trial has finished."
+    if completed == 0:
+        ends = {
+            "failed": sum(arm.failed for arm in analysis.arms),
+            "diverged": sum(arm.diverged for arm in analysis.arms),
+            "pruned": sum(arm.pruned for arm in analysis.arms),
+        }
+        told = ", ".join(f"{count} {word}" for word, count in ends.items() if count)
+        return f"No answer: none of {plural(analysis.trials_total, 'trial')} ran to the end ({told or 'none is final'})."
+    if len(analysis.arms) == 1:
+        arm = analysis.arms[0].name
+        summary = summary_of(analysis, arm, study.metric)
+        if summary is None or summary.mean is None:
+            return f"Nothing is compared: the study has one arm, {arm}."
+        metric = metric_of(analysis)
+        level = number(summary.mean, summary.unit) + unit_name(summary.unit, level=True)
+        interval = bounds(summary.low, summary.high, summary.unit)
+        told = f" {interval} ({confidence(study)}, n = {summary.n})" if interval else f" (n = {summary.n})"
+        return f"Nothing is compared: the study has one arm, {arm}, whose {metric.label} is {level}{told}."
+    if analysis.screening:
+        return "No verdict: this is a screening, in which arms may be stopped early and none is judged."
+    if not analysis.seeds:
+        return f"No answer yet: {plural(completed, 'trial')} completed, and no seed has been run on every arm."
+    if all(not effect.verdict for effect in leading(analysis)):
+        return _withheld(analysis)
+    return ""
+
+
+def _withheld(analysis: Analysis) -> str:
+    """Why there are estimates and no verdict."""
+    done, study = len(analysis.seeds), analysis.study
+    failed = [check for check in analysis.checks if check.level == "fail"]
+    if failed:
+        return f"No verdict: {_lower(failed[0].what.rstrip('.'))}."
+    if done < 3:
+        return f"No verdict yet: {plural(done, 'seed')} {'is' if done == 1 else 'are'} complete and a verdict takes at least 3."
+    if len(study.looks) > 1 and done not in study.looks:
+        looks = listed([str(look) for look in study.looks])
+        return f"No verdict yet: verdicts are given at the declared looks ({looks} seeds) and {done} seeds are complete."
+    return f"No verdict: no arm can be judged on {plural(done, 'seed')}; the checks say why."
+
+
+def _nothing_resolved(analysis: Analysis) -> str:
+    effects = leading(analysis)
+    if any(effect.verdict not in ("", "unresolved") for effect in effects):
+        return ""
+    study = analysis.study
+    largest = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
+    subject = "main effect" if largest.kind == "main" else "difference"
+    text = f"Nothing is resolved: the largest {subject} is {largest.term}, {difference(largest)} ({sample(study, [largest])})"
+    needed = analysis.seeds_needed.get(largest.term)
+    if needed:
+        text += f", which would take about {plural(needed, 'seed')} to settle"
+    elif analysis.detectable_pp is not None:
+        text += f"; {plural(len(analysis.seeds), 'seed')} would have shown a difference of {detectable(analysis)}"
+    return text + "."
+
+
+def _verdicts(analysis: Analysis) -> str:
+    """The sentence that names what is better, worse, equivalent and unresolved, reference by reference."""
+    study, effects = analysis.study, in_order(analysis, leading(analysis))
+    metric = metric_of(analysis)
+    clauses = []
+    main = effects[0].kind == "main"
+    groups: dict[str, list[Effect]] = {}
+    for effect in effects:
+        groups.setdefault("" if main else effect.reference, []).append(effect)
+    for reference, members in groups.items():
+        told = [_clause(verdict, some, analysis) for verdict, some in by_verdict(members).items() if some]
+        clauses.append((f"against {reference}, " if reference else "") + ", ".join(told))
+    text = "; ".join(clauses)
+    judged = [effect for effect in effects if effect.verdict]
+    if main:
+        return f"Main effects on {metric.label}: {text} ({sample(study, judged)})."
+    return f"In {metric.label}, {text} ({sample(study, judged)})."
+
+
+def _clause(verdict: str, effects: Sequence[Effect], analysis: Analysis) -> str:
+    """``a (+1.05 pp [..]) and b are better``: the largest of a resolved group carries its interval."""
+    names = [effect.term for effect in effects]
+    verb = "is" if len(names) == 1 else "are"
+    if verdict in ("better", "worse"):
+        top = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
+        ordered = [top.term, *(name for name in names if name != top.term)]
+        told = [f"{top.term} ({difference(top)})", *ordered[1:]]
+        return f"{listed(told)} {verb} {verdict}"
+    if verdict == "equivalent":
+        return f"{listed(names)} {verb} equivalent within {margin(analysis)}"
+    if verdict == "unresolved":
+        return f"{listed(names)} {verb} unresolved"
+    return f"{listed(names)} {verb} not judged"
+
+
+def support(analysis: Analysis) -> tuple[str, ...]:
+    """Return the sentences under the answer: the overfitting gap, the power of the study, what it read from the test set."""
+    told = []
+    second = second_metric(analysis)
+    if analysis.study.metric != analysis.gap and has_metric(analysis, second) and analysis.seeds and not analysis.screening:
+        told.append(_gap_sentence(analysis))
+    if analysis.detectable_pp is not None and len(analysis.arms) > 1:
+        told.append(
+            f"With {plural(len(analysis.seeds), 'seed')}, a difference of {detectable(analysis)} is found with 80 % power; "
+            f"differences within {margin(analysis)} were declared not worth acting on."
+        )
+    return tuple(sentence for sentence in told if sentence)
+
+
+def _gap_sentence(analysis: Analysis) -> str:
+    wide, narrow, main = [], [], False
+    for effect in leading(analysis):
+        gap = effect_on(analysis, effect, analysis.gap)
+        main = main or effect.kind == "main"
+        if gap is None or gap.low is None or gap.high is None or gap.estimate is None:
+            continue
+        if gap.low > 0:
+            wide.append(gap)
+        elif gap.high < 0:
+            narrow.append(gap)
+    if not wide and not narrow:
+        return "No interval of the overfitting gap excludes 0."
+    parts = []
+    for word, found in (("widened", wide), ("narrowed", narrow)):
+        if found:
+            top = sorted(found, key=lambda effect: -abs(effect.estimate or 0.0))
+            named = [f"{top[0].term} ({difference(top[0])})", *(effect.term for effect in top[1:])]
+            parts.append(f"{word} by {listed(named)}")
+    reference = "" if main else ", each against its own reference"
+    return (
+        f"The overfitting gap is {' and '.join(parts)}{reference} "
+        f"({sample(analysis.study, wide + narrow)}, a secondary metric, not corrected for the number of comparisons)."
+    )
+
+
+def gap_word(effect: Effect | None) -> str:
+    """Return ``wider`` or ``narrower`` when the interval of a gap difference excludes 0, else nothing."""
+    if effect is None or effect.low is None or effect.high is None:
+        return ""
+    return "wider" if effect.low > 0 else "narrower" if effect.high < 0 else ""
+
+
+def sentence(text: str) -> str:
+    """Return a remark as a sentence: a capital first, a full stop last, true minus signs before numbers."""
+    text = re.sub(r"(?<![\w.])-(?=\d)", MINUS, text.strip())
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _lower(text: str) -> str:
+    """Lower the first letter of a sentence, unless its first word is written in capitals or is a name."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text

@@ -1,0 +1,224 @@
+"""Writing a report's folder, whole or not at all: made beside it first, then moved file by file, the page last."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.analysis import Analysis, analyze, effects_frame
+from harness.report import latex, render
+from harness.report.build import build
+from harness.report.document import Report
+from harness.report.figures.canvas import FORMATS
+from harness.report.folder import Material, Provenance, data_files, in_order, read_bench, read_folder
+from harness.report.tuning import TuningFacts
+from harness.report.words import answer
+from harness.study import Study
+from harness.trial import Curve, Metric, Outcomes, Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_SOMETIMES = ("effects.tex", "samples.png", "tuning.json", "bench.json")  # an earlier report may have left them
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a report came to.
+
+    Attributes:
+        folder: where it lies.
+        index: its page.
+        files: names of every file written, relative to the folder.
+        analysis: the numbers.
+        answer: the answer in one sentence.
+    """
+
+    folder: Path
+    index: Path
+    files: tuple[str, ...]
+    analysis: Analysis
+    answer: str
+
+
+def write_report(
+    folder: Path,
+    study: Study,
+    trials: Sequence[Trial],
+    *,
+    curves: Mapping[str, Curve] | None = None,
+    outcomes: Mapping[str, Outcomes] | None = None,
+    attempts: Sequence[Trial] = (),
+    labels: npt.NDArray[np.int64] | None = None,
+    classes: Sequence[str] = (),
+    samples: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+    incomplete: bool = False,
+    provenance: Provenance | None = None,
+    tuning: TuningFacts | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    seeds: Sequence[int] = (),
+    screening: bool = False,
+    changed: Sequence[str] = (),
+    provisional: bool = False,
+) -> Written:
+    """Analyse trials and write their report's folder.
+
+    Args:
+        folder: made when needed; files of other names in it are left alone.
+        study: under its profile.
+        trials: the final record of every cell that has one.
+        curves: by cell key; a trial's own curve stands in for a missing one.
+        outcomes: by cell key.
+        attempts: earlier records of cells that were run again.
+        labels: validation labels, int (N,).
+        classes: names of the classes.
+        samples: ``{arm: augmented images}``, uint8 (K, H, W, C).
+        incomplete: cells of the plan are still missing.
+        provenance: commands, data and hardware.
+        tuning: the search, for a tune.
+        metrics: metrics beyond the built-in ones, by name.
+        seeds: the planned seeds, where they are not 0, 1, 2, ...
+        screening: arms could be stopped by epoch.
+        changed: what of the plan changed after the first trial was claimed.
+        provisional: fewer drawings and no stand-alone figures, for a run that still goes on.
+
+    Returns:
+        What was written, and the analysis.
+
+    Raises:
+        ReportError: the folder cannot be written.
+    """
+    provenance = provenance or Provenance()
+    own = {trial.cell: trial.curve for trial in trials if len(trial.curve)}
+    material = Material(
+        study=study,
+        trials=in_order(trials),
+        attempts=in_order(attempts),
+        curves={**own, **(curves or {})},
+        outcomes=dict(outcomes or {}),
+        labels_N=labels,
+        classes=tuple(classes),
+        samples=dict(samples or {}),
+        provenance=provenance,
+        tuning=tuning,
+        bench=read_bench(Path(provenance.bench) if provenance.bench else None),
+        incomplete=incomplete,
+        metrics=dict(metrics or {}),
+        seeds=tuple(seeds),
+        screening=screening,
+        changed=tuple(changed),
+    )
+    return write_material(folder, material, provisional=provisional)
+
+
+def write_material(folder: Path, material: Material, *, provisional: bool = False, data: bool = True) -> Written:
+    """Write a report's folder from its material; without ``data``, only what is made of the data files.
+
+    Raises:
+        ReportError: the folder cannot be written.
+    """
+    analysis = analyze(
+        material.study,
+        material.trials,
+        curves=material.curves,
+        outcomes=material.outcomes,
+        labels=material.labels_N,
+        classes=material.classes,
+        data_fingerprint=material.provenance.data_fingerprint,
+        metrics=material.metrics,
+        seeds=material.seeds or None,
+        screening=material.screening,
+        changed=material.changed,
+    )
+    report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
+    files: dict[str, bytes] = {}
+    if data:
+        files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
+    files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
+    _replace(folder, files, stale=data)
+    return Written(folder, folder / "index.html", tuple(files), analysis, answer(analysis))
+
+
+def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True) -> dict[str, bytes]:
+    """Return every file that is made of the data files, as ``{name: bytes}``; the page is the last."""
+    files: dict[str, bytes] = {
+        "analysis.json": analysis_json(analysis).encode(),
+        "effects.csv": effects_csv(analysis).encode(),
+    }
+    files |= {name: text.encode() for name, text in latex.files(analysis, tuned=tuned).items()}
+    if figures:
+        for drawn in report.figures:
+            files |= {f"figures/{drawn.id}.{suffix}": payload for suffix, payload in drawn.files.items()}
+        files["report.md"] = render.markdown(report).encode()
+    files["index.html"] = render.html(report).encode()
+    return files
+
+
+def analysis_json(analysis: Analysis) -> str:
+    """Return the analysis as JSON, numbers with 6 significant digits."""
+    content = _rounded(analysis.model_dump(mode="json", by_alias=True))
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def effects_csv(analysis: Analysis) -> str:
+    """Return the table of effects as CSV, numbers with 6 significant digits."""
+    return str(effects_frame(analysis).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def rebuild(folder: Path, *, into: Path | None = None) -> Written:
+    """Build a report again from its exported folder alone; its data files are read and not touched.
+
+    Args:
+        folder: what `write_report` wrote, or a copy of its data files.
+        into: write there, with the data files, instead of in place.
+
+    Raises:
+        ReportError: a data file is missing or unreadable, or the folder cannot be written.
+    """
+    material = read_folder(folder)
+    if into is None:
+        return write_material(folder, material, data=False)
+    return write_material(into, material)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def _replace(folder: Path, files: Mapping[str, bytes], *, stale: bool) -> None:
+    """Move files into a folder, each at once, the last one last; then remove what an earlier report left there."""
+    from harness.errors import ReportError
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            for name, payload in files.items():
+                path = made / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(payload)
+            for name in files:
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (made / name).replace(target)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        wrote_figures = any(name.startswith("figures/") for name in files)
+        old = [path for path in (folder / "figures").glob("*.*") if wrote_figures and f"figures/{path.name}" not in files]
+        old += [folder / name for name in _SOMETIMES if stale and name not in files]
+        for path in old:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ReportError(f"{folder} cannot be written: {error}", "choose a folder that you may write to") from None
