@@ -126,31 +126,34 @@ def join(
         StudyError: the study's arms cannot be (``harness.design.arms``).
     """
     planned = arms(study)
+    recipe_ids = {arm.name: arm.recipe.id for arm in planned}
+    baseline_id = recipe_ids[planned[0].name]
     numbers = tuple(seeds(study) if planned_seeds is None else planned_seeds)
-    wanted = {(arm.recipe.id, seed) for arm in planned for seed in numbers}
-    if study.control:
-        wanted |= {(planned[0].recipe.id, seed + CONTROL_OFFSET) for seed in numbers}
-    ours = [trial for trial in trials if (trial.recipe_id, trial.seed) in wanted]
-    counted = Counter(trial.data_fingerprint for trial in ours)
+    places = {(arm, seed): (recipe_id, seed) for arm, recipe_id in recipe_ids.items() for seed in numbers}
+    again = {seed: (baseline_id, seed + CONTROL_OFFSET) for seed in numbers if study.control}
+    wanted = {*places.values(), *again.values()}
+    ours = [(place, trial) for trial in trials if (place := (trial.recipe_id, trial.seed)) in wanted]
+    counted = Counter(trial.data_fingerprint for _, trial in ours)
     fingerprint = data_fingerprint or min(counted, key=lambda key: (-counted[key], key), default="")
-    chosen: dict[tuple[str, int], Trial] = {}
-    for trial in sorted(ours, key=lambda t: (t.data_fingerprint == fingerprint, t.state == "complete", t.attempt, t.cell)):
-        chosen[trial.recipe_id, trial.seed] = trial  # the last one stands: right images, complete, latest
+    chosen = dict(sorted(ours, key=lambda item: _standing(item[1], fingerprint)))  # of several records the last stands
     known = {**METRICS, **metrics}
     found = {place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known) for place, trial in chosen.items()}
-    places = {(arm.name, seed): (arm.recipe.id, seed) for arm in planned for seed in numbers}
-    again = {seed: (planned[0].recipe.id, seed + CONTROL_OFFSET) for seed in numbers}
     return Table(
         study=study,
         arms=planned,
         seeds=numbers,
         runs={name: found[place] for name, place in places.items() if place in found},
-        control={seed: found[place] for seed, place in again.items() if place in found and study.control},
+        control={seed: found[place] for seed, place in again.items() if place in found},
         metrics=_carried(study.metric, found.values(), known),
         gap=gap_name(study.metric),
         fingerprint=fingerprint,
         superseded=len(ours) - len(chosen),
     )
+
+
+def _standing(trial: Trial, fingerprint: str) -> tuple[bool, bool, int, str]:
+    """Order of the records of one cell, the best last: right images, complete, latest attempt."""
+    return trial.data_fingerprint == fingerprint, trial.state == "complete", trial.attempt, trial.cell
 
 
 def gap_name(metric: str) -> str:
