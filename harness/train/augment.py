@@ -1,0 +1,285 @@
+"""Batched augmentation, drawn image by image, on the tensors' own device, from generators passed in.
+
+`build` turns a recipe's ``augment`` section into operations, `draw_epoch` draws for a whole epoch, `take_rows` cuts out a
+batch, `augment_batch` and `mix_batch` apply. The functions named after an operation do all of it for one batch. The
+order is fixed: crop, flip, brightness, contrast, saturation, hue, normalisation, cutout, erasing, mixup or cutmix. An
+operation that is off is absent, and as each draws from a stream of its own, removing one leaves the draws of the others.
+
+Speed of crop, flip and full jitter on 3x32x32 with the draws made, one thread of an AMD EPYC, torch 2.15, median of 5 x 0.2 s
+on a machine that others used too: 63,000 images/s at batch 128, 72,000 at 512; crop and flip alone 230,000 and 200,000.
+
+Legend: N images, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from harness.errors import RecipeError, did_you_mean
+from harness.train.augment_colour import Brightness, Colour, Contrast, Hue, Saturation
+from harness.train.augment_mix import CutMix, MixChoice, MixUp
+from harness.train.augment_ops import Crop, Cutout, Epoch, Erasing, Flip, ImageOp, MixOp, Op, Stage, resample
+
+__all__ = [
+    "Epoch",
+    "ImageOp",
+    "MixOp",
+    "Op",
+    "augment_batch",
+    "brightness",
+    "build",
+    "contrast",
+    "crop",
+    "cutmix",
+    "cutout",
+    "draw_epoch",
+    "erasing",
+    "flip",
+    "hue",
+    "mix_batch",
+    "mixup",
+    "saturation",
+    "take_rows",
+]
+
+Draws = Mapping[str, tuple[Tensor, ...]]
+"""The draws of every operation, by its name."""
+
+_OFF: dict[str, float | int | str] = {
+    "crop": 0,
+    "crop_mode": "reflect",
+    "flip": "none",
+    "brightness": 0,
+    "contrast": 0,
+    "saturation": 0,
+    "hue": 0,
+    "cutout": 0,
+    "erasing": 0,
+    "mixup": 0,
+    "cutmix": 0,
+}
+
+
+def build(strengths: Mapping[str, float | int | str], channels: int) -> tuple[Op, ...]:
+    """Return the operations that are on, in their fixed order.
+
+    Args:
+        strengths: the recipe's ``augment`` section; a key that is missing is off.
+        channels: C. Saturation and hue are absent for one channel, where they would change nothing.
+
+    Raises:
+        RecipeError: an unknown key, a strength out of bounds, or a colour operation on neither 1 nor 3 channels.
+    """
+    for key in strengths:
+        if key not in _OFF:
+            raise RecipeError(f"augment.{key} does not exist{did_you_mean(key, _OFF)}", f"known: {', '.join(_OFF)}")
+    on = {**_OFF, **strengths}
+    ops: list[Op] = []
+    if on["crop"] != 0:
+        ops.append(Crop(int(on["crop"]), str(on["crop_mode"])))
+    if on["flip"] != "none":
+        ops.append(Flip(str(on["flip"])))
+    for kind in (Brightness, Contrast, Saturation, Hue):
+        if on[kind.name] != 0 and not (channels == 1 and kind in (Saturation, Hue)):
+            if channels not in (1, 3) and kind is not Brightness:
+                raise RecipeError(f"augment.{kind.name} needs 1 or 3 channels, not {channels}", f"set augment.{kind.name} = 0")
+            ops.append(kind(float(on[kind.name])))
+    if on["cutout"] != 0:
+        ops.append(Cutout(int(on["cutout"])))
+    if on["erasing"] != 0:
+        ops.append(Erasing(float(on["erasing"])))
+    mixes = [kind(float(on[kind.name])) for kind in (MixUp, CutMix) if on[kind.name] != 0]
+    return (*ops, *mixes, *([MixChoice()] if len(mixes) > 1 else []))
+
+
+def draw_epoch(ops: Sequence[Op], epoch: Epoch, generators: Mapping[str, torch.Generator]) -> dict[str, tuple[Tensor, ...]]:
+    """Draw for every operation from the generator of its name; row p belongs to position p of the epoch's order."""
+    return {op.name: op.draw(epoch, generators[op.name]) for op in ops}
+
+
+def take_rows(draws: Draws, start: int, stop: int) -> dict[str, tuple[Tensor, ...]]:
+    """Return the draws of positions ``start`` to ``stop``, as views."""
+    return {name: tuple(draw[start:stop] for draw in parts) for name, parts in draws.items()}
+
+
+# On a CPU a batch runs in pieces of this many pixel values: 2 MiB of float32. Of 2**15 to 2**22, the fastest at batches of
+# 128 to 512: smaller pieces pay for each operation's start, larger ones leave the cache on every pass over them.
+_PIECE = 2**19
+
+
+def augment_batch(
+    x_NCHW: Tensor,
+    ops: Sequence[Op],
+    draws: Draws,
+    *,
+    mean_C: Tensor,
+    std_C: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Augment and normalise a batch: stages pixel, colour, normalisation, late. Operations of other stages are passed over.
+
+    Args:
+        x_NCHW: uint8 images (or floats in [0, 1]); left unchanged.
+        ops: the operations, as from `build`.
+        draws: their draws, N rows each.
+        mean_C: float32, mean of each channel in units of [0, 1], on the images' device.
+        std_C: float32, likewise the standard deviation.
+        dtype: dtype returned; the arithmetic is float32.
+
+    Returns:
+        Normalised images, N, C, H, W. Without operations, these are the normalised input.
+    """
+    images = len(x_NCHW)
+    piece = max(1, _PIECE // max(1, x_NCHW[:1].numel()))
+    if x_NCHW.device.type != "cpu" or images <= piece:
+        return _augment(x_NCHW, ops, draws, mean_C=mean_C, std_C=std_C, dtype=dtype)
+    out_NCHW = torch.empty(x_NCHW.shape, dtype=dtype)
+    for start in range(0, images, piece):
+        rows = slice(start, start + piece)
+        part = take_rows(draws, start, start + piece)
+        out_NCHW[rows] = _augment(x_NCHW[rows], ops, part, mean_C=mean_C, std_C=std_C, dtype=dtype)
+    return out_NCHW
+
+
+def _augment(x_NCHW: Tensor, ops: Sequence[Op], draws: Draws, *, mean_C: Tensor, std_C: Tensor, dtype: torch.dtype) -> Tensor:
+    unit = 1.0 if x_NCHW.is_floating_point() else 255.0
+    x_NCHW = _pixel(x_NCHW, _stage(ops, "pixel"), draws).to(torch.float32, copy=True)
+    if colour := _stage(ops, "colour"):
+        x_NCHW.div_(unit)
+        unit = 1.0
+        for op in colour:
+            change = op.apply_ if isinstance(op, Colour) else op.apply
+            x_NCHW = change(x_NCHW, *draws[op.name])
+    scale_C = 1 / (unit * std_C)  # without colour operations the division by 255 is part of the one scaling
+    shift_C = -mean_C / std_C
+    x_NCHW = x_NCHW.mul_(scale_C.view(1, -1, 1, 1)).add_(shift_C.view(1, -1, 1, 1)).to(dtype)
+    for op in _stage(ops, "late"):
+        x_NCHW = op.apply(x_NCHW, *draws[op.name])
+    return x_NCHW
+
+
+def _stage(ops: Sequence[Op], stage: Stage) -> list[ImageOp]:
+    return [cast("ImageOp", op) for op in ops if op.stage == stage]
+
+
+def _pixel(x_NCHW: Tensor, ops: list[ImageOp], draws: Draws) -> Tensor:
+    """Apply the pixel stage, a crop and the flip after it as one gather."""
+    at = 0
+    while at < len(ops):
+        op, after = ops[at], ops[at + 1] if at + 1 < len(ops) else None
+        if isinstance(op, Crop) and isinstance(after, Flip):
+            x_NCHW = resample(x_NCHW, draws[op.name][0], draws[after.name][0], op.border)
+            at += 2
+        else:
+            x_NCHW = op.apply(x_NCHW, *draws[op.name])
+            at += 1
+    return x_NCHW
+
+
+def mix_batch(x_NCHW: Tensor, target_NK: Tensor, ops: Sequence[Op], draws: Draws) -> tuple[Tensor, Tensor]:
+    """Apply the operations of stage mix: none, one, or for each image one of two.
+
+    Two mixes both start from the batch as it came, so a partner is never itself mixed.
+
+    Args:
+        x_NCHW: normalised images.
+        target_NK: one-hot or smoothed labels, float.
+        ops: the operations, as from `build`.
+        draws: their draws, N rows each.
+    """
+    mixed = [cast("MixOp", op).apply(x_NCHW, target_NK, *draws[op.name]) for op in ops if op.stage == "mix"]
+    if not mixed:
+        return x_NCHW, target_NK
+    if len(mixed) == 1:
+        return mixed[0]
+    (first_N,) = draws[MixChoice.name]
+    (x_a, target_a), (x_b, target_b) = mixed
+    return torch.where(first_N[:, None, None, None], x_a, x_b), torch.where(first_N[:, None], target_a, target_b)
+
+
+# --- one operation on one batch ---------------------------------------------------------------------------------------
+
+
+def _epoch(x_NCHW: Tensor, number: int = 0, index_N: Tensor | None = None, total: int | None = None) -> Epoch:
+    N, C, H, W = x_NCHW.shape
+    if index_N is None:
+        index_N = torch.arange(N, device=x_NCHW.device)
+    return Epoch(N, (C, H, W), number, index_N, N if total is None else total)
+
+
+def _apply(op: ImageOp, x_NCHW: Tensor, generator: torch.Generator) -> Tensor:
+    return op.apply(x_NCHW, *op.draw(_epoch(x_NCHW), generator))
+
+
+def crop(x_NCHW: Tensor, padding: int, *, generator: torch.Generator, mode: str = "reflect") -> Tensor:
+    """Move each image by up to ``padding`` pixels each way, any dtype; ``mode`` (reflect, zero, edge) fills the border."""
+    return _apply(Crop(padding, mode), x_NCHW, generator)
+
+
+def flip(
+    x_NCHW: Tensor,
+    mode: str = "random",
+    *,
+    generator: torch.Generator,
+    epoch: int = 0,
+    index_N: Tensor | None = None,
+    total: int | None = None,
+) -> Tensor:
+    """Mirror images left to right, any dtype.
+
+    Args:
+        x_NCHW: images.
+        mode: ``random`` or ``alternating``.
+        generator: for ``alternating`` seeded the same in every epoch.
+        epoch: zero-based; only ``alternating`` looks at it, as at the next two.
+        index_N: int64, which image of the training set each row is; the row's own number by default.
+        total: images in the training set; N by default.
+    """
+    op = Flip(mode)
+    return op.apply(x_NCHW, *op.draw(_epoch(x_NCHW, epoch, index_N, total), generator))
+
+
+def brightness(x_NCHW: Tensor, strength: float, *, generator: torch.Generator) -> Tensor:
+    """Scale float images in [0, 1] by a factor from 1 - strength to 1 + strength."""
+    return _apply(Brightness(strength), x_NCHW, generator)
+
+
+def contrast(x_NCHW: Tensor, strength: float, *, generator: torch.Generator) -> Tensor:
+    """Blend float images in [0, 1] with their mean grey, by a factor from 1 - strength to 1 + strength."""
+    return _apply(Contrast(strength), x_NCHW, generator)
+
+
+def saturation(x_NCHW: Tensor, strength: float, *, generator: torch.Generator) -> Tensor:
+    """Blend float images in [0, 1] with themselves in grey, by a factor from 1 - strength to 1 + strength."""
+    return _apply(Saturation(strength), x_NCHW, generator)
+
+
+def hue(x_NCHW: Tensor, strength: float, *, generator: torch.Generator) -> Tensor:
+    """Turn the hue of float images in [0, 1] by up to ``strength`` (at most 0.5) of the circle either way."""
+    return _apply(Hue(strength), x_NCHW, generator)
+
+
+def cutout(x_NCHW: Tensor, side: int, *, generator: torch.Generator) -> Tensor:
+    """Set a square of ``side`` pixels to 0, cut off at the border."""
+    return _apply(Cutout(side), x_NCHW, generator)
+
+
+def erasing(x_NCHW: Tensor, probability: float, *, generator: torch.Generator) -> Tensor:
+    """Set a random box to 0 in each image with this probability."""
+    return _apply(Erasing(probability), x_NCHW, generator)
+
+
+def mixup(x_NCHW: Tensor, target_NK: Tensor, *, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return each image and its label blended with the one before, weights from Beta(alpha, alpha)."""
+    op = MixUp(alpha)
+    return op.apply(x_NCHW, target_NK, *op.draw(_epoch(x_NCHW), generator))
+
+
+def cutmix(x_NCHW: Tensor, target_NK: Tensor, *, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return each image with a box of the one before pasted in, area from Beta(alpha, alpha), labels weighted by area."""
+    op = CutMix(alpha)
+    return op.apply(x_NCHW, target_NK, *op.draw(_epoch(x_NCHW), generator))
