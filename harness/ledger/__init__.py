@@ -18,13 +18,14 @@ A cell is recorded once because every change of state is a compare-and-set in th
 back finds its trial finished, and what it brings is dropped.
 
 Modules, each importing from those above it only: ``storage`` and ``artifacts`` (where things are kept), ``owner`` (who is
-alive), ``plans`` (plain data), ``rows`` (reading Optuna's trials), ``pruning``, ``book`` (one study in a storage), ``leases``
-(liveness), ``core`` (the ledger).
+alive), ``plans`` (plain data), ``rows`` (reading trials), ``pruning``, ``book`` (a study in a storage), ``leases`` (liveness),
+``records``, ``adoption`` (writing trials, taking over those of other studies), ``planning``, ``core`` (the ledger).
 """
 
 from __future__ import annotations
 
-from harness.ledger.core import Ledger, find_adoptable
+from harness.ledger.adoption import find_adoptable
+from harness.ledger.core import Ledger
 from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing, chance_level
 
 __all__ = ["Attempt", "Claim", "Counts", "Ledger", "Plan", "Planned", "Standing", "chance_level", "find_adoptable"]

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
 from harness.errors import ReportError, StorageError
+from harness.ledger.adoption import Offer, read_artifact
 from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import Book, open_book
-from harness.ledger.leases import UNLEASED_SECONDS, Leases
-from harness.ledger.owner import current_owner
-from harness.ledger.plans import Attempt, Claim, Counts, Document, Plan, Planned, Standing, declared
+from harness.ledger.leases import Leases
+from harness.ledger.planning import Planner
+from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing, declared
 from harness.ledger.pruning import reported
-from harness.ledger.rows import (
-    ACTIVE,
-    FINAL,
-    UNCOUNTED,
-    artifact_of,
-    attempt_of,
-    cause_of,
-    key_of,
-    lease_of,
-    standing_of,
-    stored,
-    trial_of,
-    value_of,
-)
-from harness.trial import Cell, Curve, Outcomes, Trial, pack_artifact, unpack_artifact
+from harness.ledger.records import Recorder
+from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, key_of, standing_of, trial_of
+from harness.trial import Cell, Curve, Outcomes, Trial
 
-QUEUE = 200  # cells enqueued ahead: plenty for any number of workers, and a database searches slowly through many more
 _UNPLANNED = "`harness ablate` plans a study"
-Offer = tuple[Trial, Curve, Outcomes | None]
 
 
 class Ledger:
@@ -62,6 +46,9 @@ class Ledger:
         self.artifacts = artifacts
         self._book = book
         self._leases = Leases(book)
+        self._recorder = Recorder(book, artifacts)
+        self._planner = Planner(book, self._leases, self._recorder)
+        self._artifacts: dict[str, str] = {}
         self._parsed: dict[int, Trial] = {}
 
     @classmethod
@@ -123,32 +110,8 @@ class Ledger:
         Raises:
             StorageError: another planner is at work, or workers run another plan's cells.
         """
-        wanted = {cell.key: cell for cell in cells}
-        with self._book.reachable("planning"), self._book.planning(timeout=10.0) as got:
-            if not got:
-                raise StorageError(f"another planner is at work on {self.name}", "wait for it, or stop it with Ctrl-C")
-            self._settle(plan)
-            old = self._book.document()
-            running = self._refuse_strangers(plan, wanted, old)
-            document = Document(
-                plan=plan,
-                cells=wanted,
-                serial=(old.serial if old else 0) + (0 if running else 1),
-                retry_serial=old.retry_serial if old else 0,
-                void=(old.void if old else frozenset()) | self._without_artifact(wanted),
-                history=old.amended(plan, cells, claimed=self._claimed()) if old else [],
-            )
-            if retry_failed:
-                document.serial += bool(running)
-                document.retry_serial = document.serial
-            self._book.write(document)
-            found = self._book.deciding(document)
-            kept = {key for key, row in found.items() if row.state not in ACTIVE}
-            busy = {key for key, row in found.items() if row.state == TrialState.RUNNING}
-            adopted = self._adopt(wanted.keys() - kept - busy, adopt)
-            dropped = self._withdraw(wanted.keys(), wanted.keys() - kept - adopted)
-            self._enqueue(document)
-        return Planned(len(wanted), len(wanted) - len(kept) - len(adopted), len(kept), len(adopted), dropped)
+        with self._book.reachable("planning"):
+            return self._planner.plan(plan, cells, adopt, retry_failed=retry_failed)
 
     def latest_plan(self) -> Plan | None:
         """Return the plan that counts; None before the first.
@@ -214,7 +177,7 @@ class Ledger:
                     claim = self._leases.take(row, worker, document)
                     if claim is not None:
                         return claim
-                if not self._refill():
+                if not self._planner.refill():
                     break
         return None
 
@@ -248,29 +211,21 @@ class Ledger:
         Raises:
             StorageError: the artifact or the record could not be written; the cell stays open and is run again.
         """
-        held = self._leases.get(claim)
-        artifact = ""
         try:
-            if held is None:
+            if self._leases.get(claim) is None:
                 return None
-            trial, payload, attrs = self._packed(
-                trial.model_copy(update={"attempt": claim.attempt, "worker": claim.worker}), outcomes
-            )
+            trial = trial.model_copy(update={"attempt": claim.attempt, "worker": claim.worker})
             with self._book.reachable(f"recording trial {claim.number}"):
-                artifact = self._upload(f"{claim.number:06d}", payload)
-                recorded = self._finish(claim.number, trial, {**attrs, "artifact": artifact})
-            if not recorded:
-                self._discard(artifact)
+                recorded = self._recorder.record(claim.number, trial, outcomes)
         except StorageError as error:
-            self._discard(artifact)
             with suppress(StorageError), self._book.reachable(""):
                 self._book.fail(claim.number, cause="infrastructure", error=error.message)
             raise
         finally:
             self._leases.drop(claim)
-        if trial.cause == "infrastructure":
-            self._refill()
-        return trial if recorded else None
+        if recorded is not None and recorded.cause == "infrastructure":
+            self._planner.refill()
+        return recorded
 
     def release(self, claim: Claim) -> None:
         """Hand a cell back: it waits again at once, and the attempt does not count.
@@ -282,7 +237,7 @@ class Ledger:
         self._leases.drop(claim)
         with self._book.reachable("handing a cell back"):
             if held is not None and self._book.fail(claim.number, cause="handed back"):
-                self._refill()
+                self._planner.refill()
 
     def reap(self) -> int:
         """Give up trials whose worker is dead, or has shown no sign of life for the grace period; return how many.
@@ -296,7 +251,7 @@ class Ledger:
         with self._book.reachable("looking for lost trials"):
             reaped = self._leases.reap()
             if reaped:
-                self._refill()
+                self._planner.refill()
         return reaped
 
     # Reading
@@ -338,6 +293,7 @@ class Ledger:
         for row in final:
             if row.number not in self._parsed:
                 self._parsed[row.number] = trial_of(row)
+            self._artifacts[key_of(row)] = artifact_of(row)
         return [self._parsed[row.number] for row in final]
 
     def attempts(self) -> list[Attempt]:
@@ -351,197 +307,11 @@ class Ledger:
         Raises:
             ReportError: the artifact is missing or damaged.
         """
-        document = self._book.document()
-        row = self._book.deciding(document).get(trial.cell) if document else None
-        name = artifact_of(row) if row is not None else ""
-        if not name:
-            return Curve(), None
+        if trial.cell not in self._artifacts:
+            self.trials()
         try:
-            with self.artifacts.open_reader(name) as file:
-                return unpack_artifact(file.read())
+            return read_artifact(self.artifacts, self._artifacts.get(trial.cell, ""))
         except (OSError, ArtifactNotFound) as error:
             raise ReportError(
                 f"the curve of trial {trial.cell} is lost: {error}", "run the study again to have it made anew"
             ) from None
-
-    # Steps of planning; all but _refill are called under the planner lock
-
-    def _settle(self, plan: Plan) -> None:
-        """Reap, and wait the few seconds that show whether a claim without a lease was killed right after it."""
-        end = time.monotonic() + min(UNLEASED_SECONDS, plan.grace_seconds) + 2.0
-        while True:
-            self._leases.reap()
-            if all(lease_of(row) for row in self._book.rows(TrialState.RUNNING)) or time.monotonic() > end:
-                return
-            time.sleep(0.1)
-
-    def _refuse_strangers(self, plan: Plan, wanted: Mapping[str, Cell], old: Document | None) -> int:
-        """Return how many cells are running, after making sure that they are of the same plan."""
-        running = self._book.rows(TrialState.RUNNING)
-        if running and (old is None or list(old.cells) != list(wanted) or old.plan.rules() != plan.rules()):
-            workers = ", ".join(sorted({str(lease_of(row).get("worker", "unknown")) for row in running}))
-            raise StorageError(
-                f"cells of an earlier plan of {self.name} are running (workers: {workers})",
-                "wait for them or stop them with Ctrl-C; a worker killed on another machine is given up after "
-                f"{(old.plan if old else plan).grace_seconds:.0f} s",
-            )
-        return len(running)
-
-    def _without_artifact(self, wanted: Collection[str]) -> set[int]:
-        rows = [row for row in self._book.rows(*FINAL) if key_of(row) in wanted]
-        return {row.number for row in rows if artifact_of(row) and not self.artifacts.exists(artifact_of(row))}
-
-    def _claimed(self) -> bool:
-        return any("lease" in row.user_attrs for row in self._book.rows())
-
-    def _adopt(self, wanted: Collection[str], offers: Iterable[Offer]) -> set[str]:
-        taken: set[str] = set()
-        for trial, curve, outcomes in offers:
-            if trial.cell not in wanted or trial.cell in taken or trial.state == "failed":
-                continue
-            checked, payload, attrs = self._packed(trial.model_copy(update={"curve": curve or trial.curve}), outcomes)
-            if checked.state == "failed":
-                continue
-            attrs = {**_cell_attrs(trial), "state": trial.state, "adopted": True, "trial": attrs}
-            attrs["trial"]["artifact"] = self._upload("adopted", payload)
-            value = value_of(trial, self._metric()) if trial.state == "complete" else None
-            state = TrialState.COMPLETE if trial.state == "complete" else TrialState.PRUNED
-            self._book.study.add_trial(create_trial(state=state, value=value, user_attrs=attrs))
-            taken.add(trial.cell)
-        return taken
-
-    def _withdraw(self, planned: Collection[str], wanted: Collection[str]) -> int:
-        """Finish waiting trials of cells that need not be run; return how many were of cells that the plan has dropped."""
-        dropped = 0
-        for row in self._book.rows(TrialState.WAITING):
-            if key_of(row) not in wanted and self._book.take(row.number):
-                dropped += self._book.fail(row.number, cause="withdrawn") and key_of(row) not in planned
-        return dropped
-
-    def _enqueue(self, document: Document) -> int:
-        """Enqueue missing cells in order, up to ``QUEUE`` waiting, and any whose place is before those; return how many."""
-        found = self._book.deciding(document)
-        waiting = [document.order[key] for key, row in found.items() if row.state == TrialState.WAITING]
-        room, last = QUEUE - len(waiting), max(waiting, default=-1)
-        missing = [(index, cell) for index, (key, cell) in enumerate(document.cells.items()) if key not in found]
-        chosen = [cell for place, (index, cell) in enumerate(missing) if place < room or index < last]
-        tried = self._tried() if chosen else {}
-        for cell in chosen:
-            attrs = {**_cell_attrs(cell), "attempt": tried.get(cell.key, 0) + 1, "serial": document.serial}
-            self._book.study.enqueue_trial({}, user_attrs=attrs)
-        return len(chosen)
-
-    def _tried(self) -> dict[str, int]:
-        tried: dict[str, int] = {}
-        for row in self._book.rows():
-            if row.state not in ACTIVE and cause_of(row) not in UNCOUNTED:
-                tried[key_of(row)] = tried.get(key_of(row), 0) + 1
-        return tried
-
-    def _refill(self) -> int:
-        """Enqueue what is planned and neither final nor queued; return how many. Left to others while a planner works."""
-        with self._book.planning(timeout=5.0) as got:
-            document = self._book.document() if got else None
-            return self._enqueue(document) if document else 0
-
-    # Steps of recording
-
-    def _metric(self) -> str:
-        plan = self.latest_plan()
-        return plan.study.metric if plan else "accuracy"
-
-    def _packed(self, trial: Trial, outcomes: Outcomes | None) -> tuple[Trial, bytes, dict[str, Any]]:
-        """Return the trial, its artifact and its stored form; a trial that cannot be kept as it is has failed by its code."""
-        error = ""
-        if trial.state == "complete" and not math.isfinite(value_of(trial, self._metric())):
-            error = f"the runner returned no {self._metric()} that is a number"
-        try:
-            keep = not error and trial.state != "failed" and (len(trial.curve) or outcomes is not None)
-            payload = pack_artifact(trial.curve, outcomes) if keep else b""
-            attrs = stored(trial, "")
-            json.dumps(attrs)
-        except (ValueError, TypeError, AttributeError) as fault:
-            error, payload = f"what the runner returned cannot be stored: {type(fault).__name__}: {fault}", b""
-        if not error:
-            return trial, payload, attrs
-        failed = trial.model_copy(update={"state": "failed", "cause": "code", "error": error, "metrics": {}, "tuned": {}})
-        return failed, b"", stored(failed, "")
-
-    def _upload(self, label: str, payload: bytes) -> str:
-        """Write an artifact; return its name, which holds the trial's number, and is of no other trial of any study."""
-        if not payload:
-            return ""
-        name = f"{self.name}-{label}-{time.time_ns():x}-{current_owner().pid:x}.npz"
-        self.artifacts.write(name, io.BytesIO(payload))
-        return name
-
-    def _finish(self, number: int, trial: Trial, attrs: dict[str, Any]) -> bool:
-        if not self._book.note(number, trial=attrs, state=trial.state):
-            return False
-        if attrs["artifact"]:
-            meta = {
-                "artifact_id": attrs["artifact"],
-                "filename": attrs["artifact"],
-                "mimetype": "application/zip",
-                "encoding": None,
-            }
-            with suppress(UpdateFinishedTrialError):
-                self._book.attach(number, str(attrs["artifact"]), json.dumps(meta))
-        if trial.state == "complete":
-            return self._book.finish(number, TrialState.COMPLETE, value_of(trial, self._metric()))
-        return self._book.finish(number, TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED)
-
-    def _discard(self, artifact: str) -> None:
-        if artifact:
-            with suppress(OSError, ArtifactNotFound):
-                self.artifacts.remove(artifact)
-
-
-def _cell_attrs(item: Cell | Trial) -> dict[str, Any]:
-    key = item.key if isinstance(item, Cell) else item.cell
-    return {"cell": key, "seed": item.seed, "recipe": item.recipe.changed()}
-
-
-def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> list[Offer]:
-    """Return finished trials of these cells that other studies under ``runs`` hold, one a cell.
-
-    Pruned trials are left out: they were stopped by the rules of their own study, which may be a screening.
-
-    Args:
-        cells: what is wanted.
-        runs: the folder of all runs; a journal is looked for in each of its folders.
-        besides: name of the study not to look in.
-    """
-    missing = {cell.key for cell in cells}
-    found: list[Offer] = []
-    for journal in sorted(runs.glob("*/journal.log")):
-        if journal.parent.name == besides or not missing:
-            continue
-        with suppress(StorageError, OSError):  # a journal that cannot be read has nothing to give, and is none of this study's
-            content = journal.read_bytes()  # a search through the text is far quicker than reading a journal that has nothing
-            if any(key.encode() in content for key in missing):
-                offers = _finished_in(journal, missing)
-                missing -= {trial.cell for trial, _, _ in offers}
-                found += offers
-    return found
-
-
-def _finished_in(journal: Path, wanted: Collection[str]) -> list[Offer]:
-    book = open_book(journal.parent.name, journal, create=False, repair=False)
-    store = ArtifactFolder(Path(book.attribute("artifacts") or journal.parent / "artifacts"))
-    found: dict[str, Offer] = {}
-    for row in book.rows(*FINAL):
-        if key_of(row) not in wanted or not row.user_attrs.get("trial"):
-            continue
-        trial, name = trial_of(row), artifact_of(row)
-        with suppress(OSError, ArtifactNotFound, ReportError):
-            if trial.state != "pruned":
-                found[trial.cell] = (trial, *_unpacked(store, name))
-    return list(found.values())
-
-
-def _unpacked(store: ArtifactFolder, name: str) -> tuple[Curve, Outcomes | None]:
-    if not name:
-        return Curve(), None
-    with store.open_reader(name) as file:
-        return unpack_artifact(file.read())

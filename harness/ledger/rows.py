@@ -143,3 +143,9 @@ def attempt_of(row: FrozenTrial) -> Attempt:
 
 def _iso(moment: datetime | None) -> str:
     return moment.isoformat(timespec="seconds") if moment is not None else ""
+
+
+def attrs_of(item: Cell | Trial) -> dict[str, Any]:
+    """Return the attributes that name the cell of a trial."""
+    key = item.key if isinstance(item, Cell) else item.cell
+    return {"cell": key, "seed": item.seed, "recipe": item.recipe.changed()}

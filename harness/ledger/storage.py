@@ -137,7 +137,9 @@ class _JournalLock(JournalFileOpenLock):
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
-        self._file_lock = FileLock(journal.with_name(journal.name + ".lock"))
+        self._file_lock = FileLock(
+            journal.with_name(journal.name + ".flock")
+        )  # not .lock: that is what Optuna's own lock makes
 
     def acquire(self) -> bool:
         self._file_lock.acquire()
@@ -226,7 +228,7 @@ class Opened:
         if isinstance(self.storage, RDBStorage):
             return _DatabaseLock(self.storage, f"harness:{study}")
         journal = self.journal or Path(study)
-        return FileLock(journal.with_name(f"{journal.name}.planner.lock"))
+        return FileLock(journal.with_name(f"{journal.name}.planner.flock"))
 
     def close(self) -> None:
         """Give back what the storage holds open."""
@@ -273,9 +275,10 @@ def _open_journal(path: Path, *, create: bool, repair: bool) -> Opened:
             path.parent.mkdir(parents=True, exist_ok=True)
         backend = _Journal(path)
         if repair:
-            lock = _JournalLock(path)
-            lock.acquire()
-            lock.release()
+            with suppress(PermissionError):  # reading is allowed without the right to write
+                lock = _JournalLock(path)
+                lock.acquire()
+                lock.release()
         return Opened(JournalStorage(backend), path, str(path))
     except OSError as error:
         raise StorageError(f"journal {path} cannot be opened: {error}", "check the folder, its rights and its disk") from None

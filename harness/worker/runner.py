@@ -25,7 +25,7 @@ class Runner(Protocol):
     that ran out, which is one of the infrastructure.
     """
 
-    def __call__(self, cell: Cell, *, device: str, threads: int, on_epoch: OnEpoch) -> tuple[Trial, Outcomes | None]:
+    def __call__(self, cell: Cell, /, *, device: str, threads: int, on_epoch: OnEpoch) -> tuple[Trial, Outcomes | None]:
         """Return what came of the cell, and what the net did with every image."""
         ...
 
