@@ -163,17 +163,22 @@ def look_notes(table: Table, state: Progress, arm: str, reason: str = "") -> lis
 
 
 def _with_lost(table: Table, pair: tuple[str, str], *, among: Sequence[int], reason: str, chance: float | None) -> str:
-    """For an arm that lost seeds: its reason, and the difference with every lost seed counted at chance."""
+    """For an arm with diverged seeds: its reason, and the difference with each of them counted at chance.
+
+    A net that diverged guesses. A trial that failed for another reason says nothing about the arm and stays out of both.
+    """
     if not reason.startswith("unstable") or chance is None or table.study.metric != "accuracy":
         return ""
-    differences = []
-    for seed in among:
-        one, other = table.runs.get((pair[0], seed)), table.runs.get((pair[1], seed))
-        if one is not None and other is not None and other.status == "complete":
-            differences.append(one.scores.get("accuracy", chance) - other.scores["accuracy"])
-    if not differences:
+    runs = [(table.runs.get((pair[0], seed)), table.runs.get((pair[1], seed))) for seed in among]
+    both = [(one, other) for one, other in runs if one is not None and other is not None and other.status == "complete"]
+    differences = [
+        one.scores.get("accuracy", chance) - other.scores["accuracy"]
+        for one, other in both
+        if one.status in ("complete", "diverged") and "accuracy" in other.scores
+    ]
+    if not any(one.status == "diverged" for one, _ in both):
         return ""
-    return f"{reason}, {sum(differences) / len(differences):+.2f} pp with the lost seeds counted at chance"
+    return f"{reason}, {sum(differences) / len(differences):+.2f} pp with the diverged seeds counted at chance"
 
 
 def _with_images(effect: Effect, table: Table, *, among: Sequence[int], outcomes: Mapping[str, Outcomes]) -> Effect:

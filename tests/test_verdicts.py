@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from statsmodels.stats.multitest import multipletests
+
+from harness.analysis import judge, word
+from harness.analysis.verdicts import BELOW_MARGIN
+
+CLEAR = [0.9, 1.1, 1.0, 1.2, 0.8, 1.0]  # pp: far above any margin here
+WIDE = [-2.0, 2.5, -1.5, 1.0, 0.5, -0.2]
+SMALL = [0.10, 0.12, 0.11, 0.09, 0.10, 0.11]  # told apart from zero, far inside 0.3
+TIED = [0.0] * 6
+
+
+def test_a_clear_gain_is_better_and_a_clear_loss_worse() -> None:
+    found = judge({"a": CLEAR, "b": [-d for d in CLEAR]}, alpha=0.05, margin=0.3)
+    assert (found["a"].verdict, found["b"].verdict) == ("better", "worse")
+
+
+def test_where_less_is_better_a_fall_is_better() -> None:
+    assert judge({"a": [-d for d in CLEAR]}, alpha=0.05, margin=0.3, sign=-1)["a"].verdict == "better"
+
+
+def test_equivalent_comes_before_better() -> None:
+    found = judge({"a": SMALL}, alpha=0.05, margin=0.3)["a"]
+    assert found.p_holm is not None
+    assert found.p_holm < 0.05
+    assert found.verdict == "equivalent"
+    assert BELOW_MARGIN in found.notes
+
+
+def test_a_wide_interval_is_unresolved() -> None:
+    assert judge({"a": WIDE}, alpha=0.05, margin=0.3)["a"].verdict == "unresolved"
+
+
+def test_a_tie_on_every_seed_is_equivalent_and_never_a_winner() -> None:
+    found = judge({"a": TIED}, alpha=0.05, margin=0.3)["a"]
+    assert (found.verdict, found.p) == ("equivalent", 1.0)
+
+
+def test_the_same_difference_on_every_seed_is_unresolved() -> None:
+    found = judge({"a": [0.5] * 8}, alpha=0.05, margin=0.3)["a"]
+    assert (found.verdict, found.p) == ("unresolved", None)
+    assert "no variance" in found.notes[0]
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 2])
+def test_fewer_than_three_pairs_give_no_verdict_and_no_p(pairs: int) -> None:
+    found = judge({"a": CLEAR[:pairs], "b": CLEAR}, alpha=0.05, margin=0.3)
+    assert (found["a"].verdict, found["a"].p, found["a"].p_equivalence) == ("", None, None)
+    assert found["b"].p == found["b"].p_holm  # a member without a test does not count in the family
+
+
+@pytest.mark.parametrize("pairs", [3, 4])
+def test_three_or_four_pairs_are_exploratory(pairs: int) -> None:
+    assert "exploratory" in judge({"a": CLEAR[:pairs]}, alpha=0.05, margin=0.3)["a"].notes
+
+
+def test_a_metric_without_a_better_end_has_neither_winner_nor_loser() -> None:
+    assert judge({"a": CLEAR}, alpha=0.05, margin=0.3, has_direction=False)["a"].verdict == "unresolved"
+
+
+def test_p_values_are_those_of_scipy_and_statsmodels() -> None:
+    family = {"a": CLEAR, "b": WIDE, "c": [0.3, 0.9, -0.2, 0.4, 0.6, 0.2]}
+    found = judge(family, alpha=0.05, margin=0.3)
+    raw = [float(scipy_stats.ttest_1samp(values, 0.0).pvalue) for values in family.values()]
+    adjusted = multipletests(raw, method="holm")[1]
+    for name, p, p_holm in zip(family, raw, adjusted, strict=True):
+        assert found[name].p == pytest.approx(p, rel=1e-9)
+        assert found[name].p_holm == pytest.approx(p_holm, rel=1e-9)
+
+
+@given(st.lists(st.lists(st.floats(-3, 3), min_size=5, max_size=5), min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_neither_names_nor_their_order_matter_to_a_family(family: list[list[float]], random: object) -> None:
+    order = list(range(len(family)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    plain = judge({f"arm{i}": values for i, values in enumerate(family)}, alpha=0.05, margin=0.3)
+    other = judge({f"<{i}>": family[i] for i in order}, alpha=0.05, margin=0.3)
+    assert all(other[f"<{i}>"] == plain[f"arm{i}"] for i in order)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=9))
+def test_turning_the_sign_turns_better_and_worse_and_nothing_else(values: list[float]) -> None:
+    turned = {"better": "worse", "worse": "better"}
+    one = judge({"a": values}, alpha=0.05, margin=0.3)["a"]
+    other = judge({"a": [-v for v in values]}, alpha=0.05, margin=0.3)["a"]
+    assert other.verdict == turned.get(one.verdict, one.verdict)
+    assert other.p == pytest.approx(one.p) if one.p is not None else other.p is None
+
+
+UP, DOWN, FLAT = (0.5, 1.5), (-1.5, -0.5), (-0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "interval", "gap", "expected"),
+    [
+        ("better", UP, DOWN, "regularises"),
+        ("equivalent", FLAT, DOWN, "regularises"),
+        ("unresolved", (-0.2, 1.5), DOWN, "regularises"),
+        ("unresolved", (-0.9, 1.5), DOWN, ""),
+        ("worse", DOWN, DOWN, "underfits"),
+        ("better", UP, FLAT, "helps"),
+        ("better", UP, UP, "helps"),
+        ("worse", DOWN, FLAT, "hurts"),
+        ("worse", DOWN, UP, "hurts"),
+        ("equivalent", FLAT, FLAT, ""),
+        ("equivalent", FLAT, UP, ""),
+        ("unresolved", FLAT, UP, ""),
+        ("", FLAT, DOWN, ""),
+        ("worse", DOWN, (None, None), "hurts"),
+    ],
+)
+def test_the_word_of_an_arm_follows_the_table(
+    verdict: str, interval: tuple[float, float], gap: tuple[float | None, float | None], expected: str
+) -> None:
+    assert word(verdict, interval=interval, gap=gap, margin=0.3, sign=1) == expected  # type: ignore[arg-type]
+
+
+def test_where_less_is_better_not_worse_looks_at_the_other_end() -> None:
+    def told(interval: Sequence[float]) -> str:
+        return word("unresolved", interval=(interval[0], interval[1]), gap=DOWN, margin=0.3, sign=-1)
+
+    assert told((-1.5, 0.2)) == "regularises"
+    assert told((-1.5, 0.9)) == ""
