@@ -61,14 +61,17 @@ class PowerPlan:
 
     def line(self) -> str:
         """Return the plan in one sentence."""
-        count = f"{self.arms} arms x {self.seeds} seeds = {self.trials} trials"
+        return f"{self.arms} arms x {self.seeds} seeds = {self.trials} trials; {self.finds()}"
+
+    def finds(self) -> str:
+        """Return what the planned seeds can find, in a clause, or why that is unknown."""
         small, usual = (self.detectable[rho] for rho in CORRELATIONS)
         if self.sd is None or small is None or usual is None:
-            return f"{count}; power unknown: {self.source}"
-        found = (
-            f"find {small:.2g} {self.unit} with {100 * WANTED_POWER:.0f} % power ({usual:.2g} if paired seeds correlate at .5)"
+            return f"power unknown: {self.source}"
+        return (
+            f"finds {small:.2g} {self.unit} with {100 * WANTED_POWER:.0f} % power ({usual:.2g} if paired seeds correlate at .5); "
+            f"sd {self.sd:.2g} {self.unit} {self.source}"
         )
-        return f"{count}; they {found}; sd {self.sd:.2g} {self.unit} {self.source}"
 
 
 def plan_power(

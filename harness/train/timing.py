@@ -1,0 +1,179 @@
+"""How long a trial will take, from a few steps of it, and how many to run side by side."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from harness.recipe import Recipe, schedule_table
+from harness.train.loop import evaluate
+from harness.train.model import build, cost
+from harness.train.run import OPTIMIZERS, Loaders, arena, place
+from harness.train.step import Step, StepSettings
+
+_SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
+_WORTH = 0.9  # threads must beat processes by more than the timing's noise
+_SAMPLE_SECONDS = 0.4  # of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Estimated cost of one trial, from ``steps`` timed steps.
+
+    Attributes:
+        seconds: of a whole trial, evaluation and test included, data already loaded.
+        images_per_second: of training.
+        step_seconds: of one training step.
+        steps: that were timed, after warm-up.
+        threads: CPU threads it ran with.
+        mflops_per_second: counted operations of training (forward and backward) a second, in millions.
+    """
+
+    seconds: float
+    images_per_second: float
+    step_seconds: float
+    steps: int
+    threads: int
+    mflops_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How trials are run on this machine: ``workers`` processes of ``threads`` threads, and why."""
+
+    workers: int
+    threads: int
+    devices: tuple[str, ...]
+    why: str
+    timing: Timing
+
+
+def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1) -> Timing:
+    """Time some steps and some evaluation of a recipe and extrapolate to the whole trial."""
+    torch.set_num_threads(threads)
+    ground = arena(recipe.data, device)
+    model, memory_format = place(recipe, ground, device, seed=0)
+    loaders = Loaders.of(recipe, ground, 0, memory_format)
+    step = Step(
+        model,
+        schedule_table(recipe.schedule, 10_000),
+        StepSettings(
+            recipe.optimizer.weight_decay,
+            recipe.optimizer.grad_clip or None,
+            recipe.optimizer.grad_clip_by,
+            recipe.loss.label_smoothing,
+            recipe.train.precision,
+            OPTIMIZERS[recipe.optimizer.name],
+        ),
+    )
+    batches = _endless(loaders)
+    model.train()
+
+    def train_one() -> None:
+        step(*next(batches))
+
+    sample = [batch for batch, _ in zip(loaders.val, range(2), strict=False)]
+    per_step, steps = _timed(train_one, device, warm=3)
+    per_sample, _ = _timed(lambda: evaluate(model, sample, precision=recipe.train.precision), device, warm=1)
+    per_image = per_sample / sum(len(labels_B) for _, labels_B in sample)
+    still_an_epoch = len(ground.probe_index_N) + len(loaders.val.labels_N)
+    still = recipe.train.epochs * still_an_epoch + len(loaders.test.labels_N) + len(ground.clean_index_N)
+    seconds = recipe.train.epochs * len(loaders.train) * per_step + still * per_image
+    images = min(recipe.train.batch_size, len(ground.split.train_labels_N))
+    _, mflop = cost(model, ground.shape)
+    return Timing(seconds, images / per_step, per_step, steps, threads, mflop * images / per_step)
+
+
+def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, images: int, rate: float) -> float:
+    """Return a rough guess at a trial's seconds from counted operations, for images that are not here.
+
+    Args:
+        recipe: whose trial it is.
+        shape: (channels, height, width) of an image.
+        classes: number of classes.
+        images: of the whole training set, before the validation images are taken.
+        rate: MFLOP a second, as ``Timing.mflops_per_second`` of another recipe on this machine.
+    """
+    side = recipe.data.size or shape[1]
+    model = build(recipe.model, in_channels=shape[0], side=side, classes=classes, seed=0)
+    _, mflop = cost(model, (shape[0], side, side))
+    train = recipe.data.train or max(images - recipe.data.val, 1)
+    still = recipe.data.val + min(recipe.data.val, train)
+    return recipe.train.epochs * (train + still / 3) * mflop / rate  # forward alone is a third of forward and backward
+
+
+def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None = None) -> Layout:
+    """Decide devices, processes and threads a process for a study's trials.
+
+    On GPUs: one process each. On a CPU: one process a core with one thread each, unless timed steps show that one process of
+    all cores finishes more trials an hour.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+        workers: number of processes, or None to choose.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count() if device == "cuda" else 1
+        devices = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
+        chosen = workers or count
+        timing = time_trial(recipe, device=devices[0], threads=1)
+        return Layout(chosen, recipe.train.threads or 1, devices, "one process a GPU" if workers is None else "as asked", timing)
+    cores = usable_cores()
+    if workers is not None or recipe.train.threads:
+        chosen = workers or max(1, cores // recipe.train.threads)
+        threads = recipe.train.threads or max(1, cores // chosen)
+        return Layout(chosen, threads, ("cpu",), "as asked", time_trial(recipe, threads=threads))
+    one = time_trial(recipe, threads=1)
+    if cores == 1:
+        return Layout(1, 1, ("cpu",), "one core", one)
+    if one.step_seconds < _SMALL_STEP:
+        return Layout(cores, 1, ("cpu",), f"a step takes {1000 * one.step_seconds:.0f} ms, too little to share out", one)
+    every = time_trial(recipe, threads=cores)
+    if every.seconds * cores < one.seconds * _WORTH:
+        return Layout(1, cores, ("cpu",), f"a trial on {cores} threads is {one.seconds / every.seconds:.1f}x as fast", every)
+    return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is only {one.seconds / every.seconds:.1f}x as fast", one)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        return os.cpu_count() or 1
+
+
+def _endless(loaders: Loaders) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    while True:
+        yield from loaders.train
+
+
+def _timed(call: Callable[[], object], device: str, *, warm: int) -> tuple[float, int]:
+    """Return (median seconds a call, number of timed calls)."""
+    for _ in range(warm):
+        call()
+    seconds: list[float] = []
+    while sum(seconds) < _SAMPLE_SECONDS or len(seconds) < 3:
+        _wait(device)
+        started = time.perf_counter()
+        call()
+        _wait(device)
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds)[len(seconds) // 2], len(seconds)
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+
+
+def has_gpu() -> bool:
+    """Return whether torch sees a CUDA device."""
+    return torch.cuda.is_available()
