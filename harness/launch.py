@@ -1,9 +1,9 @@
 """Starting workers. ``harness worker`` is the one code path; a launcher starts N of them and relays what they tell.
 
 ``run_local`` starts processes on this machine, also when it is only one: a crash of the training code, or the system's
-out-of-memory killer, then takes one trial with it and not the program, and Ctrl-C has one meaning. A worker is told what to do on
-its standard input and answers in events on its standard output; what training code prints goes to a log beside the journal. When
-the input closes, because the parent was killed, the worker hands its cell back and ends.
+out-of-memory killer, then takes one trial with it and not the program, and Ctrl-C has one meaning. A worker is told what to do
+on its standard input and answers in events on its standard output; what training code prints goes to a log beside the journal.
+When the input closes, because the parent was killed, the worker hands its cell back and ends.
 """
 
 from __future__ import annotations

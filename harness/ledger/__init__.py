@@ -19,7 +19,7 @@ back finds its trial finished, and what it brings is dropped.
 
 Modules, each importing from those above it only: ``storage`` and ``artifacts`` (where things are kept), ``owner`` (who is
 alive), ``plans`` (plain data), ``rows`` (reading trials), ``pruning``, ``book`` (a study in a storage), ``leases`` (liveness),
-``records``, ``adoption`` (writing trials, taking over those of other studies), ``planning``, ``core`` (the ledger).
+``records``, ``adoption`` and ``shards`` (writing trials, taking over those of others), ``planning``, ``core`` (the ledger).
 """
 
 from __future__ import annotations
@@ -27,5 +27,18 @@ from __future__ import annotations
 from harness.ledger.adoption import find_adoptable
 from harness.ledger.core import Ledger
 from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing, chance_level
+from harness.ledger.shards import parse_shard, shard_of_environment
 
-__all__ = ["Attempt", "Claim", "Counts", "Ledger", "Plan", "Planned", "Standing", "chance_level", "find_adoptable"]
+__all__ = [
+    "Attempt",
+    "Claim",
+    "Counts",
+    "Ledger",
+    "Plan",
+    "Planned",
+    "Standing",
+    "chance_level",
+    "find_adoptable",
+    "parse_shard",
+    "shard_of_environment",
+]

@@ -144,13 +144,13 @@ class Book:
                 lock.release()
 
 
-def open_book(name: str, where: str | Path, *, create: bool, repair: bool = True) -> Book:
-    """Open the storage and the study in it.
+def open_book(name: str, where: str | Path, *, create: bool, repair: bool = True, alone: bool = False) -> Book:
+    """Open the storage and the study in it; arguments as ``open_storage`` has them.
 
     Raises:
         StorageError: there is no such storage or study, or it cannot be used.
     """
-    opened = open_storage(where, create=create, repair=repair)
+    opened = open_storage(where, create=create, repair=repair, alone=alone)
     try:
         return Book(name, opened, create=create)
     except BaseException:

@@ -24,6 +24,7 @@ from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing
 from harness.ledger.pruning import reported
 from harness.ledger.records import Recorder
 from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, key_of, standing_of, trial_of
+from harness.ledger.shards import Shards
 from harness.trial import Cell, Curve, Outcomes, Trial
 
 _UNPLANNED = "`harness ablate` plans a study"
@@ -40,14 +41,15 @@ class Ledger:
         artifacts: the store of curves and per-image outcomes.
     """
 
-    def __init__(self, book: Book, artifacts: ArtifactFolder) -> None:
+    def __init__(self, book: Book, artifacts: ArtifactFolder, shards: Shards) -> None:
         self.name = book.name
         self.where = book.opened.label
         self.artifacts = artifacts
         self._book = book
         self._leases = Leases(book)
         self._recorder = Recorder(book, artifacts)
-        self._planner = Planner(book, self._leases, self._recorder)
+        self._planner = Planner(book, self._leases, self._recorder, shards)
+        self._shards = shards
         self._artifacts: dict[str, str] = {}
         self._parsed: dict[int, Trial] = {}
 
@@ -80,7 +82,35 @@ class Ledger:
             if artifacts is not None and str(Path(artifacts).resolve()) != folder:
                 folder = str(Path(artifacts).resolve())
                 book.set_attribute("artifacts", folder)
-        return cls(book, ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"))
+        ledger = cls(book, ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"), _shards(book, runs))
+        with suppress(StorageError), book.reachable("reading shards"):  # without the right to write, what is there is read
+            ledger._planner.absorb()
+        return ledger
+
+    @classmethod
+    def open_shard(cls, name: str, shard: tuple[int, int], *, storage: str | None = None, runs: Path = Path("runs")) -> Ledger:
+        """Open a ledger of its own for task I of N, holding its share of the study's plan (``shards``).
+
+        Args:
+            name: the study's folder name.
+            shard: (I, N), I from 1.
+            storage: path of the study's journal; None for ``runs/<name>/journal.log``. It is only read.
+            runs: the folder of all runs.
+
+        Raises:
+            StorageError: there is no such journal, or nothing is planned in it.
+        """
+        plan = open_book(name, storage or runs / name / "journal.log", create=False, repair=False)
+        if plan.opened.journal is None:
+            raise StorageError(
+                "shards need a journal in a shared folder", "on PostgreSQL, start plain `harness worker`s instead"
+            )
+        shards = _shards(plan, runs)
+        folder = plan.attribute("artifacts") or ""
+        with plan.reachable("making a shard"):
+            book = shards.begin(shard, plan)
+        nothing = Shards(name, runs / name / "no-shards")
+        return cls(book, ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"), nothing)
 
     def close(self) -> None:
         """Stop showing signs of life and let the storage go. Claims still held are left to the reaper."""
@@ -279,7 +309,7 @@ class Ledger:
             document = self._book.document()
             if document is None:
                 return []
-            found = self._book.deciding(document)
+            found = {**self._shards.running(document.plan.grace_seconds), **self._book.deciding(document)}
             return [standing_of(cell, found.get(key)) for key, cell in document.cells.items()]
 
     def trials(self) -> list[Trial]:
@@ -315,3 +345,8 @@ class Ledger:
             raise ReportError(
                 f"the curve of trial {trial.cell} is lost: {error}", "run the study again to have it made anew"
             ) from None
+
+
+def _shards(book: Book, runs: Path) -> Shards:
+    journal = book.opened.journal
+    return Shards(book.name, (journal.parent if journal else runs / book.name) / "shards")

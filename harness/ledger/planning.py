@@ -14,6 +14,7 @@ from harness.ledger.leases import UNLEASED_SECONDS, Leases
 from harness.ledger.plans import Document, Plan, Planned
 from harness.ledger.records import Recorder
 from harness.ledger.rows import ACTIVE, FINAL, UNCOUNTED, artifact_of, attrs_of, cause_of, key_of, lease_of
+from harness.ledger.shards import Shards
 from harness.trial import Cell
 
 QUEUE = 200  # cells enqueued ahead: plenty for any number of workers, and a database searches slowly through many more
@@ -23,8 +24,8 @@ PATIENCE_SECONDS = 10.0  # a planner that enqueues is done within this; one that
 class Planner:
     """Plans a study and keeps its queue filled."""
 
-    def __init__(self, book: Book, leases: Leases, recorder: Recorder) -> None:
-        self._book, self._leases, self._recorder = book, leases, recorder
+    def __init__(self, book: Book, leases: Leases, recorder: Recorder, shards: Shards) -> None:
+        self._book, self._leases, self._recorder, self._shards = book, leases, recorder, shards
 
     def plan(self, plan: Plan, cells: Sequence[Cell], adopt: Iterable[Offer], *, retry_failed: bool) -> Planned:
         """As ``Ledger.plan``."""
@@ -33,6 +34,7 @@ class Planner:
             if not got:
                 raise StorageError(f"another planner is at work on {self._book.name}", "wait for it, or stop it with Ctrl-C")
             self._settle(plan)
+            self._shards.absorb(self._book)
             old = self._book.document()
             running = self._refuse_strangers(plan, wanted, old)
             document = Document(
@@ -45,14 +47,25 @@ class Planner:
             )
             if retry_failed:
                 document.retry_serial = document.serial
-            self._book.write(document)
             found = self._book.deciding(document)
             kept = {key for key, row in found.items() if row.state not in ACTIVE}
             busy = {key for key, row in found.items() if row.state == TrialState.RUNNING}
             adopted = self._adopt(wanted.keys() - kept - busy, adopt)
+            document.todo = tuple(key for key in wanted if key not in kept and key not in adopted)
+            self._book.write(document)
             dropped = self._withdraw(wanted.keys(), wanted.keys() - kept - adopted)
             self._enqueue(document)
         return Planned(len(wanted), len(wanted) - len(kept) - len(adopted), len(kept), len(adopted), dropped)
+
+    def absorb(self) -> int:
+        """Take over what shards have finished; return how many trials."""
+        with self._book.planning(timeout=PATIENCE_SECONDS) as got:
+            count = self._shards.absorb(self._book) if got else 0
+            document = self._book.document() if count else None
+            if document is not None:
+                final = {key for key, row in self._book.deciding(document).items() if row.state.is_finished()}
+                self._withdraw(document.cells, document.cells.keys() - final)
+        return count
 
     def refill(self) -> int:
         """Enqueue what is planned and neither final nor queued; return how many. Left to others while a planner works."""
@@ -71,13 +84,13 @@ class Planner:
 
     def _refuse_strangers(self, plan: Plan, wanted: Mapping[str, Cell], old: Document | None) -> int:
         """Return how many cells are running, after making sure that they are of the same plan."""
-        running = self._book.rows(TrialState.RUNNING)
+        grace = (old.plan if old else plan).grace_seconds
+        running = [*self._book.rows(TrialState.RUNNING), *self._shards.running(grace).values()]
         if running and (old is None or list(old.cells) != list(wanted) or old.plan.rules() != plan.rules()):
             workers = ", ".join(sorted({str(lease_of(row).get("worker", "unknown")) for row in running}))
             raise StorageError(
                 f"cells of an earlier plan of {self._book.name} are running (workers: {workers})",
-                "wait for them or stop them with Ctrl-C; a worker killed on another machine is given up after "
-                f"{(old.plan if old else plan).grace_seconds:.0f} s",
+                f"wait for them or stop them with Ctrl-C; a worker killed on another machine is given up after {grace:.0f} s",
             )
         return len(running)
 

@@ -160,6 +160,7 @@ class Document:
         retry_serial: attempts that failed by their code under an earlier plan than this do not count.
         void: numbers of finished trials whose artifact was lost.
         history: the declared rules of earlier plans, and whether cells had been claimed under them.
+        todo: keys of the cells that were not final when this was planned; what shards divide among them.
         order: place of each cell.
     """
 
@@ -169,6 +170,7 @@ class Document:
     retry_serial: int = 0
     void: frozenset[int] = frozenset()
     history: list[dict[str, Any]] = field(default_factory=list)
+    todo: tuple[str, ...] = ()
     order: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -186,6 +188,7 @@ class Document:
                 "plan": self.plan.as_dict(),
                 "recipes": {cell.recipe.id: cell.recipe.changed() for cell in self.cells.values()},
                 "cells": [[cell.key, cell.recipe.id, cell.seed] for cell in self.cells.values()],
+                "todo": [self.order[key] for key in self.todo],
                 "history": self.history,
             }
         )
@@ -205,6 +208,7 @@ class Document:
                 "use the version that planned it, or move the study's folder under runs/ away",
             )
         recipes = {key: Recipe().with_overrides(changed) for key, changed in data["recipes"].items()}
+        keys = [key for key, _, _ in data["cells"]]
         return cls(
             plan=Plan.of(data["plan"]),
             cells={key: Cell(recipe=recipes[recipe], seed=seed, key=key) for key, recipe, seed in data["cells"]},
@@ -212,6 +216,7 @@ class Document:
             retry_serial=data["retry_serial"],
             void=frozenset(data["void"]),
             history=data["history"],
+            todo=tuple(keys[index] for index in data["todo"]),
         )
 
     def amended(self, plan: Plan, cells: Iterable[Cell], *, claimed: bool) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -96,6 +97,21 @@ def _poll(handle: int, timeout: float) -> bool:
             return True
 
 
+class ThreadLock:
+    """A lock between the threads of this process, for what no other process writes to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Take the lock, waiting for at most ``timeout`` seconds (None: without end); return whether it is held."""
+        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+
 class _DatabaseLock:
     """An advisory lock of PostgreSQL, which the server drops with the connection that held it."""
 
@@ -135,11 +151,10 @@ class _DatabaseLock:
 class _JournalLock(JournalFileOpenLock):
     """The lock that every append takes; whoever gets it first cuts off what a killed writer left unfinished."""
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, *, alone: bool) -> None:
         self._journal = journal
-        self._file_lock = FileLock(
-            journal.with_name(journal.name + ".flock")
-        )  # not .lock: that is what Optuna's own lock makes
+        # Not .lock: that is the name of Optuna's own lock, which other programs may take while they append.
+        self._file_lock: Lock = ThreadLock() if alone else FileLock(journal.with_name(journal.name + ".flock"))
 
     def acquire(self) -> bool:
         self._file_lock.acquire()
@@ -157,8 +172,8 @@ class _JournalLock(JournalFileOpenLock):
 class _Journal(JournalFileBackend):
     """A journal file that is synced when a result or a plan is recorded, and else only written."""
 
-    def __init__(self, path: Path) -> None:
-        self._own_path, self._own_lock = path, _JournalLock(path)
+    def __init__(self, path: Path, *, alone: bool) -> None:
+        self._own_path, self._own_lock = path, _JournalLock(path, alone=alone)
         super().__init__(str(path), lock_obj=self._own_lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -217,14 +232,18 @@ class Opened:
         storage: Optuna's.
         journal: the journal file; None for a database.
         label: its name for messages, without a password.
+        alone: the lock of a journal that no other process writes to; else None.
     """
 
     storage: BaseStorage
     journal: Path | None
     label: str
+    alone: Lock | None = None
 
     def planner_lock(self, study: str) -> Lock:
         """Return the lock under which a study's cells are planned and queued."""
+        if self.alone is not None:
+            return self.alone
         if isinstance(self.storage, RDBStorage):
             return _DatabaseLock(self.storage, f"harness:{study}")
         journal = self.journal or Path(study)
@@ -238,13 +257,14 @@ class Opened:
                 self.storage.engine.dispose()
 
 
-def open_storage(where: str | Path, *, create: bool = True, repair: bool = True) -> Opened:
+def open_storage(where: str | Path, *, create: bool = True, repair: bool = True, alone: bool = False) -> Opened:
     """Open a journal or a PostgreSQL database.
 
     Args:
         where: path of a journal file, or ``postgresql+psycopg://...``.
         create: whether a journal that is not there is made, with its folder.
         repair: whether an unfinished last line is cut off; needs the right to write.
+        alone: whether no other process ever writes to this journal, so that it needs no lock that the file system must know.
 
     Raises:
         StorageError: it is not there, not readable, or of a kind that loses or doubles trials.
@@ -253,7 +273,7 @@ def open_storage(where: str | Path, *, create: bool = True, repair: bool = True)
     text = str(where)
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return _open_journal(Path(where), create=create, repair=repair)
+        return _open_journal(Path(where), create=create, repair=repair, alone=alone)
     if scheme.startswith("sqlite"):
         raise StorageError(
             "sqlite storage is not supported: two workers can take the same waiting trial",
@@ -267,19 +287,19 @@ def open_storage(where: str | Path, *, create: bool = True, repair: bool = True)
     return _open_database(POSTGRES + rest)
 
 
-def _open_journal(path: Path, *, create: bool, repair: bool) -> Opened:
+def _open_journal(path: Path, *, create: bool, repair: bool, alone: bool) -> Opened:
     try:
         if not path.exists():
             if not create:
                 raise StorageError(f"there is no journal {path}", "`harness ablate` makes it when it first plans the study")
             path.parent.mkdir(parents=True, exist_ok=True)
-        backend = _Journal(path)
+        backend = _Journal(path, alone=alone)
         if repair:
             with suppress(PermissionError):  # reading is allowed without the right to write
-                lock = _JournalLock(path)
+                lock = _JournalLock(path, alone=alone)
                 lock.acquire()
                 lock.release()
-        return Opened(JournalStorage(backend), path, str(path))
+        return Opened(JournalStorage(backend), path, str(path), ThreadLock() if alone else None)
     except OSError as error:
         raise StorageError(f"journal {path} cannot be opened: {error}", "check the folder, its rights and its disk") from None
     except (ValueError, KeyError, TypeError) as error:
