@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from harness.errors import HarnessError
+from harness.text import duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -109,17 +110,6 @@ def table(
         _talk(text)
     else:
         data(text)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words, to the precision a person plans with: ``42 s``, ``7 min``, ``3 h 10 min``."""
-    if seconds < 99.5:
-        return f"{max(0, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 class Progress:

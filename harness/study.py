@@ -6,6 +6,7 @@ study without profiles. That form is what is planned, stored, analysed and writt
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
@@ -17,12 +18,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.errors import StudyError, UsageError, did_you_mean
-from harness.recipe import Recipe, flatten
+from harness.recipe import Recipe, flatten, shown
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 PROFILES = ("quick", "small", "full")
 _SPECIAL = ("seeds", "looks", "margin_pp", "factors", "arms")  # keys of a profile that are not recipe fields
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_NO_FOLDER = "cannot name a folder; use letters, digits, '.', '_' and '-'"
+_DEEPEST = 20  # levels of tables and lists; what recurses over a study never meets Python's own limit
 
 
 def _as_tuple(value: object) -> object:
@@ -44,7 +47,9 @@ def _printable(value: str) -> str:
 
 
 Overrides = Annotated[dict[str, Any], BeforeValidator(_flat)]
-Label = Annotated[str, Field(min_length=1, max_length=60), BeforeValidator(lambda v: _printable(v) if isinstance(v, str) else v)]
+Label = Annotated[
+    str, Field(min_length=1, max_length=60), BeforeValidator(lambda v: _printable(v) if isinstance(v, str) else v)
+]
 Whole = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
 
 
@@ -60,7 +65,7 @@ class Factor(_Strict):
     """
 
     name: Label
-    field: Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+    field: Annotated[tuple[str, ...], BeforeValidator(_as_names), Field(min_length=1)]
     off: Any = None
     on: Any = None
     levels: Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)] = ()
@@ -103,6 +108,7 @@ class Study(_Strict):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     margin_pp: float = Field(gt=0, le=100)
     seeds: int = Field(ge=1, le=10_000)
+    first_seed: int = Field(0, ge=0, lt=1_000_000)
     looks: Whole = ()
     control: bool = False
     base: Overrides = {}
@@ -136,11 +142,8 @@ class Study(_Strict):
             UsageError: no such profile.
             StudyError: the outcome is not a valid study; every fault is listed.
         """
-        raw, faults = _resolve(self._raw(), profile, overrides or {}, seeds)
+        raw, faults = _resolve(_raw(self), profile, overrides or {}, seeds)
         return _build(raw, faults, f"study {self.name!r} under profile {profile!r}")
-
-    def _raw(self) -> dict[str, Any]:
-        return self.model_dump(by_alias=True)
 
     def to_toml(self) -> str:
         """Return the study as a file that ``load_study`` reads back to an equal study."""
@@ -166,7 +169,7 @@ def load_study(name: str) -> Study:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read: {error}", "a study is a TOML text file in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML; or numbers too long and tables too deep for Python
         raise StudyError(f"{path}: not valid TOML: {error}", "https://toml.io describes the format") from None
     return parse_study(raw, name=raw.get("name", path.stem), source=str(path))
 
@@ -176,10 +179,12 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
     tree = {**raw, "name": name}
     faults: list[str] = []
     if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
-        faults.append(f"name: {name!r} cannot name a folder; use letters, digits, '.', '_' and '-'")
+        faults.append(f"name: {shown(name)} {_NO_FOLDER}")
+    if _nested_too_deep(tree):
+        raise StudyError(f"{source}: tables or lists nested more than {_DEEPEST} deep", "a study needs four levels at most")
     study = _build(tree, faults, source)
     for profile in sorted({*(PROFILES if not study.profile else ()), *study.profiles}):
-        resolved, faults = _resolve(study._raw(), profile, {}, None)
+        resolved, faults = _resolve(_raw(study), profile, {}, None)
         _build(resolved, faults, source, prefix=f"profile {profile}: ")
     return study
 
@@ -192,12 +197,15 @@ def find_study(name: str) -> Path:
     """
     if name.endswith(".toml") or os.sep in name:
         path = Path(name)
-        if path.is_file():
-            return path
-        raise UsageError(f"there is no study file {name}", "`harness show` lists the studies that are there")
+        with contextlib.suppress(OSError):  # a name too long for the file system is no study either
+            if path.is_file():
+                return path
+        raise UsageError(f"there is no study file {shown(name, 200)}", "`harness show` lists the studies that are there")
     known = available_studies()
     if name not in known:
-        raise UsageError(f"there is no study {name!r}{did_you_mean(name, known)}", "`harness show` lists the studies that are there")
+        raise UsageError(
+            f"there is no study {name!r}{did_you_mean(name, known)}", "`harness show` lists the studies that are there"
+        )
     return known[name]
 
 
@@ -216,17 +224,21 @@ def builtin_profiles() -> dict[str, dict[str, Any]]:
     return {name: dict(table) for name, table in tomllib.loads(text).items()}
 
 
+def _raw(study: Study) -> dict[str, Any]:
+    return study.model_dump(by_alias=True)
+
+
 def _resolve(
     raw: dict[str, Any], profile: str, overrides: Mapping[str, Any], seeds: int | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Fold a profile, overrides and a seed count into a raw study; return it and the faults met on the way."""
     own, faults = raw["profiles"], []
     if profile not in own and profile not in builtin_profiles():
-        known = [*builtin_profiles(), *own]
-        raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, known)}", f"profiles: {', '.join(known)}")
+        there = [*builtin_profiles(), *own]
+        raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, there)}", f"profiles: {', '.join(there)}")
     out = {**raw, "profiles": {}, "profile": profile, "base": dict(raw["base"])}
-    factors = {factor["name"]: dict(factor) for factor in raw["factors"]}
-    arms = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in raw["arms"]}
+    factors: dict[str, dict[str, Any]] = {factor["name"]: dict(factor) for factor in raw["factors"]}
+    arms: dict[str, dict[str, Any]] = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in raw["arms"]}
     for origin, table in (("", builtin_profiles().get(profile, {})), (f"profiles.{profile}.", own.get(profile, {}))):
         out["base"].update(flatten({key: value for key, value in table.items() if key not in _SPECIAL}))
         if "seeds" in table:
@@ -305,7 +317,9 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
 
 def _agreement_faults(study: Study) -> list[str]:
     """What pydantic cannot see: names used twice, factors without values, looks that do not end at the seeds."""
-    faults = []
+    faults = [f"profiles: {shown(name)} {_NO_FOLDER}" for name in study.profiles if not _SAFE_NAME.fullmatch(name)]
+    if study.profile and not _SAFE_NAME.fullmatch(study.profile):
+        faults.append(f"profile: {shown(study.profile)} {_NO_FOLDER}")
     for kind, names in (("factors", [f.name for f in study.factors]), ("arms", [a.name for a in study.arms])):
         faults += [f"{kind}: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
     swept = study.design == "sweep"
@@ -320,8 +334,9 @@ def _agreement_faults(study: Study) -> list[str]:
         faults.append("design: 'arms' takes [[arms]] only; name the design that [[factors]] are for")
     if study.looks and (list(study.looks) != sorted(set(study.looks)) or study.looks[-1] != study.seeds):
         faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
+    recipe = Recipe().try_overrides(study.base)[0] or Recipe()  # a broken base has been reported where it stands
     for field, dimension in study.space.items():
-        faults += _dimension_faults(study.base_recipe, field, dimension)
+        faults += _dimension_faults(recipe, field, dimension)
     return faults
 
 
@@ -350,14 +365,24 @@ def _sentence(fault: Any) -> str:
     *above, last = fault["loc"]
     place = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]).replace(".[", "[")
     if fault["type"] == "extra_forbidden":
-        owner = {"factors": Factor, "arms": HandArm, "space": Dimension}.get(str(above[0]) if above else "", Study)
+        owners: dict[str, type[_Strict]] = {"factors": Factor, "arms": HandArm, "space": Dimension}
+        owner = owners.get(str(above[0]) if above else "", Study)
         known = [info.alias or name for name, info in owner.model_fields.items() if name != "profile"]
         return f"{place}: no such key{did_you_mean(str(last), known)}"
     if fault["type"] == "missing":
         return f"{place}: is missing"
     expected = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    given = repr(fault["input"])
-    return f"{place}: {expected}" + (f" (given: {given})" if len(given) <= 60 else "")
+    return f"{place}: {expected} (given: {shown(fault['input'])})"
+
+
+def _nested_too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        inner = [
+            item.values() if isinstance(item, Mapping) else item for item in level if isinstance(item, (Mapping, list, tuple))
+        ]
+        level = [part for items in inner for part in items]
+    return any(isinstance(item, (Mapping, list, tuple)) for item in level)
 
 
 def _without_none(value: Any) -> Any:

@@ -13,8 +13,8 @@ CONTROL_OFFSET = 1_000_000  # the A/A arm runs the baseline at seed + this
 
 
 def seeds(study: Study) -> tuple[int, ...]:
-    """Return the seeds of a study: 0, 1, 2, ..."""
-    return tuple(range(study.seeds))
+    """Return the seeds of a study: 0, 1, 2, ..., or those from its ``first_seed`` on."""
+    return tuple(range(study.first_seed, study.first_seed + study.seeds))
 
 
 def cells(

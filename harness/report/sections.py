@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis
+from harness.design import seeds as planned_seeds
 from harness.report import methods, tables, words
 from harness.report.document import (
     Block,
@@ -303,7 +304,7 @@ def reproduce(job: Job) -> Section:
         ("images", origin.data),
         ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
         ("hardware", origin.hardware),
-        ("seeds", f"0 to {study.seeds - 1}" if study.seeds > 1 else "0"),
+        ("seeds", _span(job.material.seeds or planned_seeds(study))),
         ("code", " ".join(part for part in (f"harness {origin.harness}" if origin.harness else "", origin.commit) if part)),
         *_environment(environments),
     ]
@@ -313,6 +314,10 @@ def reproduce(job: Job) -> Section:
     rows = [[name, plain(value)] for name, value in base.flat().items()]
     blocks.append(Details("The base recipe, every field", (table("Overrides of the arms apply to this.", ["Field", "Value"], rows),)))
     return Section("reproduce", "How to reproduce", tuple(blocks))
+
+
+def _span(seeds: Sequence[int]) -> str:
+    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
 
 
 def _environment(found: Sequence[Environment]) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis
-from harness.report.folder import Material
+from harness.design import seeds
+from harness.report.folder import Material, recipe_ids
 from harness.report.lookup import effects_of, metric_of
 from harness.trial import Trial
 
@@ -25,10 +26,10 @@ def by_arm(material: Material, analysis: Analysis) -> dict[str, list[Trial]]:
     """Return every arm's completed trials in seed order: of the complete blocks, or of all seeds while there is none."""
     wanted = set(analysis.seeds)
     found: dict[str, list[Trial]] = {}
-    for trial in material.trials:
+    for key, trial in zip(recipe_ids(material.trials), material.trials, strict=True):
         if trial.state == "complete" and (not wanted or trial.seed in wanted):
-            found.setdefault(trial.recipe_id, []).append(trial)
-    planned = set(range(analysis.study.seeds))
+            found.setdefault(key, []).append(trial)
+    planned = set(seeds(analysis.study))
     return {
         arm.name: sorted((t for t in found.get(arm.recipe_id, []) if t.seed in planned), key=lambda trial: trial.seed)
         for arm in analysis.arms

@@ -1,0 +1,99 @@
+"""``ablate``: from a study's name to a finished report, through plan, ledger and workers.
+
+facts    what a run says of itself
+choose   profile, recommended recipe, next size up
+job      one study under one profile, from plan to report
+watch    following the workers
+forecast power and cost before anything runs
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from harness.ablation.choose import choose_profile, next_size, recommended_study
+from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
+from harness.ablation.forecast import Forecast, plan_study
+from harness.ablation.job import REPORTS, RUNS, Job
+from harness.study import Study, load_study
+
+__all__ = [
+    "REPORTS",
+    "RUNS",
+    "Forecast",
+    "Job",
+    "OnEvent",
+    "Outcome",
+    "PlanFacts",
+    "ProgressFacts",
+    "ablate",
+    "choose_profile",
+    "next_size",
+    "plan_study",
+    "recommended_study",
+]
+
+
+def ablate(
+    study: Study | str,
+    *,
+    profile: str | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    storage: str | None = None,
+    artifacts: str | None = None,
+    device: str = "auto",
+    timeout: float | None = None,
+    screen: bool = False,
+    recommended: bool = False,
+    retry_failed: bool = False,
+    dry_run: bool = False,
+    on_event: OnEvent = lambda _: None,
+) -> Outcome:
+    """Run every cell of a study that has not been run yet, and write its report.
+
+    Args:
+        study: a study, its name, or a study file.
+        profile: quick, small, full or the study's own; None takes the largest that fits here (see ``choose_profile``).
+        seeds: number of seeds, in place of the profile's.
+        overrides: recipe fields, between the profile's and the arms'.
+        workers: processes; None lets timed steps decide.
+        storage: where the ledger is kept; None for ``runs/<study>-<profile>/journal.log``.
+        artifacts: folder for curves and per-image outcomes.
+        device: auto, cpu, cuda or cuda:N.
+        timeout: seconds from now after which no new trial starts.
+        screen: explore: an arm may be stopped by epoch for being worse; kept in a study of its own and never judged.
+        recommended: run the recommended recipe of the study's last report against the baseline, on seeds it never saw.
+        retry_failed: run cells again that failed by their code.
+        dry_run: work out the plan and touch nothing.
+        on_event: given ``PlanFacts``, ``ProgressFacts`` and lines of text as they come.
+
+    Raises:
+        HarnessError: nothing ran: the study, the recipe, the images or the storage cannot be used.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    loaded = load_study(study) if isinstance(study, str) else study
+    chosen, why = (profile, "as asked") if profile else choose_profile(loaded, device=device, on_event=on_event)
+    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    if recommended:
+        resolved = recommended_study(resolved, REPORTS)
+    if screen:
+        resolved = resolved.model_copy(update={"looks": (), "profile": f"{resolved.profile}-screen"})
+    job = Job.prepare(
+        resolved,
+        why,
+        workers=workers,
+        device=device,
+        storage=storage,
+        artifacts=artifacts,
+        screen=screen,
+        retry_failed=retry_failed,
+    )
+    if dry_run:
+        facts = job.facts(job.already_done())
+        on_event(facts)
+        return Outcome(resolved.name, resolved.profile, facts, next_command=next_size(resolved, job.layout), dry=True)
+    return job.run(deadline, on_event)

@@ -1,0 +1,114 @@
+"""Which study is run: the profile that fits, the recommended recipe, the next size up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.ablation.facts import OnEvent
+from harness.design import arms, cells
+from harness.errors import HarnessError, UsageError
+from harness.study import PROFILES, HandArm, Study, load_study
+from harness.text import duration
+
+if TYPE_CHECKING:
+    from harness.train.timing import Layout
+
+AUTO_SECONDS = 15 * 60  # without --profile, a larger profile is taken only when its estimate stays within this
+
+
+def choose_profile(study: Study, *, device: str = "auto", on_event: OnEvent = lambda _: None) -> tuple[str, str]:
+    """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
+
+    Nothing is downloaded, and nothing is refused.
+    """
+    from harness.train import data
+    from harness.train.timing import choose_layout, has_gpu
+
+    reasons = []
+    for name in reversed(PROFILES[1:]):
+        resolved = study.under(name)
+        recipe = arms(resolved)[0].recipe
+        if not data.available(recipe.data.name):
+            reasons.append(f"{name} needs {recipe.data.name}, which is not here")
+        elif name == "full" and (device == "cpu" or not has_gpu()):
+            reasons.append("full needs a GPU")
+        else:
+            on_event(f"timing a few steps of profile {name}")
+            try:
+                layout = choose_layout(recipe, device=device)
+            except HarnessError as error:
+                reasons.append(f"{name}: {error.message}")
+                continue
+            seconds = layout.timing.seconds * len(cells(resolved, "")) / layout.workers
+            if seconds <= AUTO_SECONDS:
+                return name, f"the largest that fits in {duration(AUTO_SECONDS)}"
+            reasons.append(f"{name} would take {duration(seconds)}")
+    return "quick", "; ".join(reasons)
+
+
+def recommended_study(study: Study, reports: Path) -> Study:
+    """Return the study that runs a study's recommended recipe against its baseline, on fresh seeds.
+
+    Raises:
+        UsageError: there is no report to recommend anything, or what it recommends is the baseline.
+    """
+    from harness.report import read_analysis
+
+    folder = reports / study.folder
+    if not (folder / "analysis.json").is_file():
+        raise UsageError(
+            f"{study.folder} has no report yet, so nothing is recommended", f"run `{command(study, study.profile)}` first"
+        )
+    changes = read_analysis(folder).recommended
+    if not changes:
+        raise UsageError(f"{study.folder} recommends its baseline as it is", "there is nothing to run")
+    baseline = arms(study)[0].recipe
+    return study.model_copy(
+        update={
+            "name": f"{study.name}-recommended",
+            "question": f"Does the recipe that {study.name} recommends beat its baseline on fresh seeds?",
+            "design": "arms",
+            "base": baseline.changed(),
+            "factors": (),
+            "arms": (HandArm(name="recommended", set=changes, why=f"recommended by {study.folder}"),),
+            "looks": (),
+            "first_seed": study.first_seed + study.seeds,
+        }
+    )
+
+
+def command(study: Study, profile: str) -> str:
+    """Return the command that runs a study under a profile."""
+    return f"harness ablate --study {study.name} --profile {profile}"
+
+
+def next_size(study: Study, layout: Layout) -> str:
+    """Return the command for the next size up with what it would cost here; empty at the largest.
+
+    Args:
+        study: under the present profile.
+        layout: how trials are run here, with the speed that was timed.
+    """
+    from harness.train import data
+    from harness.train.timing import extrapolate, has_gpu
+
+    if study.profile not in PROFILES[:-1]:
+        return ""
+    profile = PROFILES[PROFILES.index(study.profile) + 1]
+    try:
+        larger = load_study(study.name).under(profile)
+    except HarnessError:  # a study built in a program has no file to look up
+        return ""
+    recipe = arms(larger)[0].recipe
+    info = next((one for one in data.describe() if one.name == recipe.data.name), None)
+    if info is None:
+        return command(study, profile)
+    rate = layout.timing.mflops_per_second * layout.workers
+    each = extrapolate(recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
+    cost = f"about {duration(each * len(cells(larger, '')))} on this machine, guessed from counted operations"
+    if profile == "full" and not has_gpu():
+        cost += "; meant for a GPU"
+    if not info.present:
+        cost += f"; first: {info.how}"
+    return f"{command(study, profile)}   # {cost}"

@@ -1,0 +1,118 @@
+"""What a run of a study says of itself: its plan, how far it is, what it came to. Plain data; no console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.text import duration, plural
+
+OnEvent = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What is about to be run and what it will cost, for people to read before it starts.
+
+    ``lines()`` says it in words; every number of it is a field.
+    """
+
+    study: str
+    question: str
+    profile: str
+    why_profile: str
+    arms: int
+    seeds: int
+    cells: int
+    to_run: int
+    device: str
+    workers: int
+    threads: int
+    why_workers: str
+    seconds_per_trial: float
+    seconds: float
+    estimated_from: str
+    data: str
+    train_images: int
+    val_images: int
+    test_images: int
+    report: str
+    power: str = ""
+
+    def lines(self) -> list[str]:
+        """Return the plan, a fact a line."""
+        done = self.cells - self.to_run
+        kept = f", {done} of them done already" if done else ""
+        where = f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
+        images = f"{self.train_images:,} train, {self.val_images:,} validation (decide), {self.test_images:,} test (read once a trial)"
+        return [
+            f"profile {self.profile}: {self.why_profile}",
+            f"images {self.data}: {images}",
+            f"{plural(self.arms, 'arm')} x {plural(self.seeds, 'seed')} = {plural(self.cells, 'trial')}{kept}",
+            f"{where} on {self.device}: {self.why_workers}",
+            f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}",
+            *([self.power] if self.power else []),
+            f"report: {self.report}",
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressFacts:
+    """How far a run has come; ``line`` is set when a trial has just ended."""
+
+    title: str
+    done: int
+    total: int
+    before: int
+    note: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of a study came to."""
+
+    study: str
+    profile: str
+    plan: PlanFacts
+    answer: str = ""
+    report: Path | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+    out_of_time: bool = False
+    failures: Sequence[str] = ()
+    next_command: str = ""
+    dry: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 ran with failures, 130 stopped before the end."""
+        if self.interrupted or self.out_of_time:
+            return 130
+        return 1 if self.failures else 0
+
+    def closing(self) -> list[str]:
+        """Return what remains to be said, a line each."""
+        lines = [f"failed: {failure}" for failure in self.failures]
+        left = self.counts.get("waiting", 0) + self.counts.get("running", 0)
+        if left and not self.dry:
+            why = "stopped by hand" if self.interrupted else "out of time"
+            lines.append(f"{why}: {plural(left, 'trial')} left; the same command goes on from here")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "study": self.study,
+            "profile": self.profile,
+            "plan": {name: getattr(self.plan, name) for name in self.plan.__slots__},
+            "answer": self.answer,
+            "report": str(self.report) if self.report else None,
+            "trials": dict(self.counts),
+            "interrupted": self.interrupted,
+            "out_of_time": self.out_of_time,
+            "failures": list(self.failures),
+            "next": self.next_command,
+        }

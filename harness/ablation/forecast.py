@@ -1,0 +1,119 @@
+"""``plan``: what a study can find and what it will cost, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.ablation.facts import OnEvent
+from harness.design import arms
+from harness.errors import DataError, StorageError
+from harness.study import load_study
+from harness.text import duration, plural
+from harness.trial import Trial, complete
+
+if TYPE_CHECKING:
+    from harness.plan import PowerPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Power and cost of a study.
+
+    Attributes:
+        power: what it can find.
+        seconds_per_trial: None where it is not known.
+        cost_from: where the seconds come from, or why there are none.
+        workers: trials that run side by side here.
+    """
+
+    study: str
+    profile: str
+    power: PowerPlan
+    seconds_per_trial: float | None
+    cost_from: str
+    workers: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds until all trials are done on this machine."""
+        return None if self.seconds_per_trial is None else self.seconds_per_trial * self.power.trials / self.workers
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the plan as (what, value) rows."""
+        plan = self.power
+        unit = plan.unit
+
+        def by_correlation(values: Any, form: str = "{:.2g} " + unit, none: str = "out of reach") -> str:
+            return ", ".join(
+                f"{form.format(value) if value is not None else none} at correlation {rho:g}" for rho, value in values.items()
+            )
+
+        looks = f", looks at {', '.join(map(str, plan.looks))}" if plan.looks else ""
+        least = by_correlation(plan.power_family, "{:.2f}", "unknown")
+        rows = [
+            ("study", f"{self.study}, profile {self.profile}"),
+            ("decides", f"{plan.metric}, alpha {plan.alpha:g}"),
+            ("trials", f"{plural(plan.arms, 'arm')} x {plural(plan.seeds, 'seed')} = {plan.trials:,}{looks}"),
+            ("sd between seeds", f"{plan.sd:.2g} {unit}, {plan.source}" if plan.sd is not None else f"unknown: {plan.source}"),
+            ("smallest effect found", f"{by_correlation(plan.detectable, none='unknown')} (80 % power)"),
+            (f"seeds for {plan.effect:g} {unit}", f"{by_correlation(plan.seeds_needed, '{:,}')} (80 % power)"),
+            (
+                f"power for {plan.effect:g} {unit}",
+                f"{by_correlation(plan.power, '{:.2f}', 'unknown')}; after Holm at least {least}",
+            ),
+        ]
+        if self.seconds is None or self.seconds_per_trial is None:
+            rows.append(("time", f"unknown: {self.cost_from}"))
+        else:
+            each = f"{self.seconds_per_trial:.1f} s a trial, {plural(self.workers, 'process', 'processes')}"
+            rows.append(("time", f"about {duration(self.seconds)}: {each}, {self.cost_from}"))
+        return rows + [("note", caveat) for caveat in plan.caveats]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**asdict(self), "seconds": self.seconds}
+
+
+def plan_study(
+    study: str, *, profile: str = "quick", effect: float | None = None, seeds: int | None = None, on_event: OnEvent
+) -> Forecast:
+    """Work out what a study can find and what it will cost. Trains nothing but a few timed steps.
+
+    Args:
+        study: its name or file.
+        profile: under which it would be run.
+        effect: that should be found, in the deciding metric's unit; None for the margin.
+        seeds: in place of the profile's.
+        on_event: told what is being timed.
+    """
+    from harness.plan import plan_power
+    from harness.train.timing import choose_layout
+
+    resolved = load_study(study).under(profile, seeds=seeds)
+    finished = _finished(resolved.folder)
+    seconds: float | None = None
+    workers, source = 1, ""
+    try:
+        on_event("timing a few steps")
+        layout = choose_layout(arms(resolved)[0].recipe)
+        seconds, workers, source = layout.timing.seconds, layout.workers, f"from {layout.timing.steps} timed steps"
+    except DataError as error:
+        source = error.message
+    done = complete(finished)
+    if done and seconds is None:
+        seconds = sum(trial.train_seconds + trial.eval_seconds for trial in done) / len(done)
+        source = f"the mean of {plural(len(done), 'finished trial')}"
+    power = plan_power(resolved, effect=effect, finished=finished, seconds_per_trial=seconds)
+    return Forecast(resolved.name, profile, power, seconds, source, workers)
+
+
+def _finished(folder: str) -> list[Trial]:
+    from harness.ablation.job import RUNS
+    from harness.ledger import Ledger
+
+    try:
+        with Ledger.open(folder, runs=RUNS, create=False) as ledger:
+            return ledger.trials()
+    except StorageError:
+        return []

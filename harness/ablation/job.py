@@ -1,0 +1,259 @@
+"""One study under one profile, on its way from plan through workers to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.ablation.choose import command, next_size
+from harness.ablation.facts import OnEvent, Outcome, PlanFacts
+from harness.ablation.watch import Watch
+from harness.design import CONTROL_OFFSET, Arm, arms, cells
+from harness.recipe import Recipe
+from harness.study import Study
+from harness.trial import Cell, Trial
+
+if TYPE_CHECKING:
+    from harness.launch import LaunchResult
+    from harness.ledger import Ledger
+    from harness.report import Provenance, Written
+    from harness.train.run import Arena
+    from harness.train.timing import Layout
+
+REPORTS = Path("reports")
+RUNS = Path("runs")
+
+
+@dataclass(slots=True)
+class Job:
+    """One study under one profile, on its way from plan to report."""
+
+    study: Study
+    why_profile: str
+    arms: tuple[Arm, ...]
+    cells: tuple[Cell, ...]
+    ground: Arena
+    layout: Layout
+    storage: str | None
+    artifacts: str | None
+    screen: bool = False
+    retry_failed: bool = False
+    planned: tuple[Cell, ...] = ()
+    before: int = 0
+    reported: float = 0.0
+
+    @classmethod
+    def prepare(
+        cls,
+        study: Study,
+        why: str,
+        *,
+        workers: int | None,
+        device: str,
+        storage: str | None,
+        artifacts: str | None,
+        screen: bool,
+        retry_failed: bool,
+    ) -> Job:
+        """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written."""
+        from harness.train.run import check
+        from harness.train.timing import choose_layout
+
+        planned = arms(study)
+        grounds = [check(arm.recipe) for arm in planned]
+        layout = choose_layout(planned[0].recipe, device=device, workers=workers)
+        found = cells(study, grounds[0].split.fingerprint)
+        return cls(study, why, planned, found, grounds[0], layout, storage, artifacts, screen, retry_failed)
+
+    @property
+    def folder(self) -> Path:
+        """Where the report lies."""
+        return REPORTS / self.study.folder
+
+    def already_done(self) -> list[Trial]:
+        """Return the final trials of this plan, reading the ledger if there is one and touching nothing."""
+        from harness.errors import StorageError
+        from harness.ledger import Ledger
+
+        keys = {cell.key for cell in self.cells}
+        try:
+            with Ledger.open(self.study.folder, storage=self.storage, runs=RUNS, create=False) as ledger:
+                return [trial for trial in ledger.trials() if trial.cell in keys]
+        except StorageError:
+            return []
+
+    def facts(self, finished: Sequence[Trial]) -> PlanFacts:
+        """Return the plan for people, given the trials that are final already."""
+        timing, to_run, split = self.layout.timing, len(self.cells) - len(finished), self.ground.split
+        return PlanFacts(
+            study=self.study.name,
+            question=self.study.question,
+            profile=self.study.profile,
+            why_profile=self.why_profile,
+            arms=len(self.arms),
+            seeds=self.study.seeds,
+            cells=len(self.cells),
+            to_run=to_run,
+            device=self.layout.devices[0] if len(self.layout.devices) == 1 else ", ".join(self.layout.devices),
+            workers=self.layout.workers,
+            threads=self.layout.threads,
+            why_workers=self.layout.why,
+            seconds_per_trial=timing.seconds,
+            seconds=timing.seconds * to_run / min(self.layout.workers, max(to_run, 1)),
+            estimated_from=f"from {timing.steps} timed steps",
+            data=self.arms[0].recipe.data.name,
+            train_images=len(split.train_labels_N),
+            val_images=len(split.val_labels_N),
+            test_images=len(split.test_labels_N),
+            report=str(self.folder / "index.html"),
+            power=self._power(finished),
+        )
+
+    def _power(self, finished: Sequence[Trial]) -> str:
+        from harness.plan import plan_power
+
+        return plan_power(self.study, finished=finished).finds()
+
+    def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
+        """Plan, drain and report."""
+        from harness.ledger import Ledger, Plan, chance_level, find_adoptable
+        from harness.train import data
+
+        split = self.ground.split
+        plan = Plan(
+            study=self.study,
+            data_fingerprint=split.fingerprint,
+            code_fingerprint="",
+            threads=self.layout.threads,
+            device=self.layout.devices[0].partition(":")[0],
+            workers=self.layout.workers,
+            data_root=str(data.data_root()),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            screen=self.screen,
+            chance=chance_level(len(split.classes), len(split.val_labels_N)),
+        )
+        with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
+            result: LaunchResult | None = None
+            facts: PlanFacts | None = None
+            wanted = self.first_cells()
+            while True:
+                retry = self.retry_failed and facts is None
+                planned = ledger.plan(plan, wanted, adopt=find_adoptable(wanted, RUNS), retry_failed=retry)
+                self.before, self.planned = planned.total - planned.new, wanted
+                if facts is None:
+                    facts = self.facts(ledger.trials())
+                    on_event(facts)
+                if planned.new:
+                    result = self._drain(ledger, planned.new, deadline, on_event)
+                    if ledger.counts().open:
+                        break
+                more = self.after_look(ledger)
+                if not more:
+                    break
+                names = ", ".join(sorted({self.arms_of(cell.recipe) for cell in more}))
+                on_event(f"look at {max(cell.seed for cell in wanted) + 1} seeds: still undecided: {names}")
+                wanted = (*wanted, *more)
+            on_event("writing the report")
+            written = self.report(ledger)
+            return self._outcome(ledger, facts, written, result)
+
+    def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:
+        from harness.launch import run_local
+
+        watch = Watch(self, ledger, on_event)
+        on_event(watch.progress())
+        return run_local(
+            name=self.study.folder,
+            storage=self.storage,
+            artifacts=self.artifacts,
+            runs=RUNS,
+            workers=min(self.layout.workers, new),
+            devices=self.layout.devices,
+            threads=self.layout.threads,
+            deadline=deadline,
+            on_event=watch,
+        )
+
+    def first_cells(self) -> tuple[Cell, ...]:
+        """Return the cells that are planned at the start: all, or those up to the first look."""
+        if not self.study.looks:
+            return self.cells
+        return cells(self.study, self.ground.split.fingerprint, upto_seed=self.study.looks[0])
+
+    def after_look(self, ledger: Ledger) -> tuple[Cell, ...]:
+        """Return the cells that a completed look calls for, beyond those planned; none when all is decided."""
+        from harness.analysis import look_decisions
+
+        if not self.study.looks:
+            return ()
+        trials = ledger.trials()
+        curves = {trial.cell: ledger.artifact(trial)[0] for trial in trials if trial.epochs}
+        split = self.ground.split
+        names = look_decisions(
+            self.study, trials, curves=curves, classes=len(split.classes), data_fingerprint=split.fingerprint
+        )
+        done = {cell.key for cell in self.planned}
+        seeds_done = len({cell.seed for cell in self.planned if cell.seed < CONTROL_OFFSET})
+        due = next((look for look in self.study.looks if look > seeds_done), None)
+        if not names or due is None:
+            return ()
+        found = cells(self.study, split.fingerprint, arms_in=names, upto_seed=due)
+        return tuple(cell for cell in found if cell.key not in done)
+
+    def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
+        """Write the report over what the ledger holds."""
+        from harness.reporting import from_ledger
+        from harness.train.samples import augmented
+
+        return from_ledger(
+            ledger,
+            self.study,
+            self.folder,
+            labels=self.ground.split.val_labels_N.cpu().numpy(),
+            classes=self.ground.split.classes,
+            samples={arm.name: augmented(arm.recipe, self.ground) for arm in self.arms},
+            provenance=self._provenance(ledger.trials()),
+            provisional=provisional,
+            screening=self.screen,
+        )
+
+    def _provenance(self, trials: Sequence[Trial]) -> Provenance:
+        from harness.report import Provenance
+
+        split = self.ground.split
+        places = sorted({f"{t.environment.device} ({t.environment.cpu})" for t in trials if t.environment.device})
+        commits = sorted({t.environment.commit for t in trials if t.environment.commit})
+        sizes = [f"{len(getattr(split, f'{part}_labels_N')):,} {part}" for part in ("train", "val", "test")]
+        return Provenance(
+            commands=(command(self.study, self.study.profile),),
+            data=f"{self.arms[0].recipe.data.name}: {', '.join(sizes)}",
+            data_fingerprint=split.fingerprint,
+            hardware="; ".join(places),
+            harness=next((t.environment.harness for t in trials), ""),
+            commit=", ".join(commits),
+        )
+
+    def _outcome(self, ledger: Ledger, facts: PlanFacts, written: Written, result: LaunchResult | None) -> Outcome:
+        counts = ledger.counts()
+        failures = [f"{self.arms_of(t.recipe)} seed {t.seed}: {t.error}" for t in ledger.trials() if t.state == "failed"]
+        left = counts.open > 0
+        interrupted = bool(result and result.interrupted)
+        return Outcome(
+            study=self.study.name,
+            profile=self.study.profile,
+            plan=facts,
+            answer=written.answer,
+            report=written.index,
+            counts={name: getattr(counts, name) for name in counts.__slots__},
+            interrupted=interrupted and left,
+            out_of_time=left and not interrupted,
+            failures=failures,
+            next_command=next_size(self.study, self.layout),
+        )
+
+    def arms_of(self, recipe: Recipe) -> str:
+        """Return the names of the arms that have a recipe."""
+        return ", ".join(arm.name for arm in self.arms if arm.recipe == recipe) or recipe.id

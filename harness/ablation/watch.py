@@ -1,0 +1,82 @@
+"""Following the workers: a line a trial, and a provisional report after each block of seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from harness.ablation.facts import OnEvent, ProgressFacts
+from harness.text import plural
+from harness.trial import Trial
+
+if TYPE_CHECKING:
+    from harness.ablation.job import Job
+    from harness.ledger import Ledger
+
+REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this
+
+
+class Watch:
+    """Follows the workers: tells of each finished trial and draws the provisional report after each block of seeds."""
+
+    def __init__(self, job: Job, ledger: Ledger, on_event: OnEvent) -> None:
+        self.job, self.ledger, self.on_event = job, ledger, on_event
+        self.title = job.study.folder
+        self.trials = {trial.cell: trial for trial in ledger.trials()}
+        self.blocks = self._blocks()
+
+    def __call__(self, event: Any) -> None:
+        """Take one event of the launcher."""
+        from harness.worker import Finished, Note
+
+        if isinstance(event, Finished):
+            trial = event.trial
+            self.trials[trial.cell] = trial
+            self.on_event(self.progress(line=self._line(trial)))
+            self._report()
+        elif isinstance(event, Note):
+            self.on_event(event.text)
+
+    def progress(self, line: str = "") -> ProgressFacts:
+        """How far the run is."""
+        return ProgressFacts(self.title, len(self.trials), len(self.job.planned), self.job.before, self._means(), line)
+
+    def _line(self, trial: Trial) -> str:
+        arm = self.job.arms_of(trial.recipe)
+        if trial.state != "complete":
+            return f"{arm} seed {trial.seed}: {trial.state} after {plural(trial.epochs, 'epoch')}. {trial.error}".rstrip()
+        m = trial.metrics
+        return (
+            f"{arm} seed {trial.seed}: val {100 * m['accuracy']:.1f} %, train {100 * m['train_accuracy']:.1f} %, "
+            f"gap {100 * m['gap']:.1f} pp, {trial.train_seconds + trial.eval_seconds:.1f} s"
+        )
+
+    def _means(self) -> str:
+        """The baseline's running mean, for the bar."""
+        baseline = self.job.arms[0]
+        done = [t for t in self.trials.values() if t.recipe == baseline.recipe and t.state == "complete"]
+        if not done:
+            return ""
+        accuracy = sum(t.metrics["accuracy"] for t in done) / len(done)
+        gap = sum(t.metrics["gap"] for t in done) / len(done)
+        return f"{baseline.name}: val {100 * accuracy:.1f} %, gap {100 * gap:.1f} pp (mean, n = {len(done)})"
+
+    def _blocks(self) -> int:
+        seeds: dict[int, bool] = {}
+        for cell in self.job.planned:
+            seeds[cell.seed] = seeds.get(cell.seed, True) and cell.key in self.trials
+        return sum(seeds.values())
+
+    def _report(self) -> None:
+        blocks = self._blocks()
+        last = len(self.trials) == len(self.job.planned)
+        due = self.job.reported == 0 or time.monotonic() - self.job.reported > REPORT_SECONDS
+        if blocks <= self.blocks or last or not due:
+            return
+        first = self.job.reported == 0
+        with contextlib.suppress(FileNotFoundError):  # a trial's artifact may be replaced while it is read
+            written = self.job.report(self.ledger, provisional=True)
+            if first:
+                self.on_event(f"provisional report: {written.index}")
+        self.blocks, self.job.reported = blocks, time.monotonic()

@@ -1,0 +1,48 @@
+"""The application that commands register with, and the options they share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from harness.errors import UsageError
+
+RUN, READ, CLUSTER, SETUP = "Run", "Read", "Cluster", "Set up"
+
+app = typer.Typer(
+    name="harness",
+    help="Which parts of an image-classification training recipe earn their place, by how much, and at what cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+StudyName = Annotated[str, typer.Option("--study", "-s", help="A study's name, or a study file.")]
+Profile = Annotated[str | None, typer.Option(help="quick, small, full or one of the study's own; default: what fits here.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds, in place of the profile's.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field; repeatable.")]
+Workers = Annotated[str, typer.Option(help="Processes: auto, or a number.")]
+Storage = Annotated[str | None, typer.Option(help="Where the ledger is kept; default: a journal under runs/.")]
+Artifacts = Annotated[str | None, typer.Option(help="Folder for curves and per-image outcomes; default: beside the ledger.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds after which no new trial starts; run again to go on.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; touch nothing.")]
+
+
+def overrides(assignments: list[str] | None) -> dict[str, Any]:
+    """Return what ``--set`` sets."""
+    from harness.recipe import parse_assignment
+
+    return dict(parse_assignment(text) for text in assignments or [])
+
+
+def worker_count(text: str) -> int | None:
+    """Return what ``--workers`` asks for; None for auto."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--workers {text!r} is neither 'auto' nor a whole number from 1", "for example --workers 2")
+    return int(text)

@@ -1,0 +1,188 @@
+"""Commands that read: show, plan, report, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness import console
+from harness.cli.app import READ, Json, Seeds, StudyName, app
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.analysis import Analysis
+    from harness.compare import Difference
+
+
+@app.command(rich_help_panel=READ)
+def show(
+    name: Annotated[
+        str | None, typer.Argument(help="A study, or `fields` for the recipe fields; nothing lists the studies.")
+    ] = None,
+    *,
+    profile: Annotated[str, typer.Option(help="The profile whose arms are shown.")] = "quick",
+    json: Json = False,
+) -> None:
+    """List the studies, explain one, or list the recipe fields."""
+    if name is None:
+        _show_studies(json=json)
+    elif name == "fields":
+        _show_fields(json=json)
+    else:
+        _show_study(name, profile, json=json)
+
+
+def _show_studies(*, json: bool) -> None:
+    from harness.study import available_studies, load_study
+
+    rows = [(name, load_study(str(path)).question) for name, path in available_studies().items()]
+    if json:
+        console.data_json([{"study": name, "question": question} for name, question in rows])
+        return
+    console.table(("study", "question"), rows)
+    console.say("\n`harness show STUDY` prints its arms; `harness ablate --study STUDY` runs it.")
+
+
+def _show_fields(*, json: bool) -> None:
+    from harness.recipe import fields
+
+    table = fields()
+    if json:
+        console.data_json({name: {"type": t, "default": d, "description": text} for name, (t, d, text) in table.items()})
+        return
+    console.table(
+        ("field", "default", "what it is"), [(name, _text(d), f"{text} ({t})") for name, (t, d, text) in table.items()]
+    )
+
+
+def _show_study(name: str, profile: str, *, json: bool) -> None:
+    from harness.design import arms
+    from harness.study import load_study
+
+    study = load_study(name).under(profile)
+    planned = arms(study)
+    if json:
+        console.data_json(
+            {
+                "study": study.name,
+                "question": study.question,
+                "profile": profile,
+                "design": study.design,
+                "seeds": study.seeds,
+                "margin_pp": study.margin_pp,
+                "metric": study.metric,
+                "arms": [
+                    {"arm": a.name, "reference": a.reference, "changes": dict(a.overrides), "why": a.why} for a in planned
+                ],
+            }
+        )
+        return
+    console.say(f"{study.name}: {study.question}")
+    if study.why:
+        console.say(study.why)
+    console.say(f"design {study.design}, {study.seeds} seeds, margin {study.margin_pp:g} pp, profile {profile}\n")
+    rows = [(a.name, a.reference or "-", _changes(dict(a.overrides)) or "the baseline") for a in planned]
+    console.table(("arm", "against", "differs from the baseline in"), rows)
+
+
+@app.command(rich_help_panel=READ)
+def plan(
+    *,
+    study: StudyName,
+    profile: Annotated[str, typer.Option(help="quick, small, full or one of the study's own.")] = "quick",
+    effect: Annotated[float | None, typer.Option(min=0, help="Effect that should be found; default: the margin.")] = None,
+    seeds: Seeds = None,
+    json: Json = False,
+) -> None:
+    """Say what a study can find before it is run: power, seeds needed, trials, time."""
+    from harness.ablation import plan_study
+
+    facts = plan_study(study, profile=profile, effect=effect, seeds=seeds, on_event=console.say)
+    if json:
+        console.data_json(facts.as_json())
+        return
+    console.table(("what", "value"), facts.rows())
+
+
+@app.command(rich_help_panel=READ)
+def report(
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies with trials under runs/; default: all.")] = None,
+    *,
+    from_: Annotated[Path | None, typer.Option("--from", help="Rebuild a report from its own folder.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    json: Json = False,
+) -> None:
+    """Write the comparison documents from what has been run."""
+    from harness.reporting import report as write
+
+    if from_ is not None and studies:
+        raise UsageError("give either studies or --from, not both", "`harness report --from FOLDER` rebuilds one folder")
+    written = write(studies or (), from_folder=from_, on_event=console.say)
+    if json:
+        console.data_json([{"report": w.index, "answer": w.answer, "files": w.files} for w in written])
+    else:
+        for one in written:
+            console.say(f"{one.folder.name}: {one.answer}")
+            console.data(str(one.index))
+    if open_:
+        typer.launch(str(written[0].index))
+
+
+@app.command(rich_help_panel=READ)
+def compare(
+    a: Annotated[str, typer.Argument(help="A report's folder, or its name under reports/: what was there before.")],
+    b: Annotated[str, typer.Argument(help="The one that is asked about.")],
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when B is worse.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare two reports arm by arm: accuracy, gap, throughput."""
+    from harness.compare import compare as difference
+
+    found = difference(_analysis(a), _analysis(b))
+    if json:
+        console.data_json(found)
+    else:
+        rows = [_difference(one) for one in found.differences]
+        console.table(("arm", "metric", "A", "B", "B - A", "verdict"), rows, right=("A", "B"))
+        for note in found.notes:
+            console.say(note)
+        for side, names in (("A", found.only_a), ("B", found.only_b)):
+            if names:
+                console.say(f"only in {side}: {', '.join(names)}")
+    if check and found.worse:
+        raise typer.Exit(1)
+
+
+def _difference(one: Difference) -> tuple[str, ...]:
+    scale, sign = "%" if one.unit == "%" else one.unit.replace("1", ""), "+.1f" if one.unit == "%" else "+.2f"
+
+    def plain(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    change = "nothing to compare"
+    if one.estimate is not None:
+        change = f"{one.estimate:{sign}} {scale}".rstrip()
+        if one.low is not None and one.high is not None:
+            change += f" [{one.low:{sign}}, {one.high:{sign}}], 95 % {one.test} t, n = {one.n_a}"
+    verdict = ", ".join(part for part in (one.verdict, one.note) if part)
+    return one.arm, one.metric, plain(one.mean_a), plain(one.mean_b), change, verdict
+
+
+def _analysis(name: str) -> Analysis:
+    from harness.report import read_analysis
+
+    folder = Path(name) if Path(name).is_dir() else Path("reports") / name
+    return read_analysis(folder)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _changes(changed: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {_text(value)}" for name, value in changed.items())

@@ -1,0 +1,67 @@
+"""What a running verb looks like: its plan, a progress bar or lines, its outcome."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+from harness import console
+
+if TYPE_CHECKING:
+    from harness.ablation import Outcome, PlanFacts
+
+
+class Screen:
+    """Turns what a verb reports into lines and a progress bar."""
+
+    def __init__(self) -> None:
+        self.progress: console.Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.progress is not None:
+            self.progress.__exit__(kind, value, trace)
+            self.progress = None
+
+    def __call__(self, event: Any) -> None:
+        """Show one event."""
+        from harness.ablation import PlanFacts, ProgressFacts
+
+        if isinstance(event, PlanFacts):
+            _say_plan(event)
+        elif isinstance(event, ProgressFacts):
+            if self.progress is None:
+                self.progress = console.Progress(event.title, event.total, done=event.before)
+                self.progress.__enter__()
+            self.progress.update(event.done, event.total, event.note)
+            if event.line:
+                self.progress.finished(event.line)
+        else:
+            console.say(str(event))
+
+
+def _say_plan(facts: PlanFacts) -> None:
+    console.say(f"{facts.study}: {facts.question}")
+    for line in facts.lines():
+        console.say(f"  {line}")
+    console.say()
+
+
+def finish(outcome: Outcome, *, json: bool) -> None:
+    """Print what a verb came to and exit with its code."""
+    if json:
+        console.data_json(outcome.as_json())
+    else:
+        if outcome.answer:
+            console.say(f"\n{outcome.answer}")
+        for line in outcome.closing():
+            console.say(line)
+        if outcome.report is not None:
+            console.data(str(outcome.report))
+        if outcome.next_command:
+            console.say(f"next: {outcome.next_command}")
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,145 @@
+"""``report``: documents from what a ledger holds, or from an exported folder alone. Needs neither torch nor the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ReportError, did_you_mean
+from harness.ledger import Attempt, Ledger
+from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
+from harness.trial import Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from harness.study import Study
+
+
+def report(
+    names: Sequence[str] = (),
+    *,
+    from_folder: Path | None = None,
+    reports: Path = Path("reports"),
+    runs: Path = Path("runs"),
+    on_event: Callable[[str], None] = lambda _: None,
+) -> list[Written]:
+    """Write the reports of studies, and the index over all of them.
+
+    Args:
+        names: folder names (``augmentations-quick``) or studies (``augmentations``, all its profiles); empty for every study
+            that has trials under ``runs``.
+        from_folder: a report's folder, to be rebuilt from its own files.
+        reports: where reports lie.
+        runs: where ledgers lie.
+        on_event: told of each report before it is written.
+
+    Raises:
+        ReportError: there is nothing to report on, or a folder is not a report's.
+    """
+    if from_folder is not None:
+        return [rebuild(from_folder)]
+    found = _chosen(names, runs)
+    written = []
+    for name in found:
+        on_event(f"writing the report of {name}")
+        with Ledger.open(name, runs=runs, create=False) as ledger:
+            plan = ledger.latest_plan()
+            if plan is None:
+                raise ReportError(f"{name} has no plan yet", "start it with `harness ablate`")
+            written.append(from_ledger(ledger, plan.study, reports / name))
+    write_index(reports)
+    return written
+
+
+def _chosen(names: Sequence[str], runs: Path) -> list[str]:
+    there = sorted(path.parent.name for path in runs.glob("*/journal.log"))
+    if not there:
+        raise ReportError(f"there are no trials under {runs}/", "`harness ablate --study augmentations` makes some")
+    chosen: list[str] = []
+    for name in names:
+        matches = [one for one in there if one == name or one.rpartition("-")[0] == name]
+        if not matches:
+            raise ReportError(
+                f"there are no trials of {name!r} under {runs}/{did_you_mean(name, there)}", f"there are: {', '.join(there)}"
+            )
+        chosen += [one for one in matches if one not in chosen]
+    return chosen or there
+
+
+def from_ledger(
+    ledger: Ledger,
+    study: Study,
+    folder: Path,
+    *,
+    labels: npt.NDArray[np.int64] | None = None,
+    classes: Sequence[str] = (),
+    samples: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+    provenance: Provenance | None = None,
+    provisional: bool = False,
+    **more: Any,
+) -> Written:
+    """Write a study's report from its ledger.
+
+    Labels, class names, sample images and provenance that are not given are taken over from the report that is there.
+
+    Args:
+        ledger: open.
+        study: under its profile.
+        folder: of the report.
+        labels: as ``write_report`` takes it.
+        classes: as ``write_report`` takes it.
+        samples: as ``write_report`` takes it.
+        provenance: as ``write_report`` takes it.
+        provisional: as ``write_report`` takes it.
+        more: the rest of ``write_report``'s arguments.
+    """
+    trials = ledger.trials()
+    artifacts = {trial.cell: ledger.artifact(trial) for trial in trials if trial.epochs}
+    if labels is None and (folder / "trials.parquet").is_file():
+        before = read_folder(folder)
+        labels, classes = before.labels_N, classes or before.classes
+        samples, provenance = samples or before.samples, provenance or before.provenance
+    return write_report(
+        folder,
+        study,
+        trials,
+        curves={key: curve for key, (curve, _) in artifacts.items()},
+        outcomes={key: outcomes for key, (_, outcomes) in artifacts.items() if outcomes is not None},
+        attempts=_earlier(ledger, trials),
+        labels=labels,
+        classes=classes,
+        samples=samples,
+        incomplete=ledger.counts().open > 0,
+        provenance=provenance,
+        provisional=provisional,
+        changed=ledger.amendments(),
+        **more,
+    )
+
+
+def _earlier(ledger: Ledger, trials: Sequence[Trial]) -> list[Trial]:
+    """The attempts that were not the last word on their cell: lost, or failed before a retry."""
+    failed: dict[str, list[Attempt]] = {}
+    for attempt in ledger.attempts():
+        if attempt.state == "failed":
+            failed.setdefault(attempt.cell, []).append(attempt)
+    for trial in trials:
+        if trial.state == "failed" and trial.cell in failed:
+            failed[trial.cell].pop()
+    return [
+        Trial(
+            cell=attempt.cell,
+            seed=attempt.seed,
+            recipe=attempt.recipe,
+            state="failed",
+            error=attempt.error,
+            cause="code" if attempt.cause == "code" else "infrastructure",
+            started=attempt.started,
+            worker=attempt.worker,
+        )
+        for attempts in failed.values()
+        for attempt in attempts
+    ]
