@@ -105,8 +105,20 @@ class Material:
 
 
 def in_order(trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """Return trials in the order of the files: by seed, recipe and attempt."""
-    return tuple(sorted(trials, key=lambda trial: (trial.seed, trial.recipe_id, trial.cell, trial.attempt)))
+    """Return trials in the order of the files: by seed, cell and attempt."""
+    return tuple(sorted(trials, key=lambda trial: (trial.seed, trial.cell, trial.attempt)))
+
+
+def recipe_ids(trials: Iterable[Trial]) -> list[str]:
+    """Return the recipe id of every trial; each distinct recipe is hashed once."""
+    known: dict[int, str] = {}
+    found = []
+    for trial in trials:
+        key = id(trial.recipe)  # alive as long as its trial
+        if key not in known:
+            known[key] = trial.recipe_id
+        found.append(known[key])
+    return found
 
 
 # Writing
@@ -146,11 +158,10 @@ def metric_columns(trials: Iterable[Trial]) -> list[str]:
 def _trial_columns(material: Material) -> dict[str, list[Any]]:
     trials = in_order((*material.trials, *material.attempts))
     final = {id(trial) for trial in material.trials}
-    recipes: dict[str, str] = {}
-    environments: dict[Environment, str] = {}
-    for trial in trials:
-        recipes.setdefault(trial.recipe_id, "") or recipes.update({trial.recipe_id: trial.recipe.model_dump_json()})
-        environments.setdefault(trial.environment, trial.environment.model_dump_json())
+    ids = recipe_ids(trials)
+    recipes = {key: trial.recipe for key, trial in zip(ids, trials, strict=True)}
+    texts = {key: recipe.model_dump_json() for key, recipe in recipes.items()}
+    environments = {environment: environment.model_dump_json() for environment in {trial.environment for trial in trials}}
     columns: dict[str, list[Any]] = {
         "cell": [trial.cell for trial in trials],
         "seed": [trial.seed for trial in trials],
@@ -160,8 +171,8 @@ def _trial_columns(material: Material) -> dict[str, list[Any]]:
         columns[name if name in METRICS else f"metric:{name}"] = [_finite(trial.metrics.get(name)) for trial in trials]
     for name in _PLAIN:
         columns[name] = [getattr(trial, name) for trial in trials]
-    columns["recipe_id"] = [trial.recipe_id for trial in trials]
-    columns["recipe"] = [recipes[trial.recipe_id] for trial in trials]
+    columns["recipe_id"] = ids
+    columns["recipe"] = [texts[key] for key in ids]
     columns["environment"] = [environments[trial.environment] for trial in trials]
     columns["tuned"] = [json.dumps(trial.tuned, sort_keys=True) if trial.tuned else "" for trial in trials]
     columns["final"] = [id(trial) in final for trial in trials]

@@ -35,20 +35,32 @@ FOOTER = "Written by harness. This page holds no script and fetches nothing; its
 @cache
 def _environment() -> Any:
     import jinja2
+    import markupsafe
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_typeset,
         keep_trailing_newline=True,
     )
     environment.filters |= {
         "base64": lambda payload: base64.b64encode(payload).decode(),
         "exact": lambda value: f"{value:.6g}",
         "inline_svg": _inline_svg,
+        "verbatim": markupsafe.escape,
         "kind": lambda block: type(block).__name__,
     }
     return environment
+
+
+def _typeset(value: Any) -> Any:
+    """Keep a number and its unit, an interval and "n = 8" on one line; what is markup or verbatim already stays as it is."""
+    if type(value) is not str:
+        return value
+    value = re.sub(r"(?<=\d) (?=(?:%|pp|s|min|h|t)\b|%)|(?<=%) (?=t\b)|(?<=\bn) (?== \d)|(?<=n =) (?=\d)", "\N{NO-BREAK SPACE}", value)
+    value = re.sub(r"(?<=\w) = (?=\S)", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", value)
+    return re.sub(r"(\[[+\N{MINUS SIGN}]?[\d.]+,) (?=[+\N{MINUS SIGN}]?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", value)
 
 
 @cache

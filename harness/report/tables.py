@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.analysis import Analysis, ArmFacts, Effect
 from harness.report.document import Cell, Column, Glyph, Table, table
-from harness.report.folder import Material
+from harness.report.folder import Material, recipe_ids
 from harness.report.lookup import arm_of, effect_on, effects_of, has_metric, in_order, leading, metric_of, second_metric, summary_of
 from harness.report.words import (
     MARKS,
@@ -54,11 +54,11 @@ def verdicts(analysis: Analysis) -> Table:
             row.append(_extra_seconds(analysis, effect))
         row.append(verdict_cell(analysis, effect))
         rows.append(row)
-    unit = "pp" if metric.unit == "pp" else "difference"
+    unit = "difference, pp" if metric.unit == "pp" else "difference"
     heads: list[Column | str] = ["Component" if main else "Arm", Column(_capital(metric.label), numeric=True, note=unit)]
     if show_gap:
         other = metric_of(analysis, second)
-        heads.append(Column(_capital(other.label), numeric=True, note="pp" if other.unit == "pp" else "difference"))
+        heads.append(Column(_capital(other.label), numeric=True, note="difference, pp" if other.unit == "pp" else "difference"))
     if not main:
         heads.append(Column("Extra time", numeric=True, note="seconds a trial"))
     heads.append("Verdict")
@@ -77,7 +77,7 @@ def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool) -> list[Ce
     for metric in [analysis.study.metric, *([second] if show_gap else [])]:
         row.append(level_cell(analysis, name, metric))
     arm = arm_of(analysis, name)
-    row.append(Cell(seconds(arm.train_seconds) if arm else "", arm.train_seconds if arm else None))
+    row.append(Cell(seconds(arm.train_seconds) if arm else "", arm.train_seconds if arm else None, note="in all"))
     row.append(Cell("–", note="reference"))
     return row
 
@@ -367,8 +367,13 @@ def trials(material: Material, analysis: Analysis) -> Table:
     for arm in analysis.arms:
         named.setdefault(arm.recipe_id, []).append(arm.name)
     rows = []
-    for trial in material.trials[:SHOWN_TRIALS]:
-        cells = [Cell(" = ".join(named.get(trial.recipe_id, ["–"]))), Cell(str(trial.seed)), _state(trial)]
+    place = {arm.recipe_id: i for i, arm in enumerate(analysis.arms)}
+    listed = sorted(
+        zip(recipe_ids(material.trials), material.trials, strict=True),
+        key=lambda item: (item[1].seed, place.get(item[0], len(place)), item[1].cell),
+    )
+    for key, trial in listed[:SHOWN_TRIALS]:
+        cells = [Cell(" = ".join(named.get(key, ["–"]))), Cell(str(trial.seed)), _state(trial)]
         for name in ("accuracy", "train_accuracy", "gap", "test_accuracy"):
             value = trial.metrics.get(name)
             shown = None if value is None else 100 * value

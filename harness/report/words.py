@@ -42,6 +42,11 @@ def mark_of(effect: Effect) -> str:
     return effect.verdict or "none"
 
 
+def named(name: str) -> str:
+    """Return an arm's name as it stands in a sentence: in quotes where the sentence would swallow it."""
+    return f'"{name}"' if name in ("none", "all", "off", "on", "no") else name
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """Return ``1 seed`` or ``8 seeds``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -205,7 +210,7 @@ def _nothing_resolved(analysis: Analysis) -> str:
     study = analysis.study
     largest = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
     subject = "main effect" if largest.kind == "main" else "difference"
-    text = f"Nothing is resolved: the largest {subject} is {largest.term}, {difference(largest)} ({sample(study, [largest])})"
+    text = f"Nothing is resolved: the largest {subject} is {named(largest.term)}, {difference(largest)} ({sample(study, [largest])})"
     needed = analysis.seeds_needed.get(largest.term)
     if needed:
         text += f", which would take about {plural(needed, 'seed')} to settle"
@@ -225,7 +230,7 @@ def _verdicts(analysis: Analysis) -> str:
         groups.setdefault("" if main else effect.reference, []).append(effect)
     for reference, members in groups.items():
         told = [_clause(verdict, some, analysis) for verdict, some in by_verdict(members).items() if some]
-        clauses.append((f"against {reference}, " if reference else "") + ", ".join(told))
+        clauses.append((f"against {named(reference)}, " if reference else "") + ", ".join(told))
     text = "; ".join(clauses)
     judged = [effect for effect in effects if effect.verdict]
     if main:
@@ -235,12 +240,11 @@ def _verdicts(analysis: Analysis) -> str:
 
 def _clause(verdict: str, effects: Sequence[Effect], analysis: Analysis) -> str:
     """``a (+1.05 pp [..]) and b are better``: the largest of a resolved group carries its interval."""
-    names = [effect.term for effect in effects]
+    names = [named(effect.term) for effect in effects]
     verb = "is" if len(names) == 1 else "are"
     if verdict in ("better", "worse"):
         top = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
-        ordered = [top.term, *(name for name in names if name != top.term)]
-        told = [f"{top.term} ({difference(top)})", *ordered[1:]]
+        told = [f"{named(top.term)} ({difference(top)})", *(name for name in names if name != named(top.term))]
         return f"{listed(told)} {verb} {verdict}"
     if verdict == "equivalent":
         return f"{listed(names)} {verb} equivalent within {margin(analysis)}"
@@ -280,8 +284,8 @@ def _gap_sentence(analysis: Analysis) -> str:
     for word, found in (("widened", wide), ("narrowed", narrow)):
         if found:
             top = sorted(found, key=lambda effect: -abs(effect.estimate or 0.0))
-            named = [f"{top[0].term} ({difference(top[0])})", *(effect.term for effect in top[1:])]
-            parts.append(f"{word} by {listed(named)}")
+            told = [f"{named(top[0].term)} ({difference(top[0])})", *(named(effect.term) for effect in top[1:])]
+            parts.append(f"{word} by {listed(told)}")
     reference = "" if main else ", each against its own reference"
     return (
         f"The overfitting gap is {' and '.join(parts)}{reference} "

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +98,8 @@ def write_report(
     own = {trial.cell: trial.curve for trial in trials if len(trial.curve)}
     material = Material(
         study=study,
-        trials=in_order(trials),
-        attempts=in_order(attempts),
+        trials=tuple(trials),
+        attempts=tuple(attempts),
         curves={**own, **(curves or {})},
         outcomes=dict(outcomes or {}),
         labels_N=labels,
@@ -123,6 +123,7 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
     Raises:
         ReportError: the folder cannot be written.
     """
+    material = replace(material, trials=in_order(material.trials), attempts=in_order(material.attempts))
     analysis = analyze(
         material.study,
         material.trials,

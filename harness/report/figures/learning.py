@@ -9,7 +9,7 @@ from harness.analysis import Analysis
 from harness.recipe import schedule_table
 from harness.report.document import Cell, Figure, Table, table
 from harness.report.figures import canvas, scores
-from harness.report.folder import Material
+from harness.report.folder import Material, recipe_ids
 from harness.report.lookup import arm_of
 from harness.report.palette import PAGE
 from harness.report.words import confidence, listed, number, plural
@@ -125,7 +125,7 @@ def _rates(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fi
     import seaborn as sns
 
     shapes: dict[tuple[tuple[float, ...], int], list[str]] = {}
-    recipes = {trial.recipe_id: trial.recipe for trial in material.trials}
+    recipes = {key: trial.recipe for key, trial in zip(recipe_ids(material.trials), material.trials, strict=True)}
     for arm in analysis.arms:
         recipe = recipes.get(arm.recipe_id)
         if recipe is None:

@@ -61,7 +61,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     if any(len(values) > 60 for values in found.values()):
         caption += " Arms of more than 60 seeds show 60 evenly spaced order statistics."
     behind = _seed_table(found, metric.unit, metric.label)
-    return canvas.figure(opened, "seeds", "Every seed", alt=alt, caption=caption, table=behind)
+    return canvas.figure(opened, "seeds", "Scores and paired differences", alt=alt, caption=caption, table=behind)
 
 
 def _dots(ax: object, values: Sequence[float], y: int) -> None:

@@ -123,7 +123,7 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
         rows.append([Cell(name), *cells, Cell(str(len(values)))])
     behind = table("Images per second of training, evaluation left out.", ["Arm", ">lowest", ">median", ">highest", ">n"], rows)
     caption = "A dot is one trial, the upright line the median. Trials that ran beside others share the machine."
-    return canvas.figure(opened, "throughput", "Throughput", alt=alt, caption=caption, table=behind)
+    return canvas.figure(opened, "throughput", "Images per second", alt=alt, caption=caption, table=behind)
 
 
 def _mark(analysis: Analysis, name: str) -> str:
@@ -155,8 +155,8 @@ def _labels(opened: canvas.Sheet, points: Sequence[tuple[str, float, float]]) ->
     for (name, px, py), (x, y) in zip(points, dots, strict=True):
         text = canvas.short(name, 22)
         width = (6.0 * len(text) + 3) * scale
-        for dx, dy, ha in ((9, 0, "left"), (-9, 0, "right"), (0, 13, "center"), (0, -13, "center"), (9, 11, "left"), (9, -11, "left"),
-                           (-9, 11, "right"), (-9, -11, "right")):  # fmt: skip
+        for dx, dy, ha in ((7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (0, 14, "center"), (0, -14, "center"),
+                           (10, 0, "left"), (-10, 0, "right")):  # fmt: skip
             left = x + dx * scale - (0 if ha == "left" else width if ha == "right" else width / 2)
             box = (left, y + dy * scale - height / 2, left + width, y + dy * scale + height / 2)
             inside = box[0] >= edge.x0 and box[2] <= edge.x1 + 4 and box[1] >= edge.y0 and box[3] <= edge.y1
