@@ -49,7 +49,9 @@ class AugmentRecipe(Part):
 
     crop: int = Field(4, ge=0, le=64, description="random crop after padding by this many pixels")
     crop_mode: Literal["reflect", "zero"] = Field("reflect", description="what the padding holds")
-    flip: Literal["none", "random", "alternating"] = Field("random", description="horizontal flip: a coin, or every other epoch")
+    flip: Literal["none", "random", "alternating"] = Field(
+        "random", description="horizontal flip: a coin, or every other epoch"
+    )
     brightness: float = Field(0.1, ge=0, le=1, description="factor drawn from 1 - x to 1 + x")
     contrast: float = Field(0.1, ge=0, le=1, description="factor drawn from 1 - x to 1 + x")
     saturation: float = Field(0.1, ge=0, le=1, description="factor drawn from 1 - x to 1 + x; no effect on grey images")
@@ -157,7 +159,8 @@ class Recipe(Part):
     @property
     def id(self) -> str:
         """Identity of the recipe: 16 hexadecimal digits."""
-        return digest({"schema": SCHEMA, "fields": self.changed()})
+        fields = {name: value + 0.0 if isinstance(value, float) else value for name, value in self.changed().items()}
+        return digest({"schema": SCHEMA, "fields": fields})  # adding 0.0 makes -0.0 the 0.0 that it equals
 
     def flat(self) -> dict[str, Any]:
         """Return every field under its dotted name, in the order of the classes above."""
@@ -211,15 +214,24 @@ def digest(value: object, length: int = 16) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def shown(value: object, longest: int = 60) -> str:
+    """Return ``value`` as it is written in Python, cut to ``longest`` characters, whatever a file may have put there."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, a list in a list in a list ...
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def _sentences(error: ValidationError) -> Iterator[str]:
     """Turn pydantic's faults into one sentence each, naming field, expectation and what was given."""
     seen = set()
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"][:2])
         expected = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-        given = "" if isinstance(fault["input"], (dict, Part)) else f" (given: {fault['input']!r})"
-        if isinstance(fault["loc"][-1], (int, str)) and place in ("model.channels", "model.pool") and len(fault["loc"]) > 2:
-            expected, given = "should be 'auto' or a list of whole numbers from 1", ""  # pydantic reports each branch of the union
+        given = "" if isinstance(fault["input"], (dict, Part)) else f" (given: {shown(fault['input'])})"
+        if place in ("model.channels", "model.pool") and len(fault["loc"]) > 2:  # pydantic reports each branch of the union
+            expected, given = "should be 'auto' or a list of whole numbers from 1", ""
         sentence = f"{place}: {expected}{given}"
         if sentence not in seen:
             seen.add(sentence)
@@ -256,11 +268,12 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise RecipeError(f"--set {text!r} is not of the form field=value", "for example --set train.epochs=10")
+        raise RecipeError(f"--set {shown(text)} is not of the form field=value", "for example --set train.epochs=10")
     try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):  # not TOML; a number of thousands of digits; brackets in brackets in brackets
         return name.strip(), value.strip()
+    return name.strip(), parsed["value"] if parsed.keys() == {"value"} else value.strip()  # more lines are no value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -199,23 +199,25 @@ def unpack_artifact(payload: bytes | Path) -> tuple[Curve, Outcomes | None]:
     Raises:
         ReportError: it is not such a file.
     """
-    import zipfile
-
     import numpy as np
 
     try:
         with np.load(io.BytesIO(payload) if isinstance(payload, bytes) else payload, allow_pickle=False) as stored:
-            columns = {name.removeprefix("curve."): tuple(stored[name].tolist()) for name in stored if name.startswith("curve.")}
+            columns = {
+                name.removeprefix("curve."): tuple(stored[name].tolist()) for name in stored if name.startswith("curve.")
+            }
             curve = Curve.model_validate(columns)
             if "val_loss" not in stored:
                 return curve, None
             parts = {}
             for part in ("val", "test"):
-                loss_N = stored[f"{part}_loss"]
+                loss_N, packed = stored[f"{part}_loss"], stored[f"{part}_correct"]
+                if loss_N.ndim != 1 or packed.size != -(-loss_N.size // 8):
+                    raise ValueError(f"{part}_loss and {part}_correct are not of the same images")  # noqa: TRY301
                 parts[f"{part}_loss_N"] = loss_N
-                parts[f"{part}_correct_N"] = np.unpackbits(stored[f"{part}_correct"], count=loss_N.size).astype(bool)
+                parts[f"{part}_correct_N"] = np.unpackbits(packed, count=loss_N.size).astype(bool)
             return curve, Outcomes(**parts)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # noqa: BLE001 - on damaged bytes numpy, zipfile and zlib raise a dozen kinds of error
         where = "a trial's artifact" if isinstance(payload, bytes) else str(payload)
         raise ReportError(f"{where} cannot be read: {error}", "delete it to have the trial run again") from None
 

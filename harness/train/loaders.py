@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor
 
 from harness.train import augment
 from harness.train.streams import generator
 
-_CHUNK_VALUES = 400_000  # pixels augmented at once on a CPU: about a second-level cache's worth of floats, several small batches
+_CHUNK_VALUES = (
+    400_000  # pixels augmented at once on a CPU: about a second-level cache's worth of floats, several small batches
+)
 _CACHE_VALUES = 64_000_000  # normalised evaluation images kept ready, in values: 256 MB of float32
 
 
@@ -30,6 +32,7 @@ class TrainLoader:
         ops: augmentations, from ``augment.build``.
         mean, std: per channel in [0, 1].
         seed: of the trial; each epoch's order and draws come from its streams.
+        shuffle: whether the order is drawn; without it images come as they lie.
         classes: K, used when labels are mixed.
         dtype: of the batches.
         memory_format: of the batches.
@@ -48,7 +51,9 @@ class TrainLoader:
         classes: int,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
+        shuffle: bool = True,
     ) -> None:
+        self.shuffle = shuffle
         self.images_NCHW, self.labels_N, self.ops = images_NCHW, labels_N, tuple(ops)
         self.batch_size = min(batch_size, len(images_NCHW))
         self.seed, self.classes, self.dtype, self.memory_format = seed, classes, dtype, memory_format
@@ -68,7 +73,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         total = len(self.images_NCHW)
-        order_N = torch.randperm(total, generator=generator(self.seed, "order", self.epoch, device=self.device), device=self.device)
+        order_N = self._order(total)
         epoch = augment.Epoch(total, self._shape, self.epoch, order_N, total)
         streams = {
             op.name: generator(self.seed, op.name, 0 if op.fixed_stream else self.epoch, device=self.device) for op in self.ops
@@ -92,6 +97,13 @@ class TrainLoader:
                     target_BK = F.one_hot(target_B, self.classes).float()
                     x_BCHW, target = augment.mix_batch(x_BCHW, target_BK, self.ops, augment.take_rows(rows, at, at + size))
                 yield x_BCHW.contiguous(memory_format=self.memory_format), target
+
+    def _order(self, total: int) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(total, device=self.device)
+        return torch.randperm(
+            total, generator=generator(self.seed, "order", self.epoch, device=self.device), device=self.device
+        )
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -126,7 +138,7 @@ class EvalLoader:
         self._ready: list[tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:
-        return -(-len(self.images_NCHW) // self.batch_size)
+        return (len(self.images_NCHW) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self._ready is None and self.images_NCHW.numel() <= _CACHE_VALUES:

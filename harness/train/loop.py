@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
 from harness.errors import DivergedError, UsageError
@@ -28,7 +29,7 @@ class Loader(Protocol):
     def __iter__(self) -> Any: ...
 
 
-def fit_one_cycle(
+def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     epochs: int,
     max_lr: float,
     model: nn.Module,
@@ -55,15 +56,18 @@ def fit_one_cycle(
         epochs: passes over ``train_loader``.
         max_lr: the highest learning rate.
         model: trained in place, on the device its parameters are on.
-        train_loader, val_loader: re-iterable, yielding (x_NCHW, labels_N); a torch DataLoader is one.
+        train_loader: re-iterable, yielding (x_NCHW, labels_N) or soft targets (x_NCHW, target_NK); a torch DataLoader is one.
+        val_loader: likewise, with class numbers.
         weight_decay: L2 penalty (Adam, SGD) or decoupled decay (AdamW).
-        grad_clip: largest gradient by value, or by norm with ``grad_clip_by="norm"``; None is off.
+        grad_clip: largest gradient, above 0; None is off.
         opt_func: optimiser class. Adam, AdamW and SGD of torch.optim run as tensor-valued updates of the same arithmetic
             (SGD with momentum, Nesterov unless ``nesterov=False``); any other is built as
             ``opt_func(parameters, lr, weight_decay=...)`` and stepped as it is.
         schedule: shape of the schedule; its ``max_lr`` is replaced by the argument.
+        grad_clip_by: ``value`` clips each entry, ``norm`` scales the whole gradient.
         label_smoothing: share of each target spread over all classes.
         precision: fp32, or bf16 for autocast with fp32 master weights.
+        nesterov: form of SGD's momentum.
         clean_loader: training images without augmentation, evaluated every epoch; without it the history's ``train_loss``
             is the loss during training and ``train_accuracy`` is None.
         steps_per_epoch: needed when ``train_loader`` has no ``len()``.
@@ -77,12 +81,14 @@ def fit_one_cycle(
         clipped_share (of steps), seconds (training, from the start), eval_seconds (this epoch's).
 
     Raises:
-        DivergedError: the loss stopped being finite; it names the first bad step.
-        UsageError: a loader without length or epochs below 1.
+        DivergedError: the loss, the gradient or the finished epoch's net stopped being finite; it names the first bad step.
+        UsageError: a loader without length, an empty one, or a setting that cannot be.
     """
     steps = steps_per_epoch if steps_per_epoch is not None else _length(train_loader)
     if epochs < 1 or steps < 1:
         raise UsageError(f"cannot train for {epochs} epochs of {steps} steps", "both must be at least 1")
+    if not 0 < max_lr < math.inf:
+        raise UsageError(f"max_lr is {max_lr} and must be above 0", "0.001 is a good first try for Adam")
     shape = (schedule or ScheduleRecipe()).model_copy(update={"max_lr": float(max_lr)})
     table = schedule_table(shape, epochs * steps)
     step = Step(
@@ -102,11 +108,15 @@ def fit_one_cycle(
         seen = _train_epoch(step, model, train_loader, steps)
         logged = step.read(epoch * steps)
         trained += time.perf_counter() - started
-        bad = next((i for i, loss in enumerate(logged.losses) if not math.isfinite(loss)), None)
+        # an infinite gradient can still be clipped by value; one that is not a number spoils the weights at once
+        values = zip(logged.losses, logged.grad_norms, strict=True)
+        bad = next((i for i, (loss, norm) in enumerate(values) if not math.isfinite(loss) or math.isnan(norm)), None)
         if bad is not None:
             raise DivergedError(epoch, epoch * steps + bad)
         started = time.perf_counter()
         val = evaluate(model, val_loader, precision=precision)
+        if not math.isfinite(val["loss"]):  # the last update broke the net, and no training step came after it
+            raise DivergedError(epoch, (epoch + 1) * steps - 1)
         clean = evaluate(model, clean_loader, precision=precision) if clean_loader is not None else None
         online = sum(logged.losses) / len(logged.losses)
         entry: Entry = {
@@ -136,15 +146,16 @@ def _train_epoch(step: Step, model: nn.Module, loader: Iterable[Any], steps: int
     """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
     model.train()
     seen = taken = 0
-    for images, labels in loader:
-        if taken == steps:
-            break
+    for images, labels in itertools.islice(loader, steps):  # draws no batch more: a loader may be one endless stream
         x_NCHW, target = _place(images, labels, step.device)
         step(x_NCHW, target)
         seen += len(x_NCHW)
         taken += 1
     if taken < steps:
-        raise UsageError(f"the training loader gave {taken} batches where {steps} were planned", "pass steps_per_epoch")
+        raise UsageError(
+            f"the training loader gave {taken} batches where {steps} were planned",
+            "it must give as many in every epoch; steps_per_epoch= says how many",
+        )
     return seen
 
 
@@ -168,7 +179,7 @@ def epoch_line(entry: Entry, epochs: int) -> str:
     )
 
 
-def log_probabilities(out_NK: Tensor, softmax: bool) -> Tensor:
+def log_probabilities(out_NK: Tensor, *, softmax: bool) -> Tensor:
     """Return log p_NK of what a net returned: logits, or with ``softmax`` probabilities already."""
     return out_NK.float().clamp_min(1e-12).log() if softmax else F.log_softmax(out_NK.float(), dim=1)
 
@@ -189,15 +200,17 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
     loss = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     images = 0
-    for batch, labels in loader:
-        x_NCHW, labels_N = _place(batch, labels, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            out_NK = model(x_NCHW)
-        log_NK = log_probabilities(out_NK, softmax)
-        loss += F.nll_loss(log_NK, labels_N, reduction="sum")
-        correct += (log_NK.argmax(dim=1) == labels_N).sum()
-        images += len(x_NCHW)
-    model.train(training)
+    try:
+        for batch, labels in loader:
+            x_NCHW, labels_N = _place(batch, labels, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                out_NK = model(x_NCHW)
+            log_NK = log_probabilities(out_NK, softmax=softmax)
+            loss += F.nll_loss(log_NK, labels_N, reduction="sum")
+            correct += (log_NK.argmax(dim=1) == labels_N).sum()
+            images += len(x_NCHW)
+    finally:
+        model.train(training)
     if images == 0:
         raise UsageError("there is nothing to evaluate: the loader is empty")
     return {"loss": float(loss) / images, "accuracy": float(correct) / images, "images": float(images)}

@@ -13,7 +13,7 @@ from harness.recipe import ModelRecipe
 class Dropout(nn.Module):
     """Dropout whose rate is a tensor, so that one captured step serves every rate.
 
-    Draws from torch's default generator, as ``nn.Dropout`` does, and gives the same mask for the same state on the CPU.
+    Draws from torch's default generator, as ``nn.Dropout`` does, and on the CPU gives the same bits for the same state.
 
     Args:
         p: share of entries that are zeroed, in (0, 1).
@@ -23,13 +23,14 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.register_buffer("p", torch.tensor(p), persistent=False)
+        self.register_buffer("p", torch.tensor(p, dtype=torch.float64), persistent=False)
 
     def forward(self, x_NF: Tensor) -> Tensor:
+        """Return x_NF with a share ``p`` of its entries zeroed and the rest scaled up; in eval mode, x_NF itself."""
         if not self.training:
             return x_NF
         keep = 1 - self.p
-        # double precision: the CPU's nn.Dropout compares the same doubles, so both keep the same entries
+        # double precision, as in the CPU's nn.Dropout, so that both keep the same entries and scale them by the same number
         kept_NF = torch.rand(x_NF.shape, dtype=torch.float64, device=x_NF.device) < keep
         return x_NF * (kept_NF.to(x_NF.dtype) / keep.to(x_NF.dtype))
 
@@ -68,6 +69,7 @@ class BlockNet(nn.Module):
         self.classes = nn.Linear(recipe.hidden, classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return logits_NK, or probabilities with a softmax head."""
         means = []
         for number, block in enumerate(self.blocks, start=1):
             x_NCHW = block(x_NCHW)

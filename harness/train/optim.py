@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from harness.errors import UsageError
+
 BETA2 = 0.999
 EPSILON = 1e-8
 COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
@@ -21,11 +23,22 @@ class FlatParameters:
     """All trainable weights of a net, moved into one vector that they are views of.
 
     Args:
-        model: its parameters must share one device and one floating dtype.
+        model: its parameters must be float32 and share one device.
+
+    Raises:
+        UsageError: the net has nothing to train, or weights of another dtype or on several devices.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise UsageError("the model has no weights to train", "set requires_grad on some of its parameters")
+        kinds = {(p.dtype, p.device) for p in self.parameters}
+        if len(kinds) > 1 or self.parameters[0].dtype != torch.float32:
+            raise UsageError(
+                f"the model's weights are {', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}",
+                "train float32 weights on one device; precision='bf16' computes in bfloat16 with float32 weights",
+            )
         self.flat_P = torch.empty(
             sum(p.numel() for p in self.parameters), dtype=self.parameters[0].dtype, device=self.parameters[0].device
         )
@@ -52,8 +65,7 @@ class FlatParameters:
 def schedule_rows(table: Sequence[tuple[float, float]], device: torch.device) -> Tensor:
     """Return the schedule as float32 rows_SC on the device; see ``COLUMNS``. Bias corrections are worked out in double."""
     rows = [
-        (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5)
-        for step, (rate, momentum) in enumerate(table, start=1)
+        (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5) for step, (rate, momentum) in enumerate(table, start=1)
     ]
     return torch.tensor(rows, dtype=torch.float64).to(torch.float32).to(device)
 

@@ -9,12 +9,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
 from harness.errors import DataError, DivergedError, UsageError
@@ -89,9 +89,7 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
     return found
 
 
-def run(
-    cell: Cell, *, device: str = "cpu", threads: int = 1, on_epoch: OnEpoch | None = None
-) -> tuple[Trial, Outcomes | None]:
+def run(cell: Cell, *, device: str = "cpu", threads: int = 1, on_epoch: OnEpoch | None = None) -> tuple[Trial, Outcomes | None]:
     """Run one cell.
 
     Args:
@@ -105,7 +103,7 @@ def run(
     """
     recipe = cell.recipe
     torch.set_num_threads(recipe.train.threads or threads)
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     ground = arena(recipe.data, device)
     model, memory_format = place(recipe, ground, device, cell.seed)
     history: list[Entry] = []
@@ -147,9 +145,7 @@ def run(
         return Trial(**common, state="diverged" if error else "pruned", eval_seconds=evaluating, error=error), None
     began = time.perf_counter()
     metrics, outcomes = judge(model, loaders, history, recipe.train.precision)
-    return Trial(
-        **common, state="complete", metrics=metrics, eval_seconds=evaluating + time.perf_counter() - began
-    ), outcomes
+    return Trial(**common, state="complete", metrics=metrics, eval_seconds=evaluating + time.perf_counter() - began), outcomes
 
 
 def place(recipe: Recipe, ground: Arena, device: str, seed: int) -> tuple[nn.Module, torch.memory_format]:
@@ -199,8 +195,11 @@ class Loaders:
         )
         val = (split.val_images_NCHW, split.val_labels_N)
         test = (split.test_images_NCHW, split.test_labels_N)
-        parts = [(split.train_images_NCHW[index_N], split.train_labels_N[index_N]) for index_N in (ground.probe_index_N, ground.clean_index_N)]
-        return cls(train, still(*(val if len(val[1]) else test)), still(*test), still(*parts[0]), still(*parts[1]))
+        probe, clean = (
+            still(split.train_images_NCHW[index_N], split.train_labels_N[index_N])
+            for index_N in (ground.probe_index_N, ground.clean_index_N)
+        )
+        return cls(train, still(*(val if len(val[1]) else test)), still(*test), probe, clean)
 
 
 def fit(recipe: Recipe, model: nn.Module, loaders: Loaders, seed: int, on_epoch: Callable[[Entry], bool]) -> list[Entry]:
@@ -234,14 +233,12 @@ def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tenso
     for x_BCHW, labels_B in loader:
         with torch.autocast(x_BCHW.device.type, torch.bfloat16, enabled=precision == "bf16"):
             out_BK = model(x_BCHW)
-        rows.append(log_probabilities(out_BK, softmax))
+        rows.append(log_probabilities(out_BK, softmax=softmax))
         labels.append(labels_B)
     return torch.cat(rows).cpu(), torch.cat(labels).cpu()
 
 
-def judge(
-    model: nn.Module, loaders: Loaders, history: list[Entry], precision: str
-) -> tuple[dict[str, float], Outcomes]:
+def judge(model: nn.Module, loaders: Loaders, history: list[Entry], precision: str) -> tuple[dict[str, float], Outcomes]:
     """Return a finished net's metrics (see ``harness.trial.METRICS``) and per-image outcomes. Reads the test set once."""
     from harness.stats import calibration_error
 
@@ -249,7 +246,7 @@ def judge(
     clean_NK, clean_N = predict(model, loaders.clean, precision)
     test_NK, test_N = predict(model, loaders.test, precision)
     guess_N = val_NK.argmax(dim=1)
-    correct_N = guess_N == val_N
+    correct_N, right_N = guess_N == val_N, test_NK.argmax(dim=1) == test_N
     accuracy, clean = _mean(correct_N), _mean(clean_NK.argmax(dim=1) == clean_N)
     nll, clean_nll = float(F.nll_loss(val_NK, val_N)), float(F.nll_loss(clean_NK, clean_N))
     recall_K, f1_K = _by_class(guess_N, val_N, val_NK.shape[1])
@@ -258,7 +255,7 @@ def judge(
         "accuracy": accuracy,
         "train_accuracy": clean,
         "gap": clean - accuracy,
-        "test_accuracy": _mean(test_NK.argmax(dim=1) == test_N),
+        "test_accuracy": _mean(right_N),
         "online_accuracy": history[-1]["online_accuracy"],
         "balanced_accuracy": float(recall_K.mean()),
         "macro_f1": float(f1_K.mean()),
@@ -271,7 +268,7 @@ def judge(
     }
     if val_NK.shape[1] > 5:
         metrics["top5"] = _mean((val_NK.topk(5, dim=1).indices == val_N[:, None]).any(dim=1))
-    outcomes = Outcomes(correct_N.numpy(), _losses(val_NK, val_N), (test_NK.argmax(dim=1) == test_N).numpy(), _losses(test_NK, test_N))
+    outcomes = Outcomes(correct_N.numpy(), _losses(val_NK, val_N), right_N.numpy(), _losses(test_NK, test_N))
     return {name: value for name, value in metrics.items() if math.isfinite(value)}, outcomes
 
 

@@ -5,13 +5,15 @@ Legend: N batch, C channels, H height, W width, K classes, P all weights, S step
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
+from harness.errors import UsageError
 from harness.train.optim import FlatParameters, Update, schedule_rows
 
 OptFunc = Callable[..., torch.optim.Optimizer]
@@ -29,6 +31,9 @@ class StepSettings:
         precision: fp32, or bf16 for autocast with fp32 master weights.
         opt_func: an optimiser class; Adam, AdamW and SGD of torch run as flat updates, any other as it is.
         nesterov: form of SGD's momentum.
+
+    Raises:
+        UsageError: a setting that cannot be, which torch would take in silence.
     """
 
     weight_decay: float = 0.0
@@ -38,6 +43,18 @@ class StepSettings:
     precision: str = "fp32"
     opt_func: OptFunc = torch.optim.Adam
     nesterov: bool = True
+
+    def __post_init__(self) -> None:
+        if self.grad_clip is not None and not self.grad_clip > 0:
+            raise UsageError(f"grad_clip is {self.grad_clip} and must be above 0", "use None for no clipping")
+        if self.grad_clip_by not in ("value", "norm"):
+            raise UsageError(f"grad_clip_by is {self.grad_clip_by!r}", "use 'value' or 'norm'")
+        if self.precision not in ("fp32", "bf16"):
+            raise UsageError(f"precision is {self.precision!r}", "use 'fp32' or 'bf16'")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"weight_decay is {self.weight_decay} and must be 0 or more", "0 is off")
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label_smoothing is {self.label_smoothing} and must be in [0, 1)", "0 is off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +75,7 @@ def cross_entropy(out_NK: Tensor, target: Tensor, smoothing: Tensor | None) -> T
     if smoothing is None and target.dim() == 1:
         return F.cross_entropy(out_NK, target)
     log_NK = F.log_softmax(out_NK.float(), dim=1)
-    if target.dim() == 1:
-        plain = F.nll_loss(log_NK, target)
-    else:
-        plain = -(target * log_NK).sum(dim=1).mean()
+    plain = F.nll_loss(log_NK, target) if target.dim() == 1 else -(target * log_NK).sum(dim=1).mean()
     if smoothing is None:
         return plain
     return (1 - smoothing) * plain - smoothing * log_NK.mean()

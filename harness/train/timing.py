@@ -113,6 +113,7 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
     all cores finishes more trials an hour.
 
     Args:
+        recipe: a typical trial of the study, such as the baseline's.
         device: auto, cpu, cuda or cuda:N.
         workers: number of processes, or None to choose.
     """
@@ -123,7 +124,9 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
         devices = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
         chosen = workers or count
         timing = time_trial(recipe, device=devices[0], threads=1)
-        return Layout(chosen, recipe.train.threads or 1, devices, "one process a GPU" if workers is None else "as asked", timing)
+        return Layout(
+            chosen, recipe.train.threads or 1, devices, "one process a GPU" if workers is None else "as asked", timing
+        )
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)
@@ -170,8 +173,6 @@ def _timed(call: Callable[[], object], device: str, *, warm: int) -> tuple[float
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-
-
 
 
 def has_gpu() -> bool:

@@ -1,0 +1,63 @@
+"""How trials are laid out and what is extrapolated from. That seconds come out is all that is asked of the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from harness.train.environment import cpu_model, environment
+from harness.train.timing import choose_layout, extrapolate, time_trial, usable_cores
+from tests.train.tiny import recipe
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(1)
+
+
+def test_a_timed_trial_has_a_cost_and_says_how_many_steps_it_was_told_from() -> None:
+    timing = time_trial(recipe())
+    assert timing.seconds > 0
+    assert timing.images_per_second > 0
+    assert timing.mflops_per_second > 0
+    assert timing.steps >= 3
+    assert timing.threads == 1
+
+
+def test_a_layout_that_was_asked_for_is_kept() -> None:
+    layout = choose_layout(recipe(), device="cpu", workers=3)
+    assert (layout.workers, layout.devices, layout.why) == (3, ("cpu",), "as asked")
+
+
+def test_threads_that_the_recipe_fixes_are_kept() -> None:
+    layout = choose_layout(recipe(train__threads=1), device="cpu", workers=1)
+    assert (layout.workers, layout.threads) == (1, 1)
+
+
+def test_a_layout_chosen_by_timing_uses_no_more_cores_than_there_are() -> None:
+    layout = choose_layout(recipe(), device="cpu")
+    assert 1 <= layout.workers * layout.threads <= usable_cores()
+    assert layout.why
+
+
+def test_an_extrapolated_cost_is_proportional_to_the_epochs_and_inversely_to_the_rate() -> None:
+    few, many = (recipe(train__epochs=epochs) for epochs in (3, 30))
+    cost = {"shape": (1, 8, 8), "classes": 10, "images": 1500}
+    assert extrapolate(many, **cost, rate=100.0) == pytest.approx(10 * extrapolate(few, **cost, rate=100.0))  # type: ignore[arg-type]
+    assert extrapolate(few, **cost, rate=50.0) == pytest.approx(2 * extrapolate(few, **cost, rate=100.0))  # type: ignore[arg-type]
+
+
+def test_the_record_of_the_surroundings_names_versions_hardware_and_threads() -> None:
+    record = environment("cpu", "fp32")
+    assert record.torch == torch.__version__
+    assert record.cpu == cpu_model()
+    assert record.threads == torch.get_num_threads()
+    assert (record.device, record.precision) == ("cpu", "fp32")
+    assert record.python
+    assert record.host
+    assert record.optuna
