@@ -113,7 +113,7 @@ def test_unequal_variances_are_named(study: Study) -> None:
     ]
     found = check(study, noisy, "variances")
     assert found.level == "warn"
-    assert found.what.startswith("a vary")
+    assert found.what.startswith("a varies")
 
 
 def test_mixed_hardware_warns_and_mixed_engines_fail(study: Study, trials: list[Trial]) -> None:

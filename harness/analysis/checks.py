@@ -15,6 +15,7 @@ from harness.trial import Trial
 
 CONTROL_ALPHA = 0.01  # raw level at which the A/A arm warns: one in a hundred sound studies does
 SHORT_RUN = 16  # epochs; shorter runs vary more between seeds than their error rate says (arXiv 2304.01910)
+_MOST_NAMED = 6  # arms in a list that says only what is still to come
 _FIELDS = ("harness", "torch", "device", "cpu", "threads", "precision", "engine")  # of the environment, those that move numbers
 
 
@@ -64,6 +65,11 @@ def _listed(names: Iterable[str]) -> str:
     return " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else "".join(found)
 
 
+def _verb(names: str, one: str, many: str) -> str:
+    """The form of a verb that goes with a list made by `_listed`."""
+    return many if " and " in names else one
+
+
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
@@ -96,7 +102,7 @@ def _missing(table: Table, state: Progress) -> Check:
     if state.missing:
         lost = _listed(f"{arm} (seed {', '.join(map(str, gap))})" for arm, gap in state.missing.items())
         seeds = sorted({seed for gap in state.missing.values() for seed in gap})
-        bad = f"missing pairs: no trial of {lost}; seed {', '.join(map(str, seeds))} is left out for every arm"
+        bad = f"no trial of {lost}; seed {', '.join(map(str, seeds))} is left out for every arm"
         unable = _listed(arm for arm, why in state.reasons.items() if "incomplete" in why)
         bad += f", and {unable} cannot be judged" if unable else ""
         return _check("missing pairs", bad, level="fail", hint="run the study again: it runs what is missing")
@@ -106,7 +112,8 @@ def _missing(table: Table, state: Progress) -> Check:
     waiting = {arm: count for arm, count in short.items() if count}
     bad = ""
     if waiting:
-        arms = _listed(f"{arm} ({count})" for arm, count in waiting.items())
+        few = len(waiting) <= _MOST_NAMED
+        arms = _listed(f"{arm} ({count})" for arm, count in waiting.items()) if few else _count(len(waiting), "arm")
         left = _count(sum(waiting.values()), "trial")
         bad = f"not finished: {left} to come, of {arms}; only complete seed blocks are analysed"
     hint = "run the study again: it runs what is missing"
@@ -118,7 +125,11 @@ def _ended(table: Table) -> Check:
     unstable = _listed(f"{arm} ({count} of {of})" for arm, (count, of) in lost.items() if count)
     diverged = sum(table.count(arm.name, "diverged") for arm in table.arms)
     failed = sum(table.count(arm.name, "failed") for arm in table.arms)
-    bad = f"{_count(diverged, 'trial')} diverged and {failed} failed: {unstable} get no verdict" if unstable else ""
+    bad = (
+        f"{_count(diverged, 'trial')} diverged and {failed} failed: {unstable} {_verb(unstable, 'gets', 'get')} no verdict"
+        if unstable
+        else ""
+    )
     return _check(
         "failed trials",
         bad,
@@ -192,7 +203,7 @@ def _variances(table: Table, state: Progress) -> Check:
             values.append(variance_ratio_p(scores, reference))
     adjusted = [float(p) for p in holm(values)]
     unequal = _listed(name for name, p in zip(names, adjusted, strict=True) if p < table.study.alpha)
-    bad = f"{unequal} vary differently between seeds than their reference" if unequal else ""
+    bad = f"{unequal} {_verb(unequal, 'varies', 'vary')} differently between seeds than the reference" if unequal else ""
     hint = "the paired interval stays valid; a plan that takes one sd for all arms does not"
     return _check("variances", bad, ok="arms vary alike between seeds, as far as can be told", hint=hint)
 
@@ -276,7 +287,8 @@ def _constant(effects: Sequence[Effect]) -> Check | None:
     same = _listed(effect.term for effect in effects if "the same difference on every seed" in effect.note)
     if not same:
         return None
-    what = f"{same} differ from their reference by the same amount on every seed, which leaves nothing to test with"
+    verb = _verb(same, "differs", "differ")
+    what = f"{same} {verb} from the reference by the same amount on every seed, which leaves nothing to test with"
     return Check(level="warn", name="no variance", what=what, hint="use more validation images or more seeds")
 
 
