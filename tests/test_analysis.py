@@ -351,3 +351,22 @@ def test_a_record_of_the_right_images_stands_for_its_cell() -> None:
     trials = planted(study)
     stale = [trial(study, "a", seed, images="images-b", metrics={"accuracy": 0.1}) for seed in range(3)]
     assert effect(analyze(study, [*stale, *trials]), "a") == effect(analyze(study, trials, data_fingerprint=IMAGES), "a")
+
+
+def test_with_components_added_alone_those_that_hurt_are_dropped() -> None:
+    study = switched("add-one-in", "a", "b", "c")
+    trials = planted(study, {"none": -5.0, "only-a": -8.0, "only-b": -2.0, "only-c": -2.0}, sd=0.1)
+    assert analyze(study, trials).recommended == {"augment.crop": 0}
+
+
+def test_the_best_epoch_is_read_from_the_curve_where_the_trial_does_not_carry_it() -> None:
+    study = study_of("a", seeds=3)
+    trials = planted(study)
+    curve = Curve(val_loss=(1.0, 0.5, 0.6), val_accuracy=(0.5, 0.8, 0.7), train_accuracy=(0.5, 0.85, 0.99))
+    levels = {
+        s.metric: s.mean
+        for s in analyze(study, trials, curves={t.cell: curve for t in trials}).summaries
+        if s.arm == "reference"
+    }
+    assert levels["best_accuracy"] == pytest.approx(80.0)
+    assert levels["best_gap"] == pytest.approx(5.0)
