@@ -46,7 +46,7 @@ class PlanFacts:
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
         where = f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
-        images = f"{self.train_images:,} train, {self.val_images:,} validation (decide), {self.test_images:,} test (read once a trial)"
+        images = f"{self.train_images:,} train, {self.val_images:,} validation (decide), {self.test_images:,} test (read once)"
         return [
             f"profile {self.profile}: {self.why_profile}",
             f"images {self.data}: {images}",
