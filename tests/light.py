@@ -149,3 +149,8 @@ def doomed(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
     """Kill the worker, always."""
     os.kill(os.getpid(), signal.SIGKILL)
     return run(cell, **context)
+
+
+def third(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
+    """As ``run``, for a third of a second."""
+    return run(cell, **context, seconds=0.3)

@@ -37,6 +37,7 @@ class Book:
         self._mutex = threading.Lock()
         self._text = ""
         self._document: Document | None = None
+        self._ids: dict[int, int] = {}
 
     @property
     def one_host(self) -> bool:
@@ -93,7 +94,9 @@ class Book:
 
     def id_of(self, number: int) -> int:
         """Return the storage's own number of a trial."""
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if number not in self._ids:
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        return self._ids[number]
 
     def take(self, number: int) -> bool:
         """Turn a waiting trial into a running one; False if somebody else was first."""

@@ -162,7 +162,7 @@ class Ledger:
         document = self._book.document()
         if document is None:
             return ()
-        history = [*document.history, {"rules": declared(document.plan, document.cells.values())}]
+        history = [*document.history, {"rules": declared(document.plan)}]
         changed = []
         for before, after in pairwise(history):
             if before["claimed"]:
@@ -284,7 +284,21 @@ class Ledger:
                 self._planner.refill()
         return reaped
 
+    def absorb(self) -> int:
+        """Take over what shard tasks have finished since this was opened; return how many trials.
+
+        Raises:
+            StorageError: the storage cannot be reached.
+        """
+        with self._book.reachable("reading shards"):
+            return self._planner.absorb()
+
     # Reading
+
+    @property
+    def many_hosts(self) -> bool:
+        """Whether workers of several machines can share the storage."""
+        return not self._book.one_host
 
     def counts(self) -> Counts:
         """Return how many cells of the current plan are in which state."""

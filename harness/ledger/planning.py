@@ -17,7 +17,8 @@ from harness.ledger.rows import ACTIVE, FINAL, UNCOUNTED, artifact_of, attrs_of,
 from harness.ledger.shards import Shards
 from harness.trial import Cell
 
-QUEUE = 200  # cells enqueued ahead: plenty for any number of workers, and a database searches slowly through many more
+QUEUE = 200  # cells enqueued ahead in a journal
+DATABASE_QUEUE = 40  # and in a database, which reads all of them at every claim: 1,000 cost 151 ms
 PATIENCE_SECONDS = 10.0  # a planner that enqueues is done within this; one that holds the lock longer is at work
 
 
@@ -43,7 +44,7 @@ class Planner:
                 serial=(old.serial if old else 0) + (0 if running and not retry_failed else 1),
                 retry_serial=old.retry_serial if old else 0,
                 void=(old.void if old else frozenset()) | self._without_artifact(wanted),
-                history=old.amended(plan, cells, claimed=self._claimed()) if old else [],
+                history=old.amended(plan, claimed=self._claimed()) if old else [],
             )
             if retry_failed:
                 document.retry_serial = document.serial
@@ -120,10 +121,10 @@ class Planner:
         return dropped
 
     def _enqueue(self, document: Document) -> int:
-        """Enqueue missing cells in order, up to ``QUEUE`` waiting, and any whose place is before those; return how many."""
+        """Enqueue missing cells in order, up to a queue's length, and any whose place is before those; return how many."""
         found = self._book.deciding(document)
         waiting = [document.order[key] for key, row in found.items() if row.state == TrialState.WAITING]
-        room, last = QUEUE - len(waiting), max(waiting, default=-1)
+        room, last = (QUEUE if self._book.one_host else DATABASE_QUEUE) - len(waiting), max(waiting, default=-1)
         missing = [(index, cell) for index, (key, cell) in enumerate(document.cells.items()) if key not in found]
         chosen = [cell for place, (index, cell) in enumerate(missing) if place < room or index < last]
         tried = self._tried() if chosen else {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from harness.design import arms
 from harness.errors import StorageError
 from harness.recipe import ENGINE, SCHEMA, Recipe
 from harness.study import Study
@@ -219,16 +220,19 @@ class Document:
             todo=tuple(keys[index] for index in data["todo"]),
         )
 
-    def amended(self, plan: Plan, cells: Iterable[Cell], *, claimed: bool) -> list[dict[str, Any]]:
+    def amended(self, plan: Plan, *, claimed: bool) -> list[dict[str, Any]]:
         """Return the history to keep when ``plan`` takes this one's place."""
-        before = declared(self.plan, self.cells.values())
-        if before == declared(plan, cells):
+        before = declared(self.plan)
+        if before == declared(plan):
             return self.history
         return [*self.history, {"created": self.plan.created, "claimed": claimed, "rules": before}]
 
 
-def declared(plan: Plan, cells: Iterable[Cell]) -> dict[str, Any]:
-    """Return the rules that verdicts rest on, which should not change once cells have been claimed."""
+def declared(plan: Plan) -> dict[str, Any]:
+    """Return the rules that verdicts rest on, which should not change once cells have been claimed.
+
+    The arms are the study's, not those of the cells: at a look, arms leave by a rule that was declared.
+    """
     study = plan.study
     return {
         "metric": study.metric,
@@ -236,5 +240,5 @@ def declared(plan: Plan, cells: Iterable[Cell]) -> dict[str, Any]:
         "alpha": study.alpha,
         "seeds": study.seeds,
         "looks": list(study.looks),
-        "arms": sorted({cell.recipe.id for cell in cells}),
+        "arms": sorted(arm.recipe.id for arm in arms(study)),
     }

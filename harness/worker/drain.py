@@ -18,6 +18,8 @@ from harness.worker.events import Claimed, EpochDone, Event, Finished, HandedBac
 from harness.worker.provenance import completed
 from harness.worker.runner import Runner, failed
 
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")  # the last two are what schedulers send before they kill
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between looks at a queue that others are working off
 
 
@@ -55,8 +57,8 @@ def drain(
     """Work off the ledger's plan.
 
     A worker that finds nothing waiting stays while any planned cell is not final, looking out for dead workers: what they
-    held comes back to it. On SIGTERM or SIGINT (in the main thread), or when ``stop`` is set, it hands its cell back and
-    leaves, in the midst of an epoch after a signal, at the epoch's end otherwise.
+    held comes back to it. On SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (in the main thread), or when ``stop`` is set, it hands its cell
+    back and leaves: in the midst of an epoch after a signal, at the epoch's end otherwise.
 
     Args:
         ledger: with a plan.
@@ -164,11 +166,11 @@ class _Guard:
 
     @contextmanager
     def installed(self) -> Iterator[_Guard]:
-        """Take over SIGTERM and SIGINT for a while; elsewhere than in the main thread, only ``stop`` is heeded."""
+        """Take over the signals for a while; elsewhere than in the main thread, only ``stop`` is heeded."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             yield self
         finally:

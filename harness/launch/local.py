@@ -1,9 +1,9 @@
-"""Starting workers. ``harness worker`` is the one code path; a launcher starts N of them and relays what they tell.
+"""Workers as processes on this machine.
 
-``run_local`` starts processes on this machine, also when it is only one: a crash of the training code, or the system's
-out-of-memory killer, then takes one trial with it and not the program, and Ctrl-C has one meaning. A worker is told what to do
-on its standard input and answers in events on its standard output; what training code prints goes to a log beside the journal.
-When the input closes, because the parent was killed, the worker hands its cell back and ends.
+They are processes also when it is only one: a crash of the training code, or the system's out-of-memory killer, then takes one
+trial with it and not the program, and Ctrl-C has one meaning. A worker is told what to do on its standard input and answers in
+events on its standard output; what training code prints goes to a log beside the journal. When the input closes, because the
+parent was killed, the worker hands its cell back and ends.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,38 +26,16 @@ from typing import IO, Any
 
 from harness import errors
 from harness.errors import HarnessError, TrialError
+from harness.launch.join import OWN_RUNNER, THREADS, LaunchResult
 from harness.ledger import Ledger
 from harness.worker import EpochDone, Event, Finished, Note, WorkerDied, decode, drain, encode, load_runner
 
 DEATHS = 3  # of one worker in a row, without a trial finished in between, before it is not started again
 _BOOT = (
     "import json,sys; spec=json.loads(sys.stdin.readline()); sys.path[:]=spec['path']; "
-    "from harness.launch import serve; serve(spec)"
+    "from harness.launch.local import serve; serve(spec)"
 )
 _EPOCH_SECONDS = 0.5  # between two epochs that a worker tells of
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchResult:
-    """How a run of workers ended.
-
-    Attributes:
-        recorded, failed: trials recorded, and how many of them failed.
-        died: worker processes that ended unasked.
-        open: planned cells that are not final.
-        interrupted: whether somebody pressed Ctrl-C or sent SIGTERM.
-        out_of_time: whether the deadline ended it.
-        error: what made workers give up; None when nothing did.
-    """
-
-    recorded: int
-    failed: int
-    died: int
-    open: int
-    interrupted: bool
-    out_of_time: bool
-    error: HarnessError | None = None
 
 
 @dataclass(slots=True)
@@ -80,7 +59,7 @@ def run_local(
     workers: int,
     devices: Sequence[str] = ("cpu",),
     threads: int,
-    runner: str = "harness.train:run",
+    runner: str = OWN_RUNNER,
     deadline: float | None = None,
     on_event: Callable[[Event], None],
 ) -> LaunchResult:
@@ -119,7 +98,7 @@ def run_local(
         plan = ledger.latest_plan()
         crew = _Crew(ledger, spec, runs / name / "logs", on_event, data_root=plan.data_root if plan else "")
         for index in range(min(workers, max(ledger.unfinished(), 1))):
-            crew.start(f"{os.uname().nodename}-{index + 1}", devices[index % len(devices)])
+            crew.start(f"{socket.gethostname()}-{index + 1}", devices[index % len(devices)])
         return crew.watch()
 
 
@@ -272,7 +251,7 @@ class _Crew:
 
 def _environment(device: str, threads: int, data_root: str) -> tuple[str, dict[str, str]]:
     """Return the device's name as the worker sees it, and the worker's environment."""
-    environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONUNBUFFERED": "1"}
     if data_root:
         environment["HARNESS_DATA"] = data_root
     kind, _, index = device.partition(":")

@@ -1,0 +1,81 @@
+"""Launchers for clusters, on this machine: submitit's local executor, and a Ray cluster of two nodes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.launch import Ask, LaunchResult, run_ray, run_slurm
+from harness.ledger import Ledger
+from harness.worker import Event, Finished
+from tests import light
+from tests.faults.test_kills import plain
+
+SEEDS, LEVELS = 8, 5
+NAME = light.study(SEEDS, LEVELS).folder
+
+
+def checked(runs: Path, result: LaunchResult, events: list[Event]) -> None:
+    with Ledger.open(NAME, runs=runs, create=False) as ledger:
+        complete = [attempt.cell for attempt in ledger.attempts() if attempt.state == "complete"]
+        assert len(complete) == len(set(complete)) == SEEDS * LEVELS
+        assert ledger.counts().complete == SEEDS * LEVELS
+        assert len({trial.worker for trial in ledger.trials()}) > 1
+        expected = plain([light.trial_of(cell) for cell in light.cells_of(light.study(SEEDS, LEVELS))])
+        assert plain(ledger.trials()) == expected
+    assert len([event for event in events if isinstance(event, Finished)]) == result.recorded == SEEDS * LEVELS
+
+
+def test_submitits_local_executor_drains_a_study_in_shards(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    light.planned(tmp_path, SEEDS, LEVELS).close()
+    events: list[Event] = []
+    result = run_slurm(
+        name=NAME,
+        runs=tmp_path,
+        workers=3,
+        ask=Ask(minutes=5),
+        runner=f"{light.__file__}:run",
+        on_event=events.append,
+        cluster="local",
+    )
+    checked(tmp_path, result, events)
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster: a head that runs nothing, and two nodes of two cores."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.add_node(num_cpus=2)
+    cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")  # ray's own: it leaves processes and files to the collector
+def test_a_ray_cluster_of_two_nodes_drains_a_study_and_survives_the_loss_of_one(tmp_path: Path, nodes: Any) -> None:
+    light.planned(tmp_path, SEEDS, LEVELS).close()
+    events: list[Event] = []
+    lost = threading.Event()
+
+    def on_event(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Finished) and not lost.is_set():
+            lost.set()
+            nodes.remove_node(min(nodes.worker_nodes, key=id), allow_graceful=False)
+
+    result = run_ray(name=NAME, runs=tmp_path, workers=4, ask=Ask(cpus=1), runner=f"{light.__file__}:slow", on_event=on_event)
+    assert lost.is_set()
+    checked(tmp_path, result, events)
