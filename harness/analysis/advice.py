@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import fsum, sqrt
 from typing import Any
@@ -40,15 +41,18 @@ def detectable(table: Table, effects: Sequence[Effect]) -> float | None:
 def needed(table: Table, effects: Sequence[Effect]) -> dict[str, int]:
     """Return ``{term: seeds}`` that 80 % power for the observed effect would take, for each unresolved effect.
 
-    An observed effect below the margin is asked for at the margin: smaller ones are not worth acting on.
+    An observed effect below the margin is asked for at the margin: smaller ones are not worth acting on. At alpha over the size
+    of the effect's family, which is what Holm asks of the smallest p, and always more seeds than have already left it unresolved.
     """
     found = {}
+    families = Counter(effect.kind for effect in effects)
     for effect in effects:
         if effect.verdict != "unresolved" or effect.estimate is None or not effect.sd:
             continue
-        size = max(abs(effect.estimate), table.margin)
+        size, alpha = max(abs(effect.estimate), table.margin), table.study.alpha / families[effect.kind]
         try:
-            found[effect.term] = seeds_needed(effect.sd / sqrt(2.0), size, alpha=table.study.alpha, power=_RESOLVING_POWER)
+            seeds = seeds_needed(effect.sd / sqrt(2.0), size, alpha=alpha, power=_RESOLVING_POWER)
+            found[effect.term] = max(seeds, effect.n + 1)
         except UsageError:  # beyond any number that is worth printing
             continue
     return found
