@@ -237,6 +237,8 @@ class Job:
         )
 
     def _outcome(self, ledger: Ledger, facts: PlanFacts, written: Written, result: LaunchResult | None) -> Outcome:
+        from harness.report import support
+
         counts = ledger.counts()
         failures = [f"{self.arms_of(t.recipe)} seed {t.seed}: {t.error}" for t in ledger.trials() if t.state == "failed"]
         left = counts.open > 0
@@ -245,7 +247,7 @@ class Job:
             study=self.study.name,
             profile=self.study.profile,
             plan=facts,
-            answer=written.answer,
+            answer="\n".join((written.answer, *support(written.analysis)[:1])),
             report=written.index,
             counts={name: getattr(counts, name) for name in counts.__slots__},
             interrupted=interrupted and left,
