@@ -1,9 +1,9 @@
 """Workers on other machines: as tasks of a SLURM job array (submitit), or of a Ray cluster.
 
-The study is the queue; nothing here schedules. With PostgreSQL every task is a plain worker and takes what comes next. Without,
-task I of N works off its share in a journal of its own in the shared folder (``harness.ledger.shards``), which this process takes
-over while it watches. A task that is killed, pre-empted or lost with its node is run again by the cluster, or by running the same
-command again: only what is missing is done.
+The study is the queue; nothing here schedules. With PostgreSQL every task is a plain worker and takes what comes next.
+Without, task I of N works off its share in a journal of its own in the shared folder (``harness.ledger.shards``), which this
+process takes over while it watches. A task that is killed, pre-empted or lost with its node is run again by the cluster, or by
+running the same command again: only what is missing is done.
 """
 
 from __future__ import annotations

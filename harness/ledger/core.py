@@ -23,7 +23,7 @@ from harness.ledger.planning import Planner
 from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing, declared
 from harness.ledger.pruning import reported
 from harness.ledger.records import Recorder
-from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, key_of, standing_of, trial_of
+from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, cause_of, key_of, standing_of, trial_of
 from harness.ledger.shards import Shards
 from harness.trial import Cell, Curve, Outcomes, Trial
 
@@ -323,7 +323,10 @@ class Ledger:
             document = self._book.document()
             if document is None:
                 return []
-            found = {**self._shards.running(document.plan.grace_seconds), **self._book.deciding(document)}
+            found = self._book.deciding(document)
+            for key, row in self._shards.running(document.plan.grace_seconds).items():
+                if key not in found or found[key].state == TrialState.WAITING:
+                    found[key] = row
             return [standing_of(cell, found.get(key)) for key, cell in document.cells.items()]
 
     def trials(self) -> list[Trial]:
@@ -343,7 +346,8 @@ class Ledger:
     def attempts(self) -> list[Attempt]:
         """Return every attempt at any cell of any plan, by number; also lost, failed and handed-back ones."""
         with self._book.reachable("reading the trials"):
-            return [attempt_of(row) for row in self._book.rows() if row.state != TrialState.WAITING and key_of(row)]
+            rows = [row for row in self._book.rows() if key_of(row) and row.state != TrialState.WAITING]
+            return [attempt_of(row) for row in rows if cause_of(row) != "withdrawn"]
 
     def artifact(self, trial: Trial) -> tuple[Curve, Outcomes | None]:
         """Return the epoch curve and per-image outcomes of one of ``trials()``.

@@ -57,8 +57,8 @@ def drain(
     """Work off the ledger's plan.
 
     A worker that finds nothing waiting stays while any planned cell is not final, looking out for dead workers: what they
-    held comes back to it. On SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (in the main thread), or when ``stop`` is set, it hands its cell
-    back and leaves: in the midst of an epoch after a signal, at the epoch's end otherwise.
+    held comes back to it. On SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (in the main thread), or when ``stop`` is set, it hands its
+    cell back and leaves: in the midst of an epoch after a signal, at the epoch's end otherwise.
 
     Args:
         ledger: with a plan.
