@@ -19,10 +19,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness.errors import StudyError, UsageError, did_you_mean
 from harness.recipe import Recipe, flatten, shown
+from harness.space import Dimension, Search, flat_space, space_faults
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 PROFILES = ("quick", "small", "full")
-_SPECIAL = ("seeds", "looks", "margin_pp", "factors", "arms")  # keys of a profile that are not recipe fields
+_SPECIAL = ("seeds", "looks", "margin_pp", "factors", "arms", "space", "search")  # keys of a profile that are not recipe fields
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _NO_FOLDER = "cannot name a folder; use letters, digits, '.', '_' and '-'"
 _DEEPEST = 20  # levels of tables and lists; what recurses over a study never meets Python's own limit
@@ -86,15 +87,6 @@ class HandArm(_Strict):
     why: str = ""
 
 
-class Dimension(_Strict):
-    """One entry of a search space: an interval (``low``, ``high``, ``log``) or ``choices``."""
-
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    choices: Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)] = ()
-
-
 class Study(_Strict):
     """A question, the arms that answer it, and the rules of the answer, fixed before the first run."""
 
@@ -114,7 +106,8 @@ class Study(_Strict):
     base: Overrides = {}
     factors: Annotated[tuple[Factor, ...], BeforeValidator(_as_tuple)] = ()
     arms: Annotated[tuple[HandArm, ...], BeforeValidator(_as_tuple)] = ()
-    space: dict[str, Dimension] = {}
+    search: Search = Search()
+    space: Annotated[dict[str, Dimension], BeforeValidator(flat_space)] = {}
     profiles: dict[str, dict[str, Any]] = {}
     profile: str = ""
 
@@ -261,11 +254,28 @@ def _resolve(
                     known[name]["set"] = flatten(change["set"]) if isinstance(change["set"], Mapping) else change["set"]
                 else:
                     known[name].update(change)
+        _amend_search(out, table, origin, faults)
     out["base"].update(overrides)
     out["factors"], out["arms"] = tuple(factors.values()), tuple(arms.values())
     if seeds is not None:
         out["seeds"], out["looks"] = seeds, ()
     return out, faults
+
+
+def _amend_search(out: dict[str, Any], table: Mapping[str, Any], origin: str, faults: list[str]) -> None:
+    """Apply a profile's changes to the space, entry by entry, and to the rules of the search."""
+    rules, space = table.get("search", {}), flat_space(table.get("space", {}))
+    for name, value in (("search", rules), ("space", space)):
+        if not isinstance(value, Mapping):
+            faults.append(f"{origin}{name}: should be a table")
+    if isinstance(rules, Mapping):
+        out["search"] = {**out["search"], **rules}
+    if isinstance(space, Mapping):
+        dropped = [name for name, entry in space.items() if isinstance(entry, Mapping) and entry.get("drop")]
+        faults += [f"{origin}space.{name}: the space has no such entry{did_you_mean(name, out['space'])}" for name in dropped
+                   if name not in out["space"]]  # fmt: skip
+        kept = {**out["space"], **space}
+        out["space"] = {name: entry for name, entry in kept.items() if name not in dropped}
 
 
 def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str = "") -> Study:
@@ -335,25 +345,7 @@ def _agreement_faults(study: Study) -> list[str]:
     if study.looks and (list(study.looks) != sorted(set(study.looks)) or study.looks[-1] != study.seeds):
         faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
     recipe = Recipe().try_overrides(study.base)[0] or Recipe()  # a broken base has been reported where it stands
-    for field, dimension in study.space.items():
-        faults += _dimension_faults(recipe, field, dimension)
-    return faults
-
-
-def _dimension_faults(recipe: Recipe, field: str, dimension: Dimension) -> list[str]:
-    place = f"space.{field}"
-    if dimension.choices:
-        if dimension.low is not None or dimension.high is not None:
-            return [f"{place}: takes either choices or low and high"]
-        ends = list(dimension.choices)
-    elif dimension.low is None or dimension.high is None or dimension.low >= dimension.high:
-        return [f"{place}: needs choices, or low below high"]
-    elif dimension.log and dimension.low <= 0:
-        return [f"{place}: log needs low above 0"]
-    else:
-        whole = isinstance(recipe.flat().get(field), int)
-        ends = [int(end) if whole and end == int(end) else end for end in (dimension.low, dimension.high)]
-    return [f"{place}: {fault}" for end in ends for fault in recipe.try_overrides({field: end})[1]]
+    return faults + space_faults(study.space, recipe)
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
@@ -365,7 +357,7 @@ def _sentence(fault: Any) -> str:
     *above, last = fault["loc"]
     place = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]).replace(".[", "[")
     if fault["type"] == "extra_forbidden":
-        owners: dict[str, type[_Strict]] = {"factors": Factor, "arms": HandArm, "space": Dimension}
+        owners: dict[str, type[BaseModel]] = {"factors": Factor, "arms": HandArm, "space": Dimension, "search": Search}
         owner = owners.get(str(above[0]) if above else "", Study)
         known = [info.alias or name for name, info in owner.model_fields.items() if name != "profile"]
         return f"{place}: no such key{did_you_mean(str(last), known)}"

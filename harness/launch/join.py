@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError, StorageError
-from harness.ledger import Ledger, Plan
+from harness.ledger import Plan
+from harness.search import SearchLedger
 from harness.worker import DrainResult, Event, drain, load_runner
 
 OWN_RUNNER = "harness.train:run"
@@ -76,9 +77,9 @@ def join(
         DataError: the images are missing or unreadable here.
     """
     ledger = (
-        Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False)
+        SearchLedger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False)
         if shard is None
-        else Ledger.open_shard(name, shard, storage=storage, runs=runs)
+        else SearchLedger.open_shard(name, shard, storage=storage, runs=runs)
     )
     with ledger:
         plan = ledger.latest_plan()

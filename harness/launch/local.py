@@ -28,6 +28,7 @@ from harness import errors
 from harness.errors import HarnessError, TrialError
 from harness.launch.join import OWN_RUNNER, THREADS, LaunchResult
 from harness.ledger import Ledger
+from harness.search import SearchLedger
 from harness.worker import EpochDone, Event, Finished, Note, WorkerDied, decode, drain, encode, load_runner
 
 DEATHS = 3  # of one worker in a row, without a trial finished in between, before it is not started again
@@ -293,7 +294,7 @@ def serve(spec: Mapping[str, Any]) -> None:
     try:
         runner = load_runner(spec["runner"])
         names = {key: spec[key] for key in ("storage", "artifacts")}
-        with Ledger.open(spec["name"], runs=Path(spec["runs"]), create=False, **names) as ledger:
+        with SearchLedger.open(spec["name"], runs=Path(spec["runs"]), create=False, **names) as ledger:
             result = drain(
                 ledger,
                 runner,

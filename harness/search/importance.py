@@ -1,0 +1,59 @@
+"""Association of a search's parameters with its score: PED-ANOVA over bootstrap resamples, beside a parameter of pure noise.
+
+Source: Watanabe et al., PED-ANOVA (arXiv 2304.10255), as Optuna has it. It says which parameters the best tenth of the trials
+share values of, within this space and where this sampler looked; never what a change of one parameter would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator
+
+from harness.search.history import Tried
+from harness.space import DUMMY
+
+ENOUGH = 50  # complete trials: with 30, the strongest of five parameters of pure noise had a share of .57
+RESAMPLES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A parameter's share of the association: the median over resamples, and where the middle 80 % of them lie."""
+
+    parameter: str
+    value: float
+    low: float
+    high: float
+
+
+def importances(
+    found: Sequence[Tried], *, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[list[Share], Share | None]:
+    """Return the shares of the parameters that every complete trial has, largest first, and the dummy's, the noise floor.
+
+    Nothing below ``ENOUGH`` complete trials. Parameters under a condition are left out: they are missing in some trials.
+
+    Args:
+        found: what was tried.
+        rng: draws the resamples.
+        resamples: how many; each has as many trials as there are.
+    """
+    rows = [one.row for one in found if one.value is not None and one.row is not None]
+    if len(rows) < ENOUGH:
+        return [], None
+    names = sorted(set.intersection(*(set(row.params) for row in rows)))
+    drawn: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(resamples):
+        study = optuna.create_study(direction="maximize")
+        study.add_trials([rows[i] for i in rng.integers(len(rows), size=len(rows))])
+        for name, value in optuna.importance.get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(), params=names
+        ).items():
+            drawn[name].append(float(value))
+    shares = [Share(name, *map(float, np.quantile(values, (0.5, 0.1, 0.9)))) for name, values in drawn.items() if values]
+    floor = next((share for share in shares if share.parameter == DUMMY), None)
+    return sorted((s for s in shares if s.parameter != DUMMY), key=lambda s: -s.value), floor
