@@ -1,0 +1,47 @@
+"""The metric a study decides by: one of ours, or a function of the user's.
+
+A user's metric is ``file.py:function``: it takes (probabilities_NK float64, labels_N int64) of the validation images and
+returns a float. Two attributes of the function say how to read it: ``unit`` (``"pp"`` for a share in [0, 1], shown in
+percentage points, or ``"1"``, the default) and ``higher_is_better`` (True by default).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.errors import StudyError, did_you_mean
+from harness.plugins import is_plugin, load_plugin
+from harness.study import Study
+from harness.trial import METRICS, Metric
+
+
+def metric_of(study: Study) -> Metric:
+    """Return the metric that a study decides by.
+
+    Raises:
+        StudyError: there is no such metric.
+        UsageError: its function cannot be imported.
+    """
+    name = study.metric
+    if name in METRICS:
+        return METRICS[name]
+    if not is_plugin(name):
+        raise StudyError(
+            f"study {study.name!r}: metric: there is no metric {name!r}{did_you_mean(name, METRICS)}",
+            f"metrics: {', '.join(METRICS)}, or file.py:function",
+        )
+    function = load_plugin(name, what="metric")
+    unit: Any = getattr(function, "unit", "1")
+    higher = getattr(function, "higher_is_better", True)
+    if not callable(function) or unit not in {"pp", "1"} or not isinstance(higher, bool):
+        raise StudyError(
+            f"study {study.name!r}: metric: {name!r} should be a function with unit 'pp' or '1' and higher_is_better a bool",
+            "it takes (probabilities_NK, labels_N) and returns a float",
+        )
+    return Metric(name, unit, higher, name.rpartition(":")[2].replace("_", " "))
+
+
+def own_metrics(study: Study) -> dict[str, Metric]:
+    """Return the user's metric under its name, or nothing when the study decides by one of ours."""
+    metric = metric_of(study)
+    return {} if metric.name in METRICS else {metric.name: metric}
