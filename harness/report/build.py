@@ -37,7 +37,9 @@ def build(material: Material, analysis: Analysis, *, formats: Sequence[str], bri
 
 def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...]:
     recipe = analysis.study.base_recipe
-    seeds = f"{len(analysis.seeds)}" + (f" of {analysis.seeds_planned}" if len(analysis.seeds) != analysis.seeds_planned else "")
+    seeds = f"{len(analysis.seeds)}" + (
+        f" of {analysis.seeds_planned}" if len(analysis.seeds) != analysis.seeds_planned else ""
+    )
     device = next((t.environment.cpu or t.environment.device for t in material.trials if t.environment.device), "")
     facts = [
         ("Arms", str(len(analysis.arms))),
@@ -65,7 +67,9 @@ def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:
     if analysis.screening:
         alerts.append(Alert("warn", "Screening: arms may have been stopped early. Nothing here is a verdict."))
     failed = [check for check in analysis.checks if check.level == "fail"]
-    alerts += [Alert("fail", f"{check.name}: {check.what}" + (f" ({check.hint})" if check.hint else "")) for check in failed[:3]]
+    alerts += [
+        Alert("fail", f"{check.name}: {check.what}" + (f" ({check.hint})" if check.hint else "")) for check in failed[:3]
+    ]
     if len(failed) > 3:
         alerts.append(Alert("fail", f"{plural(len(failed) - 3, 'more check')} failed; see Checks."))
     return tuple(alerts)

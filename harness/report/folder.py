@@ -192,12 +192,14 @@ def _trials_table(material: Material) -> pa.Table:
         "harness.schema": str(SCHEMA),
         "harness.provenance": material.provenance.model_dump_json(exclude={"bench"}),
         "harness.incomplete": json.dumps(material.incomplete),
-        "harness.plan": json.dumps({
-            "metrics": [asdict(metric) for metric in material.metrics.values()],
-            "seeds": list(material.seeds),
-            "screening": material.screening,
-            "changed": list(material.changed),
-        }),
+        "harness.plan": json.dumps(
+            {
+                "metrics": [asdict(metric) for metric in material.metrics.values()],
+                "seeds": list(material.seeds),
+                "screening": material.screening,
+                "changed": list(material.changed),
+            }
+        ),
     }
     return pa.table(arrays).replace_schema_metadata(facts)
 
@@ -416,7 +418,9 @@ def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict
             (trials if columns.get("final", {i: True})[i] else attempts).append(trial)
     except (HarnessError, ValidationError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise ReportError(f"{path}, row {len(trials) + len(attempts) + 1}: {reason}", "was it written by another version?") from None
+        raise ReportError(
+            f"{path}, row {len(trials) + len(attempts) + 1}: {reason}", "was it written by another version?"
+        ) from None
     return tuple(trials), tuple(attempts), facts
 
 

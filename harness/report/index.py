@@ -78,7 +78,9 @@ def _best(analysis: Analysis) -> str:
     if metric.higher_is_better is None or analysis.screening:
         return ""
     sign = 1.0 if metric.higher_is_better else -1.0
-    scored = [(arm.name, s) for arm in analysis.arms if (s := summary_of(analysis, arm.name, metric.name)) and s.mean is not None]
+    scored = [
+        (arm.name, s) for arm in analysis.arms if (s := summary_of(analysis, arm.name, metric.name)) and s.mean is not None
+    ]
     if not scored:
         return ""
     name, summary = max(scored, key=lambda item: sign * (item[1].mean or 0.0))
@@ -133,7 +135,9 @@ def markdown(found: Iterable[Entry]) -> str:
             continue
         lines += [f"## [{render.escape_markdown(entry.question)}]({entry.folder}/report.md)", ""]
         lines += [f"_{render.escape_markdown(entry.facts)}_", "", f"**{render.escape_markdown(entry.answer)}**", ""]
-        lines += [f"- {MARKS[mark].symbol} {MARKS[mark].word}: {render.escape_markdown(names)}" for mark, names in entry.verdicts]
+        lines += [
+            f"- {MARKS[mark].symbol} {MARKS[mark].word}: {render.escape_markdown(names)}" for mark, names in entry.verdicts
+        ]
         lines += [f"- best mean: {render.escape_markdown(entry.best)}"] if entry.best else []
         lines += [f"- cost: {render.escape_markdown(entry.cost)}", ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -133,7 +133,12 @@ def _bib(sources: Sequence[Source]) -> str:
     kinds: Mapping[str, str] = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished", "book": "publisher"}
     entries = []
     for source in sources:
-        fields = {"author": source.author, "title": f"{{{source.title}}}", "year": str(source.year), kinds[source.kind]: source.where}
+        fields = {
+            "author": source.author,
+            "title": f"{{{source.title}}}",
+            "year": str(source.year),
+            kinds[source.kind]: source.where,
+        }
         fields["note"] = source.more
         title = source.title.replace("2^(k-p)", "$2^{k-p}$")
         fields["title"] = f"{{{title}}}"
@@ -155,4 +160,3 @@ def _minus(text: str) -> str:
 def _short(label: str, unit: str, *, level: bool = False) -> str:
     label = re.sub(r"^validation ", "val. ", label)
     return f"{label}, {'%' if level else 'pp'}" if unit == "pp" else label
-

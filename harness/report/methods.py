@@ -126,7 +126,9 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     ]
     if len(study.looks) > 1:
         looks = listed([str(look) for look in study.looks])
-        told.append((f"Seeds were added at declared looks ({looks} seeds) under Pocock's rule, with repeated intervals.", "pocock1977"))
+        told.append(
+            (f"Seeds were added at declared looks ({looks} seeds) under Pocock's rule, with repeated intervals.", "pocock1977")
+        )
     if effects_of(analysis, "shapley"):
         told.append(("Shapley values average a component's contribution over all orders of adding it.", "shapley1953"))
     if recipe.schedule.name == "one-cycle":
@@ -154,6 +156,9 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
         ("underfits", "the gap narrows because accuracy falls"),
         ("helps, hurts", "accuracy is better, or worse, and the gap does not narrow"),
         ("onset", "the epoch after which validation loss rises for good"),
-        ("validation, test", "validation images decide everything; test images are read once a trial, after its last epoch, and only shown"),
+        (
+            "validation, test",
+            "validation images decide everything; test images are read once a trial, after its last epoch, and only shown",
+        ),
     ]
     return tuple(terms)

@@ -58,7 +58,9 @@ def _typeset(value: Any) -> Any:
     """Keep a number and its unit, an interval and "n = 8" on one line; what is markup or verbatim already stays as it is."""
     if type(value) is not str:
         return value
-    value = re.sub(r"(?<=\d) (?=(?:%|pp|s|min|h|t)\b|%)|(?<=%) (?=t\b)|(?<=\bn) (?== \d)|(?<=n =) (?=\d)", "\N{NO-BREAK SPACE}", value)
+    value = re.sub(
+        r"(?<=\d) (?=(?:%|pp|s|min|h|t)\b|%)|(?<=%) (?=t\b)|(?<=\bn) (?== \d)|(?<=n =) (?=\d)", "\N{NO-BREAK SPACE}", value
+    )
     value = re.sub(r"(?<=\w) = (?=\S)", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", value)
     return re.sub(r"(\[[+\N{MINUS SIGN}]?[\d.]+,) (?=[+\N{MINUS SIGN}]?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", value)
 
@@ -138,7 +140,14 @@ def _md_block(block: Block) -> Iterator[str]:
     elif isinstance(block, Table):
         yield from _md_table(block)
     elif isinstance(block, Figure):
-        yield from (f"### {escape_markdown(block.title)}", "", f"![{escape_markdown(block.alt)}](figures/{block.id}.png)", "", escape_markdown(block.caption), "")
+        yield from (
+            f"### {escape_markdown(block.title)}",
+            "",
+            f"![{_alt(block.alt)}](figures/{block.id}.png)",
+            "",
+            escape_markdown(block.caption),
+            "",
+        )
     elif isinstance(block, Details):
         yield from (f"#### {escape_markdown(block.summary)}", "")
         for inner in block.blocks:
@@ -162,9 +171,13 @@ def _flat(cell: Cell) -> str:
     return f"{cell.text} {cell.note}" if cell.note.startswith("[") else f"{cell.text} ({cell.note})"
 
 
+def _alt(text: str) -> str:
+    return re.sub(r"(?<!\\)([\[\]])", r"\\\1", escape_markdown(text))
+
+
 def escape_markdown(text: str) -> str:
     """Return plain text with the characters escaped that Markdown or HTML inside it would act on."""
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r"([\\`*_<>|~$&])", r"\\\1", text)
     text = text.replace("](", r"\](").replace("![", r"\![")
-    return re.sub(r"^(\s*)([#+-]|\d+[.)])(\s)", r"\1\\\2\3", text)
+    return re.sub(r"^(\d*)([#+.)-])(?=\s)", r"\1\\\2", text.strip())

@@ -62,7 +62,21 @@ class Job:
 
 def sections(job: Job) -> tuple[Section, ...]:
     """Return every section that has something to say, in the order of reading."""
-    makers = (verdicts, compared, effects, seeds, learning, tradeoffs, throughput, classes, tuning, checks, reproduce, trials, glossary)
+    makers = (
+        verdicts,
+        compared,
+        effects,
+        seeds,
+        learning,
+        tradeoffs,
+        throughput,
+        classes,
+        tuning,
+        checks,
+        reproduce,
+        trials,
+        glossary,
+    )
     return tuple(made for make in makers if (made := make(job)) is not None)
 
 
@@ -159,7 +173,9 @@ def _aliases(job: Job) -> Table | None:
     """Which effects a fractional design cannot tell apart."""
     from harness.design import alias_table
 
-    rows = [[" x ".join(a.term), ", ".join(" x ".join(other) for other in a.with_) or "–"] for a in alias_table(job.analysis.study)]
+    rows = [
+        [" x ".join(a.term), ", ".join(" x ".join(other) for other in a.with_) or "–"] for a in alias_table(job.analysis.study)
+    ]
     return table("What this fraction cannot tell apart.", ["Term", "Aliased with"], rows) if rows else None
 
 
@@ -196,7 +212,9 @@ def throughput(job: Job) -> Section | None:
         for result in results:
             low, high = result.get("low"), result.get("high")
             spread = f"[{low:,.0f}, {high:,.0f}]" if low is not None and high is not None else "–"
-            ratio = f"{result['ratio']:.2f} × {result.get('reference') or ''}".strip() if result.get("ratio") is not None else "–"
+            ratio = (
+                f"{result['ratio']:.2f} × {result.get('reference') or ''}".strip() if result.get("ratio") is not None else "–"
+            )
             share = f"{100 * result['share_of_ceiling']:.0f} %" if result.get("share_of_ceiling") is not None else "–"
             speed = result["images_per_second"]
             rows.append([
@@ -268,7 +286,9 @@ def _finalists(facts: TuningFacts) -> Table | None:
          cell(f.test, f.test_low, f.test_high), str(f.n), words.setting(dict(f.overrides)) or "–"]
         for f in facts.finalists
     ]  # fmt: skip
-    caption = "Search score, mean on fresh seeds and on the test set beside each other; intervals are 95 % t over n fresh seeds."
+    caption = (
+        "Search score, mean on fresh seeds and on the test set beside each other; intervals are 95 % t over n fresh seeds."
+    )
     return table(caption, ["Recipe", ">Search", ">Fresh seeds", ">Test", ">n", "Settings"], rows)
 
 
@@ -312,7 +332,9 @@ def reproduce(job: Job) -> Section:
     blocks.append(Details("The study file", (Listing(study.to_toml()),)))
     base = study.base_recipe
     rows = [[name, plain(value)] for name, value in base.flat().items()]
-    blocks.append(Details("The base recipe, every field", (table("Overrides of the arms apply to this.", ["Field", "Value"], rows),)))
+    blocks.append(
+        Details("The base recipe, every field", (table("Overrides of the arms apply to this.", ["Field", "Value"], rows),))
+    )
     return Section("reproduce", "How to reproduce", tuple(blocks))
 
 
@@ -354,4 +376,3 @@ def glossary(job: Job) -> Section:
 
 def _maybe(block: Block | None) -> list[Block]:
     return [] if block is None else [block]
-

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from harness.analysis import Analysis, ArmFacts, Effect
 from harness.report.document import Cell, Column, Glyph, Table, table
 from harness.report.folder import Material, recipe_ids
-from harness.report.lookup import arm_of, effect_on, effects_of, has_metric, in_order, leading, metric_of, second_metric, summary_of
+from harness.report.lookup import (
+    arm_of,
+    effect_on,
+    effects_of,
+    has_metric,
+    in_order,
+    leading,
+    metric_of,
+    second_metric,
+    summary_of,
+)
 from harness.report.words import (
     MARKS,
     MINUS,
@@ -88,9 +98,7 @@ def level_cell(analysis: Analysis, arm: str, metric: str) -> Cell:
     if summary is None or summary.mean is None:
         return Cell("–")
     unit = unit_name(summary.unit, level=metric not in ("gap", "best_gap"))
-    return Cell(
-        number(summary.mean, summary.unit) + unit, summary.mean, note=bounds(summary.low, summary.high, summary.unit)
-    )
+    return Cell(number(summary.mean, summary.unit) + unit, summary.mean, note=bounds(summary.low, summary.high, summary.unit))
 
 
 def _name(analysis: Analysis, effect: Effect) -> Cell:
@@ -162,7 +170,7 @@ def verdict_cell(analysis: Analysis, effect: Effect) -> Cell:
     arm = arm_of(analysis, effect.term) if effect.kind == "arm" else None
     notes = [arm.word if arm is not None else "", effect.note]
     needed = analysis.seeds_needed.get(effect.term)
-    if effect.verdict == "unresolved" and needed and effect.kind == "arm":
+    if effect.verdict == "unresolved" and needed and needed > effect.n and effect.kind == "arm":
         notes.append(f"about {plural(needed, 'seed')} would settle it")
     return Cell(f"{MARKS[mark].symbol} {MARKS[mark].word}", mark=mark, note="; ".join(note for note in notes if note))
 
@@ -190,7 +198,11 @@ def levels(analysis: Analysis, metrics: Sequence[str] = ("accuracy", "train_accu
 def secondary(analysis: Analysis) -> Table | None:
     """Return the differences on every other metric, intervals only; None when there is no other."""
     first = leading(analysis)
-    names = [m for m in dict.fromkeys(e.metric for e in analysis.effects) if m not in (analysis.study.metric, second_metric(analysis))]
+    names = [
+        m
+        for m in dict.fromkeys(e.metric for e in analysis.effects)
+        if m not in (analysis.study.metric, second_metric(analysis))
+    ]
     names = [name for name in names if not name.startswith("best_")]
     if not names or not first:
         return None
@@ -208,15 +220,17 @@ def compared(analysis: Analysis) -> Table:
     rows = []
     for arm in analysis.arms:
         base = arm.name == analysis.study.baseline
-        rows.append([
-            Cell(arm.name, note=arm.why),
-            "the study's base recipe" if base else setting(arm.overrides),
-            arm.reference or "–",
-            Cell(_maybe(arm.params_m, "{:.3g} M"), arm.params_m),
-            Cell(_maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
-            Cell(seconds(arm.train_seconds), arm.train_seconds),
-            Cell(f"{arm.completed} of {arm.planned}", note=_ends(arm)),
-        ])
+        rows.append(
+            [
+                Cell(arm.name, note=arm.why),
+                "the study's base recipe" if base else setting(arm.overrides),
+                arm.reference or "–",
+                Cell(_maybe(arm.params_m, "{:.3g} M"), arm.params_m),
+                Cell(_maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
+                Cell(seconds(arm.train_seconds), arm.train_seconds),
+                Cell(f"{arm.completed} of {arm.planned}", note=_ends(arm)),
+            ]
+        )
     heads = ["Arm", "What it changes", "Compared with", ">Parameters", Column("MFLOP", numeric=True, note="an image")]
     heads += [Column("Training", numeric=True, note="a trial"), Column("Trials", numeric=True, note="complete")]
     return table("The arms. An arm whose size differs from the baseline's is confounded with size.", heads, rows)
@@ -238,18 +252,20 @@ def effects(analysis: Analysis, kind: str) -> Table | None:
     several = len({e.reference for e in found}) > 1
     rows = []
     for e in found:
-        rows.append([
-            Cell(e.term, note=f"against {e.reference}" if several else ""),
-            difference_cell(e),
-            Cell(number(e.sd, e.unit), e.sd),
-            str(e.n),
-            _p(e.p),
-            _p(e.p_holm),
-            _p(e.p_equivalence),
-            Cell(_maybe(e.seed_correlation, "{:.2f}").replace("-", MINUS), e.seed_correlation),
-            Cell(bounds(e.image_low, e.image_high, e.unit, signed=True)),
-            verdict_cell(analysis, e),
-        ])
+        rows.append(
+            [
+                Cell(e.term, note=f"against {e.reference}" if several else ""),
+                difference_cell(e),
+                Cell(number(e.sd, e.unit), e.sd),
+                str(e.n),
+                _p(e.p),
+                _p(e.p_holm),
+                _p(e.p_equivalence),
+                Cell(_maybe(e.seed_correlation, "{:.2f}").replace("-", MINUS), e.seed_correlation),
+                Cell(bounds(e.image_low, e.image_high, e.unit, signed=True)),
+                verdict_cell(analysis, e),
+            ]
+        )
     heads: list[str | Column] = [
         "Contrast", Column("Difference", numeric=True, note=f"mean {confidence(analysis.study)} interval"), ">sd", ">n", ">p",
         Column("p", numeric=True, note="Holm"), Column("p", numeric=True, note="equivalence"),
@@ -293,11 +309,13 @@ def onsets(analysis: Analysis) -> Table | None:
     rows = []
     for arm in analysis.arms:
         epochs = arm.onset_epoch
-        rows.append([
-            arm.name,
-            Cell(f"{epochs:g}" if epochs is not None else "none", epochs),
-            Cell(str(arm.onset_none) if arm.onset_none else "–"),
-        ])
+        rows.append(
+            [
+                arm.name,
+                Cell(f"{epochs:g}" if epochs is not None else "none", epochs),
+                Cell(str(arm.onset_none) if arm.onset_none else "–"),
+            ]
+        )
     caption = (
         "Onset of overfitting: epoch of the lowest validation loss (median of 3) where it later rises by more than 2 %; "
         "median over the seeds that have one."
@@ -382,8 +400,20 @@ def trials(material: Material, analysis: Analysis) -> Table:
         rows.append(cells)
     left = len(material.trials) - len(rows)
     caption = f"{plural(len(material.trials), 'trial')}" + (f"; the other {left:,} are in trials.csv" if left else "")
-    heads = ["Arm", ">Seed", "State", Column("Accuracy", numeric=True, note="val, %"), Column("Accuracy", numeric=True, note="train, %")]
-    heads += [Column("Gap", numeric=True, note="pp"), Column("Accuracy", numeric=True, note="test, %"), ">Epochs", ">Training", "Cell"]
+    heads = [
+        "Arm",
+        ">Seed",
+        "State",
+        Column("Accuracy", numeric=True, note="val, %"),
+        Column("Accuracy", numeric=True, note="train, %"),
+    ]
+    heads += [
+        Column("Gap", numeric=True, note="pp"),
+        Column("Accuracy", numeric=True, note="test, %"),
+        ">Epochs",
+        ">Training",
+        "Cell",
+    ]
     return table(caption + ".", heads, rows)
 
 

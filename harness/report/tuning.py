@@ -15,9 +15,13 @@ class SearchTrial(_Stored):
     """One trial of a search.
 
     Attributes:
-        number: from 0, in the order in which trials were started.
-        value: the metric on validation, as stored (accuracies in [0, 1]); for a pruned trial the last report.
+        number: its place in the budget, from 0; the reference is 0.
+        value: the metric on validation, as stored (accuracies in [0, 1]); None for a trial that was stopped: what it had by then
+            is not where it would have ended.
         epoch: epochs finished.
+        epochs: that a whole trial has; 0 if unknown.
+        gap: overfitting gap in [0, 1].
+        broken: limits that it exceeds.
         params: what the sampler chose.
     """
 
@@ -25,15 +29,23 @@ class SearchTrial(_Stored):
     state: Literal["complete", "pruned", "failed", "diverged", "running"]
     value: float | None = None
     epoch: int = 0
+    epochs: int = 0
     seconds: float = 0.0
+    gap: float | None = None
+    broken: tuple[str, ...] = ()
     params: dict[str, Any] = {}
 
 
 class Importance(_Stored):
-    """Association of one parameter with the metric within this search space; never an effect."""
+    """Association of one parameter with the metric within this search space; never an effect.
+
+    ``low`` and ``high`` hold the middle 80 % of bootstrap resamples.
+    """
 
     parameter: str
     value: float
+    low: float | None = None
+    high: float | None = None
 
 
 class Finalist(_Stored):
@@ -60,6 +72,34 @@ class Finalist(_Stored):
     chosen: bool = False
 
 
+class Confirmed(_Stored):
+    """What fresh seeds say of the chosen recipe against the reference. Differences are paired by seed, in the metric's stored unit.
+
+    Attributes:
+        name: of the chosen finalist.
+        n: seed pairs.
+        fresh, fresh_low, fresh_high: difference on validation, with its t interval.
+        p_holm: of it, over all finalists.
+        verdict: of the study's rules: better, worse, equivalent, unresolved, or empty.
+        test, test_low, test_high: difference on the test set.
+        test_reads: evaluations on the test set that were looked at.
+        improved: whether an improvement is claimed.
+    """
+
+    name: str
+    n: int
+    fresh: float | None = None
+    fresh_low: float | None = None
+    fresh_high: float | None = None
+    p_holm: float | None = None
+    verdict: str = ""
+    test: float | None = None
+    test_low: float | None = None
+    test_high: float | None = None
+    test_reads: int = 0
+    improved: bool = False
+
+
 class TuningFacts(_Stored):
     """A search as the report shows it.
 
@@ -71,7 +111,12 @@ class TuningFacts(_Stored):
         best_value: its search score, as stored.
         reference_value: the reference's score in the same search.
         importances: of the parameters, with the dummy's as ``floor``.
+        space: ``{entry: what it can take, in words}``.
+        limits: what a recipe may cost, in words.
         finalists: after confirmation on fresh seeds; empty before.
+        confirmed: what that came to.
+        answer: the outcome in a few sentences.
+        recipe: file with the winner, beside the report; empty before.
     """
 
     schema_version: Literal[1] = 1
@@ -85,5 +130,11 @@ class TuningFacts(_Stored):
     reference_value: float | None = None
     importances: tuple[Importance, ...] = ()
     floor: float | None = None
+    floor_high: float | None = None
+    space: dict[str, str] = {}
+    limits: str = ""
     finalists: tuple[Finalist, ...] = ()
+    confirmed: Confirmed | None = None
+    answer: str = ""
+    recipe: str = ""
     note: str = ""

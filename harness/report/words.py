@@ -212,7 +212,7 @@ def _nothing_resolved(analysis: Analysis) -> str:
     subject = "main effect" if largest.kind == "main" else "difference"
     text = f"Nothing is resolved: the largest {subject} is {named(largest.term)}, {difference(largest)} ({sample(study, [largest])})"
     needed = analysis.seeds_needed.get(largest.term)
-    if needed:
+    if needed and needed > largest.n:
         text += f", which would take about {plural(needed, 'seed')} to settle"
     elif analysis.detectable_pp is not None:
         text += f"; {plural(len(analysis.seeds), 'seed')} would have shown a difference of {detectable(analysis)}"
@@ -234,7 +234,7 @@ def _verdicts(analysis: Analysis) -> str:
     text = "; ".join(clauses)
     judged = [effect for effect in effects if effect.verdict]
     if main:
-        return f"Main effects on {metric.label}: {text} ({sample(study, judged)})."
+        return f"Switched on, over all settings of the others, in {metric.label}: {text} ({sample(study, judged)})."
     return f"In {metric.label}, {text} ({sample(study, judged)})."
 
 
@@ -286,7 +286,10 @@ def _gap_sentence(analysis: Analysis) -> str:
             top = sorted(found, key=lambda effect: -abs(effect.estimate or 0.0))
             told = [f"{named(top[0].term)} ({difference(top[0])})", *(named(effect.term) for effect in top[1:])]
             parts.append(f"{word} by {listed(told)}")
-    reference = "" if main else ", each against its own reference"
+    references = {effect.reference for effect in wide + narrow}
+    reference = (
+        "" if main else f", against {named(min(references))}" if len(references) == 1 else ", each against its own reference"
+    )
     return (
         f"The overfitting gap is {' and '.join(parts)}{reference} "
         f"({sample(analysis.study, wide + narrow)}, a secondary metric, not corrected for the number of comparisons)."

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _SOMETIMES = ("effects.tex", "samples.png", "tuning.json", "bench.json")  # an earlier report may have left them
 
+_SETTINGS = ("study", "overrides", "components", "recommended")
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -137,6 +139,7 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         screening=material.screening,
         changed=material.changed,
     )
+    analysis = Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))  # what is shown is what is stored
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     files: dict[str, bytes] = {}
     if data:
@@ -162,9 +165,8 @@ def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figur
 
 
 def analysis_json(analysis: Analysis) -> str:
-    """Return the analysis as JSON, numbers with 6 significant digits."""
-    content = _rounded(analysis.model_dump(mode="json", by_alias=True))
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return the analysis as JSON."""
+    return json.dumps(analysis.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def effects_csv(analysis: Analysis) -> str:
@@ -189,12 +191,13 @@ def rebuild(folder: Path, *, into: Path | None = None) -> Written:
 
 
 def _rounded(value: Any) -> Any:
+    """Return a tree of values with every number at 6 significant digits, the study's own settings left as they are."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: item if key in _SETTINGS else _rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
+        return type(value)(_rounded(item) for item in value)
     return value
 
 

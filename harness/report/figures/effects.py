@@ -27,7 +27,9 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     beside = [effect_on(analysis, effect, second) for effect in effects]
     two = any(e is not None and e.estimate is not None for e in beside)
     references = list(dict.fromkeys(e.reference for e in effects))
-    names = [e.term if len(references) == 1 else f"{canvas.short(e.term, 18)} vs {canvas.short(e.reference, 12)}" for e in effects]
+    names = [
+        e.term if len(references) == 1 else f"{canvas.short(e.term, 18)} vs {canvas.short(e.reference, 12)}" for e in effects
+    ]
     with canvas.sheet("forest", 1.15 + 0.29 * len(effects), columns=1 + two, formats=formats, sharey=True) as opened:
         _rows(opened.axes[0], effects, margin=analysis.margin)
         canvas.name_rows(opened.axes[0], names)
@@ -35,7 +37,9 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         if metric.higher_is_better is not None:
             canvas.directions(opened.axes[0], *(("worse", "better") if metric.higher_is_better else ("better", "worse")))
         if two:
-            _rows(opened.axes[1], [e for e in beside if e is not None], rows=[i for i, e in enumerate(beside) if e], judged=False)
+            _rows(
+                opened.axes[1], [e for e in beside if e is not None], rows=[i for i, e in enumerate(beside) if e], judged=False
+            )
             opened.axes[1].grid(visible=False, axis="y")
             other = metric_of(analysis, second)
             opened.axes[1].set_xlabel(f"difference in {other.label}{', pp' if other.unit == 'pp' else ''}")
@@ -57,7 +61,12 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         + (" The gap is a secondary metric: intervals only." if two and second == analysis.gap else "")
     )
     rows = [
-        [Cell(e.term, note=f"against {e.reference}"), tables.difference_cell(e), tables.difference_cell(b), MARKS[mark_of(e)].word]
+        [
+            Cell(e.term, note=f"against {e.reference}"),
+            tables.difference_cell(e),
+            tables.difference_cell(b),
+            MARKS[mark_of(e)].word,
+        ]
         for e, b in zip(effects, beside, strict=True)
     ]
     heads = ["Arm", f">{metric.label}", f">{metric_of(analysis, second).label}", "Verdict"]
@@ -76,7 +85,12 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     heights = [len(found) + 0.6 for _, found in kinds]
     titles = {"main": "Main effects", "interaction": "Two-factor interactions", "shapley": "Shapley values"}
     with canvas.sheet(
-        "terms", 0.7 + 0.27 * sum(heights) + 0.25 * len(kinds), rows=len(kinds), formats=formats, sharex=True, height_ratios=heights
+        "terms",
+        0.7 + 0.27 * sum(heights) + 0.25 * len(kinds),
+        rows=len(kinds),
+        formats=formats,
+        sharex=True,
+        height_ratios=heights,
     ) as opened:
         for ax, (kind, found) in zip(opened.axes, kinds, strict=True):
             _rows(ax, found, margin=analysis.margin, judged=kind != "shapley")
@@ -95,11 +109,15 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         f"Dots are means over seeds, bars {sample(analysis.study, everything)}. A main effect is the change when a component is "
         "switched on, averaged over all settings of the others; a Shapley value averages over all orders of adding it."
     )
-    rows = [[Cell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word] for kind, f in kinds for e in f]
+    rows = [
+        [Cell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word] for kind, f in kinds for e in f
+    ]
     behind = table(
         f"Terms: mean [low, high], {sample(analysis.study, everything)}.", ["Term", "Kind", f">{metric.label}", "Verdict"], rows
     )
-    return canvas.figure(opened, "terms", "Main effects, interactions and Shapley values", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened, "terms", "Main effects, interactions and Shapley values", alt=alt, caption=caption, table=behind
+    )
 
 
 def levels(analysis: Analysis, formats: Sequence[str]) -> list[Figure]:
@@ -120,14 +138,22 @@ def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Fig
     points.append((base_level, baseline))
     numeric = all(isinstance(level, (int, float)) and not isinstance(level, bool) for level, _ in points)
     points = sorted(points, key=lambda point: point[0]) if numeric else points
-    found = [(level, name, summary_of(analysis, name, metric.name), summary_of(analysis, name, "gap")) for level, name in points]
+    found = [
+        (level, name, summary_of(analysis, name, metric.name), summary_of(analysis, name, "gap")) for level, name in points
+    ]
     found = [item for item in found if item[2] is not None and item[2].mean is not None]
     if len(found) < 2:
         return None
-    metrics = [metric.name] + (["gap"] if metric.name != "gap" and all(item[3] and item[3].mean is not None for item in found) else [])
+    metrics = [metric.name] + (
+        ["gap"] if metric.name != "gap" and all(item[3] and item[3].mean is not None for item in found) else []
+    )
     positive = [level for level, *_ in found if numeric and level > 0]
     spread = bool(positive) and max(positive) / min(positive) > 20  # orders of magnitude: equal steps, labelled
-    x = np.asarray([level for level, *_ in found], dtype=float) if numeric and not spread else np.arange(len(found), dtype=float)
+    x = (
+        np.asarray([level for level, *_ in found], dtype=float)
+        if numeric and not spread
+        else np.arange(len(found), dtype=float)
+    )
     name = f"levels-{analysis.study.factors.index(next(f for f in analysis.study.factors if f.name == factor)) + 1}"
     with canvas.sheet(name, 2.7, columns=len(metrics), formats=formats) as opened:
         for ax, which in zip(opened.axes, metrics, strict=True):
@@ -136,10 +162,14 @@ def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Fig
             low = [s.low if s is not None and s.low is not None else m for s, m in zip(summaries, mean, strict=True)]
             high = [s.high if s is not None and s.high is not None else m for s, m in zip(summaries, mean, strict=True)]
             ax.fill_between(x, low, high, color=PAGE["better"], alpha=0.16, linewidth=0)
-            sns.lineplot(x=x, y=mean, ax=ax, color=PAGE["better"], marker="o", markersize=6, markeredgecolor=PAGE["bg"], errorbar=None)
+            sns.lineplot(
+                x=x, y=mean, ax=ax, color=PAGE["better"], marker="o", markersize=6, markeredgecolor=PAGE["bg"], errorbar=None
+            )
             here = [i for i, item in enumerate(found) if item[1] == baseline]
             for i in here:
-                ax.plot(x[i], mean[i], "o", markersize=9.5, markerfacecolor="none", markeredgecolor=PAGE["ink"], markeredgewidth=1.3)
+                ax.plot(
+                    x[i], mean[i], "o", markersize=9.5, markerfacecolor="none", markeredgecolor=PAGE["ink"], markeredgewidth=1.3
+                )
             if not numeric or spread:
                 ax.set_xticks(x, [canvas.short(plain(item[0]), 12) for item in found])
             elif len(x) <= 8:
@@ -200,4 +230,3 @@ def key(ax: Axes, effects: Sequence[Effect]) -> None:
     if handles:
         ax.figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handletextpad=0.2, columnspacing=1.4,
                          labelcolor=PAGE["muted"])  # fmt: skip
-

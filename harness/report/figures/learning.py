@@ -40,7 +40,12 @@ def learning(material: Material, analysis: Analysis, formats: Sequence[str], *, 
 
 
 def _losses(
-    material: Material, analysis: Analysis, trials: Mapping[str, list[Trial]], names: list[str], left: int, formats: Sequence[str]
+    material: Material,
+    analysis: Analysis,
+    trials: Mapping[str, list[Trial]],
+    names: list[str],
+    left: int,
+    formats: Sequence[str],
 ) -> Figure | None:
     bands = _bands(material, analysis, trials, names, {"train": "train_loss", "val": "val_loss"})
     if not bands:
@@ -58,13 +63,21 @@ def _losses(
         alt = f"Validation loss turns up in {plural(len(onsets), 'arm')} of {len(bands)}, first in {first} (epoch {onsets[first]:g})."
     else:
         alt = f"Validation loss does not turn up in any of {plural(len(bands), 'arm')}."
-    caption = _caption(analysis, left, "Cross-entropy") + " A tick on the validation curve marks the onset: the median epoch of lowest loss."
+    caption = (
+        _caption(analysis, left, "Cross-entropy")
+        + " A tick on the validation curve marks the onset: the median epoch of lowest loss."
+    )
     behind = _table(bands, "Loss", {"train": "train", "val": "val"}, "1")
     return canvas.figure(opened, "losses", "Loss by epoch", alt=alt, caption=caption, table=behind)
 
 
 def _accuracies(
-    material: Material, analysis: Analysis, trials: Mapping[str, list[Trial]], names: list[str], left: int, formats: Sequence[str]
+    material: Material,
+    analysis: Analysis,
+    trials: Mapping[str, list[Trial]],
+    names: list[str],
+    left: int,
+    formats: Sequence[str],
 ) -> Figure | None:
     bands = _bands(material, analysis, trials, names, {"train": "train_accuracy", "val": "val_accuracy"}, scale=100.0)
     if not bands:
@@ -84,7 +97,12 @@ def _accuracies(
 
 
 def _gaps(
-    material: Material, analysis: Analysis, trials: Mapping[str, list[Trial]], names: list[str], left: int, formats: Sequence[str]
+    material: Material,
+    analysis: Analysis,
+    trials: Mapping[str, list[Trial]],
+    names: list[str],
+    left: int,
+    formats: Sequence[str],
 ) -> Figure | None:
     """The gap's band comes from each seed's own gap, not from two bands."""
     import numpy as np
@@ -143,7 +161,9 @@ def _rates(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fi
         for i, ((rates, epochs), names) in enumerate(list(shapes.items())[: 4 * len(styles)]):
             x = [(k + 1) * epochs / len(rates) for k in range(len(rates))]
             label = "every arm" if len(shapes) == 1 else canvas.short(listed(names, 3), 40)
-            sns.lineplot(x=x, y=list(rates), ax=opened.ax, color=pens[i % 4], linestyle=styles[i % 4], label=label, errorbar=None)
+            sns.lineplot(
+                x=x, y=list(rates), ax=opened.ax, color=pens[i % 4], linestyle=styles[i % 4], label=label, errorbar=None
+            )
         opened.ax.set_xlabel("epoch")
         opened.ax.set_ylabel("learning rate")
         opened.ax.set_ylim(bottom=0)
@@ -158,7 +178,12 @@ def _rates(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fi
         peak = max(rates)
         at = (rates.index(peak) + 1) * epochs / len(rates)
         tops.append((peak, at))
-        cells = [Cell(f"{rates[0]:.3g}", rates[0]), Cell(f"{peak:.3g}", peak), Cell(f"{at:.1f}", at), Cell(f"{rates[-1]:.3g}", rates[-1])]
+        cells = [
+            Cell(f"{rates[0]:.3g}", rates[0]),
+            Cell(f"{peak:.3g}", peak),
+            Cell(f"{at:.1f}", at),
+            Cell(f"{rates[-1]:.3g}", rates[-1]),
+        ]
         rows.append([Cell(", ".join(names)), *cells])
     alt = f"{plural(len(shapes), 'schedule')}; the highest rate, {tops[0][0]:.3g}, is reached at epoch {tops[0][1]:.1f}."
     behind = table("Learning rate of each distinct schedule.", ["Arms", ">First", ">Highest", ">At epoch", ">Last"], rows)
@@ -210,7 +235,9 @@ class _panels:  # noqa: N801 - reads as the function that it is
         self._sheet.__exit__(*error)
 
 
-def _draw(panels: Mapping[str, Axes], bands: Mapping[str, Mapping[str, scores.Band]], analysis: Analysis, *, label: str) -> None:
+def _draw(
+    panels: Mapping[str, Axes], bands: Mapping[str, Mapping[str, scores.Band]], analysis: Analysis, *, label: str
+) -> None:
     """Draw each arm's curves in front of the baseline's in grey."""
     import numpy as np
     import seaborn as sns
@@ -253,12 +280,20 @@ def _onset(ax: Axes, analysis: Analysis, name: str, band: scores.Band | None) ->
     index = min(max(round(arm.onset_epoch) - 1, 0), len(band.mean_E) - 1)
     y = float(band.mean_E[index])
     ax.plot([arm.onset_epoch], [y], marker="|", markersize=13, markeredgewidth=1.8, color=PAGE["ink"], zorder=5)
-    ax.annotate(f"{arm.onset_epoch:g}", (arm.onset_epoch, y), (0, 9), textcoords="offset points", ha="center", color=PAGE["ink"])
+    ax.annotate(
+        f"{arm.onset_epoch:g}", (arm.onset_epoch, y), (0, 9), textcoords="offset points", ha="center", color=PAGE["ink"]
+    )
 
 
-def _caption(analysis: Analysis, left: int, what: str, solid: str = "solid validation, dashed train (clean: no augmentation)") -> str:
+def _caption(
+    analysis: Analysis, left: int, what: str, solid: str = "solid validation, dashed train (clean: no augmentation)"
+) -> str:
     counts = len(analysis.seeds)
-    text = f"{what}: mean over seeds, band {confidence(analysis.study)}, n = {counts}" if counts > 1 else f"{what}: mean over seeds"
+    text = (
+        f"{what}: mean over seeds, band {confidence(analysis.study)}, n = {counts}"
+        if counts > 1
+        else f"{what}: mean over seeds"
+    )
     text += f"; {solid}." if solid else "."
     text += " Grey: the baseline." if len(analysis.arms) > 1 else ""
     if left:

@@ -52,7 +52,9 @@ class Band:
     n: int
 
 
-def band(trials: Iterable[Trial], curves: Mapping[str, object], column: str, *, alpha: float, scale: float = 1.0) -> Band | None:
+def band(
+    trials: Iterable[Trial], curves: Mapping[str, object], column: str, *, alpha: float, scale: float = 1.0
+) -> Band | None:
     """Return the band of one column of the curves of some trials; None where no curve has it."""
     import numpy as np
 

@@ -17,7 +17,11 @@ def _scaled(facts: TuningFacts) -> tuple[float, str, float]:
     metric = METRICS.get(facts.metric)
     if metric is None:
         return 1.0, facts.metric, 1.0
-    return metric.scale, f"{metric.label}{', %' if metric.unit == 'pp' else ''}", -1.0 if metric.higher_is_better is False else 1.0
+    return (
+        metric.scale,
+        f"{metric.label}{', %' if metric.unit == 'pp' else ''}",
+        -1.0 if metric.higher_is_better is False else 1.0,
+    )
 
 
 def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
@@ -42,7 +46,9 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             best.append(value if not best or sign * value > sign * best[-1] else best[-1])
         ax.step([t.number for t, _ in done], best, where="post", color=PAGE["ink"], linewidth=1.3, label="best so far")
         if facts.reference_value is not None:
-            ax.axhline(scale * facts.reference_value, color=PAGE["worse"], linewidth=1.1, linestyle=(0, (4, 2)), label="reference")
+            ax.axhline(
+                scale * facts.reference_value, color=PAGE["worse"], linewidth=1.1, linestyle=(0, (4, 2)), label="reference"
+            )
         values = sorted(v for _, v in done)
         if len(values) > 7:  # a few hopeless trials must not flatten the rest
             core = values[len(values) // 10 :] if sign > 0 else values[: -(len(values) // 10) or None]
@@ -78,7 +84,9 @@ def importances(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     found = sorted(facts.importances, key=lambda item: -item.value)
     with canvas.sheet("importances", 0.9 + 0.27 * len(found), formats=formats) as opened:
         ax = opened.ax
-        sns.barplot(x=[i.value for i in found], y=[i.parameter for i in found], ax=ax, color=PAGE["better"], errorbar=None, width=0.55)
+        sns.barplot(
+            x=[i.value for i in found], y=[i.parameter for i in found], ax=ax, color=PAGE["better"], errorbar=None, width=0.55
+        )
         canvas.name_rows(ax, [i.parameter for i in found])
         if facts.floor is not None:
             ax.axvline(facts.floor, color=PAGE["worse"], linestyle=(0, (4, 2)), linewidth=1.2)
@@ -114,7 +122,9 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             chosen = [(t.params[name], scale * (t.value or 0.0)) for t in done if name in t.params]
             numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v, _ in chosen)
             x = [v if numeric else canvas.short(plain(v), 12) for v, _ in chosen]
-            sns.scatterplot(x=x, y=[v for _, v in chosen], ax=ax, s=20, color=PAGE["better"], alpha=0.65, edgecolor="none", legend=False)
+            sns.scatterplot(
+                x=x, y=[v for _, v in chosen], ax=ax, s=20, color=PAGE["better"], alpha=0.65, edgecolor="none", legend=False
+            )
             if numeric and min(x) > 0 and max(x) / min(x) > 30:
                 ax.set_xscale("log")
             else:

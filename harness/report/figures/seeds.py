@@ -35,7 +35,9 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
             mean = sum(found[name].values()) / len(found[name])
             left.plot([mean, mean], [y - 0.3, y + 0.3], color=PAGE["ink"], linewidth=1.6, zorder=4)
         canvas.name_rows(left, names)
-        left.set_xlabel(f"{metric.label}{', %' if metric.unit == 'pp' and metric.name != 'gap' else ', pp' * (metric.unit == 'pp')}")
+        left.set_xlabel(
+            f"{metric.label}{', %' if metric.unit == 'pp' and metric.name != 'gap' else ', pp' * (metric.unit == 'pp')}"
+        )
         if paired:
             right = opened.axes[1]
             canvas.zero_line(right)
@@ -68,7 +70,9 @@ def _dots(ax: object, values: Sequence[float], y: int) -> None:
     import seaborn as sns
 
     spread = [y + (0.0 if len(values) == 1 else -0.22 + 0.44 * i / (len(values) - 1)) for i in range(len(values))]
-    sns.scatterplot(x=list(values), y=spread, ax=ax, s=22, color=PAGE["better"], alpha=0.6, edgecolor="none", zorder=3, legend=False)
+    sns.scatterplot(
+        x=list(values), y=spread, ax=ax, s=22, color=PAGE["better"], alpha=0.6, edgecolor="none", zorder=3, legend=False
+    )
 
 
 def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> object:
@@ -79,7 +83,13 @@ def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> ob
     rows = []
     for name, values in found.items():
         ordered = sorted(values.values())
-        cells = [ordered[0], ordered[len(ordered) // 4], ordered[len(ordered) // 2], ordered[3 * len(ordered) // 4], ordered[-1]]
+        cells = [
+            ordered[0],
+            ordered[len(ordered) // 4],
+            ordered[len(ordered) // 2],
+            ordered[3 * len(ordered) // 4],
+            ordered[-1],
+        ]
         rows.append([Cell(name), Cell(str(len(ordered))), *(Cell(number(value, unit), value) for value in cells)])
     heads = ["Arm", ">n", ">lowest", ">lower quarter", ">middle", ">upper quarter", ">highest"]
     return table(f"{label} by seed; all of them are in trials.csv.", heads, rows)
@@ -101,7 +111,9 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     if not values.size or np.isnan(values).all():
         return None
     limit = float(np.nanmax(np.abs(values))) or 1.0
-    text = np.asarray([[number(float(v), signed=True)[: -1 if len(labels) > 6 else None] if v == v else "" for v in row] for row in values])  # noqa: PLR0124
+    text = np.asarray(
+        [[number(float(v), signed=True)[: -1 if len(labels) > 6 else None] if v == v else "" for v in row] for row in values]
+    )  # noqa: PLR0124
     with canvas.sheet("classes", 1.25 + 0.31 * len(rows), formats=formats) as opened:
         ax = opened.ax
         sns.heatmap(
@@ -118,9 +130,7 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         for side in ax.spines.values():
             side.set_visible(False)
     i, j = np.unravel_index(int(np.nanargmax(np.abs(values))), values.shape)
-    alt = (
-        f"The largest change within a class is {number(float(values[i, j]), signed=True)} pp, on {labels[j]} with {rows[i][0].text}."
-    )
+    alt = f"The largest change within a class is {number(float(values[i, j]), signed=True)} pp, on {labels[j]} with {rows[i][0].text}."
     left = len(names) - len(rows)
     caption = (
         "Difference in validation accuracy within each class, pp; purple is up, orange is down, the number says by how much. "

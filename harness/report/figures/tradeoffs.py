@@ -109,7 +109,9 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
         ax = opened.ax
         for y, name in enumerate(names):
             values = scores.thinned(found[name])
-            sns.scatterplot(x=values, y=[y] * len(values), ax=ax, s=20, color=PAGE["better"], alpha=0.5, edgecolor="none", legend=False)
+            sns.scatterplot(
+                x=values, y=[y] * len(values), ax=ax, s=20, color=PAGE["better"], alpha=0.5, edgecolor="none", legend=False
+            )
             ax.plot([middles[name]] * 2, [y - 0.3, y + 0.3], color=PAGE["ink"], linewidth=1.8)
         canvas.name_rows(ax, names)
         ax.set_xlim(left=0)
@@ -164,4 +166,3 @@ def _labels(opened: canvas.Sheet, points: Sequence[tuple[str, float, float]]) ->
                 taken.append(box)
                 ax.annotate(text, (px, py), (dx, dy), textcoords="offset points", ha=ha, va="center", color=PAGE["ink"])
                 break
-
