@@ -152,8 +152,19 @@ def choose(space: Mapping[str, Dimension], pick: Choose) -> dict[str, Any]:
 
 
 def overrides(space: Mapping[str, Dimension], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe fields that chosen values stand for."""
-    return {field: value for name, value in chosen.items() if name in space for field in space[name].fields(name)}
+    """Return the recipe fields that chosen values stand for, numbers of an interval to four digits: more are noise."""
+    return {
+        field: _rounded(value, space[name])
+        for name, value in chosen.items()
+        if name in space
+        for field in space[name].fields(name)
+    }
+
+
+def _rounded(value: Any, entry: Dimension) -> Any:
+    if entry.choices or not isinstance(value, float) or entry.low is None or entry.high is None:
+        return value
+    return min(max(float(f"{value:.4g}"), entry.low), entry.high)
 
 
 def place_of(space: Mapping[str, Dimension], recipe: Recipe) -> tuple[dict[str, Any], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
 AUTO_SECONDS = 15 * 60  # without --profile, a larger profile is taken only when its estimate stays within this
 
 
-def choose_profile(study: Study, *, device: str = "auto", on_event: OnEvent = lambda _: None) -> tuple[str, str]:
+def choose_profile(
+    study: Study,
+    *,
+    device: str = "auto",
+    on_event: OnEvent = lambda _: None,
+    count: Callable[[Study], int] = lambda study: len(cells(study, "")),
+) -> tuple[str, str]:
     """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
 
-    Nothing is downloaded, and nothing is refused.
+    Nothing is downloaded, and nothing is refused. ``count`` says how many trials a study takes under a profile.
     """
     from harness.train import data
     from harness.train.timing import choose_layout, has_gpu
@@ -40,7 +47,7 @@ def choose_profile(study: Study, *, device: str = "auto", on_event: OnEvent = la
             except HarnessError as error:
                 reasons.append(f"{name}: {error.message}")
                 continue
-            seconds = layout.timing.seconds * len(cells(resolved, "")) / layout.workers
+            seconds = layout.timing.seconds * count(resolved) / layout.workers
             if seconds <= AUTO_SECONDS:
                 return name, f"the largest that fits in {duration(AUTO_SECONDS)}"
             reasons.append(f"{name} would take {duration(seconds)}")

@@ -62,7 +62,7 @@ class Ledger:
         artifacts: str | None = None,
         runs: Path = Path("runs"),
         create: bool = True,
-    ) -> Ledger:
+    ) -> Self:
         """Open the ledger of a study.
 
         Args:
@@ -88,7 +88,7 @@ class Ledger:
         return ledger
 
     @classmethod
-    def open_shard(cls, name: str, shard: tuple[int, int], *, storage: str | None = None, runs: Path = Path("runs")) -> Ledger:
+    def open_shard(cls, name: str, shard: tuple[int, int], *, storage: str | None = None, runs: Path = Path("runs")) -> Self:
         """Open a ledger of its own for task I of N, holding its share of the study's plan (``shards``).
 
         Args:

@@ -16,8 +16,8 @@ class SearchTrial(_Stored):
 
     Attributes:
         number: its place in the budget, from 0; the reference is 0.
-        value: the metric on validation, as stored (accuracies in [0, 1]); None for a trial that was stopped: what it had by then
-            is not where it would have ended.
+        value: the metric on validation, as stored (accuracies in [0, 1]); None for a trial that was stopped: what it had by
+            then is not where it would have ended.
         epoch: epochs finished.
         epochs: that a whole trial has; 0 if unknown.
         gap: overfitting gap in [0, 1].
@@ -73,7 +73,7 @@ class Finalist(_Stored):
 
 
 class Confirmed(_Stored):
-    """What fresh seeds say of the chosen recipe against the reference. Differences are paired by seed, in the metric's stored unit.
+    """What fresh seeds say of the chosen recipe against the reference: differences paired by seed, in the metric's stored unit.
 
     Attributes:
         name: of the chosen finalist.

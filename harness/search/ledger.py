@@ -128,7 +128,8 @@ class SearchLedger(Ledger):
         fixed = self._fixed(claim, study, base)
         self._book.study.sampler = SlotSampler(study.search.sampler, seed=int(digest(key), 16) % 2**32, fixed=fixed)
         try:
-            recipe = base.with_overrides(overrides(study.space, suggest(held.trial, study.space, base)))
+            chosen = suggest(held.trial, study.space, base)
+            recipe = base if slot_of(key) == 0 else base.with_overrides(overrides(study.space, chosen))
         except RecipeError as error:
             self._leases.drop(claim)
             self._book.fail(claim.number, cause="code", error=error.message)

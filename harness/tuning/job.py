@@ -1,0 +1,311 @@
+"""A search under one profile, on its way from plan through workers and confirmation to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome
+from harness.errors import HarnessError, StorageError
+from harness.space import Search, overrides
+from harness.study import PROFILES, Study, load_study
+from harness.text import duration
+from harness.tuning.facts import TuneOutcome, TunePlan
+from harness.tuning.watch import Shifted, Watch
+
+if TYPE_CHECKING:
+    from harness.launch import LaunchResult
+    from harness.ledger import Ledger, Plan
+    from harness.report import Provenance, Written
+    from harness.search import SearchLedger, Tried
+    from harness.train.run import Arena
+    from harness.train.timing import Layout
+
+
+def ruled(study: Study, rules: Mapping[str, Any]) -> Study:
+    """Return the study with rules of its search replaced, under a name of its own where it also has arms."""
+    name = f"{study.name}-tune" if study.arms or study.factors else study.name
+    search = Search.model_validate({**study.search.model_dump(), **rules})
+    return study.model_copy(update={"search": search, "name": name})
+
+
+def count(study: Study) -> int:
+    """Return how many trials a search takes, its confirmation included."""
+    return study.search.trials + (study.search.confirm + 1) * study.seeds * bool(study.search.confirm)
+
+
+@dataclass(slots=True)
+class _Confirmation(Job):
+    """The ordinary study of the finalists; its report is the search's."""
+
+    write: Callable[[bool], Written] | None = None
+
+    def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
+        """Write the search's report, with what is confirmed so far."""
+        if self.write is None:
+            return Job.report(self, ledger, provisional=provisional)
+        return self.write(provisional)
+
+
+@dataclass(slots=True)
+class SearchJob:
+    """A search under one profile, on its way from plan to report."""
+
+    study: Study
+    why_profile: str
+    ground: Arena
+    layout: Layout
+    storage: str | None
+    artifacts: str | None
+
+    @classmethod
+    def prepare(
+        cls, study: Study, why: str, *, workers: int | None, device: str, storage: str | None, artifacts: str | None
+    ) -> SearchJob:
+        """Check reference and space against the images and time a few steps, so that what cannot run fails at once."""
+        from harness.train.run import check
+        from harness.train.timing import choose_layout
+
+        base = study.base_recipe
+        ground = check(base)
+        for name, entry in study.space.items():
+            for end in entry.choices or (entry.low, entry.high):
+                value = int(end) if isinstance(end, float) and end == int(end) else end
+                found, _ = base.try_overrides(overrides(study.space, {name: value}))
+                if found is not None:
+                    check(found)
+        return cls(study, why, ground, choose_layout(base, device=device, workers=workers), storage, artifacts)
+
+    @property
+    def folder(self) -> Path:
+        """Where the report goes."""
+        return REPORTS / self.study.folder
+
+    def already_done(self) -> tuple[int, int]:
+        """Return how many trials of the search and of its confirmation are final, touching nothing."""
+        from harness.confirm import confirmation, finalists
+        from harness.ledger import Ledger
+        from harness.search import SearchLedger, slots, tried
+
+        keys = {cell.key for cell in slots(self.study, self.ground.split.fingerprint)}
+        try:
+            with SearchLedger.open(self.study.folder, storage=self.storage, runs=RUNS, create=False) as ledger:
+                found = [one for one in tried(ledger) if one.row is not None and one.row.user_attrs["cell"] in keys]
+        except StorageError:
+            return 0, 0
+        over = confirmation(self.study, finalists(self.study, found))
+        try:
+            with Ledger.open(over.folder, storage=self.storage, runs=RUNS, create=False) as ledger_:
+                recipes = {over.base_recipe, *(over.base_recipe.with_overrides(arm.set) for arm in over.arms)}
+                return len(found), sum(trial.recipe in recipes for trial in ledger_.trials())
+        except StorageError:
+            return len(found), 0
+
+    def plan_facts(self, searched: int, confirmed: int) -> TunePlan:
+        """Return the plan for people, given how many trials are final already."""
+        from harness.search.limits import words
+
+        rules, timing, split = self.study.search, self.layout.timing, self.ground.split
+        total = count(self.study)
+        to_run = max(total - searched - confirmed, 0)
+        pruned = f"median pruner after {100 * rules.warmup:.0f} % of the epochs" if rules.pruner == "median" else "no pruner"
+        return TunePlan(
+            study=self.study.name,
+            question=self.study.question,
+            profile=self.study.profile,
+            why_profile=self.why_profile,
+            arms=rules.confirm + 1,
+            seeds=self.study.seeds,
+            cells=total,
+            to_run=to_run,
+            device=", ".join(self.layout.devices),
+            workers=self.layout.workers,
+            threads=self.layout.threads,
+            why_workers=self.layout.why,
+            seconds_per_trial=timing.seconds,
+            seconds=timing.seconds * to_run / min(self.layout.workers, max(to_run, 1)),
+            estimated_from=f"from {timing.steps} timed steps",
+            data=self.study.base_recipe.data.name,
+            train_images=len(split.train_labels_N),
+            val_images=len(split.val_labels_N),
+            test_images=len(split.test_labels_N),
+            report=str(self.folder / "index.html"),
+            trials=rules.trials,
+            confirm=rules.confirm,
+            entries=len(self.study.space),
+            how=f"sampler {rules.sampler}, {pruned}",
+            limits=words(rules),
+        )
+
+    def run(self, deadline: float | None, on_event: OnEvent) -> TuneOutcome:
+        """Search, confirm and report."""
+        from harness.confirm import confirmation, finalists
+        from harness.search import SearchLedger, slots, tried
+
+        cells = slots(self.study, self.ground.split.fingerprint)
+        with SearchLedger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
+            ledger.same_search(cells)
+            planned = ledger.plan(self._plan(), cells)
+            facts = self.plan_facts(planned.kept, self.already_done()[1] if not planned.new else 0)
+            on_event(facts)
+            result: LaunchResult | None = None
+            if planned.new:
+                watch = Watch(self.study, ledger, on_event, total=facts.cells, before=planned.kept)
+                on_event(watch.progress())
+                result = self._drain(planned.new, deadline, watch)
+                if result.error is not None:
+                    raise result.error
+            searched = ledger.counts()
+            failures = [f"trial {one.slot}: {one.row.user_attrs.get('trial', {}).get('error', '')}" for one in tried(ledger)
+                        if one.state == "failed" and one.row is not None]  # fmt: skip
+            counts = {name: getattr(searched, name) for name in searched.__slots__}
+            chosen = finalists(self.study, tried(ledger))
+            ended = Outcome("", "", facts)
+            if searched.open or not chosen:
+                on_event("writing the report")
+                written = self.write(ledger, provisional=False)
+            else:
+                over = confirmation(self.study, chosen)
+                ended = self._confirm(over, ledger, chosen, deadline, Shifted(on_event, searched.total, facts.cells))
+                written = self.write(ledger, provisional=False)
+                counts = {name: counts[name] + ended.counts.get(name, 0) for name in counts}
+                failures += [f"confirmation: {one}" for one in ended.failures]
+        interrupted = bool(result and result.interrupted and searched.open) or ended.interrupted
+        return self._outcome(facts, written, counts, failures, interrupted=interrupted)
+
+    def write(self, ledger: SearchLedger, *, provisional: bool) -> Written:
+        """Write the report over what the ledgers hold."""
+        from harness.tuned import report_search
+
+        return report_search(
+            ledger,
+            self.folder,
+            storage=self.storage,
+            runs=RUNS,
+            labels=self.ground.split.val_labels_N.cpu().numpy(),
+            classes=self.ground.split.classes,
+            provenance=self._provenance(),
+            provisional=provisional,
+        )
+
+    def _plan(self) -> Plan:
+        from harness.ledger import Plan, chance_level
+        from harness.train import data
+
+        split = self.ground.split
+        return Plan(
+            study=self.study,
+            data_fingerprint=split.fingerprint,
+            code_fingerprint="",
+            threads=self.layout.threads,
+            device=self.layout.devices[0].partition(":")[0],
+            workers=self.layout.workers,
+            data_root=str(data.data_root()),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            chance=chance_level(len(split.classes), len(split.val_labels_N)),
+        )
+
+    def _drain(self, new: int, deadline: float | None, watch: Watch) -> LaunchResult:
+        from harness.launch import run_local
+
+        return run_local(
+            name=self.study.folder,
+            storage=self.storage,
+            artifacts=self.artifacts,
+            runs=RUNS,
+            workers=min(self.layout.workers, new),
+            devices=self.layout.devices,
+            threads=self.layout.threads,
+            deadline=deadline,
+            on_event=watch,
+        )
+
+    def _confirm(
+        self, over: Study, ledger: SearchLedger, chosen: Sequence[Tried], deadline: float | None, on_event: OnEvent
+    ) -> Outcome:
+        """Run finalists and reference on fresh seeds, as the ordinary study that it is."""
+        on_event(f"confirming {', '.join(f'trial {one.slot}' for one in chosen)} and the reference on fresh seeds")
+        device = self.layout.devices[0] if len(self.layout.devices) == 1 else "cuda"
+        job = _Confirmation.prepare(
+            over,
+            self.why_profile,
+            workers=self.layout.workers,
+            device=device,
+            storage=self.storage,
+            artifacts=self.artifacts,
+            screen=False,
+            retry_failed=False,
+        )
+        job.write = lambda provisional: self.write(ledger, provisional=provisional)  # type: ignore[attr-defined]
+        return job.run(deadline, on_event)
+
+    def _provenance(self) -> Provenance:
+        from harness.report import Provenance
+        from harness.worker.provenance import commit
+
+        split, name = self.ground.split, self.study.base_recipe.data.name
+        sizes = (len(split.train_labels_N), len(split.val_labels_N), len(split.test_labels_N))
+        return Provenance(
+            commands=(self.command(self.study.profile),),
+            data="{}: {:,} train, {:,} validation, {:,} test".format(name, *sizes),
+            data_fingerprint=split.fingerprint,
+            hardware=", ".join(self.layout.devices),
+            commit=commit(),
+        )
+
+    def command(self, profile: str) -> str:
+        """Return the command that runs this search under a profile."""
+        study = "" if self.study.name == "tune" else f" --study {self.study.name.removesuffix('-tune')}"
+        return f"harness tune --trials {self.study.search.trials}{study} --profile {profile}"
+
+    def next_command(self) -> str:
+        """Return the command for the next size up, with what it would cost here; empty at the largest."""
+        from harness.train import data
+        from harness.train.timing import extrapolate, has_gpu
+
+        if self.study.profile not in PROFILES[:-1]:
+            return ""
+        profile = PROFILES[PROFILES.index(self.study.profile) + 1]
+        try:
+            larger = load_study(self.study.name.removesuffix("-tune")).under(profile)
+        except HarnessError:  # a study built in a program has no file to look up
+            return ""
+        info = next((one for one in data.describe() if one.name == larger.base_recipe.data.name), None)
+        if info is None:
+            return self.command(profile)
+        rate = self.layout.timing.mflops_per_second * self.layout.workers
+        each = extrapolate(larger.base_recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
+        seconds = each * count(ruled(larger, {"trials": self.study.search.trials}))
+        cost = f"about {duration(seconds)} on this machine, guessed from counted operations"
+        if profile == "full" and not has_gpu():
+            cost += "; meant for a GPU"
+        if not info.present:
+            cost += f"; first: {info.how}"
+        return f"{self.command(profile)}   # {cost}"
+
+    def _outcome(
+        self, facts: TunePlan, written: Written, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
+    ) -> TuneOutcome:
+        from harness.report import read_folder
+        from harness.tuned import RECIPE
+
+        told = read_folder(self.folder).tuning
+        confirmed = told.confirmed if told is not None else None
+        left = counts["waiting"] + counts["running"]
+        return TuneOutcome(
+            study=self.study.name,
+            profile=self.study.profile,
+            plan=facts,
+            answer=told.answer if told is not None else "",
+            report=written.index,
+            counts=counts,
+            interrupted=bool(interrupted and left),
+            out_of_time=bool(left and not interrupted),
+            failures=failures,
+            next_command=self.next_command(),
+            recipe=self.folder / RECIPE if confirmed is not None else None,
+            improved=confirmed.improved if confirmed is not None else None,
+        )
