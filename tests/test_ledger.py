@@ -321,10 +321,16 @@ def test_a_trial_whose_accuracy_is_not_a_number_is_stopped(tmp_path: Path) -> No
         assert ledger.report(claimed(ledger), 0, {"val_accuracy": math.nan})
 
 
-def test_a_trial_that_still_guesses_after_a_third_of_its_epochs_is_stopped(tmp_path: Path) -> None:
-    with light.planned(tmp_path, chance=chance_level(10, 1000)) as ledger:
+@pytest.mark.parametrize(("epochs", "stopped_from"), [(18, 5), (9, 4), (5, 5)])
+def test_a_trial_that_still_guesses_after_a_third_of_its_epochs_and_five_is_stopped(
+    tmp_path: Path, epochs: int, stopped_from: int
+) -> None:
+    which = light.study(profiles={"quick": {"seeds": 1, "train.epochs": epochs}})
+    with Ledger.open(NAME, runs=tmp_path) as ledger:
+        ledger.plan(light.plan_of(which, chance=chance_level(10, 1000)), light.cells_of(which))
         claim = claimed(ledger)
-        assert [ledger.report(claim, epoch, {"val_accuracy": 0.11}) for epoch in range(3)] == [False, True, True]
+        stops = [ledger.report(claim, epoch, {"val_accuracy": 0.11}) for epoch in range(epochs)]
+    assert stops == [stopped_from <= epoch < epochs - 1 for epoch in range(epochs)]
 
 
 def test_a_trial_that_has_once_been_better_than_chance_is_not_stopped(tmp_path: Path) -> None:

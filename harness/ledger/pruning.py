@@ -9,6 +9,7 @@ import optuna
 from optuna.pruners import BasePruner, MedianPruner
 from optuna.trial import FrozenTrial
 
+FEWEST = 5  # epochs before a net may be held to be guessing: after fewer, one-cycle has hardly left its low first rate
 REPORTS = 20  # epochs of a trial that the storage is told of, at most
 
 
@@ -19,7 +20,7 @@ def reported(epoch: int, epochs: int) -> bool:
 
 
 class Hopeless(BasePruner):
-    """Stops a trial whose accuracy is not a number, or that after a third of its epochs still guesses.
+    """Stops a trial whose accuracy is not a number, or that after a third of its epochs, and at least 5, still guesses.
 
     It never compares trials: dropping a seed because it is worse than others would bias its arm's mean.
 
@@ -39,8 +40,9 @@ class Hopeless(BasePruner):
             return False
         if math.isnan(trial.intermediate_values[last]):
             return True
-        third = math.ceil(self._epochs(trial) / 3)
-        return 0 < third <= last + 1 and max(trial.intermediate_values.values()) <= self.chance and self.chance > 0
+        epochs = self._epochs(trial)
+        due = max(math.ceil(epochs / 3), FEWEST)
+        return due <= last + 1 < epochs and max(trial.intermediate_values.values()) <= self.chance and self.chance > 0
 
     def _epochs(self, trial: FrozenTrial) -> int:
         return self.epochs.get(str(trial.user_attrs.get("cell")), 0)
