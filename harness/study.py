@@ -88,7 +88,11 @@ class HandArm(_Strict):
 
 
 class Study(_Strict):
-    """A question, the arms that answer it, and the rules of the answer, fixed before the first run."""
+    """A question, the arms that answer it, and the rules of the answer, fixed before the first run.
+
+    ``table`` names the file of finished runs that a study was made from; its arms are known by name and not by recipe, and
+    there is nothing to run.
+    """
 
     schema_version: Literal[1] = Field(1, alias="schema")
     name: str = ""
@@ -110,6 +114,7 @@ class Study(_Strict):
     space: Annotated[dict[str, Dimension], BeforeValidator(flat_space)] = {}
     profiles: dict[str, dict[str, Any]] = {}
     profile: str = ""
+    table: str = ""
 
     @property
     def folder(self) -> str:
@@ -344,6 +349,8 @@ def _agreement_faults(study: Study) -> list[str]:
         faults.append("design: 'arms' takes [[arms]] only; name the design that [[factors]] are for")
     if study.looks and (list(study.looks) != sorted(set(study.looks)) or study.looks[-1] != study.seeds):
         faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
+    if study.table and (study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)):
+        faults.append("table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty")
     recipe = Recipe().try_overrides(study.base)[0] or Recipe()  # a broken base has been reported where it stands
     return faults + space_faults(study.space, recipe)
 

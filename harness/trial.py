@@ -144,7 +144,9 @@ class Trial(_Stored):
     """What came of a cell.
 
     ``metrics`` are of the last epoch, under the names of ``METRICS``; empty unless the state is complete.
-    ``epochs`` counts finished epochs. ``curve`` and ``outcomes`` live in the trial's artifact.
+    ``epochs`` counts finished epochs. ``readings`` are of the machine: start_seconds (before training: data, net, warm-up) and,
+    on an NVIDIA GPU with the extra ``energy``, joules, watts, sm_mhz (means) and celsius (the highest). ``curve`` and ``outcomes`` live in the trial's artifact. ``label`` is the name of the arm
+    in a table of runs whose recipes nobody knows; ``recipe`` is then the reference and says nothing.
     """
 
     cell: str
@@ -167,12 +169,14 @@ class Trial(_Stored):
     worker: str = ""
     attempt: int = 1
     tuned: dict[str, Any] = {}
+    readings: dict[str, float] = {}
+    label: str = ""
     curve: Curve = Field(Curve(), exclude=True)
 
     @property
     def recipe_id(self) -> str:
-        """Identity of the recipe."""
-        return self.recipe.id
+        """Identity of what was trained: the recipe's, or the label of a run whose recipe is not known."""
+        return self.label or self.recipe.id
 
 
 def pack_artifact(curve: Curve, outcomes: Outcomes | None) -> bytes:

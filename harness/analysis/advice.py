@@ -42,7 +42,7 @@ def needed(table: Table, effects: Sequence[Effect]) -> dict[str, int]:
     """Return ``{term: seeds}`` that 80 % power for the observed effect would take, for each unresolved effect.
 
     An observed effect below the margin is asked for at the margin: smaller ones are not worth acting on. At alpha over the size
-    of the effect's family, which is what Holm asks of the smallest p, and always more seeds than have already left it unresolved.
+    of the effect's family, which is what Holm asks of the smallest p, and always more seeds than have left it unresolved.
     """
     found = {}
     families = Counter(effect.kind for effect in effects)
@@ -65,13 +65,13 @@ def recommend(table: Table, effects: Sequence[Effect]) -> tuple[dict[str, Any], 
     factorial or a fraction the main effects speak; where components are left out, the arms without them; with add-one-in alone,
     the arms that add them to nothing. Of several changes to one field the largest gain stands. Each change was judged on its
     own: whether they add up is not known until the recommended recipe is run on fresh seeds. A study decided on test images
-    recommends nothing.
+    recommends nothing, nor does a table of runs without recipes.
 
     Args:
         table: joined trials.
         effects: of arms and terms on the primary metric, with verdicts.
     """
-    if table.study.metric.startswith("test") or table.primary.higher_is_better is None:
+    if table.study.table or table.study.metric.startswith("test") or table.primary.higher_is_better is None:
         return {}, ()
     arms = {arm.name: arm for arm in table.arms}
     proposals: list[tuple[float, dict[str, Any], str]] = []

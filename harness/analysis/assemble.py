@@ -126,7 +126,7 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -
     speeds = {seed: table.runs[arm.name, seed].trial.images_per_second for seed in analysed}
     return ArmFacts(
         name=arm.name,
-        recipe_id=arm.recipe.id,
+        recipe_id=arm.recipe_id,
         reference=arm.reference,
         overrides=dict(arm.overrides),
         components=dict(arm.components),

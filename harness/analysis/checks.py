@@ -39,8 +39,12 @@ def all_checks(
         screening: whether arms could be stopped by epoch.
     """
     found = [_baseline(table, state), _seeds(table, state), _missing(table, state), _ended(table)]
-    found += [_images(table), _environments(table), _chance(table, state, line), _nothing(state), _variances(table, state)]
-    found += [_test_reads(table), _margin(table), _size(table)]
+    if table.study.table:
+        found = [_of_rows(check) for check in found]
+        found += [_variances(table, state), _unknown(table)]
+    else:
+        found += [_images(table), _environments(table), _chance(table, state, line), _nothing(state), _variances(table, state)]
+        found += [_test_reads(table), _margin(table), _size(table)]
     optional = [_metric(table), _control(table, effects), _pruned(table), _short_runs(table), _constant(effects)]
     found += [check for check in optional if check is not None]
     if changed:
@@ -273,9 +277,21 @@ def _pruned(table: Table) -> Check | None:
     return Check(level="warn", name="pruned trials", what=what, hint="a stopped arm is not ranked among the others")
 
 
+def _of_rows(check: Check) -> Check:
+    """A check of a table's rows: what is amiss there is put right there, and not run by this program."""
+    return check.model_copy(update={"hint": "add or repair those rows, and analyse the table again"}) if check.hint else check
+
+
+def _unknown(table: Table) -> Check:
+    """What a table of finished runs leaves open, so that a reader does not take it for looked at."""
+    what = f"{table.study.table} does not tell which images, machines, model sizes and test-set reads lie behind its rows"
+    hint = "pairs are sound when every arm of a seed had the same images, split and code"
+    return Check(level="warn", name="not in the table", what=what, hint=hint)
+
+
 def _short_runs(table: Table) -> Check | None:
     epochs = table.arms[0].recipe.train.epochs
-    if epochs > SHORT_RUN:
+    if epochs > SHORT_RUN or table.study.table:
         return None
     what = f"runs of {epochs} epochs: seeds vary more than the error rate says in runs of {SHORT_RUN} epochs or fewer"
     return Check(

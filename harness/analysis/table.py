@@ -1,6 +1,7 @@
 """Trials joined to the arms of their study: who ran which seed, what came of it, and what it scored.
 
-Nothing here looks at a name: arms are joined by recipe, seeds by number.
+Nothing here looks at a name: arms are joined by recipe, seeds by number. Only where a study was made from a table of finished
+runs, whose recipes nobody knows, the table's label stands for the recipe.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def join(
         StudyError: the study's arms cannot be (``harness.design.arms``).
     """
     planned = arms(study)
-    recipe_ids = {arm.name: arm.recipe.id for arm in planned}
+    recipe_ids = {arm.name: arm.recipe_id for arm in planned}
     baseline_id = recipe_ids[planned[0].name]
     numbers = tuple(seeds(study) if planned_seeds is None else planned_seeds)
     places = {(arm, seed): (recipe_id, seed) for arm, recipe_id in recipe_ids.items() for seed in numbers}

@@ -26,6 +26,7 @@ class Arm:
         why: one sentence, or empty.
         reference: name of the arm it is compared with; empty for the baseline.
         components: ``{factor name: level}`` for arms made by a design, else empty.
+        label: name under which a table of finished runs knows the arm; its recipe is then the reference and says nothing.
     """
 
     name: str
@@ -34,6 +35,12 @@ class Arm:
     why: str = ""
     reference: str = ""
     components: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def recipe_id(self) -> str:
+        """Identity that trials are joined by: the recipe's, or the label where no recipe is known."""
+        return self.label or self.recipe.id
 
 
 def arms(study: Study) -> tuple[Arm, ...]:
@@ -42,6 +49,8 @@ def arms(study: Study) -> tuple[Arm, ...]:
     Raises:
         StudyError: two arms have one recipe or one name, or a full factorial has more than five factors.
     """
+    if study.table:
+        return _labelled(study)
     base = study.base_recipe
     on: dict[str, Any] = {}
     for factor in study.factors if study.design != "sweep" else ():
@@ -52,6 +61,15 @@ def arms(study: Study) -> tuple[Arm, ...]:
     _refuse_twins(study, found)
     departs = [{key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()} for arm in found]
     return tuple(replace(arm, overrides=changed) for arm, changed in zip(found, departs, strict=True))
+
+
+def _labelled(study: Study) -> tuple[Arm, ...]:
+    """The arms of a table of finished runs, each known by its name."""
+    found = [Arm(study.baseline, Recipe(), label=study.baseline)]
+    found += [Arm(a.name, Recipe(), why=a.why, reference=study.baseline, label=a.name) for a in study.arms]
+    if study.baseline in {arm.name for arm in study.arms}:
+        raise StudyError(f"study {study.name!r}: two arms are called {study.baseline!r}", "the baseline is no arm of its own")
+    return tuple(found)
 
 
 def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:

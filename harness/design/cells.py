@@ -38,8 +38,13 @@ def cells(
         upto_seed: how many of the study's seeds, from the first; None plans all.
 
     Raises:
-        UsageError: an arm that the study does not have.
+        UsageError: an arm that the study does not have, or a study whose runs are finished ones from a table.
     """
+    if study.table:
+        raise UsageError(
+            f"study {study.name!r} was made from {study.table}, and nobody knows its recipes: there is nothing to run",
+            f"`harness report --from FOLDER` writes its report again, `harness analyze {study.table}` reads the table again",
+        )
     planned = arms(study)
     if arms_in is not None:
         unknown = sorted(set(arms_in) - {arm.name for arm in planned})
