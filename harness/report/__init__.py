@@ -3,24 +3,29 @@
 document    what a report is made of, plain data
 words       numbers, intervals and sentences as text
 lookup      questions asked of an analysis
-tables      analysis -> tables
+tables      analysis -> tables;  evidence  those behind the verdicts;  searched  those of a search
+samples     strips of augmented images
 figures     analysis -> drawings with alt text and table
 sections    the sections, each under its name
 build       all of it together
+material    trials, curves, images
+export      material -> data files;  folder  data files -> material
+write       the whole folder at once;  index  one page over all folders
 render      report -> HTML, Markdown;  latex  analysis -> tables and text for a paper
-folder      the data files, written and read back;  write  the whole folder at once;  index  one page over all
 """
 
 from __future__ import annotations
 
 from harness.report.document import Figure, Report
-from harness.report.folder import Material, Provenance, read_analysis, read_folder, read_trials
+from harness.report.folder import read_analysis, read_folder, read_trials
 from harness.report.index import write_index
-from harness.report.tuning import Finalist, Importance, SearchTrial, TuningFacts
+from harness.report.material import Material, Provenance
+from harness.report.tuning import Confirmed, Finalist, Importance, SearchTrial, TuningFacts
 from harness.report.words import answer, support
 from harness.report.write import Written, rebuild, write_material, write_report
 
 __all__ = [
+    "Confirmed",
     "Figure",
     "Finalist",
     "Importance",
@@ -34,8 +39,8 @@ __all__ = [
     "read_analysis",
     "read_folder",
     "read_trials",
-    "support",
     "rebuild",
+    "support",
     "write_index",
     "write_material",
     "write_report",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.analysis import Analysis
 from harness.report import words
 from harness.report.document import Alert, Report
-from harness.report.folder import Material
+from harness.report.material import Material
 from harness.report.sections import Job, sections
 from harness.report.words import plural
 

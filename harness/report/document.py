@@ -79,25 +79,24 @@ class Table:
         """Refuse rows that do not fit the columns."""
         wrong = [i for i, row in enumerate(self.rows) if len(row) != len(self.columns)]
         if wrong:
-            raise ReportError(
-                f"table {self.caption!r}: row {wrong[0] + 1} has {len(self.rows[wrong[0]])} cells for {len(self.columns)} columns",
-                "give every row one cell a column",
-            )
+            cells = f"row {wrong[0] + 1} has {len(self.rows[wrong[0]])} cells for {len(self.columns)} columns"
+            raise ReportError(f"table {self.caption!r}: {cells}", "give every row one cell a column")
 
 
 def table(
     caption: str,
-    columns: Iterable[str | Column],
-    rows: Iterable[Sequence[Cell | str | None]],
+    columns: Iterable[object],
+    rows: Iterable[Sequence[object]],
     *,
     groups: Mapping[int, str] | None = None,
     verdicts: bool = False,
 ) -> Table:
     """Return a table from strings and cells; a head that starts with ``>`` is numeric, None is an empty cell."""
     heads = tuple(
-        head if isinstance(head, Column) else Column(head.removeprefix(">"), numeric=head.startswith(">")) for head in columns
+        head if isinstance(head, Column) else Column(str(head).removeprefix(">"), numeric=str(head).startswith(">"))
+        for head in columns
     )
-    cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell or "") for cell in row) for row in rows)
+    cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(str(cell or "")) for cell in row) for row in rows)
     return Table(caption, heads, cells, dict(groups or {}), verdicts)
 
 
@@ -134,8 +133,9 @@ class Figure:
             if not there
         ]
         if lacking:
+            listed = " and ".join(lacking)
             raise ReportError(
-                f"figure {self.id!r} has no {' and no '.join(lacking)}",
+                f"figure {self.id!r} lacks {listed}",
                 "state the finding in alt and give the numbers that are drawn as a table",
             )
 

@@ -149,6 +149,6 @@ def _write(path: Path, text: str) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         Path(name).chmod(0o644)
-        os.replace(name, path)
+        Path(name).replace(path)
     except OSError as error:
         raise ReportError(f"{path} cannot be written: {error}", "choose a folder that you may write to") from None

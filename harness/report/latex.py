@@ -17,8 +17,9 @@ from harness.report.words import MINUS, bounds, number, plural, sample
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "'": "'", "`": r"\textasciigrave{}", MINUS: "$-$", "±": r"$\pm$", "–": "--", "→": r"$\to$", "×": r"$\times$",
-    "≤": r"$\le$", "≥": r"$\ge$", "…": r"\dots{}", "·": r"$\cdot$", "−": "$-$",
+    '"': r"\textquotedbl{}", "'": "'", "`": r"\textasciigrave{}", MINUS: "$-$",
+    "±": r"$\pm$", "–": "--", "→": r"$\to$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "…": r"\dots{}",
+    "·": r"$\cdot$",
 }  # fmt: skip
 _CHECK = r"$\checkmark$"
 

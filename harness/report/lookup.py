@@ -19,7 +19,7 @@ def metric_of(analysis: Analysis, name: str = "") -> Metric:
     known = METRICS.get(name)
     if known is not None:
         return known
-    units = [item.unit for item in (*analysis.summaries, *analysis.effects) if item.metric == name]
+    units = [s.unit for s in analysis.summaries if s.metric == name] + [e.unit for e in analysis.effects if e.metric == name]
     return Metric(name, "pp" if "pp" in units[:1] else "1", None, name.rpartition(":")[2])
 
 

@@ -40,20 +40,20 @@ SOURCES = {
     for source in (
         Source("holm1979", "article", "Holm, S.", "A simple sequentially rejective multiple test procedure", 1979,
                "Scandinavian Journal of Statistics", "6, 65-70"),
-        Source("schuirmann1987", "article", "Schuirmann, D. J.", "A comparison of the two one-sided tests procedure and the power "
-               "approach for assessing the equivalence of average bioavailability", 1987,
+        Source("schuirmann1987", "article", "Schuirmann, D. J.", "A comparison of the two one-sided tests procedure and the "
+               "power approach for assessing the equivalence of average bioavailability", 1987,
                "Journal of Pharmacokinetics and Biopharmaceutics", "15, 657-680"),
         Source("bouthillier2021", "inproceedings", "Bouthillier, X. and others", "Accounting for variance in machine learning "
                "benchmarks", 2021, "Proceedings of Machine Learning and Systems", "3, 747-769"),
-        Source("jordan2023", "misc", "Jordan, K.", "Calibrated chaos: variance between runs of neural network training is harmless "
-               "and inevitable", 2023, "arXiv", "2304.01910"),
-        Source("smith2019", "inproceedings", "Smith, L. N. and Topin, N.", "Super-convergence: very fast training of neural networks "
-               "using large learning rates", 2019, "Artificial Intelligence and Machine Learning for Multi-Domain Operations "
+        Source("jordan2023", "misc", "Jordan, K.", "Calibrated chaos: variance between runs of neural network training is "
+               "harmless and inevitable", 2023, "arXiv", "2304.01910"),
+        Source("smith2019", "inproceedings", "Smith, L. N. and Topin, N.", "Super-convergence: very fast training of neural "
+               "networks using large learning rates", 2019, "Artificial Intelligence and Machine Learning for Multi-Domain Operations "
                "Applications", "SPIE 11006; arXiv 1708.07120"),
-        Source("pocock1977", "article", "Pocock, S. J.", "Group sequential methods in the design and analysis of clinical trials", 1977,
-               "Biometrika", "64, 191-199"),
-        Source("jennison1989", "article", "Jennison, C. and Turnbull, B. W.", "Interim analyses: the repeated confidence interval "
-               "approach", 1989, "Journal of the Royal Statistical Society B", "51, 305-361"),
+        Source("pocock1977", "article", "Pocock, S. J.", "Group sequential methods in the design and analysis of clinical "
+               "trials", 1977, "Biometrika", "64, 191-199"),
+        Source("jennison1989", "article", "Jennison, C. and Turnbull, B. W.", "Interim analyses: the repeated confidence "
+               "interval approach", 1989, "Journal of the Royal Statistical Society B", "51, 305-361"),
         Source("shapley1953", "inproceedings", "Shapley, L. S.", "A value for n-person games", 1953,
                "Contributions to the Theory of Games II", "307-317"),
         Source("box1961", "article", "Box, G. E. P. and Hunter, J. S.", "The 2^(k-p) fractional factorial designs", 1961,
@@ -104,6 +104,10 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     }
     done = len(analysis.seeds)
     margin = f"{study.margin_pp:g} pp" if metric.unit == "pp" else f"{study.margin_pp / 100:g}"
+    judged = (
+        f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
+        f"{study.alpha:g} with Holm's correction over each family of comparisons"
+    )
     told = [
         (f"We compared {plural(arms, 'training recipe')}: {designs[study.design]}.", ""),
         (
@@ -113,15 +117,8 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
             "paired by seed.",
             "bouthillier2021",
         ),
-        (
-            f"The outcome is {metric.label} after the last epoch; the overfitting gap is clean train accuracy minus validation accuracy.",
-            "",
-        ),
-        (
-            f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
-            f"{study.alpha:g} with Holm's correction over each family of comparisons",
-            "holm1979",
-        ),
+        (f"The outcome is {metric.label} after the last epoch; the overfitting gap is train minus validation accuracy.", ""),
+        (judged, "holm1979"),
         (f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.", "schuirmann1987"),
     ]
     if len(study.looks) > 1:

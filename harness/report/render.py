@@ -29,7 +29,7 @@ from harness.report.document import (
 from harness.report.palette import PAGE
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-FOOTER = "Written by harness. This page holds no script and fetches nothing; its numbers are in analysis.json and effects.csv beside it."
+FOOTER = "Written by harness. This page holds no script and fetches nothing; its numbers are in analysis.json and effects.csv."
 
 
 @cache

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis
 from harness.design import seeds as planned_seeds
-from harness.report import methods, tables, words
+from harness.report import evidence, methods, searched, tables, words
 from harness.report.document import (
     Block,
     Bullets,
@@ -21,8 +20,6 @@ from harness.report.document import (
     Listing,
     Paragraph,
     Section,
-    Strip,
-    Strips,
     Table,
     table,
 )
@@ -31,15 +28,11 @@ from harness.report.figures import learning as draw_learning
 from harness.report.figures import search as draw_search
 from harness.report.figures import seeds as draw_seeds
 from harness.report.figures import tradeoffs as draw_tradeoffs
-from harness.report.folder import Material, thumbnail
 from harness.report.lookup import leading
-from harness.report.tuning import TuningFacts
+from harness.report.material import Material
+from harness.report.samples import strips
 from harness.report.words import MARKS, plain, plural
-from harness.trial import METRICS, Environment
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from harness.trial import Environment
 
 _STRIP_IMAGES = 8
 _STRIP_ARMS = 16
@@ -94,8 +87,8 @@ def verdicts(job: Job) -> Section | None:
         )
         blocks.append(
             Paragraph(
-                f"Recommended recipe: {words.setting(analysis.recommended)}. It was put together after seeing these results and "
-                "is unconfirmed until it is run on fresh seeds:"
+                f"Recommended recipe: {words.setting(analysis.recommended)}. It was put together after seeing these results "
+                "and is unconfirmed until it is run on fresh seeds:"
             )
         )
         blocks.append(Listing(f"{command} --recommended"))
@@ -110,44 +103,8 @@ def compared(job: Job) -> Section:
         blocks.append(Paragraph(study.why))
     blocks.append(tables.compared(job.analysis))
     if job.material.samples:
-        blocks.append(_strips(job))
+        blocks.append(strips(job.material, job.analysis))
     return Section("compared", "What was compared", tuple(blocks))
-
-
-def _strips(job: Job) -> Strips:
-    items = []
-    for arm in job.analysis.arms:
-        images_KHWC = job.material.samples.get(arm.name)
-        if images_KHWC is None or len(items) == _STRIP_ARMS:
-            continue
-        png, width, height = _row_of_images(images_KHWC[:_STRIP_IMAGES])
-        count = min(len(images_KHWC), _STRIP_IMAGES)
-        items.append(Strip(arm.name, png, width, height, f"{plural(count, 'training image')} as the arm {arm.name} sees them"))
-    left = sum(arm.name in job.material.samples for arm in job.analysis.arms) - len(items)
-    caption = "The same training images as each arm's net sees them, drawn by the pipeline that trained it."
-    if left:
-        caption += f" {plural(left, 'arm')} more in samples.png."
-    return Strips(tuple(items), caption)
-
-
-def _row_of_images(images_KHWC: npt.NDArray[np.uint8]) -> tuple[bytes, int, int]:
-    """Return images side by side as PNG, and the size to show it at: whole multiples of a pixel."""
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    pad = 1
-    images_KHWC = np.stack([thumbnail(image) for image in images_KHWC])
-    padded = np.pad(images_KHWC, ((0, 0), (0, 0), (0, pad), (0, 0)), constant_values=255)
-    row = np.concatenate(list(padded), axis=1)[:, :-pad]
-    picture = Image.fromarray(np.ascontiguousarray(row))
-    if (row[..., 0] == row[..., 1]).all() and (row[..., 0] == row[..., 2]).all():
-        picture = picture.convert("L")
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    factor = max(1, 48 // row.shape[0])
-    return buffer.getvalue(), factor * row.shape[1], factor * row.shape[0]
 
 
 def effects(job: Job) -> Section | None:
@@ -157,12 +114,12 @@ def effects(job: Job) -> Section | None:
         draw_effects.terms(analysis, job.formats),
         *draw_effects.levels(analysis, job.formats),
         draw_effects.forest(analysis, job.formats),
-        tables.orders(analysis),
+        evidence.orders(analysis),
     ]
     found = [block for block in blocks if block is not None]
     for kind in ("main", "interaction", "shapley"):
-        found += _maybe(tables.effects(analysis, kind))
-    behind = [*_maybe(tables.effects(analysis, "arm")), *_maybe(tables.secondary(analysis)), *_maybe(_aliases(job))]
+        found += _maybe(evidence.effects(analysis, kind))
+    behind = [*_maybe(evidence.effects(analysis, "arm")), *_maybe(tables.secondary(analysis)), *_maybe(_aliases(job))]
     if any(summary.mean is not None for summary in analysis.summaries):
         found.append(tables.levels(analysis))
     found += [Details("p-values, seed correlation and secondary metrics", tuple(behind))] if behind else []
@@ -190,7 +147,7 @@ def learning(job: Job) -> Section | None:
     drawn: list[Block] = list(draw_learning.learning(job.material, job.analysis, job.formats, brief=job.brief))
     if not drawn:
         return None
-    return Section("learning", "Learning", (*drawn, *_maybe(tables.onsets(job.analysis))))
+    return Section("learning", "Learning", (*drawn, *_maybe(evidence.onsets(job.analysis))))
 
 
 def tradeoffs(job: Job) -> Section | None:
@@ -244,52 +201,17 @@ def tuning(job: Job) -> Section | None:
     told = f"{', '.join(parts)} of {facts.budget or len(facts.history)} asked for"
     told += f"; sampler {facts.sampler}" if facts.sampler else ""
     told += f", pruner {facts.pruner}" if facts.pruner else ""
-    blocks: list[Block] = [Paragraph(told + ".")]
+    blocks: list[Block] = [*([Paragraph(facts.answer)] if facts.answer else []), Paragraph(told + ".", "note")]
     if facts.note:
         blocks.append(Paragraph(facts.note, "warn"))
-    blocks += _maybe(_best(facts))
-    blocks += _maybe(_finalists(facts))
+    blocks += _maybe(searched.best(facts))
+    blocks += [*_maybe(searched.confirmed(facts)), *_maybe(searched.finalists(facts))]
+    if facts.recipe:
+        blocks.append(Paragraph(f"The chosen recipe is in {facts.recipe}; `--base {facts.recipe}` starts from it.", "note"))
     for draw in (draw_search.history, draw_search.importances, draw_search.slices):
         blocks += _maybe(draw(facts, job.formats))
+    blocks += _maybe(searched.space(facts))
     return Section("tuning", "Tuning", tuple(blocks))
-
-
-def _best(facts: TuningFacts) -> Table | None:
-    if facts.best_value is None:
-        return None
-    metric = METRICS.get(facts.metric)
-    scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
-    rows = [["best of the search", Cell(words.number(scale * facts.best_value, unit), scale * facts.best_value),
-             words.setting(dict(facts.best)) or "the reference"]]  # fmt: skip
-    if facts.reference_value is not None:
-        value = scale * facts.reference_value
-        rows.append(["reference, same search", Cell(words.number(value, unit), value), "–"])
-    caption = "Search scores on validation: the best of many is optimistic and is not confirmed until it is run on fresh seeds."
-    label = metric.label if metric is not None else facts.metric
-    return table(caption, ["Recipe", f">Search score, {label}", "Settings"], rows)
-
-
-def _finalists(facts: TuningFacts) -> Table | None:
-    if not facts.finalists:
-        return None
-    metric = METRICS.get(facts.metric)
-    scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
-
-    def cell(value: float | None, low: float | None = None, high: float | None = None) -> Cell:
-        if value is None:
-            return Cell("–")
-        ends = [None if end is None else scale * end for end in (low, high)]
-        return Cell(words.number(scale * value, unit), scale * value, note=words.bounds(*ends, unit))
-
-    rows = [
-        [Cell(f.name, note="chosen on fresh seeds" if f.chosen else ""), cell(f.search), cell(f.fresh, f.fresh_low, f.fresh_high),
-         cell(f.test, f.test_low, f.test_high), str(f.n), words.setting(dict(f.overrides)) or "–"]
-        for f in facts.finalists
-    ]  # fmt: skip
-    caption = (
-        "Search score, mean on fresh seeds and on the test set beside each other; intervals are 95 % t over n fresh seeds."
-    )
-    return table(caption, ["Recipe", ">Search", ">Fresh seeds", ">Test", ">n", "Settings"], rows)
 
 
 def checks(job: Job) -> Section:
@@ -302,11 +224,11 @@ def checks(job: Job) -> Section:
     blocks: list[Block] = []
     if rows:
         blocks.append(table("Checks, the serious ones first.", ["Result", "Check", "What was found"], rows))
-    blocks += _maybe(tables.ended(job.material))
-    control = tables.effects(job.analysis, "control")
+    blocks += _maybe(evidence.ended(job.material))
+    control = evidence.effects(job.analysis, "control")
     blocks += _maybe(control)
     if not job.brief:
-        blocks += _maybe(tables.sensitivity(job.analysis))
+        blocks += _maybe(evidence.sensitivity(job.analysis))
     if not blocks:
         blocks.append(Paragraph("Nothing has been checked yet."))
     return Section("checks", "Checks and sensitivity", tuple(blocks))
@@ -358,7 +280,7 @@ def trials(job: Job) -> Section | None:
     """Every trial."""
     if not job.material.trials or job.brief:
         return None
-    return Section("trials", "Every trial", (Details("Show the table", (tables.trials(job.material, job.analysis),)),))
+    return Section("trials", "Every trial", (Details("Show the table", (evidence.trials(job.material, job.analysis),)),))
 
 
 def glossary(job: Job) -> Section:

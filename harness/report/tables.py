@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from harness.analysis import Analysis, ArmFacts, Effect
 from harness.report.document import Cell, Column, Glyph, Table, table
-from harness.report.folder import Material, recipe_ids
 from harness.report.lookup import (
     arm_of,
     effect_on,
-    effects_of,
     has_metric,
     in_order,
     leading,
@@ -34,9 +32,6 @@ from harness.report.words import (
     setting,
     unit_name,
 )
-from harness.trial import Trial
-
-SHOWN_TRIALS = 400  # more of them are in trials.csv
 
 
 def verdicts(analysis: Analysis) -> Table:
@@ -83,9 +78,8 @@ def verdicts(analysis: Analysis) -> Table:
 
 def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool) -> list[Cell]:
     name = analysis.study.baseline
-    row = [Cell(name, note="the baseline")]
-    for metric in [analysis.study.metric, *([second] if show_gap else [])]:
-        row.append(level_cell(analysis, name, metric))
+    shown = [analysis.study.metric, *([second] if show_gap else [])]
+    row = [Cell(name, note="the baseline"), *(level_cell(analysis, name, metric) for metric in shown)]
     arm = arm_of(analysis, name)
     row.append(Cell(seconds(arm.train_seconds) if arm else "", arm.train_seconds if arm else None, note="in all"))
     row.append(Cell("–", note="reference"))
@@ -225,8 +219,8 @@ def compared(analysis: Analysis) -> Table:
                 Cell(arm.name, note=arm.why),
                 "the study's base recipe" if base else setting(arm.overrides),
                 arm.reference or "–",
-                Cell(_maybe(arm.params_m, "{:.3g} M"), arm.params_m),
-                Cell(_maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
+                Cell(maybe(arm.params_m, "{:.3g} M"), arm.params_m),
+                Cell(maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
                 Cell(seconds(arm.train_seconds), arm.train_seconds),
                 Cell(f"{arm.completed} of {arm.planned}", note=_ends(arm)),
             ]
@@ -243,214 +237,9 @@ def _ends(arm: ArmFacts) -> str:
     return ", ".join(told)
 
 
-def effects(analysis: Analysis, kind: str) -> Table | None:
-    """Return every effect of one kind on the study's metric, with its p-values; None when there is none."""
-    found = effects_of(analysis, kind)
-    if not found:
-        return None
-    found = in_order(analysis, found) if kind == "arm" else found
-    several = len({e.reference for e in found}) > 1
-    rows = []
-    for e in found:
-        rows.append(
-            [
-                Cell(e.term, note=f"against {e.reference}" if several else ""),
-                difference_cell(e),
-                Cell(number(e.sd, e.unit), e.sd),
-                str(e.n),
-                _p(e.p),
-                _p(e.p_holm),
-                _p(e.p_equivalence),
-                Cell(_maybe(e.seed_correlation, "{:.2f}").replace("-", MINUS), e.seed_correlation),
-                Cell(bounds(e.image_low, e.image_high, e.unit, signed=True)),
-                verdict_cell(analysis, e),
-            ]
-        )
-    heads: list[str | Column] = [
-        "Contrast", Column("Difference", numeric=True, note=f"mean {confidence(analysis.study)} interval"), ">sd", ">n", ">p",
-        Column("p", numeric=True, note="Holm"), Column("p", numeric=True, note="equivalence"),
-        Column("Correlation", numeric=True, note="of seeds"), Column("Interval", numeric=True, note="new images too"), "Verdict",
-    ]  # fmt: skip
-    keep = [i for i in range(len(heads)) if i in (0, 1, 3) or any(row[i] not in ("", Cell("")) for row in map(_cells, rows))]
-    metric = metric_of(analysis)
-    names = {"arm": "Arms", "main": "Main effects", "interaction": "Two-factor interactions", "shapley": "Shapley values",
-             "control": "The A/A arm: the baseline against itself at other seeds"}  # fmt: skip
-    caption = f"{names.get(kind, kind)} on {metric.label}: paired differences, {sample(analysis.study, found)}."
-    return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
-
-
-def orders(analysis: Analysis) -> Table | None:
-    """Return leave-one-out, add-one-in and Shapley beside each other for every component; None without such a design."""
-    found = {(e.kind, e.term): e for e in analysis.orders if e.metric == analysis.study.metric}
-    found |= {(e.kind, e.term): e for kind in ("main", "shapley") for e in effects_of(analysis, kind)}
-    kinds = ("leave-one-out", "add-one-in", "main", "shapley")
-    rows = [
-        [Cell(name), *(difference_cell(found.get((kind, name))) for kind in kinds)]
-        for name in (factor.name for factor in analysis.study.factors)
-    ]
-    heads: list[str | Column] = [
-        "Component", Column("Added last", numeric=True, note="to all the others"), Column("Added first", numeric=True, note="to nothing"),
-        Column("Main effect", numeric=True, note="over all settings"), Column("Shapley", numeric=True, note="over all orders"),
-    ]  # fmt: skip
-    keep = [0, *(i for i in range(1, 5) if any(row[i].text != "–" for row in rows))]
-    if len(keep) < 3 or analysis.study.design in ("sweep", "arms"):
-        return None
-    caption = (
-        f"What each component adds to {metric_of(analysis).label}, by the order in which it is added: where the columns differ, components interact; "
-        f"mean [low, high], {confidence(analysis.study)}, n = {len(analysis.seeds)}."
-    )
-    return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
-
-
-def onsets(analysis: Analysis) -> Table | None:
-    """Return the epoch at which validation loss turns up, by arm; None without curves."""
-    if all(arm.onset_epoch is None and not arm.onset_none for arm in analysis.arms):
-        return None
-    rows = []
-    for arm in analysis.arms:
-        epochs = arm.onset_epoch
-        rows.append(
-            [
-                arm.name,
-                Cell(f"{epochs:g}" if epochs is not None else "none", epochs),
-                Cell(str(arm.onset_none) if arm.onset_none else "–"),
-            ]
-        )
-    caption = (
-        "Onset of overfitting: epoch of the lowest validation loss (median of 3) where it later rises by more than 2 %; "
-        "median over the seeds that have one."
-    )
-    return table(caption, ["Arm", ">Onset epoch", ">Seeds without"], rows)
-
-
-def sensitivity(analysis: Analysis) -> Table | None:
-    """Return second opinions on each difference: a bootstrap interval and the mean without outliers; None without pairs."""
-    import numpy as np
-
-    from harness.stats import bootstrap_interval, trimmed
-
-    rows = []
-    for effect in in_order(analysis, leading(analysis)):
-        differences_S = np.asarray(effect.differences, dtype=np.float64)
-        if differences_S.size < 3:
-            continue
-        low, high = bootstrap_interval(differences_S, np.random.default_rng(0), alpha=analysis.study.alpha)
-        kept = trimmed(differences_S, alpha=analysis.study.alpha)
-        cut, dropped = kept.result, [str(analysis.seeds[i]) for i in kept.dropped if i < len(analysis.seeds)]
-        boot = bounds(_real(low), _real(high), effect.unit, signed=True)
-        interval = bounds(_real(cut.low), _real(cut.high), effect.unit, signed=True)
-        rest = f"{number(_real(cut.mean), effect.unit, signed=True)} {interval}"
-        note = f"without seed {', '.join(dropped)}" if dropped else "no outlier"
-        rows.append([effect.term, difference_cell(effect), Cell(boot or "–"), Cell(rest if dropped else "the same", note=note)])
-    if not rows:
-        return None
-    level = f"{100 * (1 - analysis.study.alpha):g} %"
-    heads: list[str | Column] = [
-        "Contrast", Column("As reported", numeric=True, note=confidence(analysis.study)),
-        Column("Bootstrap", numeric=True, note=f"{level} BCa"), Column("Without outliers", numeric=True, note=f"{level} t"),
-    ]  # fmt: skip
-    caption = (
-        "Sensitivity: the same differences by other means. BCa intervals are too short at few seeds and are shown for "
-        "comparison only; an outlier lies more than 3.5 robust sd from the median."
-    )
-    return table(caption, heads, rows)
-
-
-def classes(analysis: Analysis) -> Table | None:
-    """Return the difference within every class, arms by classes; None without per-image outcomes."""
-    if not analysis.classes:
-        return None
-    labels = list(dict.fromkeys(item.label for item in analysis.classes))
-    names = list(dict.fromkeys(item.arm for item in analysis.classes))
-    found = {(item.arm, item.label): item for item in analysis.classes}
-    rows = []
-    for name in names:
-        cells = []
-        for label in labels:
-            item = found.get((name, label))
-            text = f"{number(item.estimate, signed=True)} {bounds(item.low, item.high, signed=True)}".strip() if item else "–"
-            cells.append(Cell(text, item.estimate if item else None))
-        rows.append([Cell(name), *cells])
-    counts = sorted({item.n for item in analysis.classes})
-    caption = (
-        f"Difference in validation accuracy within each class, pp: mean [low, high], {confidence(analysis.study)}, "
-        f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds; exploratory, uncorrected."
-    )
-    return table(caption, ["Arm", *(f">{label}" for label in labels)], rows)
-
-
-def trials(material: Material, analysis: Analysis) -> Table:
-    """Return the trials, one row each, the first ``SHOWN_TRIALS`` of them."""
-    named: dict[str, list[str]] = {}
-    for arm in analysis.arms:
-        named.setdefault(arm.recipe_id, []).append(arm.name)
-    rows = []
-    place = {arm.recipe_id: i for i, arm in enumerate(analysis.arms)}
-    listed = sorted(
-        zip(recipe_ids(material.trials), material.trials, strict=True),
-        key=lambda item: (item[1].seed, place.get(item[0], len(place)), item[1].cell),
-    )
-    for key, trial in listed[:SHOWN_TRIALS]:
-        cells = [Cell(" = ".join(named.get(key, ["–"]))), Cell(str(trial.seed)), _state(trial)]
-        for name in ("accuracy", "train_accuracy", "gap", "test_accuracy"):
-            value = trial.metrics.get(name)
-            shown = None if value is None else 100 * value
-            cells.append(Cell(number(shown) or "–", shown))
-        cells += [Cell(str(trial.epochs)), Cell(seconds(trial.train_seconds), trial.train_seconds), Cell(trial.cell)]
-        rows.append(cells)
-    left = len(material.trials) - len(rows)
-    caption = f"{plural(len(material.trials), 'trial')}" + (f"; the other {left:,} are in trials.csv" if left else "")
-    heads = [
-        "Arm",
-        ">Seed",
-        "State",
-        Column("Accuracy", numeric=True, note="val, %"),
-        Column("Accuracy", numeric=True, note="train, %"),
-    ]
-    heads += [
-        Column("Gap", numeric=True, note="pp"),
-        Column("Accuracy", numeric=True, note="test, %"),
-        ">Epochs",
-        ">Training",
-        "Cell",
-    ]
-    return table(caption + ".", heads, rows)
-
-
-def ended(material: Material) -> Table | None:
-    """Return the trials that did not end well, earlier attempts included; None when there are none."""
-    bad = [*(t for t in material.trials if t.state != "complete"), *material.attempts]
-    if not bad:
-        return None
-    rows = [
-        [t.cell, Cell(str(t.seed)), _state(t), Cell(str(t.attempt)), Cell(str(t.epochs)), Cell(t.error or "–", note=t.cause)]
-        for t in bad[:SHOWN_TRIALS]
-    ]
-    caption = f"{plural(len(bad), 'trial')} that did not run to the end, or were run again."
-    return table(caption, ["Cell", ">Seed", "State", ">Attempt", ">Epochs", "What happened"], rows)
-
-
-def _state(trial: Trial) -> Cell:
-    mark = {"complete": "ok", "pruned": "warn"}.get(trial.state, "fail")
-    return Cell(f"{MARKS[mark].symbol} {trial.state}", mark=mark)
-
-
-def _p(value: float | None) -> Cell:
-    if value is None:
-        return Cell("")
-    return Cell("< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}", value)
-
-
-def _cells(row: Sequence[Cell | str]) -> list[Cell]:
-    return [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
-
-
-def _maybe(value: float | None, form: str) -> str:
+def maybe(value: float | None, form: str) -> str:
+    """Return a number in a format, or nothing for None."""
     return "" if value is None else form.format(value)
-
-
-def _real(value: float) -> float | None:
-    return None if value != value else float(value)  # noqa: PLR0124 - nan is what differs from itself
 
 
 def _capital(text: str) -> str:

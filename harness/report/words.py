@@ -158,7 +158,6 @@ def detectable(analysis: Analysis) -> str:
 
 def _not_yet(analysis: Analysis) -> str:
     """The sentence for a study that cannot be answered, and why; empty when it can."""
-    study = analysis.study
     completed = sum(arm.completed for arm in analysis.arms)
     if analysis.trials_total == 0:
         return "No answer yet: no trial has finished."
@@ -171,22 +170,24 @@ def _not_yet(analysis: Analysis) -> str:
         told = ", ".join(f"{count} {word}" for word, count in ends.items() if count)
         return f"No answer: none of {plural(analysis.trials_total, 'trial')} ran to the end ({told or 'none is final'})."
     if len(analysis.arms) == 1:
-        arm = analysis.arms[0].name
-        summary = summary_of(analysis, arm, study.metric)
-        if summary is None or summary.mean is None:
-            return f"Nothing is compared: the study has one arm, {arm}."
-        metric = metric_of(analysis)
-        level = number(summary.mean, summary.unit) + unit_name(summary.unit, level=True)
-        interval = bounds(summary.low, summary.high, summary.unit)
-        told = f" {interval} ({confidence(study)}, n = {summary.n})" if interval else f" (n = {summary.n})"
-        return f"Nothing is compared: the study has one arm, {arm}, whose {metric.label} is {level}{told}."
+        return _alone(analysis)
     if analysis.screening:
         return "No verdict: this is a screening, in which arms may be stopped early and none is judged."
     if not analysis.seeds:
         return f"No answer yet: {plural(completed, 'trial')} completed, and no seed has been run on every arm."
-    if all(not effect.verdict for effect in leading(analysis)):
-        return _withheld(analysis)
-    return ""
+    return "" if any(effect.verdict for effect in leading(analysis)) else _withheld(analysis)
+
+
+def _alone(analysis: Analysis) -> str:
+    """The sentence for a study of one arm: its level."""
+    arm = analysis.arms[0].name
+    summary = summary_of(analysis, arm, analysis.study.metric)
+    if summary is None or summary.mean is None:
+        return f"Nothing is compared: the study has one arm, {arm}."
+    level = number(summary.mean, summary.unit) + unit_name(summary.unit, level=True)
+    interval = bounds(summary.low, summary.high, summary.unit)
+    told = f"{interval} ({confidence(analysis.study)}, n = {summary.n})" if interval else f"(n = {summary.n})"
+    return f"Nothing is compared: the study has one arm, {arm}, whose {metric_of(analysis).label} is {level} {told}."
 
 
 def _withheld(analysis: Analysis) -> str:
@@ -210,7 +211,8 @@ def _nothing_resolved(analysis: Analysis) -> str:
     study = analysis.study
     largest = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
     subject = "main effect" if largest.kind == "main" else "difference"
-    text = f"Nothing is resolved: the largest {subject} is {named(largest.term)}, {difference(largest)} ({sample(study, [largest])})"
+    told = f"{named(largest.term)}, {difference(largest)} ({sample(study, [largest])})"
+    text = f"Nothing is resolved: the largest {subject} is {told}"
     needed = analysis.seeds_needed.get(largest.term)
     if needed and needed > largest.n:
         text += f", which would take about {plural(needed, 'seed')} to settle"

@@ -14,8 +14,10 @@ from harness.analysis import Analysis, analyze, effects_frame
 from harness.report import latex, render
 from harness.report.build import build
 from harness.report.document import Report
+from harness.report.export import data_files
 from harness.report.figures.canvas import FORMATS
-from harness.report.folder import Material, Provenance, data_files, in_order, read_bench, read_folder
+from harness.report.folder import read_bench, read_folder
+from harness.report.material import Material, Provenance, in_order
 from harness.report.tuning import TuningFacts
 from harness.report.words import answer
 from harness.study import Study

@@ -76,7 +76,7 @@ def material(study: Study, plan: Plan | None = None) -> Material:
             continue
         rng = np.random.default_rng([cell.seed, planned.index(next(a for a in planned if a.name == arm)) * (not control)])
         state = plan.states.get((arm, cell.seed), "complete")
-        trial, curve, outcome = _trial(cell, plan.effects.get(arm, Planted()), plan, rng, labels_N, state)
+        trial, curve, outcome = _trial(cell, plan.effects.get(arm, Planted()), plan=plan, rng=rng, state=state)
         trials.append(trial)
         if plan.curves:
             curves[cell.key] = curve
@@ -103,7 +103,7 @@ def material(study: Study, plan: Plan | None = None) -> Material:
 
 
 def _trial(
-    cell: Cell, planted: Planted, plan: Plan, rng: np.random.Generator, labels_N: npt.NDArray[np.int64], state: str
+    cell: Cell, planted: Planted, *, plan: Plan, rng: np.random.Generator, state: str
 ) -> tuple[Trial, Curve, Outcomes | None]:
     shared = np.random.default_rng([cell.seed, 77]).normal(0, plan.seed_sd)
     accuracy = (plan.accuracy + planted.accuracy + shared + rng.normal(0, plan.sd)) / 100
@@ -111,7 +111,7 @@ def _trial(
     accuracy = float(correct_N.mean())
     gap = (plan.gap + planted.gap + rng.normal(0, plan.sd)) / 100
     epochs = cell.recipe.train.epochs if state == "complete" else max(1, cell.recipe.train.epochs // 3)
-    curve = _curve(cell.recipe, accuracy, min(accuracy + gap, 1.0), planted.gap, epochs, rng)
+    curve = _curve(cell.recipe, val=accuracy, train=min(accuracy + gap, 1.0), extra_gap=planted.gap, epochs=epochs, rng=rng)
     seconds = 1.2 * planted.slower * (1 + 0.03 * rng.normal())
     loss_N = np.where(correct_N, 0.1, 2.0).astype(np.float16)
     outcome = Outcomes(val_correct_N=correct_N, val_loss_N=loss_N, test_correct_N=correct_N[::-1], test_loss_N=loss_N[::-1])
@@ -138,7 +138,7 @@ def _trial(
     return trial, curve, outcome if done else None
 
 
-def _curve(recipe: Recipe, val: float, train: float, extra_gap: float, epochs: int, rng: np.random.Generator) -> Curve:
+def _curve(recipe: Recipe, *, val: float, train: float, extra_gap: float, epochs: int, rng: np.random.Generator) -> Curve:
     whole = recipe.train.epochs
     t_E = (np.arange(epochs) + 1) / whole
     rise_E = (1 - np.exp(-5 * t_E)) / (1 - math.exp(-5))
@@ -181,7 +181,7 @@ def _samples(names: list[str]) -> dict[str, npt.NDArray[np.uint8]]:
 def augmentations(**changes: object) -> Material:
     """Return the built-in study `augmentations` under quick, finished, with effects like those of real runs."""
     study = load_study("augmentations").under("quick")
-    return material(study, Plan(**{**AUGMENTATIONS.__dict__, **changes}))  # type: ignore[arg-type]
+    return material(study, Plan(**{**AUGMENTATIONS.__dict__, **changes}))
 
 
 def study_of(raw: Mapping[str, object], *, name: str = "planted") -> Study:
@@ -216,7 +216,8 @@ def factorial(factors: int = 5, seeds: int = 5) -> Material:
     """Return a full factorial of switches."""
     names = ["crop", "flip", "decay", "clip", "dropout"][:factors]
     fields = {
-        "crop": ("augment.crop", 0, 1), "flip": ("augment.flip", "none", "random"), "decay": ("optimizer.weight_decay", 0.0, 1e-4),
+        "crop": ("augment.crop", 0, 1), "flip": ("augment.flip", "none", "random"),
+        "decay": ("optimizer.weight_decay", 0.0, 1e-4),
         "clip": ("optimizer.grad_clip", 0.0, 0.1), "dropout": ("model.dropout", 0.0, 0.25),
     }  # fmt: skip
     raw = {
@@ -235,7 +236,9 @@ def factorial(factors: int = 5, seeds: int = 5) -> Material:
 def sweep() -> Material:
     """Return a sweep over a numeric factor."""
     levels = [0.0, 0.1, 0.25, 0.4, 0.55, 0.7]
-    study = study_of({"design": "sweep", "seeds": 6, "factors": [{"name": "dropout", "field": "model.dropout", "levels": levels}]})
+    study = study_of(
+        {"design": "sweep", "seeds": 6, "factors": [{"name": "dropout", "field": "model.dropout", "levels": levels}]}
+    )
     effects = {f"dropout={level:g}": Planted(-18 * (level - 0.3) ** 2 + 0.2, -9 * (level - 0.25)) for level in levels}
     return material(study, Plan(effects=effects))
 

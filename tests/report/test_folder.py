@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 
@@ -12,19 +11,44 @@ import pytest
 
 from harness.errors import ReportError
 from harness.report import Material, TuningFacts, Written, read_folder, read_trials, write_material
-from harness.report.folder import in_order
+from harness.report.material import in_order
 from harness.trial import METRICS, Metric
 from tests.report import planted
 
-TRIALS = (
-    "cell seed state accuracy train_accuracy online_accuracy test_accuracy gap nll train_seconds images_per_second recipe_id recipe "
-    "data_fingerprint environment"
-).split()
-CURVES = "cell seed epoch train_loss train_accuracy online_loss online_accuracy val_loss val_accuracy learning_rate seconds".split()
+TRIALS = {
+    "cell",
+    "seed",
+    "state",
+    "accuracy",
+    "train_accuracy",
+    "online_accuracy",
+    "test_accuracy",
+    "gap",
+    "nll",
+    "train_seconds",
+    "images_per_second",
+    "recipe_id",
+    "recipe",
+    "data_fingerprint",
+    "environment",
+}
+CURVES = {
+    "cell",
+    "seed",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "online_loss",
+    "online_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+}
 EFFECTS = (
-    "kind term reference metric unit n mean sd estimate low high p p_holm p_equivalence verdict seed_correlation failed pruned "
-    "params_m mflop_per_image train_seconds"
-).split()
+    "kind,term,reference,metric,unit,n,mean,sd,estimate,low,high,p,p_holm,p_equivalence,verdict,seed_correlation,failed,pruned,"
+    "params_m,mflop_per_image,train_seconds"
+)
 
 
 def test_trials_come_back_field_by_field(material: Material, written: Written) -> None:
@@ -59,16 +83,30 @@ def test_sample_images_come_back_as_rgb(material: Material, written: Written) ->
 
 def test_attempts_and_the_plan_come_back(tmp_path: Path) -> None:
     material = planted.one_arm(2)
-    early = material.trials[0].model_copy(update={"state": "failed", "metrics": {}, "error": "out of memory", "cause": "infrastructure"})
+    early = material.trials[0].model_copy(
+        update={"state": "failed", "metrics": {}, "error": "out of memory", "cause": "infrastructure"}
+    )
     again = material.trials[0].model_copy(update={"attempt": 2, "tuned": {"optimizer.weight_decay": 0.01}})
     metric = Metric("mine.py:score", "1", higher_is_better=False, label="score")
-    changed = {"attempts": (early,), "trials": (again, *material.trials[1:]), "incomplete": True, "changed": ("margin_pp",)}
-    material = dataclasses.replace(material, **changed, metrics={metric.name: metric}, screening=True)
+    material = dataclasses.replace(
+        material,
+        trials=(again, *material.trials[1:]),
+        attempts=(early,),
+        incomplete=True,
+        changed=("margin_pp",),
+        metrics={metric.name: metric},
+        screening=True,
+    )
     write_material(tmp_path / "r", material, provisional=True)
     back = read_folder(tmp_path / "r")
     assert back.attempts == (early,)
     assert back.trials == in_order(material.trials)
-    assert (back.incomplete, back.changed, back.screening, dict(back.metrics)) == (True, ("margin_pp",), True, {metric.name: metric})
+    assert (back.incomplete, back.changed, back.screening, dict(back.metrics)) == (
+        True,
+        ("margin_pp",),
+        True,
+        {metric.name: metric},
+    )
 
 
 def test_a_metric_of_the_users_own_comes_back_under_its_name(tmp_path: Path) -> None:
@@ -85,13 +123,13 @@ def test_a_tune_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "columns"), [("trials.parquet", TRIALS), ("curves.parquet", CURVES)])
-def test_parquet_tables_have_the_promised_columns(written: Written, name: str, columns: list[str]) -> None:
-    assert set(columns) <= set(pd.read_parquet(written.folder / name).columns)
+def test_parquet_tables_have_the_promised_columns(written: Written, name: str, columns: set[str]) -> None:
+    assert columns <= set(pd.read_parquet(written.folder / name).columns)
 
 
 def test_effects_csv_has_exactly_the_promised_columns(written: Written) -> None:
     with (written.folder / "effects.csv").open(encoding="utf-8") as file:
-        assert next(csv.reader(file)) == EFFECTS
+        assert next(file).strip() == EFFECTS
 
 
 def test_effects_csv_holds_the_baseline_without_an_estimate(written: Written) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.analysis import analyze
-from harness.report import latex
+from harness.report import Material, latex
 from tests.report import planted
 
 ARTICLE = r"""\documentclass[twocolumn]{article}
@@ -21,7 +22,11 @@ ARTICLE = r"""\documentclass[twocolumn]{article}
 \bibliographystyle{plain}\bibliography{refs}
 \end{document}
 """
-STUDIES = {"augmentations": planted.augmentations, "html": planted.html_names, "factorial": lambda: planted.factorial(3)}
+STUDIES: dict[str, Callable[[], Material]] = {
+    "augmentations": planted.augmentations,
+    "html": planted.html_names,
+    "factorial": lambda: planted.factorial(3),
+}
 
 
 def files(name: str) -> dict[str, str]:

@@ -50,7 +50,9 @@ def test_the_page_holds_no_script_and_asks_for_nothing(page: str) -> None:
 
 
 def test_the_page_forbids_itself_everything_but_its_own_styles(page: str) -> None:
-    policy = next(a["content"] for t, a in elements(page).tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for t, a in elements(page).tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
 
@@ -63,7 +65,9 @@ def test_every_id_of_the_page_is_used_once(page: str) -> None:
 def test_every_anchor_of_the_page_leads_somewhere(page: str) -> None:
     tags = elements(page).tags
     ids = {attrs["id"] for _, attrs in tags if "id" in attrs}
-    targets = {str(value)[1:] for _, attrs in tags for name, value in attrs.items() if "href" in name and str(value).startswith("#")}
+    targets = {
+        str(value)[1:] for _, attrs in tags for name, value in attrs.items() if "href" in name and str(value).startswith("#")
+    }
     assert targets <= ids
 
 
@@ -122,7 +126,15 @@ def test_markdown_tables_have_as_many_cells_in_every_row(written: Written) -> No
 
 @pytest.mark.parametrize(
     ("text", "escaped"),
-    [("a_b*c", r"a\_b\*c"), ("<b>&", r"\<b\>\&"), ("a | b", r"a \| b"), ("[x](y)", r"[x\](y)"), ("# head", r"\# head"), ("1. x", r"1\. x"), ("- x", r"\- x")],
+    [
+        ("a_b*c", r"a\_b\*c"),
+        ("<b>&", r"\<b\>\&"),
+        ("a | b", r"a \| b"),
+        ("[x](y)", r"[x\](y)"),
+        ("# head", r"\# head"),
+        ("1. x", r"1\. x"),
+        ("- x", r"\- x"),
+    ],
 )
 def test_markdown_is_escaped(text: str, escaped: str) -> None:
     assert escape_markdown(text) == escaped

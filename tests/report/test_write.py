@@ -14,7 +14,18 @@ import pytest
 
 from harness.analysis import Analysis
 from harness.errors import ReportError
-from harness.report import Finalist, Importance, Material, SearchTrial, TuningFacts, Written, rebuild, write_material, write_report
+from harness.report import (
+    Confirmed,
+    Finalist,
+    Importance,
+    Material,
+    SearchTrial,
+    TuningFacts,
+    Written,
+    rebuild,
+    write_material,
+    write_report,
+)
 from tests.report import planted
 
 
@@ -35,8 +46,12 @@ def tuned() -> Material:
     )  # fmt: skip
     facts = TuningFacts(
         sampler="TPESampler", pruner="MedianPruner", budget=20, history=history, best={"model.dropout": 0.1}, best_value=0.76,
-        reference_value=0.74, importances=(Importance(parameter="model.dropout", value=0.7), Importance(parameter="dummy", value=0.1)),
-        floor=0.1, note="Too few trials for importances.",
+        reference_value=0.74, floor=0.1, floor_high=0.2, note="Too few trials for importances.",
+        space={"model.dropout": "0 to 0.5"},
+
+        importances=(Importance(parameter="model.dropout", value=0.7, low=0.5, high=0.8),),
+        confirmed=Confirmed(name="A", n=5, fresh=0.012, fresh_low=0.004, fresh_high=0.02, verdict="better", improved=True),
+        answer="A is better on fresh seeds.", limits="at most 2 s a trial", recipe="best.toml",
         finalists=(Finalist(name="A", search=0.76, fresh=0.75, fresh_low=0.74, fresh_high=0.76, n=5, chosen=True, test=0.74),),
     )  # fmt: skip
     return dataclasses.replace(planted.one_arm(3), tuning=facts)
@@ -66,7 +81,16 @@ def test_every_golden_study_renders_on_a_small_page(name: str, tmp_path: Path) -
 
 def test_a_finished_report_has_every_file(written: Written) -> None:
     names = {path.relative_to(written.folder).as_posix() for path in written.folder.rglob("*.*")}
-    promised = {"index.html", "report.md", "effects.csv", "effects.tex", "ablation.tex", "methods.tex", "refs.bib", "trials.csv"}
+    promised = {
+        "index.html",
+        "report.md",
+        "effects.csv",
+        "effects.tex",
+        "ablation.tex",
+        "methods.tex",
+        "refs.bib",
+        "trials.csv",
+    }
     promised |= {"trials.parquet", "curves.parquet", "arms.csv", "images.npz", "samples.png", "analysis.json", "study.toml"}
     promised |= {f"figures/forest.{suffix}" for suffix in ("svg", "png", "pdf")}
     assert promised <= names
@@ -115,7 +139,9 @@ def test_rebuilding_in_place_and_without_torch_changes_no_byte(small: Written, t
 
 
 def test_importing_the_report_loads_no_heavy_library() -> None:
-    code = "import sys, harness.report; print([m for m in ('torch','matplotlib','seaborn','optuna','pandas') if m in sys.modules])"
+    code = (
+        "import sys, harness.report; print([m for m in ('torch','matplotlib','seaborn','optuna','pandas') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
 

@@ -1,7 +1,7 @@
 """Paper, pens and printing for every drawing: one style, exact bytes, no global state left behind.
 
-seaborn draws on matplotlib figures that belong to nobody (no pyplot window, no current axes). SVG text stays text and takes the page's
-font. The same drawing on the same matplotlib gives the same bytes: the salt of its ids is its own name and no date is written.
+seaborn draws on matplotlib figures that belong to nobody (no pyplot window, no current axes). SVG text stays text and takes the
+page's font. The same drawing on the same matplotlib gives the same bytes: its name salts its ids and no date is written.
 """
 
 from __future__ import annotations
@@ -56,17 +56,20 @@ def sheet(
     Args:
         name: the figure's id; salts its SVG.
         height: inches.
-        rows, columns: of axes.
+        rows: of axes.
+        columns: of axes.
         formats: what to print besides the page's own SVG.
         **subplots: as ``matplotlib.figure.Figure.subplots`` takes them.
     """
     import matplotlib as mpl
     import seaborn as sns
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with mpl.rc_context({**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_style(), "svg.hashsalt": name}):
-        drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
-        drawing.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.05, hspace=0.05)  # type: ignore[union-attr]
+    style: Any = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_style(), "svg.hashsalt": name}
+    with mpl.rc_context(style):
+        engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.05, hspace=0.05)
+        drawing = Drawing(figsize=(WIDTH, height), layout=engine)
         axes = drawing.subplots(rows, columns, squeeze=False, **subplots)
         opened = Sheet(drawing, list(axes.flat))
         yield opened
@@ -74,7 +77,7 @@ def sheet(
             sns.despine(ax=ax)
         for ax in opened.axes:
             _freeze_ticks(ax)
-        drawing.get_layout_engine().execute(drawing)  # type: ignore[union-attr]
+        engine.execute(drawing)
         drawing.set_layout_engine("none")  # laid out once, printed several times
         opened.printed.update(_print(drawing, formats))
 

@@ -52,8 +52,8 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     resolved = [e for e in effects if e.verdict in ("better", "worse")]
     top = max(effects, key=lambda e: abs(e.estimate or 0.0))
     alt = (
-        f"{len(resolved)} of {plural(len(effects), 'arm')} {'differs' if len(resolved) == 1 else 'differ'} from its reference in "
-        f"{metric.label}; the largest difference is {top.term}, {difference(top)}."
+        f"Arms told apart from their reference in {metric.label}: {len(resolved)} of {len(effects)}; "
+        f"the largest difference is {top.term}, {difference(top)}."
     )
     caption = (
         f"Dots are mean paired differences, bars {sample(analysis.study, effects)}. Grey band: differences within "
@@ -106,8 +106,8 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         f"; {plural(len(clear), 'interaction')} of {len(inter)} told apart from zero." if inter else "."
     )
     caption = (
-        f"Dots are means over seeds, bars {sample(analysis.study, everything)}. A main effect is the change when a component is "
-        "switched on, averaged over all settings of the others; a Shapley value averages over all orders of adding it."
+        f"Dots are means over seeds, bars {sample(analysis.study, everything)}. A main effect is the change when a component "
+        "is switched on, averaged over all settings of the others; a Shapley value averages over all orders of adding it."
     )
     rows = [
         [Cell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word] for kind, f in kinds for e in f
@@ -185,7 +185,7 @@ def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Fig
         alt += f", {number(summary.mean, summary.unit)} {bounds(summary.low, summary.high, summary.unit)}"
     caption = (
         f"Mean over seeds by level, band {confidence(analysis.study)}, n = {summary.n if summary else 0}; "
-        "the ring marks the baseline. The best of several levels is chosen after seeing them: the differences above carry the verdicts."
+        "the ring marks the baseline. The best of several levels is picked after seeing them: differences carry the verdicts."
     )
     rows = [[plain(level), name_, tables.level_cell(analysis, name_, metric.name), tables.level_cell(analysis, name_, "gap")]
             for level, name_, *_ in found]  # fmt: skip

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import Analysis
 from harness.recipe import schedule_table
 from harness.report.document import Cell, Figure, Table, table
 from harness.report.figures import canvas, scores
-from harness.report.folder import Material, recipe_ids
 from harness.report.lookup import arm_of
+from harness.report.material import Material, recipe_ids
 from harness.report.palette import PAGE
 from harness.report.words import confidence, listed, number, plural
 from harness.trial import Curve, Trial
@@ -19,6 +21,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ACROSS = 3
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every drawing here needs.
+
+    Attributes:
+        trials: completed trials of every arm.
+        names: arms that get a panel; ``left`` have none.
+    """
+
+    material: Material
+    analysis: Analysis
+    trials: Mapping[str, list[Trial]]
+    names: list[str]
+    left: int
+    formats: Sequence[str]
+
+
 _TRAIN, _VAL = PAGE["worse"], PAGE["better"]
 
 
@@ -28,99 +49,74 @@ def learning(material: Material, analysis: Analysis, formats: Sequence[str], *, 
     if not any(len(material.curves.get(t.cell, ())) for found in trials.values() for t in found):
         return []
     names, left = scores.chosen_arms(analysis)
-    names = [name for name in names if name in trials]
-    drawn = [_losses(material, analysis, trials, names, left, formats)]
+    job = _Job(material, analysis, trials, [name for name in names if name in trials], left, formats)
+    drawn = [_losses(job)]
     if not brief:
-        drawn += [
-            _accuracies(material, analysis, trials, names, left, formats),
-            _gaps(material, analysis, trials, names, left, formats),
-            _rates(material, analysis, formats),
-        ]
+        drawn += [_accuracies(job), _gaps(job), _rates(job)]
     return [figure for figure in drawn if figure is not None]
 
 
-def _losses(
-    material: Material,
-    analysis: Analysis,
-    trials: Mapping[str, list[Trial]],
-    names: list[str],
-    left: int,
-    formats: Sequence[str],
-) -> Figure | None:
-    bands = _bands(material, analysis, trials, names, {"train": "train_loss", "val": "val_loss"})
+def _losses(job: _Job) -> Figure | None:
+    bands = _bands(job, {"train": "train_loss", "val": "val_loss"})
     if not bands:
         return None
     early = max(1, min(len(b.mean_E) for pair in bands.values() for b in pair.values()) // 10)
     top = max(float(pair["val"].high_E[early:].max(initial=0.0)) for pair in bands.values() if "val" in pair)
-    with _panels("losses", bands, formats) as (opened, panels):
-        _draw(panels, bands, analysis, label="loss")
+    with _panels("losses", bands, job.formats) as (opened, panels):
+        _draw(panels, bands, job.analysis, label="loss")
         for name, ax in panels.items():
             ax.set_ylim(0, 1.04 * top)
-            _onset(ax, analysis, name, bands[name].get("val"))
-    onsets = {name: arm.onset_epoch for name in bands if (arm := arm_of(analysis, name)) and arm.onset_epoch is not None}
+            _onset(ax, job.analysis, name, bands[name].get("val"))
+    onsets = {name: arm.onset_epoch for name in bands if (arm := arm_of(job.analysis, name)) and arm.onset_epoch is not None}
     if onsets:
         first = min(onsets, key=lambda name: onsets[name] or 0.0)
-        alt = f"Validation loss turns up in {plural(len(onsets), 'arm')} of {len(bands)}, first in {first} (epoch {onsets[first]:g})."
+        count = plural(len(onsets), "arm")
+        alt = f"Validation loss turns up in {count} of {len(bands)}, first in {first} (epoch {onsets[first]:g})."
     else:
         alt = f"Validation loss does not turn up in any of {plural(len(bands), 'arm')}."
     caption = (
-        _caption(analysis, left, "Cross-entropy")
-        + " A tick on the validation curve marks the onset: the median epoch of lowest loss."
+        _caption(job, "Cross-entropy") + " A tick on the validation curve marks the onset: the median epoch of lowest loss."
     )
     behind = _table(bands, "Loss", {"train": "train", "val": "val"}, "1")
     return canvas.figure(opened, "losses", "Loss by epoch", alt=alt, caption=caption, table=behind)
 
 
-def _accuracies(
-    material: Material,
-    analysis: Analysis,
-    trials: Mapping[str, list[Trial]],
-    names: list[str],
-    left: int,
-    formats: Sequence[str],
-) -> Figure | None:
-    bands = _bands(material, analysis, trials, names, {"train": "train_accuracy", "val": "val_accuracy"}, scale=100.0)
+def _accuracies(job: _Job) -> Figure | None:
+    bands = _bands(job, {"train": "train_accuracy", "val": "val_accuracy"}, scale=100.0)
     if not bands:
         return None
     ends = [float(b.mean_E[-1]) for pair in bands.values() for b in pair.values()]
     low = min(float(b.mean_E[len(b.mean_E) // 8]) for pair in bands.values() for b in pair.values())
-    with _panels("accuracies", bands, formats) as (opened, panels):
-        _draw(panels, bands, analysis, label="accuracy, %")
+    with _panels("accuracies", bands, job.formats) as (opened, panels):
+        _draw(panels, bands, job.analysis, label="accuracy, %")
         for ax in panels.values():
             ax.set_ylim(max(0.0, low - 2), min(100.5, max(ends) + 0.06 * (max(ends) - low) + 1))
     finals = {name: float(pair["val"].mean_E[-1]) for name, pair in bands.items() if "val" in pair}
     best = max(finals, key=lambda name: finals[name])
     alt = f"At the last epoch {best} has the highest validation accuracy, {number(finals[best])} %."
     behind = _table(bands, "Accuracy, %", {"train": "train", "val": "val"}, "pp")
-    caption = _caption(analysis, left, "Accuracy")
+    caption = _caption(job, "Accuracy")
     return canvas.figure(opened, "accuracies", "Accuracy by epoch", alt=alt, caption=caption, table=behind)
 
 
-def _gaps(
-    material: Material,
-    analysis: Analysis,
-    trials: Mapping[str, list[Trial]],
-    names: list[str],
-    left: int,
-    formats: Sequence[str],
-) -> Figure | None:
+def _gaps(job: _Job) -> Figure | None:
     """The gap's band comes from each seed's own gap, not from two bands."""
     import numpy as np
 
     bands: dict[str, dict[str, scores.Band]] = {}
-    for name in names:
+    for name in job.names:
         rows = []
-        for trial in trials[name]:
-            curve = material.curves.get(trial.cell, Curve())
+        for trial in job.trials[name]:
+            curve = job.material.curves.get(trial.cell, Curve())
             if len(curve.train_accuracy) == len(curve.val_accuracy) > 0:
                 rows.append(100 * (np.asarray(curve.train_accuracy) - np.asarray(curve.val_accuracy)))
         if rows:
             epochs = min(map(len, rows))
-            bands[name] = {"gap": scores.band_of(np.asarray([row[:epochs] for row in rows]), alpha=analysis.study.alpha)}
+            bands[name] = {"gap": scores.band_of(np.asarray([row[:epochs] for row in rows]), alpha=job.analysis.study.alpha)}
     if not bands:
         return None
-    with _panels("gaps", bands, formats) as (opened, panels):
-        _draw(panels, bands, analysis, label="gap, pp")
+    with _panels("gaps", bands, job.formats) as (opened, panels):
+        _draw(panels, bands, job.analysis, label="gap, pp")
         low = min(float(pair["gap"].low_E[len(pair["gap"].low_E) // 8 :].min()) for pair in bands.values())
         high = max(float(pair["gap"].high_E[len(pair["gap"].high_E) // 8 :].max()) for pair in bands.values())
         for ax in panels.values():
@@ -133,18 +129,18 @@ def _gaps(
         if wide != narrow
         else f"The gap of {wide} ends at {number(finals[wide])} pp."
     )
-    caption = _caption(analysis, left, "Clean train accuracy minus validation accuracy", solid="")
+    caption = _caption(job, "Clean train accuracy minus validation accuracy", lines="")
     behind = _table(bands, "Gap, pp", {"gap": "gap"}, "pp")
     return canvas.figure(opened, "gaps", "Overfitting gap by epoch", alt=alt, caption=caption, table=behind)
 
 
-def _rates(material: Material, analysis: Analysis, formats: Sequence[str]) -> Figure | None:
+def _rates(job: _Job) -> Figure | None:
     """Draw the learning rate of every step, one line a distinct schedule."""
     import seaborn as sns
 
     shapes: dict[tuple[tuple[float, ...], int], list[str]] = {}
-    recipes = {key: trial.recipe for key, trial in zip(recipe_ids(material.trials), material.trials, strict=True)}
-    for arm in analysis.arms:
+    recipes = {key: trial.recipe for key, trial in zip(recipe_ids(job.material.trials), job.material.trials, strict=True)}
+    for arm in job.analysis.arms:
         recipe = recipes.get(arm.recipe_id)
         if recipe is None:
             continue
@@ -157,7 +153,7 @@ def _rates(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fi
         return None
     styles = ["-", "--", ":", "-."]
     pens = [PAGE["better"], PAGE["worse"], PAGE["equivalent"], PAGE["ink"]]
-    with canvas.sheet("rates", 2.1, formats=formats) as opened:
+    with canvas.sheet("rates", 2.1, formats=job.formats) as opened:
         for i, ((rates, epochs), names) in enumerate(list(shapes.items())[: 4 * len(styles)]):
             x = [(k + 1) * epochs / len(rates) for k in range(len(rates))]
             label = "every arm" if len(shapes) == 1 else canvas.short(listed(names, 3), 40)
@@ -191,48 +187,33 @@ def _rates(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fi
     return canvas.figure(opened, "rates", "Learning rate", alt=alt, caption=caption, table=behind)
 
 
-def _bands(
-    material: Material,
-    analysis: Analysis,
-    trials: Mapping[str, list[Trial]],
-    names: Sequence[str],
-    columns: Mapping[str, str],
-    scale: float = 1.0,
-) -> dict[str, dict[str, scores.Band]]:
+def _bands(job: _Job, columns: Mapping[str, str], scale: float = 1.0) -> dict[str, dict[str, scores.Band]]:
     found = {}
-    for name in names:
-        pair = {
-            label: band
-            for label, column in columns.items()
-            if (band := scores.band(trials[name], material.curves, column, alpha=analysis.study.alpha, scale=scale)) is not None
-        }
+    for name in job.names:
+        pair = {}
+        for label, column in columns.items():
+            band = scores.band(job.trials[name], job.material.curves, column, alpha=job.analysis.study.alpha, scale=scale)
+            if band is not None:
+                pair[label] = band
         if "val" in pair:
             found[name] = pair
     return found
 
 
-class _panels:  # noqa: N801 - reads as the function that it is
-    """One panel an arm, axes shared; those left over are removed. A context manager, as ``canvas.sheet`` is."""
-
-    def __init__(self, name: str, bands: Mapping[str, Any], formats: Sequence[str]) -> None:
-        self._names = list(bands)
-        across = min(_ACROSS, len(self._names))
-        down = -(-len(self._names) // across)
-        height = 0.55 + 1.45 * down if across > 1 else 2.6
-        self._sheet = canvas.sheet(name, height, rows=down, columns=across, formats=formats, sharex=True, sharey=True)
-
-    def __enter__(self) -> tuple[canvas.Sheet, dict[str, Axes]]:
-        opened = self._sheet.__enter__()
-        for ax in opened.axes[len(self._names) :]:
+@contextmanager
+def _panels(name: str, bands: Mapping[str, object], formats: Sequence[str]) -> Iterator[tuple[canvas.Sheet, dict[str, Axes]]]:
+    """Open a sheet with one panel an arm, axes shared; those left over are removed."""
+    count = len(bands)
+    across = min(_ACROSS, count)
+    down = -(-count // across)
+    height = 0.55 + 1.45 * down if across > 1 else 2.6
+    with canvas.sheet(name, height, rows=down, columns=across, formats=formats, sharex=True, sharey=True) as opened:
+        for ax in opened.axes[count:]:
             ax.remove()
-        opened.axes = opened.axes[: len(self._names)]
-        across = min(_ACROSS, len(self._names))
+        opened.axes = opened.axes[:count]
         for i, ax in enumerate(opened.axes):
-            ax.tick_params(labelbottom=i + across >= len(self._names))
-        return opened, dict(zip(self._names, opened.axes, strict=True))
-
-    def __exit__(self, *error: Any) -> None:
-        self._sheet.__exit__(*error)
+            ax.tick_params(labelbottom=i + across >= count)
+        yield opened, dict(zip(bands, opened.axes, strict=True))
 
 
 def _draw(
@@ -243,25 +224,26 @@ def _draw(
     import seaborn as sns
     from matplotlib.lines import Line2D
 
-    styles = {"train": (_TRAIN, (3.2, 1.4)), "val": (_VAL, ""), "gap": (_VAL, "")}
+    dashed: Any = (0, (3.2, 1.4))
+    styles: dict[str, tuple[str, Any]] = {"train": (_TRAIN, dashed), "val": (_VAL, "-"), "gap": (_VAL, "-")}
     baseline = analysis.study.baseline
     some: Axes | None = None
     lines: dict[str, Line2D] = {}
     for index, (name, ax) in enumerate(panels.items()):
         some = ax
         for which, band in bands[name].items():
-            colour, dashes = styles[which]
+            colour, line = styles[which]
             epochs = np.arange(1, len(band.mean_E) + 1)
             if name != baseline and baseline in bands and which in bands[baseline]:
                 behind = bands[baseline][which].mean_E
                 ax.plot(np.arange(1, len(behind) + 1), behind, color=PAGE["faint"], linewidth=1.3,
-                        linestyle=(0, dashes) if dashes else "-", zorder=1)  # fmt: skip
+                        linestyle=line, zorder=1)  # fmt: skip
             if band.n > 1:
                 ax.fill_between(epochs, band.low_E, band.high_E, color=colour, alpha=0.18, linewidth=0, zorder=2)
             sns.lineplot(x=epochs, y=band.mean_E, ax=ax, color=colour, linewidth=1.6, errorbar=None, zorder=3,
-                         linestyle=(0, dashes) if dashes else "-")  # fmt: skip
+                         linestyle=line)  # fmt: skip
             words = {"train": "train, clean", "val": "validation", "gap": "gap"}
-            lines[words[which]] = Line2D([], [], color=colour, linewidth=1.6, linestyle=(0, dashes) if dashes else "-")
+            lines[words[which]] = Line2D([], [], color=colour, linewidth=1.6, linestyle=line)
         ax.set_title(canvas.short(name, 24), color=PAGE["ink"])
         across = min(_ACROSS, len(panels))
         ax.set_ylabel(label if index % across == 0 else "")
@@ -285,19 +267,14 @@ def _onset(ax: Axes, analysis: Analysis, name: str, band: scores.Band | None) ->
     )
 
 
-def _caption(
-    analysis: Analysis, left: int, what: str, solid: str = "solid validation, dashed train (clean: no augmentation)"
-) -> str:
-    counts = len(analysis.seeds)
-    text = (
-        f"{what}: mean over seeds, band {confidence(analysis.study)}, n = {counts}"
-        if counts > 1
-        else f"{what}: mean over seeds"
-    )
-    text += f"; {solid}." if solid else "."
-    text += " Grey: the baseline." if len(analysis.arms) > 1 else ""
-    if left:
-        text += f" {plural(left, 'arm')} with the smallest effects {'has' if left == 1 else 'have'} no panel; curves.parquet has all."
+def _caption(job: _Job, what: str, lines: str = "solid validation, dashed train (clean: no augmentation)") -> str:
+    study, n = job.analysis.study, len(job.analysis.seeds)
+    text = f"{what}: mean over seeds" + (f", band {confidence(study)}, n = {n}" if n > 1 else "")
+    text += f"; {lines}." if lines else "."
+    text += " Grey: the baseline." if len(job.analysis.arms) > 1 else ""
+    if job.left:
+        verb = "has" if job.left == 1 else "have"
+        text += f" {plural(job.left, 'arm')} with the smallest effects {verb} no panel; curves.parquet has all."
     return text
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis
 from harness.design import seeds
-from harness.report.folder import Material, recipe_ids
 from harness.report.lookup import effects_of, metric_of
+from harness.report.material import Material, recipe_ids
 from harness.trial import Trial
 
 if TYPE_CHECKING:

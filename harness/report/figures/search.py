@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas
@@ -57,8 +58,9 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         ax.set_xlabel("trial of the search")
         ax.set_ylabel(label)
         handles, names = ax.get_legend_handles_labels()
-        if ax.get_legend() is not None:
-            ax.get_legend().remove()
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.remove()
         opened.drawing.legend(handles, names, loc="outside lower left", ncols=4, labelcolor=PAGE["muted"], columnspacing=1.4)
     top = max(done, key=lambda item: sign * item[1])
     alt = (
@@ -87,6 +89,9 @@ def importances(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         sns.barplot(
             x=[i.value for i in found], y=[i.parameter for i in found], ax=ax, color=PAGE["better"], errorbar=None, width=0.55
         )
+        for y, item in enumerate(found):
+            if item.low is not None and item.high is not None:
+                ax.plot([item.low, item.high], [y, y], color=PAGE["ink"], linewidth=1.4, solid_capstyle="butt")
         canvas.name_rows(ax, [i.parameter for i in found])
         if facts.floor is not None:
             ax.axvline(facts.floor, color=PAGE["worse"], linestyle=(0, (4, 2)), linewidth=1.2)
@@ -97,9 +102,15 @@ def importances(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     alt = f"{found[0].parameter} is most associated with the score ({found[0].value:.2f})" + (
         f"; {plural(len(above), 'parameter')} of {len(found)} above the dummy's floor." if facts.floor is not None else "."
     )
-    caption = "Association within this search space and these trials, without an error bar; never an effect."
-    rows = [[Cell(i.parameter), Cell(f"{i.value:.3f}", i.value)] for i in found]
-    behind = table(caption, ["Parameter", ">Importance"], rows)
+    spread = any(item.low is not None for item in found)
+    caption = "Association within this search space and these trials; never an effect." + (
+        " Lines: the middle 80 % of bootstrap resamples." if spread else " Without an error bar."
+    )
+    rows = []
+    for i in found:
+        between = f"{i.low:.3f} to {i.high:.3f}" if i.low is not None and i.high is not None else "–"
+        rows.append([Cell(i.parameter), Cell(f"{i.value:.3f}", i.value), Cell(between)])
+    behind = table(caption, ["Parameter", ">Importance", ">Middle 80 %"], rows)
     return canvas.figure(opened, "importances", "Which parameters went with the score", alt=alt, caption=caption, table=behind)
 
 
@@ -121,18 +132,18 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         for i, (ax, name) in enumerate(zip(opened.axes, names, strict=True)):
             chosen = [(t.params[name], scale * (t.value or 0.0)) for t in done if name in t.params]
             numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v, _ in chosen)
-            x = [v if numeric else canvas.short(plain(v), 12) for v, _ in chosen]
+            x: list[Any] = [v if numeric else canvas.short(plain(v), 12) for v, _ in chosen]
             sns.scatterplot(
                 x=x, y=[v for _, v in chosen], ax=ax, s=20, color=PAGE["better"], alpha=0.65, edgecolor="none", legend=False
             )
             if numeric and min(x) > 0 and max(x) / min(x) > 30:
                 ax.set_xscale("log")
-            else:
-                ax.locator_params(axis="x", nbins=4) if numeric else None
+            elif numeric:
+                ax.locator_params(axis="x", nbins=4)
             ax.set_xlabel(canvas.short(name, 28))
             ax.set_ylabel(label if i % across == 0 else "")
     alt = f"Search scores of {plural(len(done), 'trial')} against each of {plural(len(names), 'parameter')} by itself."
-    caption = "Each dot is a completed trial of the search. Where the sampler looked is not uniform: a dense place is not a good place."
+    caption = "Each dot is a completed trial. Where the sampler looked is not uniform: a dense place is not a good place."
     rows = []
     for name in names:
         values = [t.params[name] for t in done if name in t.params]

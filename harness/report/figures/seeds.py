@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis
-from harness.report import tables
-from harness.report.document import Cell, Figure, table
+from harness.report import evidence
+from harness.report.document import Cell, Figure, Table, table
 from harness.report.figures import canvas, scores
-from harness.report.folder import Material
 from harness.report.lookup import effects_of, metric_of
+from harness.report.material import Material
 from harness.report.palette import PAGE
 from harness.report.words import confidence, number, plural, sample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _WIDE = 12  # seeds that a table has a column for
 
@@ -48,7 +52,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
                 _dots(right, scores.thinned(effect.differences) if len(effect.differences) > 60 else effect.differences, y)
                 if effect.low is not None and effect.high is not None:
                     right.plot([effect.low, effect.high], [y + 0.34, y + 0.34], color=PAGE["ink"], linewidth=1.4, zorder=4)
-                right.plot([effect.estimate] * 2, [y - 0.3, y + 0.34], color=PAGE["ink"], linewidth=1.6, zorder=4)
+                right.plot([effect.estimate or 0.0] * 2, [y - 0.3, y + 0.34], color=PAGE["ink"], linewidth=1.6, zorder=4)
             right.grid(visible=False, axis="y")
             right.set_xlabel(f"difference to its reference, same seed{', pp' if metric.unit == 'pp' else ''}")
     sns.despine(fig=opened.drawing)
@@ -58,7 +62,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
         f"{metric.label} of {plural(sum(map(len, found.values())), 'trial')} in {plural(len(names), 'arm')}; "
         f"seeds of {spread} spread the most, over {number(width, metric.unit)}{' pp' if metric.unit == 'pp' else ''}."
     )
-    caption = "A dot is one seed; within an arm, seeds are spread vertically in the order of their numbers. The upright line is the mean"
+    caption = "A dot is one seed; within an arm, seeds are spread vertically in their order. The upright line is the mean"
     caption += f"; under the differences lies {sample(analysis.study, list(paired.values()))}." if paired else "."
     if any(len(values) > 60 for values in found.values()):
         caption += " Arms of more than 60 seeds show 60 evenly spaced order statistics."
@@ -66,7 +70,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     return canvas.figure(opened, "seeds", "Scores and paired differences", alt=alt, caption=caption, table=behind)
 
 
-def _dots(ax: object, values: Sequence[float], y: int) -> None:
+def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
     import seaborn as sns
 
     spread = [y + (0.0 if len(values) == 1 else -0.22 + 0.44 * i / (len(values) - 1)) for i in range(len(values))]
@@ -75,7 +79,7 @@ def _dots(ax: object, values: Sequence[float], y: int) -> None:
     )
 
 
-def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> object:
+def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Table:
     every = sorted({seed for values in found.values() for seed in values})
     if len(every) <= _WIDE:
         rows = [[Cell(name), *(Cell(number(v.get(s), unit) or "–", v.get(s)) for s in every)] for name, v in found.items()]
@@ -100,7 +104,7 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     import numpy as np
     import seaborn as sns
 
-    behind = tables.classes(analysis)
+    behind = evidence.classes(analysis)
     if behind is None:
         return None
     names, labels = [row[0].text for row in behind.rows], [column.head for column in behind.columns[1:]]
@@ -111,9 +115,8 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     if not values.size or np.isnan(values).all():
         return None
     limit = float(np.nanmax(np.abs(values))) or 1.0
-    text = np.asarray(
-        [[number(float(v), signed=True)[: -1 if len(labels) > 6 else None] if v == v else "" for v in row] for row in values]
-    )  # noqa: PLR0124
+    digits = -1 if len(labels) > 6 else None  # one decimal where the cells are narrow
+    text = np.asarray([[number(float(v), signed=True)[:digits] if np.isfinite(v) else "" for v in row] for row in values])
     with canvas.sheet("classes", 1.25 + 0.31 * len(rows), formats=formats) as opened:
         ax = opened.ax
         sns.heatmap(
@@ -130,7 +133,10 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         for side in ax.spines.values():
             side.set_visible(False)
     i, j = np.unravel_index(int(np.nanargmax(np.abs(values))), values.shape)
-    alt = f"The largest change within a class is {number(float(values[i, j]), signed=True)} pp, on {labels[j]} with {rows[i][0].text}."
+    alt = (
+        f"The largest change within a class is {number(float(values[i, j]), signed=True)} pp, "
+        f"on {labels[j]} with {rows[i][0].text}."
+    )
     left = len(names) - len(rows)
     caption = (
         "Difference in validation accuracy within each class, pp; purple is up, orange is down, the number says by how much. "

@@ -9,13 +9,19 @@ from harness.analysis import Analysis, Effect
 from harness.report import tables
 from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas, scores
-from harness.report.folder import Material
 from harness.report.lookup import effects_of, metric_of, summary_of
+from harness.report.material import Material
 from harness.report.palette import MARKERS, PAGE, colour
 from harness.report.words import confidence, listed, mark_of, number, seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_PLACES = (  # of a name beside its dot, in points: corners first, which intervals and steps leave free
+    (7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (0, 14, "center"), (0, -14, "center"),
+    (10, 0, "left"), (-10, 0, "right"),
+)  # fmt: skip
 
 
 def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
@@ -31,9 +37,9 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         ax = opened.ax
         for name, x, y in points:
             mark = _mark(analysis, name)
-            if x.low is not None and y.low is not None:
-                ax.plot([x.low, x.high], [y.mean] * 2, color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
-                ax.plot([x.mean] * 2, [y.low, y.high], color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
+            if x.low is not None and x.high is not None and y.low is not None and y.high is not None:
+                ax.plot([x.low, x.high], [y.mean or 0.0] * 2, color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
+                ax.plot([x.mean or 0.0] * 2, [y.low, y.high], color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
             _dot(ax, float(x.mean or 0), float(y.mean or 0), mark, base=name == analysis.study.baseline)
         ax.set_xlabel("overfitting gap, pp  (clean train minus validation)")
         ax.set_ylabel("validation accuracy, %")
@@ -45,8 +51,9 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         f"{tight[0]} has the narrowest gap, {number(tight[1].mean)} pp, at {number(tight[2].mean)} %."
     )
     counts = sorted({y.n for _, _, y in points})
+    spread = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     caption = (
-        f"Means over seeds, bars {confidence(analysis.study)}, n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}. "
+        f"Means over seeds, bars {confidence(analysis.study)}, n = {spread}. "
         "Up is better; left overfits less. Symbols are the verdicts; the ring marks the baseline."
     )
     rows = [[Cell(n), tables.level_cell(analysis, n, "accuracy"), tables.level_cell(analysis, n, "gap")] for n, _, _ in points]
@@ -157,8 +164,7 @@ def _labels(opened: canvas.Sheet, points: Sequence[tuple[str, float, float]]) ->
     for (name, px, py), (x, y) in zip(points, dots, strict=True):
         text = canvas.short(name, 22)
         width = (6.0 * len(text) + 3) * scale
-        for dx, dy, ha in ((7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (0, 14, "center"), (0, -14, "center"),
-                           (10, 0, "left"), (-10, 0, "right")):  # fmt: skip
+        for dx, dy, ha in _PLACES:
             left = x + dx * scale - (0 if ha == "left" else width if ha == "right" else width / 2)
             box = (left, y + dy * scale - height / 2, left + width, y + dy * scale + height / 2)
             inside = box[0] >= edge.x0 and box[2] <= edge.x1 + 4 and box[1] >= edge.y0 and box[3] <= edge.y1

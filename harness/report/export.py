@@ -1,0 +1,197 @@
+"""From material to the data files of a report's folder, without loss; ``folder`` reads them back.
+
+Legend: K images, H height, W width, C channels, T trials.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.report.material import Material, in_order, recipe_ids, thumbnail
+from harness.trial import METRICS, Curve, Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+SCHEMA = 1  # of the folder; written into trials.parquet
+PLAIN = (  # fields of a trial that are columns as they are
+    "train_seconds", "eval_seconds", "images_per_second", "peak_mib", "params", "mflop_per_image", "epochs",
+    "data_fingerprint", "error", "cause", "started", "worker", "attempt",
+)  # fmt: skip
+_LEADING = ("accuracy", "train_accuracy", "online_accuracy", "test_accuracy", "gap", "nll")  # always there, in this order
+
+
+def data_files(material: Material, arms: Iterable[tuple[str, str]]) -> dict[str, bytes]:
+    """Return the data files of a folder as ``{name: bytes}``.
+
+    Args:
+        material: what the report is made of.
+        arms: (name, recipe id) of every arm.
+    """
+    files = {
+        "study.toml": material.study.to_toml().encode(),
+        "trials.parquet": _parquet(_trials_table(material)),
+        "trials.csv": _trials_csv(material).encode(),
+        "arms.csv": _arms_csv(arms).encode(),
+        "curves.parquet": _parquet(_curves_table(material)),
+        "images.npz": _images(material),
+    }
+    if material.samples:
+        files["samples.png"] = _samples_png(material.samples)
+    if material.tuning is not None:
+        files["tuning.json"] = (material.tuning.model_dump_json(indent=1) + "\n").encode()
+    if material.bench:
+        files["bench.json"] = (json.dumps(material.bench, indent=1, ensure_ascii=False) + "\n").encode()
+    return files
+
+
+def metric_columns(trials: Iterable[Trial]) -> list[str]:
+    """Return the names of the metrics that trials carry, those of the fixed columns first."""
+    found = {name for trial in trials for name in trial.metrics}
+    known = [name for name in METRICS if name in found and name not in _LEADING]
+    return [*_LEADING, *known, *sorted(found - set(METRICS))]
+
+
+def _trial_columns(material: Material) -> dict[str, list[Any]]:
+    trials = in_order((*material.trials, *material.attempts))
+    final = {id(trial) for trial in material.trials}
+    ids = recipe_ids(trials)
+    recipes = {key: trial.recipe for key, trial in zip(ids, trials, strict=True)}
+    texts = {key: recipe.model_dump_json() for key, recipe in recipes.items()}
+    environments = {environment: environment.model_dump_json() for environment in {trial.environment for trial in trials}}
+    columns: dict[str, list[Any]] = {
+        "cell": [trial.cell for trial in trials],
+        "seed": [trial.seed for trial in trials],
+        "state": [trial.state for trial in trials],
+    }
+    for name in metric_columns(trials):
+        columns[name if name in METRICS else f"metric:{name}"] = [_finite(trial.metrics.get(name)) for trial in trials]
+    for name in PLAIN:
+        columns[name] = [getattr(trial, name) for trial in trials]
+    columns["recipe_id"] = ids
+    columns["recipe"] = [texts[key] for key in ids]
+    columns["environment"] = [environments[trial.environment] for trial in trials]
+    columns["tuned"] = [json.dumps(trial.tuned, sort_keys=True) if trial.tuned else "" for trial in trials]
+    columns["final"] = [id(trial) in final for trial in trials]
+    return columns
+
+
+def _trials_table(material: Material) -> pa.Table:
+    import pyarrow as pa
+
+    columns = _trial_columns(material)
+    whole = {"seed", "params", "epochs", "attempt"}
+    text = {"cell", "state", "data_fingerprint", "error", "cause", "started", "worker"}
+    text |= {"recipe_id", "recipe", "environment", "tuned"}
+    kinds = {name: pa.int64() for name in whole} | {name: pa.string() for name in text} | {"final": pa.bool_()}
+    arrays = {name: pa.array(values, type=kinds.get(name, pa.float64())) for name, values in columns.items()}
+    facts = {
+        "harness.schema": str(SCHEMA),
+        "harness.provenance": material.provenance.model_dump_json(exclude={"bench"}),
+        "harness.incomplete": json.dumps(material.incomplete),
+        "harness.plan": json.dumps(
+            {
+                "metrics": [asdict(metric) for metric in material.metrics.values()],
+                "seeds": list(material.seeds),
+                "screening": material.screening,
+                "changed": list(material.changed),
+            }
+        ),
+    }
+    return pa.table(arrays).replace_schema_metadata(facts)
+
+
+def _trials_csv(material: Material) -> str:
+    """The trials as a spreadsheet shows them: without the two JSON columns, 6 significant digits."""
+    import pandas as pd
+
+    columns = {name: values for name, values in _trial_columns(material).items() if name not in ("recipe", "environment")}
+    return pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _arms_csv(arms: Iterable[tuple[str, str]]) -> str:
+    import csv
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([("arm", "recipe_id"), *arms])
+    return buffer.getvalue()
+
+
+def _curves_table(material: Material) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    keys = [trial for trial in in_order(material.trials) if len(material.curves.get(trial.cell, ())) > 0]
+    lengths = [len(material.curves[trial.cell]) for trial in keys]
+    columns: dict[str, Any] = {
+        "cell": pa.array([trial.cell for trial in keys], type=pa.string()).take(
+            pa.array(np.repeat(np.arange(len(keys)), lengths), type=pa.int64())
+        ),
+        "seed": np.repeat(np.asarray([trial.seed for trial in keys], dtype=np.int64), lengths),
+        "epoch": np.concatenate([np.arange(1, length + 1) for length in lengths] or [np.zeros(0, np.int64)]),
+    }
+    for name in Curve.model_fields:
+        parts = []
+        for trial, length in zip(keys, lengths, strict=True):
+            values = getattr(material.curves[trial.cell], name)
+            parts.append(np.asarray(values, dtype=np.float64) if len(values) == length else np.full(length, np.nan))
+        columns[name] = pa.array(np.concatenate(parts or [np.zeros(0)]), from_pandas=True)
+    return pa.table(columns)
+
+
+def _images(material: Material) -> bytes:
+    import numpy as np
+
+    arrays: dict[str, Any] = {"classes": np.asarray(material.classes, dtype=np.str_)}
+    if material.labels_N is not None:
+        arrays["labels"] = np.asarray(material.labels_N)
+    keys = sorted(material.outcomes)
+    arrays["cells"] = np.asarray(keys, dtype=np.str_)
+    for part in ("val", "test"):
+        sizes = [getattr(material.outcomes[key], f"{part}_loss_N").size for key in keys]
+        arrays[f"{part}_size"] = np.asarray(sizes, dtype=np.int64)
+        correct = [np.packbits(getattr(material.outcomes[key], f"{part}_correct_N")) for key in keys]
+        losses = [np.asarray(getattr(material.outcomes[key], f"{part}_loss_N"), dtype=np.float16) for key in keys]
+        arrays[f"{part}_correct"] = np.concatenate(correct or [np.zeros(0, np.uint8)])
+        arrays[f"{part}_loss"] = np.concatenate(losses or [np.zeros(0, np.float16)])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _samples_png(samples: Mapping[str, npt.NDArray[np.uint8]]) -> bytes:
+    import numpy as np
+    from PIL import Image, PngImagePlugin
+
+    rows = [(name, [thumbnail(image) for image in images_KHWC]) for name, images_KHWC in samples.items()]
+    side = max(max(image.shape[:2]) for _, row in rows for image in row)
+    sheet = np.full((side * len(rows), side * max(len(row) for _, row in rows), 3), 255, dtype=np.uint8)
+    for i, (_, row) in enumerate(rows):
+        for j, image in enumerate(row):
+            sheet[i * side : i * side + image.shape[0], j * side : j * side + image.shape[1]] = image
+    layout = [{"arm": name, "sizes": [list(image.shape[:2]) for image in row]} for name, row in rows]
+    facts = PngImagePlugin.PngInfo()
+    facts.add_itxt("harness", json.dumps({"side": side, "rows": layout}, ensure_ascii=False))
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG", optimize=True, pnginfo=facts)
+    return buffer.getvalue()
+
+
+def _parquet(content: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(content, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
