@@ -158,6 +158,7 @@ class Job:
                 wanted = (*wanted, *more)
             on_event("writing the report")
             written = self.report(ledger)
+            self._write_recommended(written)
             return self._outcome(ledger, facts, written, result)
 
     def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:
@@ -219,6 +220,18 @@ class Job:
             provisional=provisional,
             screening=self.screen,
         )
+
+    def _write_recommended(self, written: Written) -> None:
+        """Write what the report recommends as a recipe file that ``--base`` takes, or take an outdated one away."""
+        from harness.recipe_file import write_recipe
+
+        path = self.folder / "recommended.toml"
+        changes = written.analysis.recommended
+        if not changes or written.analysis.seeds_planned > len(written.analysis.seeds):
+            path.unlink(missing_ok=True)
+            return
+        fields = {**self.arms[0].recipe.changed(), **changes}
+        write_recipe(path, fields, name=f"{self.study.folder}-recommended", why="unconfirmed until it is run on fresh seeds")
 
     def _provenance(self, trials: Sequence[Trial]) -> Provenance:
         from harness.report import Provenance

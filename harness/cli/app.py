@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,7 @@ StudyName = Annotated[str, typer.Option("--study", "-s", help="A study's name, o
 Profile = Annotated[str | None, typer.Option(help="quick, small, full or one of the study's own; default: what fits here.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds, in place of the profile's.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field; repeatable.")]
+Base = Annotated[Path | None, typer.Option("--base", help="A recipe file, as tune writes it: fields set before --set.")]
 Workers = Annotated[str, typer.Option(help="Processes: auto, or a number.")]
 Storage = Annotated[str | None, typer.Option(help="Where the ledger is kept; default: a journal under runs/.")]
 Artifacts = Annotated[str | None, typer.Option(help="Folder for curves and per-image outcomes; default: beside the ledger.")]
@@ -32,11 +34,13 @@ Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds after which 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; touch nothing.")]
 
 
-def overrides(assignments: list[str] | None) -> dict[str, Any]:
-    """Return what ``--set`` sets."""
+def overrides(assignments: list[str] | None, base: Path | None = None) -> dict[str, Any]:
+    """Return the recipe fields that ``--base`` and ``--set`` set; the latter wins."""
     from harness.recipe import parse_assignment
+    from harness.recipe_file import read_recipe
 
-    return dict(parse_assignment(text) for text in assignments or [])
+    fields = read_recipe(base) if base is not None else {}
+    return {**fields, **dict(parse_assignment(text) for text in assignments or [])}
 
 
 def worker_count(text: str) -> int | None:

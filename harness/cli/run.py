@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from harness.cli.app import (
     RUN,
     Artifacts,
+    Base,
     Device,
     DryRun,
     Json,
@@ -33,6 +35,7 @@ def ablate(
     profile: Profile = None,
     seeds: Seeds = None,
     set_: Sets = None,
+    base: Base = None,
     workers: Workers = "auto",
     storage: Storage = None,
     artifacts: Artifacts = None,
@@ -54,7 +57,7 @@ def ablate(
             study,
             profile=profile,
             seeds=seeds,
-            overrides=overrides(set_),
+            overrides=overrides(set_, base),
             workers=worker_count(workers),
             storage=storage,
             artifacts=artifacts,
@@ -63,6 +66,63 @@ def ablate(
             screen=screen,
             recommended=recommended,
             retry_failed=retry_failed,
+            dry_run=dry_run,
+            on_event=shown,
+        )
+    finish(outcome, json=json)
+
+
+class Sampler(StrEnum):
+    """How the search chooses its next recipe."""
+
+    tpe = "tpe"
+    gp = "gp"
+    random = "random"
+
+
+class Pruner(StrEnum):
+    """When the search stops a trial early."""
+
+    median = "median"
+    none = "none"
+
+
+@app.command(rich_help_panel=RUN)
+def tune(
+    *,
+    trials: Annotated[int | None, typer.Option(min=1, help="Budget of the search; default: the study's, or 50.")] = None,
+    study: Annotated[str, typer.Option("--study", "-s", help="A study with a space, by name or file.")] = "tune",
+    profile: Profile = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Fresh seeds of the confirmation.")] = None,
+    set_: Sets = None,
+    base: Base = None,
+    sampler: Annotated[Sampler | None, typer.Option(help="In place of the study's.")] = None,
+    pruner: Annotated[Pruner | None, typer.Option(help="In place of the study's.")] = None,
+    workers: Workers = "auto",
+    storage: Storage = None,
+    artifacts: Artifacts = None,
+    device: Device = "auto",
+    timeout: Timeout = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Search for a better recipe, run the best again on fresh seeds, and report both."""
+    from harness.tuning import tune as run
+
+    with Screen() as shown:
+        outcome = run(
+            study,
+            trials=trials,
+            profile=profile,
+            seeds=seeds,
+            overrides=overrides(set_, base),
+            sampler=sampler.value if sampler else None,
+            pruner=pruner.value if pruner else None,
+            workers=worker_count(workers),
+            storage=storage,
+            artifacts=artifacts,
+            device=device,
+            timeout=timeout,
             dry_run=dry_run,
             on_event=shown,
         )
