@@ -15,7 +15,7 @@ from harness.search import SearchLedger
 from harness.worker import DrainResult, Event, drain, load_runner
 
 OWN_RUNNER = "harness.train:run"
-THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS", "NUMEXPR_NUMTHREADS", "VECLIB_MAXIMUMTHREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
