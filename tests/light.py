@@ -154,3 +154,8 @@ def doomed(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
 def third(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
     """As ``run``, for a third of a second."""
     return run(cell, **context, seconds=0.3)
+
+
+def instant(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
+    """As ``run``, without a pause."""
+    return run(cell, **context, seconds=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Self
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import ReportError, StorageError
 from harness.ledger.adoption import Offer, read_artifact
@@ -20,13 +21,14 @@ from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import Book, open_book
 from harness.ledger.leases import Leases
 from harness.ledger.planning import Planner
-from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing, declared
+from harness.ledger.plans import Attempt, Claim, Counts, Document, Plan, Planned, Standing, declared
 from harness.ledger.pruning import reported
 from harness.ledger.records import Recorder
 from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, cause_of, key_of, standing_of, trial_of
 from harness.ledger.shards import Shards
 from harness.trial import Cell, Curve, Outcomes, Trial
 
+_AHEAD = 50  # waiting cells that are remembered; others may take them meanwhile, which a claim finds out cheaply
 _UNPLANNED = "`harness ablate` plans a study"
 
 
@@ -51,6 +53,8 @@ class Ledger:
         self._planner = Planner(book, self._leases, self._recorder, shards)
         self._shards = shards
         self._artifacts: dict[str, str] = {}
+        self._mutex = threading.Lock()
+        self._waiting: tuple[Document | None, list[FrozenTrial]] = (None, [])  # for this plan, the next at the end
         self._parsed: dict[int, Trial] = {}
 
     @classmethod
@@ -201,13 +205,14 @@ class Ledger:
             document = self._book.document()
             if document is None:
                 raise StorageError(f"nothing is planned for {self.name}", _UNPLANNED)
-            for _ in range(2):
-                waiting = [row for row in self._book.rows(TrialState.WAITING) if key_of(row) in document.order]
-                for row in sorted(waiting, key=lambda row: document.order[key_of(row)]):
+            for known in (True, False, False):
+                if not known:
+                    self._look(document)
+                while (row := self._next(document)) is not None:
                     claim = self._leases.take(row, worker, document)
                     if claim is not None:
                         return claim
-                if not self._planner.refill():
+                if not known and not self._refill():
                     break
         return None
 
@@ -254,7 +259,7 @@ class Ledger:
         finally:
             self._leases.drop(claim)
         if recorded is not None and recorded.cause == "infrastructure":
-            self._planner.refill()
+            self._refill()
         return recorded
 
     def release(self, claim: Claim) -> None:
@@ -267,7 +272,7 @@ class Ledger:
         self._leases.drop(claim)
         with self._book.reachable("handing a cell back"):
             if held is not None and self._book.fail(claim.number, cause="handed back"):
-                self._planner.refill()
+                self._refill()
 
     def reap(self) -> int:
         """Give up trials whose worker is dead, or has shown no sign of life for the grace period; return how many.
@@ -281,7 +286,7 @@ class Ledger:
         with self._book.reachable("looking for lost trials"):
             reaped = self._leases.reap()
             if reaped:
-                self._planner.refill()
+                self._refill()
         return reaped
 
     def absorb(self) -> int:
@@ -292,6 +297,25 @@ class Ledger:
         """
         with self._book.reachable("reading shards"):
             return self._planner.absorb()
+
+    def _look(self, document: Document) -> None:
+        """See what waits: not at every claim, because that means going through all trials."""
+        rows = [row for row in self._book.rows(TrialState.WAITING) if key_of(row) in document.order]
+        rows.sort(key=lambda row: document.order[key_of(row)])
+        with self._mutex:
+            self._waiting = (document, rows[:_AHEAD][::-1])
+
+    def _next(self, document: Document) -> FrozenTrial | None:
+        with self._mutex:
+            seen, rows = self._waiting
+            return rows.pop() if rows and seen is document else None
+
+    def _refill(self) -> int:
+        count = self._planner.refill()
+        if count:
+            with self._mutex:
+                self._waiting = (None, [])  # what was added may come first
+        return count
 
     # Reading
 

@@ -179,6 +179,8 @@ class Document:
 
     def to_json(self) -> str:
         """Return it as text."""
+        recipes = {id(cell.recipe): cell.recipe for cell in self.cells.values()}  # few objects, and an id takes a while
+        ids = {mark: recipe.id for mark, recipe in recipes.items()}
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -187,8 +189,8 @@ class Document:
                 "retry_serial": self.retry_serial,
                 "void": sorted(self.void),
                 "plan": self.plan.as_dict(),
-                "recipes": {cell.recipe.id: cell.recipe.changed() for cell in self.cells.values()},
-                "cells": [[cell.key, cell.recipe.id, cell.seed] for cell in self.cells.values()],
+                "recipes": {ids[mark]: recipe.changed() for mark, recipe in recipes.items()},
+                "cells": [[cell.key, ids[id(cell.recipe)], cell.seed] for cell in self.cells.values()],
                 "todo": [self.order[key] for key in self.todo],
                 "history": self.history,
             }

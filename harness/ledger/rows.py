@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -36,6 +38,16 @@ def cause_of(row: FrozenTrial) -> str:
 def artifact_of(row: FrozenTrial) -> str:
     """Return the name of its artifact in the store; empty without one."""
     return str(row.user_attrs.get("trial", {}).get("artifact", ""))
+
+
+def recipe_of(row: FrozenTrial) -> Recipe:
+    """Return the recipe of its cell."""
+    return _recipe(json.dumps(row.user_attrs.get("recipe", {}), sort_keys=True))
+
+
+@lru_cache(maxsize=1024)  # a study has few recipes and many trials
+def _recipe(changed: str) -> Recipe:
+    return Recipe().with_overrides(json.loads(changed))
 
 
 def deciding(rows: Iterable[FrozenTrial], keys: Collection[str], document: Document | None) -> dict[str, FrozenTrial]:
@@ -87,11 +99,9 @@ def stored(trial: Trial, artifact: str) -> dict[str, Any]:
 def trial_of(row: FrozenTrial) -> Trial:
     """Return what came of an attempt; for one whose worker died before it could say, a failed trial that says so."""
     attrs = row.user_attrs
-    recipe = Recipe().with_overrides(attrs.get("recipe", {}))
+    recipe = recipe_of(row)
     kept = {name: value for name, value in attrs.get("trial", {}).items() if name != "artifact"}
-    if kept and row.state != TrialState.FAIL:
-        return Trial.model_validate({**kept, "recipe": recipe})
-    if kept.get("state") == "failed":
+    if kept and (row.state != TrialState.FAIL or kept["state"] == "failed"):
         return Trial.model_validate({**kept, "recipe": recipe})
     return Trial(
         cell=key_of(row),
@@ -131,7 +141,7 @@ def attempt_of(row: FrozenTrial) -> Attempt:
         number=row.number,
         cell=key_of(row),
         seed=int(attrs.get("seed", 0)),
-        recipe=Recipe().with_overrides(attrs.get("recipe", {})),
+        recipe=recipe_of(row),
         state=names.get(row.state) or str(attrs.get("state", "complete")),
         cause=cause_of(row) if row.state == TrialState.FAIL else "",
         error=str(kept.get("error") or attrs.get("error", "")),

@@ -187,7 +187,8 @@ try:
     with Ledger.open(which.folder, runs=Path(sys.argv[1])) as ledger:
         ledger.plan(light.plan_of(which), light.cells_of(which))
     print("planned", flush=True)
-    run_local(name=which.folder, runs=Path(sys.argv[1]), workers=2, threads=1, runner="tests.light:third", on_event=lambda _: None)
+    run_local(name=which.folder, runs=Path(sys.argv[1]), workers=2, threads=1, runner="tests.light:third",
+              on_event=lambda _: None)
 except StorageError as error:
     print("refused", error, flush=True)
 print("done", flush=True)
