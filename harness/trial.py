@@ -144,9 +144,10 @@ class Trial(_Stored):
     """What came of a cell.
 
     ``metrics`` are of the last epoch, under the names of ``METRICS``; empty unless the state is complete.
-    ``epochs`` counts finished epochs. ``readings`` are of the machine: start_seconds (before training: data, net, warm-up) and,
-    on an NVIDIA GPU with the extra ``energy``, joules, watts, sm_mhz (means) and celsius (the highest). ``curve`` and ``outcomes`` live in the trial's artifact. ``label`` is the name of the arm
-    in a table of runs whose recipes nobody knows; ``recipe`` is then the reference and says nothing.
+    ``epochs`` counts finished epochs. ``curve`` and ``outcomes`` live in the trial's artifact. ``label`` is the name of the arm
+    in a table of runs whose recipes nobody knows; ``recipe`` is then the reference and says nothing. ``readings`` are
+    of the machine: start_seconds (before training: data, net, warm-up) and, on an NVIDIA GPU with the extra ``energy``,
+    joules, watts, sm_mhz (a mean) and celsius (the highest).
     """
 
     cell: str

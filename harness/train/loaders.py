@@ -1,14 +1,17 @@
 """Loaders over images that already lie on the device as uint8: whole batches, drawn and augmented there.
 
+Images that are too many for the device's memory stay in the host's and cross over a batch at a time; everything is still drawn
+and augmented on the device, from the same streams, so that a run gives the same numbers either way.
+
 Legend: N images, B batch, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor
 
 from harness.train import augment
@@ -20,6 +23,17 @@ _CHUNK_VALUES = (
 _CACHE_VALUES = 64_000_000  # normalised evaluation images kept ready, in values: 256 MB of float32
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What chance decided for one epoch, on the device: the order of the images and the draws of every augmentation.
+
+    Row p of every draw belongs to position p of ``order_N``.
+    """
+
+    order_N: Tensor
+    draws: dict[str, tuple[Tensor, ...]]
+
+
 class TrainLoader:
     """Yields (x_BCHW, target) for one epoch: shuffled, augmented, normalised.
 
@@ -27,8 +41,8 @@ class TrainLoader:
     left out when it would hold a single one, which a BatchNorm cannot use.
 
     Args:
-        images_NCHW: uint8 on the training device.
-        labels_N: int64 on the same device.
+        images_NCHW: uint8, on the training device or, to be streamed, in the host's memory.
+        labels_N: int64 on the training device, which is the one that batches come on.
         ops: augmentations, from ``augment.build``.
         mean, std: per channel in [0, 1].
         seed: of the trial; each epoch's order and draws come from its streams.
@@ -57,9 +71,10 @@ class TrainLoader:
         self.images_NCHW, self.labels_N, self.ops = images_NCHW, labels_N, tuple(ops)
         self.batch_size = min(batch_size, len(images_NCHW))
         self.seed, self.classes, self.dtype, self.memory_format = seed, classes, dtype, memory_format
-        self.device = images_NCHW.device
+        self.device = labels_N.device
         self.mean_C = torch.tensor(mean, dtype=torch.float32, device=self.device)
         self.std_C = torch.tensor(std, dtype=torch.float32, device=self.device)
+        self.classes_K = torch.arange(classes, device=self.device)
         self.mixes = any(op.stage == "mix" for op in self.ops)
         self.epoch = 0
 
@@ -72,31 +87,55 @@ class TrainLoader:
         return whole + (rest > 1)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from self.batches(self.draw())
+
+    @property
+    def resident(self) -> bool:
+        """Whether the images lie on the training device."""
+        return self.images_NCHW.device == self.device
+
+    def draw(self) -> Drawn:
+        """Draw the epoch's order and augmentations, all at once."""
         total = len(self.images_NCHW)
         order_N = self._order(total)
         epoch = augment.Epoch(total, self._shape, self.epoch, order_N, total)
         streams = {
             op.name: generator(self.seed, op.name, 0 if op.fixed_stream else self.epoch, device=self.device) for op in self.ops
         }
-        draws = augment.draw_epoch(self.ops, epoch, streams)
+        return Drawn(order_N, augment.draw_epoch(self.ops, epoch, streams))
+
+    def batches(self, drawn: Drawn, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of a drawn epoch from position ``start`` on."""
         size = self.batch_size
         chunk = size * self._batches_a_chunk()
-        for start in range(0, total, chunk):
-            index_N = order_N[start : start + chunk]
+        # where the images are streamed, the host has to know their order: it waits for it once an epoch
+        where_N = drawn.order_N.to(self.images_NCHW.device)
+        for first in range(start, len(self.images_NCHW), chunk):
+            index_N = drawn.order_N[first : first + chunk]
             labels_N = self.labels_N[index_N]
-            rows = augment.take_rows(draws, start, start + chunk)
-            x_NCHW = augment.augment_batch(
-                self.images_NCHW[index_N], self.ops, rows, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype
-            )
+            rows = augment.take_rows(drawn.draws, first, first + chunk)
+            images_NCHW = take_images(self.images_NCHW, where_N[first : first + chunk], self.device)
+            x_NCHW = self.augmented(images_NCHW, rows)
             for at in range(0, len(index_N), size):
-                x_BCHW, target_B = x_NCHW[at : at + size], labels_N[at : at + size]
-                if len(x_BCHW) < 2:
+                if len(index_N) - at < 2:
                     continue
-                target = target_B
-                if self.mixes:
-                    target_BK = F.one_hot(target_B, self.classes).float()
-                    x_BCHW, target = augment.mix_batch(x_BCHW, target_BK, self.ops, augment.take_rows(rows, at, at + size))
-                yield x_BCHW.contiguous(memory_format=self.memory_format), target
+                yield self.finished(
+                    x_NCHW[at : at + size],
+                    labels_N[at : at + size],
+                    augment.take_rows(rows, at, at + size) if self.mixes else {},
+                )
+
+    def augmented(self, images_BCHW: Tensor, rows: augment.Draws) -> Tensor:
+        """Return uint8 images augmented and normalised, without mixing."""
+        return augment.augment_batch(images_BCHW, self.ops, rows, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype)
+
+    def finished(self, x_BCHW: Tensor, labels_B: Tensor, rows: augment.Draws) -> tuple[Tensor, Tensor]:
+        """Return a batch mixed where the recipe mixes, in the memory format asked for."""
+        target = labels_B
+        if self.mixes:
+            target_BK = (labels_B[:, None] == self.classes_K).float()
+            x_BCHW, target = augment.mix_batch(x_BCHW, target_BK, self.ops, rows)
+        return x_BCHW.contiguous(memory_format=self.memory_format), target
 
     def _order(self, total: int) -> Tensor:
         if not self.shuffle:
@@ -117,8 +156,24 @@ class TrainLoader:
         return max(1, _CHUNK_VALUES // (self.batch_size * self.images_NCHW[0].numel()))
 
 
+def take_images(images_NCHW: Tensor, index_B: Tensor, device: torch.device) -> Tensor:
+    """Return images_BCHW on ``device``; out of the host's memory by a pinned buffer, without waiting for the copy.
+
+    ``index_B`` lies where the images lie.
+    """
+    if images_NCHW.device == device:
+        return images_NCHW.index_select(0, index_B)
+    # torch's pinned allocator hands a block out again only when the copies from it are through
+    buffer_BCHW = torch.empty((len(index_B), *images_NCHW.shape[1:]), dtype=images_NCHW.dtype, pin_memory=True)
+    torch.index_select(images_NCHW, 0, index_B, out=buffer_BCHW)
+    return buffer_BCHW.to(device, non_blocking=True)
+
+
 class EvalLoader:
-    """Yields (x_BCHW, labels_B) in order, normalised, without augmentation; kept ready when they fit in 256 MB."""
+    """Yields (x_BCHW, labels_B) in order, normalised, without augmentation; kept ready when they fit in 256 MB.
+
+    The images may lie in the host's memory, as for ``TrainLoader``; the labels' device is the one that batches come on.
+    """
 
     def __init__(
         self,
@@ -133,8 +188,8 @@ class EvalLoader:
     ) -> None:
         self.images_NCHW, self.labels_N, self.batch_size = images_NCHW, labels_N, batch_size
         self.dtype, self.memory_format = dtype, memory_format
-        self.mean_C = torch.tensor(mean, dtype=torch.float32, device=images_NCHW.device)
-        self.std_C = torch.tensor(std, dtype=torch.float32, device=images_NCHW.device)
+        self.mean_C = torch.tensor(mean, dtype=torch.float32, device=labels_N.device)
+        self.std_C = torch.tensor(std, dtype=torch.float32, device=labels_N.device)
         self._ready: list[tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:
@@ -148,7 +203,6 @@ class EvalLoader:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.images_NCHW), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            x_BCHW = augment.augment_batch(
-                self.images_NCHW[rows], (), {}, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype
-            )
+            images_BCHW = self.images_NCHW[rows].to(self.labels_N.device, non_blocking=True)
+            x_BCHW = augment.augment_batch(images_BCHW, (), {}, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype)
             yield x_BCHW.contiguous(memory_format=self.memory_format), self.labels_N[rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +13,10 @@ from torch import Tensor, nn
 
 from harness.errors import DivergedError, UsageError
 from harness.recipe import ScheduleRecipe, schedule_table
-from harness.train.step import OptFunc, Step, StepSettings
+from harness.train.capture import wait
+from harness.train.engine import Driver, Eager, Program, choose, placed, room_for
+from harness.train.loaders import TrainLoader
+from harness.train.step import AUTOCAST, OptFunc, Step, StepSettings
 from harness.train.streams import stream_seed
 
 Entry = dict[str, Any]
@@ -47,6 +49,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     clean_loader: Iterable[Any] | None = None,
     steps_per_epoch: int | None = None,
     seed: int | None = None,
+    engine: str | Program = "eager",
     on_epoch: Callable[[Entry], object] | None = None,
     log: Callable[[str], object] | None = None,
 ) -> list[Entry]:
@@ -66,19 +69,22 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
         schedule: shape of the schedule; its ``max_lr`` is replaced by the argument.
         grad_clip_by: ``value`` clips each entry, ``norm`` scales the whole gradient.
         label_smoothing: share of each target spread over all classes.
-        precision: fp32, or bf16 for autocast with fp32 master weights.
+        precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the loss.
         nesterov: form of SGD's momentum.
         clean_loader: training images without augmentation, evaluated every epoch; without it the history's ``train_loss``
             is the loss during training and ``train_accuracy`` is None.
         steps_per_epoch: needed when ``train_loader`` has no ``len()``.
         seed: fixes dropout's draws, epoch by epoch; torch's default generator is the one they come from.
+        engine: ``eager``, ``graph`` (a CUDA device, and Adam, AdamW or SGD of torch.optim), ``auto``, or a ``Program`` that was
+            recorded before, whose net ``model`` must then be.
         on_epoch: called with each epoch's entry; a true return ends training after it.
         log: given one line of text an epoch (losses, accuracies, last learning rate); ``log=print`` shows them.
 
     Returns:
         One dict an epoch: epoch (zero-based), train_loss, train_accuracy (clean), online_loss, online_accuracy (during
         training), val_loss, val_accuracy, lrs (of every step), learning_rate (the last), grad_norm (mean before clipping),
-        clipped_share (of steps), seconds (training, from the start), eval_seconds (this epoch's).
+        clipped_share (of steps), seconds (training, from the start), eval_seconds (this epoch's), warm_seconds (first calls
+        and recordings so far, which are not in seconds).
 
     Raises:
         DivergedError: the loss, the gradient or the finished epoch's net stopped being finite; it names the first bad step.
@@ -91,9 +97,10 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
         raise UsageError(f"max_lr is {max_lr} and must be above 0", "0.001 is a good first try for Adam")
     shape = (schedule or ScheduleRecipe()).model_copy(update={"max_lr": float(max_lr)})
     table = schedule_table(shape, epochs * steps)
-    step = Step(
-        model, table, StepSettings(float(weight_decay), grad_clip, grad_clip_by, label_smoothing, precision, opt_func, nesterov)
-    )
+    settings = StepSettings(float(weight_decay), grad_clip, grad_clip_by, label_smoothing, precision, opt_func, nesterov)
+    before = engine.warm_seconds if isinstance(engine, Program) else 0.0
+    driver = _driver(engine, model, table, settings, train_loader)
+    step = driver.step
     history: list[Entry] = []
     trained = 0.0
     for epoch in range(epochs):
@@ -104,10 +111,11 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
             set_epoch(epoch)
         if seed is not None:
             torch.manual_seed(stream_seed(seed, "dropout", epoch))
-        started = time.perf_counter()
-        seen = _train_epoch(step, model, train_loader, steps)
-        logged = step.read(epoch * steps)
-        trained += time.perf_counter() - started
+        wait(step.device)
+        started, warm = time.perf_counter(), driver.warm_seconds
+        seen = driver.epoch(train_loader, steps)
+        logged = step.read(epoch * steps)  # waits for the device
+        trained += time.perf_counter() - started - (driver.warm_seconds - warm)
         # an infinite gradient can still be clipped by value; one that is not a number spoils the weights at once
         values = zip(logged.losses, logged.grad_norms, strict=True)
         bad = next((i for i, (loss, norm) in enumerate(values) if not math.isfinite(loss) or math.isnan(norm)), None)
@@ -133,6 +141,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
             "clipped_share": sum(logged.clipped) / len(logged.clipped),
             "seconds": trained,
             "eval_seconds": time.perf_counter() - started,
+            "warm_seconds": driver.warm_seconds - before,
         }
         history.append(entry)
         if log is not None:
@@ -142,25 +151,22 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     return history
 
 
-def _train_epoch(step: Step, model: nn.Module, loader: Iterable[Any], steps: int) -> int:
-    """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-    model.train()
-    seen = taken = 0
-    for images, labels in itertools.islice(loader, steps):  # draws no batch more: a loader may be one endless stream
-        x_NCHW, target = _place(images, labels, step.device)
-        step(x_NCHW, target)
-        seen += len(x_NCHW)
-        taken += 1
-    if taken < steps:
-        raise UsageError(
-            f"the training loader gave {taken} batches where {steps} were planned",
-            "it must give as many in every epoch; steps_per_epoch= says how many",
-        )
-    return seen
-
-
-def _place(images: Any, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+def _driver(
+    engine: str | Program, model: nn.Module, table: list[tuple[float, float]], settings: StepSettings, loader: Iterable[Any]
+) -> Driver:
+    """Return what runs the epochs."""
+    if isinstance(engine, str):
+        choice = choose(next(model.parameters()).device, engine, settings.opt_func)
+        if choice.name == "eager":
+            driver = Eager(Step(model, table, settings))
+            if isinstance(loader, TrainLoader) and driver.step.device.type == "cuda":
+                driver.warm_up(loader)
+            return driver
+        engine = Program(model, settings, loader, room=room_for(len(table)))
+    elif engine.model is not model:
+        raise UsageError("this program was recorded with another net", "train program.model, after program.load(your net)")
+    engine.begin(table, settings, loader)
+    return engine
 
 
 def _length(loader: Iterable[Any]) -> int:
@@ -202,8 +208,8 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
     images = 0
     try:
         for batch, labels in loader:
-            x_NCHW, labels_N = _place(batch, labels, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            x_NCHW, labels_N = placed(batch, labels, device)
+            with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
                 out_NK = model(x_NCHW)
             log_NK = log_probabilities(out_NK, softmax=softmax)
             loss += F.nll_loss(log_NK, labels_N, reduction="sum")

@@ -16,6 +16,8 @@ from harness.errors import UsageError
 
 BETA2 = 0.999
 EPSILON = 1e-8
+FIRST_SCALE = 2.0**16  # of the loss, in float16
+PATIENCE = 2000  # good steps before it doubles
 COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
 
 
@@ -86,6 +88,26 @@ class Update:
     first_P: Tensor | None = field(default=None)
     second_P: Tensor | None = field(default=None)
 
+    def forget(self) -> None:
+        """Start from no moments, in the memory they have."""
+        for moment_P in (self.first_P, self.second_P):
+            if moment_P is not None:
+                moment_P.zero_()
+
+    def where(self, finite: Tensor, weights_P: Tensor, grad_P: Tensor, row_C: Tensor) -> None:
+        """Take the step if ``finite`` (a 0-dim bool) holds and leave weights and moments as they are if not, without asking."""
+        first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
+        kept = [(state_P, state_P.clone()) for state_P in (weights_P, first_P, self.second_P) if state_P is not None]
+        self(weights_P, grad_P, row_C)
+        for state_P, before_P in kept:
+            torch.where(finite, state_P, before_P, out=state_P)
+
+    def prepare(self, weights_P: Tensor) -> Tensor:
+        """Make the moments, which otherwise happens at the first step, and return the first of them."""
+        self.first_P = torch.zeros_like(weights_P)
+        self.second_P = torch.zeros_like(weights_P) if self.name != "sgd" else None
+        return self.first_P
+
     def __call__(self, weights_P: Tensor, grad_P: Tensor, row_C: Tensor) -> None:
         """Change ``weights_P`` in place by one step; ``grad_P`` is used up.
 
@@ -93,19 +115,46 @@ class Update:
         arXiv 1711.05101; decoupled) and SGD with Nesterov momentum (Sutskever et al., ICML 2013, in torch's form).
         """
         rate, momentum, correction1, correction2 = row_C.unbind()
-        if self.first_P is None:
-            self.first_P = torch.zeros_like(weights_P)
-            self.second_P = torch.zeros_like(weights_P) if self.name != "sgd" else None
+        first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
         if self.name == "adamw":
             weights_P.mul_(1 - rate * self.weight_decay)
         else:
             grad_P.addcmul_(weights_P, self.weight_decay)
         if self.second_P is None:
-            self.first_P.mul_(momentum).add_(grad_P)
-            step_P = grad_P.addcmul_(self.first_P, momentum) if self.nesterov else self.first_P
+            first_P.mul_(momentum).add_(grad_P)
+            step_P = grad_P.addcmul_(first_P, momentum) if self.nesterov else first_P
             weights_P.sub_(step_P * rate)
             return
-        self.first_P.lerp_(grad_P, 1 - momentum)
+        first_P.lerp_(grad_P, 1 - momentum)
         self.second_P.mul_(BETA2).addcmul_(grad_P, grad_P, value=1 - BETA2)
         denominator_P = torch.sqrt(self.second_P, out=grad_P).div_(correction2).add_(EPSILON)
-        weights_P.sub_(torch.div(self.first_P, denominator_P, out=denominator_P).mul_(rate / correction1))
+        weights_P.sub_(torch.div(first_P, denominator_P, out=denominator_P).mul_(rate / correction1))
+
+
+class LossScale:
+    """Dynamic loss scaling for float16 gradients, kept on the device (Micikevicius et al., arXiv 1710.03740).
+
+    As torch.amp.GradScaler with its defaults, but without asking the device whether a gradient overflowed: such a step leaves
+    weights and moments as they were and halves the scale; 2000 good ones in a row double it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.scale = torch.zeros((), device=device)
+        self.good = torch.zeros((), device=device)
+        self.forget()
+
+    def forget(self) -> None:
+        """Start from the first scale."""
+        self.scale.fill_(FIRST_SCALE)
+        self.good.zero_()
+
+    def unscale(self, grad_P: Tensor) -> Tensor:
+        """Divide ``grad_P`` by the scale in place, blanking it when it overflowed; return whether it did not, a 0-dim bool."""
+        finite = torch.isfinite(torch.linalg.vector_norm(grad_P, float("inf")))
+        grad_P.div_(self.scale)
+        grad_P.copy_(torch.where(finite, grad_P, 0.0))
+        self.good.add_(1).mul_(finite)
+        grown = self.good >= PATIENCE
+        self.scale.mul_(torch.where(finite, 1.0 + grown, 0.5))
+        self.good.mul_(~grown)
+        return finite

@@ -1,6 +1,9 @@
 """One training step: forward, loss, backward, clip, update, bookkeeping. Nothing in it asks the device for a number.
 
-Legend: N batch, C channels, H height, W width, K classes, P all weights, S steps of the run.
+Every hyper-parameter is a tensor on the device, at an address that stays, so that a step can be captured once and be told the
+numbers of the next trial afterwards (see ``harness.train.engine``).
+
+Legend: N batch, C channels, H height, W width, K classes, P all weights, S steps that the log has room for.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.train.optim import FlatParameters, Update, schedule_rows
+from harness.train.optim import COLUMNS, FlatParameters, LossScale, Update, schedule_rows
 
 OptFunc = Callable[..., torch.optim.Optimizer]
 FLAT_OPTIMIZERS: dict[object, str] = {torch.optim.Adam: "adam", torch.optim.AdamW: "adamw", torch.optim.SGD: "sgd"}
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class StepSettings:
         grad_clip: largest gradient, None for off.
         grad_clip_by: ``value`` clips each entry to [-grad_clip, grad_clip], ``norm`` scales the whole gradient.
         label_smoothing: in [0, 1).
-        precision: fp32, or bf16 for autocast with fp32 master weights.
+        precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the loss.
         opt_func: an optimiser class; Adam, AdamW and SGD of torch run as flat updates, any other as it is.
         nesterov: form of SGD's momentum.
 
@@ -49,12 +53,18 @@ class StepSettings:
             raise UsageError(f"grad_clip is {self.grad_clip} and must be above 0", "use None for no clipping")
         if self.grad_clip_by not in ("value", "norm"):
             raise UsageError(f"grad_clip_by is {self.grad_clip_by!r}", "use 'value' or 'norm'")
-        if self.precision not in ("fp32", "bf16"):
-            raise UsageError(f"precision is {self.precision!r}", "use 'fp32' or 'bf16'")
+        if self.precision not in AUTOCAST:
+            raise UsageError(f"precision is {self.precision!r}", "use 'fp32', 'bf16' or 'fp16'")
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"weight_decay is {self.weight_decay} and must be 0 or more", "0 is off")
         if not 0 <= self.label_smoothing < 1:
             raise UsageError(f"label_smoothing is {self.label_smoothing} and must be in [0, 1)", "0 is off")
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """What of the settings decides which operations a step consists of; the rest are numbers."""
+        clipping = self.grad_clip_by if self.grad_clip is not None else "off"
+        return (clipping, self.label_smoothing > 0, self.precision, self.opt_func, self.nesterov)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,59 +98,103 @@ class Step:
         model: in its final place, dtype and memory format.
         schedule: (learning rate, momentum) of every step of the run.
         settings: see ``StepSettings``.
+        room: steps that the schedule and the log have room for, the schedule's own number by default.
     """
 
-    def __init__(self, model: nn.Module, schedule: Sequence[tuple[float, float]], settings: StepSettings) -> None:
-        self.model, self.schedule, self.settings = model, schedule, settings
+    def __init__(
+        self, model: nn.Module, schedule: Sequence[tuple[float, float]], settings: StepSettings, *, room: int = 0
+    ) -> None:
+        self.model = model
         self.device = next(model.parameters()).device
-        steps = len(schedule)
-
-        def scalar(value: float) -> Tensor:
-            return torch.tensor(value, dtype=torch.float32, device=self.device)
-
-        self.clip = None if settings.grad_clip is None else scalar(settings.grad_clip)
-        self.smoothing = scalar(settings.label_smoothing) if settings.label_smoothing > 0 else None
-        self.update: Update | None = None
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.room = max(room, len(schedule))
         self.weights = FlatParameters(model)
-        flat = FLAT_OPTIMIZERS.get(settings.opt_func)
-        if flat is not None:
-            self.update = Update(flat, scalar(settings.weight_decay), nesterov=settings.nesterov)
-        else:
-            self.optimizer = settings.opt_func(self.weights.parameters, schedule[0][0], weight_decay=settings.weight_decay)
-        self.rows_SC = schedule_rows(schedule, self.device)
-        self.losses_S = torch.zeros(steps, device=self.device)
-        self.norms_S = torch.zeros(steps, device=self.device)
-        self.clipped_S = torch.zeros(steps, device=self.device)
+        self.clip, self.smoothing, self.decay = (torch.zeros((), device=self.device) for _ in range(3))
+        self.rows_SC = torch.zeros(self.room, COLUMNS, device=self.device)
+        self.losses_S, self.norms_S, self.clipped_S = (torch.zeros(self.room, device=self.device) for _ in range(3))
         self.correct = torch.zeros((), device=self.device)
         self.at = torch.zeros(1, dtype=torch.int64, device=self.device)  # number of the next step, on the device
         self.done = 0  # the same, on the host
+        self.scaler = LossScale(self.device) if settings.precision == "fp16" else None
+        self.update: Update | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
+        flat = FLAT_OPTIMIZERS.get(settings.opt_func)
+        if flat is not None:
+            self.update = Update(flat, self.decay, nesterov=settings.nesterov)
+        elif self.scaler is not None:
+            raise UsageError("fp16 needs Adam, AdamW or SGD of torch.optim", "use precision='bf16' or 'fp32' with another one")
+        else:
+            self.optimizer = settings.opt_func(self.weights.parameters, schedule[0][0], weight_decay=settings.weight_decay)
+        self.settings = settings
+        self.reset(schedule, settings)
+
+    def reset(self, schedule: Sequence[tuple[float, float]], settings: StepSettings) -> None:
+        """Start a run anew, on the weights as they now are: set every hyper-parameter, forget moments and log.
+
+        No tensor moves, so that what was captured stays good.
+
+        Raises:
+            UsageError: the schedule is longer than ``room``, or the settings switch other operations on than it has.
+        """
+        if len(schedule) > self.room:
+            raise UsageError(f"a schedule of {len(schedule)} steps and room for {self.room}", "make a step with more room")
+        if settings.structure != self.settings.structure:
+            raise UsageError("these settings ask for other operations than the step is made of", "make another step")
+        self.schedule, self.settings, self.done = schedule, settings, 0
+        with torch.no_grad():
+            self.clip.fill_(settings.grad_clip or 0.0)
+            self.smoothing.fill_(settings.label_smoothing)
+            self.decay.fill_(settings.weight_decay)
+            self.rows_SC[: len(schedule)].copy_(schedule_rows(schedule, self.device))
+            for state in (self.losses_S, self.norms_S, self.clipped_S, self.correct, self.at):
+                state.zero_()
+            if self.update is not None:
+                self.update.forget()
+            if self.scaler is not None:
+                self.scaler.forget()
+
+    def state(self) -> list[Tensor]:
+        """Return every tensor that a step changes: weights, what the net keeps beside them, moments, log and counters."""
+        update, scaler = self.update, self.scaler
+        moments = [] if update is None else [update.prepare(self.weights.flat_P) if update.first_P is None else update.first_P]
+        if update is not None and update.second_P is not None:
+            moments.append(update.second_P)
+        scaling = [] if scaler is None else [scaler.scale, scaler.good]
+        log = [self.losses_S, self.norms_S, self.clipped_S, self.correct, self.at]
+        return [self.weights.flat_P, *self.model.buffers(), *moments, *scaling, *log]
 
     def __call__(self, x_NCHW: Tensor, target: Tensor) -> None:
         """Train on one batch; target_N holds class numbers, target_NK soft targets."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        self.compute(x_NCHW, target)
+        self.done += 1
+
+    def compute(self, x_NCHW: Tensor, target: Tensor) -> None:
+        """Do what a step does on the device. A replayed step does this; ``done`` is then left to whoever replays."""
+        dtype = AUTOCAST[self.settings.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             out_NK = self.model(x_NCHW)
         out_NK = out_NK.float()
-        loss = cross_entropy(out_NK, target, self.smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = cross_entropy(out_NK, target, self.smoothing if self.settings.label_smoothing > 0 else None)
+        (loss if self.scaler is None else loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             grad_P = self.weights.gather_gradients()
+            finite = self.scaler.unscale(grad_P) if self.scaler is not None else None
             norm, clipped = self._clip(grad_P)
-            if self.update is not None:
+            if self.update is None:
+                self._step_optimizer(grad_P)
+            elif finite is None:
                 self.update(self.weights.flat_P, grad_P, self.rows_SC.index_select(0, self.at)[0])
             else:
-                self._step_optimizer(grad_P)
+                self.update.where(finite, self.weights.flat_P, grad_P, self.rows_SC.index_select(0, self.at)[0])
             labels_N = target if target.dim() == 1 else target.argmax(dim=1)
             self.correct += (out_NK.argmax(dim=1) == labels_N).sum()
             for column_S, value in ((self.losses_S, loss.detach()), (self.norms_S, norm), (self.clipped_S, clipped)):
                 column_S.index_copy_(0, self.at, value.to(column_S.dtype).reshape(1))
             self.at += 1
-        self.done += 1
 
     def _clip(self, grad_P: Tensor) -> tuple[Tensor, Tensor]:
         """Clip in place; return (norm before clipping, 1 if anything was clipped)."""
         norm = torch.linalg.vector_norm(grad_P)
-        if self.clip is None:
+        if self.settings.grad_clip is None:
             return norm, torch.zeros_like(norm)
         if self.settings.grad_clip_by == "value":
             clipped = torch.linalg.vector_norm(grad_P, float("inf")) > self.clip

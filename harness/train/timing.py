@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from harness.recipe import Recipe, schedule_table
+from harness.train.arithmetic import precision_on, prepare
+from harness.train.capture import wait
+from harness.train.engine import Choice, Program, choose
 from harness.train.loop import evaluate
 from harness.train.model import build, cost
-from harness.train.run import OPTIMIZERS, Loaders, arena, place
-from harness.train.step import Step, StepSettings
+from harness.train.run import Loaders, arena, place, step_settings
+from harness.train.step import Step
 
 _SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
 _WORTH = 0.9  # threads must beat processes by more than the timing's noise
+_ROOM = 100_000  # steps, more than are ever timed
+_AT_ONCE = 50  # steps of a recorded program that are timed together
 _SAMPLE_SECONDS = 0.4  # of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
 
 
@@ -50,35 +55,37 @@ class Layout:
     devices: tuple[str, ...]
     why: str
     timing: Timing
+    engine: str = "eager"
+    why_engine: str = ""
 
 
-def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1) -> Timing:
+def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine: str = "auto") -> Timing:
     """Time some steps and some evaluation of a recipe and extrapolate to the whole trial."""
     torch.set_num_threads(threads)
+    prepare(device)
     ground = arena(recipe.data, device)
     model, memory_format = place(recipe, ground, device, seed=0)
     loaders = Loaders.of(recipe, ground, 0, memory_format)
-    step = Step(
-        model,
-        schedule_table(recipe.schedule, 10_000),
-        StepSettings(
-            recipe.optimizer.weight_decay,
-            recipe.optimizer.grad_clip or None,
-            recipe.optimizer.grad_clip_by,
-            recipe.loss.label_smoothing,
-            recipe.train.precision,
-            OPTIMIZERS[recipe.optimizer.name],
-        ),
-    )
-    batches = _endless(loaders)
+    settings, table = step_settings(recipe, device), schedule_table(recipe.schedule, _ROOM)
+    precision = precision_on(device, recipe.train.precision)
     model.train()
+    if choose(device, engine).name == "graph":
+        program = Program(model, settings, loaders.train, room=_ROOM)
+        program.begin(table, settings, loaders.train)
+        at_once = min(len(loaders.train), _AT_ONCE)  # steps share the draws that an epoch starts with
 
-    def train_one() -> None:
-        step(*next(batches))
+        def train_one() -> None:
+            program.epoch(loaders.train, at_once)
+    else:
+        step, batches, at_once = Step(model, table, settings), _endless(loaders), 1
+
+        def train_one() -> None:
+            step(*next(batches))
 
     sample = [batch for batch, _ in zip(loaders.val, range(2), strict=False)]
-    per_step, steps = _timed(train_one, device, warm=3)
-    per_sample, _ = _timed(lambda: evaluate(model, sample, precision=recipe.train.precision), device, warm=1)
+    per_call, calls = _timed(train_one, device, warm=3)
+    per_step, steps = per_call / at_once, calls * at_once
+    per_sample, _ = _timed(lambda: evaluate(model, sample, precision=precision), device, warm=1)
     per_image = per_sample / sum(len(labels_B) for _, labels_B in sample)
     still_an_epoch = len(ground.probe_index_N) + len(loaders.val.labels_N)
     still = recipe.train.epochs * still_an_epoch + len(loaders.test.labels_N) + len(ground.clean_index_N)
@@ -106,7 +113,7 @@ def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, image
     return recipe.train.epochs * (train + still / 3) * mflop / rate  # forward alone is a third of forward and backward
 
 
-def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None = None) -> Layout:
+def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None = None, engine: str = "auto") -> Layout:
     """Decide devices, processes and threads a process for a study's trials.
 
     On GPUs: one process each. On a CPU: one process a core with one thread each, unless timed steps show that one process of
@@ -116,17 +123,26 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
         recipe: a typical trial of the study, such as the baseline's.
         device: auto, cpu, cuda or cuda:N.
         workers: number of processes, or None to choose.
+        engine: auto, eager or graph, which every worker is then to be told.
+
+    Raises:
+        UsageError: the engine cannot run on the device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = choose(device, engine)
+    return replace(_layout(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
+
+
+def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if device == "cuda" else 1
         devices = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
-        chosen = workers or count
-        timing = time_trial(recipe, device=devices[0], threads=1)
-        return Layout(
-            chosen, recipe.train.threads or 1, devices, "one process a GPU" if workers is None else "as asked", timing
-        )
+        timing = time_trial(recipe, device=devices[0], threads=1, engine=engine.name)
+        why = f"{'one process a GPU' if workers is None else 'as asked'}; {engine.name} engine: {engine.why}"
+        if not arena(recipe.data, devices[0]).resident:
+            why += "; images streamed from host memory, too many for the device's"
+        return Layout(workers or count, recipe.train.threads or 1, devices, why, timing)
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)
@@ -162,17 +178,12 @@ def _timed(call: Callable[[], object], device: str, *, warm: int) -> tuple[float
         call()
     seconds: list[float] = []
     while sum(seconds) < _SAMPLE_SECONDS or len(seconds) < 3:
-        _wait(device)
+        wait(device)
         started = time.perf_counter()
         call()
-        _wait(device)
+        wait(device)
         seconds.append(time.perf_counter() - started)
     return sorted(seconds)[len(seconds) // 2], len(seconds)
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 def has_gpu() -> bool:

@@ -17,9 +17,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from harness.errors import DataError, RecipeError
 from harness.recipe import ModelRecipe
 from harness.train import run
+from harness.train.judge import judge, predict
 from harness.train.loaders import EvalLoader
 from harness.train.model import build
-from harness.train.run import Loaders, arena, check, fit, judge, place, predict
+from harness.train.run import Loaders, arena, check, fit, place
 from harness.trial import METRICS, Outcomes, Trial
 from tests.train.tiny import cell, recipe, weights
 

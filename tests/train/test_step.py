@@ -201,7 +201,7 @@ def test_soft_targets_count_as_right_where_their_largest_class_is_answered() -> 
         {"grad_clip": -1.0},
         {"grad_clip": float("nan")},
         {"grad_clip_by": "valeu"},
-        {"precision": "fp16"},
+        {"precision": "fp8"},
         {"weight_decay": -0.1},
         {"weight_decay": float("nan")},
         {"label_smoothing": 1.0},

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from harness.train.environment import cpu_model, environment
+from harness.errors import UsageError
+from harness.train.environment import environment
+from harness.train.meter import Meter
 from harness.train.timing import choose_layout, extrapolate, time_trial, usable_cores
 from tests.train.tiny import recipe
 
@@ -52,12 +54,26 @@ def test_an_extrapolated_cost_is_proportional_to_the_epochs_and_inversely_to_the
     assert extrapolate(few, **cost, rate=50.0) == pytest.approx(2 * extrapolate(few, **cost, rate=100.0))  # type: ignore[arg-type]
 
 
-def test_the_record_of_the_surroundings_names_versions_hardware_and_threads() -> None:
-    record = environment("cpu", "fp32")
+def test_the_record_of_a_training_names_torch_threads_arithmetic_and_engine() -> None:
+    record = environment("cpu", "fp32", "eager")
     assert record.torch == torch.__version__
-    assert record.cpu == cpu_model()
     assert record.threads == torch.get_num_threads()
-    assert (record.device, record.precision) == ("cpu", "fp32")
-    assert record.python
-    assert record.host
-    assert record.optuna
+    assert (record.device, record.precision, record.engine) == ("cpu", "fp32", "eager")
+
+
+def test_a_layout_says_which_engine_runs_and_why() -> None:
+    layout = choose_layout(recipe(), device="cpu", workers=1)
+    assert layout.engine == "eager"
+    assert "CUDA" in layout.why_engine
+
+
+def test_an_engine_that_cannot_run_is_refused_by_the_plan() -> None:
+    with pytest.raises(UsageError, match="CUDA"):
+        choose_layout(recipe(), device="cpu", workers=1, engine="graph")
+
+
+def test_a_device_without_nvml_gives_no_readings() -> None:
+    meter = Meter("cpu")
+    meter.sample()
+    assert meter.readings() == {}
+    assert meter.throttled() == ""

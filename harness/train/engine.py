@@ -1,0 +1,273 @@
+"""Engines: what drives the steps of a run.
+
+``eager`` launches every operation of a step from Python. ``graph`` records one whole step (draws looked up, images gathered and
+augmented, forward, loss, backward, clipping, update, log) as a CUDA graph and replays it: one launch a step instead of some
+three hundred. A recorded step is a `Program`: it owns a net, its optimiser state and the buffers that it reads, all at
+addresses that stay. A trial copies its fresh weights, its schedule and its numbers in; what is recorded serves every trial of
+the same structure, architecture and batch size. The mathematics are those of ``Step`` in both engines; what differs is who
+launches it.
+
+Legend: N batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UsageError, did_you_mean
+from harness.train.capture import WARM_STEPS, Handed, Recorder, Replay, Resident, kept, record, wait
+from harness.train.loaders import TrainLoader
+from harness.train.step import FLAT_OPTIMIZERS, OptFunc, Step, StepSettings
+
+ENGINES = ("auto", "eager", "graph")
+VARIABLE = "HARNESS_ENGINE"  # environment variable that stands in for the option where a worker is started by others
+_LEAST_ROOM = (
+    1024  # steps that a program has room for; above it the next power of two, so that a longer run seldom records anew
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine that runs, and why it does."""
+
+    name: Literal["eager", "graph"]
+    why: str
+
+
+def choose(device: torch.device | str, asked: str = "auto", opt_func: OptFunc = torch.optim.Adam) -> Choice:
+    """Return the engine for a device.
+
+    Args:
+        device: that training runs on.
+        asked: auto, eager or graph; auto takes the environment variable ``HARNESS_ENGINE`` when that is set.
+        opt_func: the optimiser; only those of ours can be recorded.
+
+    Raises:
+        UsageError: there is no such engine, or the graph engine has no CUDA device.
+    """
+    if asked == "auto":
+        asked = os.environ.get(VARIABLE) or "auto"
+    if asked not in ENGINES:
+        raise UsageError(f"there is no engine {asked!r}{did_you_mean(asked, ENGINES)}", f"one of {', '.join(ENGINES)}")
+    cuda = torch.device(device).type == "cuda"
+    if asked == "graph" and not cuda:
+        raise UsageError(f"the graph engine records CUDA graphs, and the device is {device}", "use the eager engine")
+    if asked != "auto":
+        return Choice("graph" if asked == "graph" else "eager", "as asked")
+    if cuda and opt_func not in FLAT_OPTIMIZERS:
+        return Choice("eager", "this optimiser's numbers change on the host, which a graph would freeze")
+    if cuda:
+        return Choice("graph", "a CUDA graph launches the whole step at once")
+    return Choice("eager", "CUDA graphs need a CUDA device")
+
+
+# --- drivers ----------------------------------------------------------------------------------------------------------
+
+
+class Driver(Protocol):
+    """Runs the epochs of one training."""
+
+    step: Step
+    warm_seconds: float
+
+    def epoch(self, loader: Iterable[Any], steps: int) -> int:
+        """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
+        ...
+
+
+class Eager:
+    """The eager engine."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.warm_seconds = 0.0
+
+    def warm_up(self, loader: TrainLoader) -> None:
+        """Take some steps and take them back, so that first-call costs are not counted as training."""
+        started = time.perf_counter()
+        with kept(self.step):
+            self.step.model.train()
+            for batch in itertools.islice(loader, min(WARM_STEPS, self.step.room)):
+                self.step(*batch)
+        wait(self.step.device)
+        self.warm_seconds += time.perf_counter() - started
+
+    def epoch(self, loader: Iterable[Any], steps: int) -> int:
+        """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
+        self.step.model.train()
+        seen = taken = 0
+        for images, labels in itertools.islice(loader, steps):  # draws no batch more: a loader may be one endless stream
+            x_NCHW, target = placed(images, labels, self.step.device)
+            self.step(x_NCHW, target)
+            seen += len(x_NCHW)
+            taken += 1
+        _check_taken(taken, steps)
+        return seen
+
+
+class Program:
+    """A recorded step with the net and the state that it works on.
+
+    Args:
+        model: the net, in its final place, dtype and memory format; its weights stay as they are.
+        settings: of the step; their numbers are replaced by `begin`, what they switch on and off is recorded.
+        loader: a ``TrainLoader`` of images on the device is recorded with the step; batches of any other are copied in, and the
+            recording is made when the first arrives.
+        room: steps that the longest run may have.
+
+    Attributes:
+        recordings: how many were made.
+        warm_seconds: spent on making them.
+
+    Raises:
+        UsageError: the optimiser is none of Adam, AdamW and SGD of torch.optim, whose arithmetic is not ours to record.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: StepSettings, loader: Iterable[Any], *, room: int, recorder: Recorder = record
+    ) -> None:
+        if settings.opt_func not in FLAT_OPTIMIZERS:
+            name = getattr(settings.opt_func, "__name__", repr(settings.opt_func))
+            raise UsageError(
+                f"the graph engine cannot record {name}, whose numbers change on the host",
+                "use torch.optim.Adam, AdamW or SGD, or the eager engine",
+            )
+        self.model = model
+        self.step = Step(model, [(0.0, 0.9)], settings, room=room)
+        self.recordings = 0
+        self.warm_seconds = 0.0
+        self._recorder = recorder
+        self._replay: Replay | None = None
+        self._feed: Resident | Handed | None = None
+        if isinstance(loader, TrainLoader) and loader.resident and len(loader.images_NCHW) >= loader.batch_size:
+            self._record(Resident(loader))
+
+    def load(self, fresh: nn.Module) -> None:
+        """Copy the weights and buffers of another net of the same architecture in; dropout rates are buffers too."""
+        with torch.no_grad():
+            for mine, new in (
+                *zip(self.model.parameters(), fresh.parameters(), strict=True),
+                *zip(self.model.buffers(), fresh.buffers(), strict=True),
+            ):
+                mine.copy_(new, non_blocking=True)
+
+    def begin(self, schedule: Sequence[tuple[float, float]], settings: StepSettings, loader: Iterable[Any]) -> None:
+        """Start a run on the weights as they are: its schedule, its numbers, its loader.
+
+        Raises:
+            UsageError: schedule, settings or loader are not of the kind that was recorded.
+        """
+        self.step.reset(schedule, settings)
+        if isinstance(self._feed, Resident):
+            self._feed.bind(loader)
+
+    def epoch(self, loader: Iterable[Any], steps: int) -> int:
+        """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
+        self.model.train()
+        if isinstance(self._feed, Resident):
+            return self._resident_epoch(self._feed, steps)
+        seen = taken = 0
+        for images, labels in itertools.islice(loader, steps):
+            x_NCHW, target = placed(images, labels, self.step.device)
+            feed = self._feed or self._record(Handed(x_NCHW, target))
+            if isinstance(feed, Handed) and feed.fits(x_NCHW, target):
+                feed.put(x_NCHW, target)
+                self._again()
+            else:
+                self.step(x_NCHW, target)
+            seen += len(x_NCHW)
+            taken += 1
+        _check_taken(taken, steps)
+        return seen
+
+    def _resident_epoch(self, feed: Resident, steps: int) -> int:
+        feed.start()
+        replays = min(steps, feed.whole)
+        for _ in range(replays):
+            self._again()
+        seen, taken = replays * feed.loader.batch_size, replays
+        for x_NCHW, target in itertools.islice(feed.rest(), steps - replays):
+            self.step(x_NCHW, target)
+            seen += len(x_NCHW)
+            taken += 1
+        _check_taken(taken, steps)
+        return seen
+
+    def _again(self) -> None:
+        if self._replay is None:  # pragma: no cover - there is a feed only after a recording
+            return
+        self._replay()
+        self.step.done += 1
+
+    def _record(self, feed: Resident | Handed) -> Resident | Handed:
+        wait(self.step.device)
+        started = time.perf_counter()
+
+        def rewind() -> None:
+            self.step.at.zero_()
+            feed.rewind()
+
+        def body() -> None:
+            self.step.compute(*feed.batch())
+
+        with kept(self.step):
+            self.model.train()
+            self._replay = self._recorder(body, self.step.device, rewind=rewind)
+        feed.rewind()
+        wait(self.step.device)
+        self._feed = feed
+        self.recordings += 1
+        self.warm_seconds += time.perf_counter() - started
+        return feed
+
+
+class Programs:
+    """The programs of a process by what was recorded; the ``keep`` used last stay in memory."""
+
+    def __init__(self, keep: int = 4) -> None:
+        self.keep = keep
+        self._found: OrderedDict[Hashable, Program] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def get(self, key: Hashable, make: Callable[[], Program]) -> Program:
+        """Return the program of a key, made when there is none yet."""
+        program = self._found.pop(key, None)
+        if program is None:
+            while len(self._found) >= self.keep:
+                self._found.popitem(last=False)
+            program = make()
+        self._found[key] = program
+        return program
+
+    def clear(self) -> None:
+        """Forget them all, and with them their memory."""
+        self._found.clear()
+
+
+def room_for(steps: int) -> int:
+    """Return the room that a program for runs of ``steps`` steps is made with."""
+    return max(_LEAST_ROOM, 1 << (steps - 1).bit_length())
+
+
+def placed(images: Any, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return a batch on the device."""
+    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _check_taken(taken: int, steps: int) -> None:
+    if taken < steps:
+        raise UsageError(
+            f"the training loader gave {taken} batches where {steps} were planned",
+            "it must give as many in every epoch; steps_per_epoch= says how many",
+        )

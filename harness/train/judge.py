@@ -1,0 +1,83 @@
+"""What a finished net is worth: its metrics and what it did with every image. Legend: N images, B batch, K classes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
+from torch import Tensor, nn
+
+from harness.train.loaders import EvalLoader
+from harness.train.loop import Entry, log_probabilities
+from harness.train.step import AUTOCAST
+from harness.trial import Outcomes
+
+if TYPE_CHECKING:
+    from harness.train.run import Loaders
+
+
+@torch.no_grad()
+def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tensor, Tensor]:
+    """Return (log p_NK float32, labels_N) of a net over a loader, on the CPU; the net is left in eval mode."""
+    model.eval()
+    softmax = bool(getattr(model, "softmax", False))
+    rows, labels = [], []
+    for x_BCHW, labels_B in loader:
+        with torch.autocast(x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+            out_BK = model(x_BCHW)
+        rows.append(log_probabilities(out_BK, softmax=softmax))
+        labels.append(labels_B)
+    return torch.cat(rows).cpu(), torch.cat(labels).cpu()
+
+
+def judge(model: nn.Module, loaders: Loaders, history: list[Entry], precision: str) -> tuple[dict[str, float], Outcomes]:
+    """Return a finished net's metrics (see ``harness.trial.METRICS``) and per-image outcomes. Reads the test set once."""
+    from harness.stats import calibration_error
+
+    val_NK, val_N = predict(model, loaders.val, precision)
+    clean_NK, clean_N = predict(model, loaders.clean, precision)
+    test_NK, test_N = predict(model, loaders.test, precision)
+    guess_N = val_NK.argmax(dim=1)
+    correct_N, right_N = guess_N == val_N, test_NK.argmax(dim=1) == test_N
+    accuracy, clean = _mean(correct_N), _mean(clean_NK.argmax(dim=1) == clean_N)
+    nll, clean_nll = float(F.nll_loss(val_NK, val_N)), float(F.nll_loss(clean_NK, clean_N))
+    recall_K, f1_K = _by_class(guess_N, val_N, val_NK.shape[1])
+    best = max(history, key=lambda entry: entry["val_accuracy"])
+    metrics = {
+        "accuracy": accuracy,
+        "train_accuracy": clean,
+        "gap": clean - accuracy,
+        "test_accuracy": _mean(right_N),
+        "online_accuracy": history[-1]["online_accuracy"],
+        "balanced_accuracy": float(recall_K.mean()),
+        "macro_f1": float(f1_K.mean()),
+        "nll": nll,
+        "train_nll": clean_nll,
+        "loss_gap": nll - clean_nll,
+        "ece": calibration_error(val_NK.exp().max(dim=1).values.numpy(), correct_N.numpy()),
+        "best_accuracy": best["val_accuracy"],
+        "best_gap": best["train_accuracy"] - best["val_accuracy"],
+    }
+    if val_NK.shape[1] > 5:
+        metrics["top5"] = _mean((val_NK.topk(5, dim=1).indices == val_N[:, None]).any(dim=1))
+    outcomes = Outcomes(correct_N.numpy(), _losses(val_NK, val_N), right_N.numpy(), _losses(test_NK, test_N))
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}, outcomes
+
+
+def _mean(correct_N: Tensor) -> float:
+    return float(correct_N.double().mean())
+
+
+def _losses(log_NK: Tensor, labels_N: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    return F.nll_loss(log_NK, labels_N, reduction="none").clamp(max=6e4).numpy().astype(np.float16)
+
+
+def _by_class(guess_N: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return (recall_K, F1_K) of the classes that occur."""
+    counts_KK = torch.bincount(labels_N * classes + guess_N, minlength=classes * classes).reshape(classes, classes).double()
+    hit_K, true_K, said_K = counts_KK.diagonal(), counts_KK.sum(dim=1), counts_KK.sum(dim=0)
+    there = true_K > 0
+    return (hit_K / true_K)[there], (2 * hit_K / (true_K + said_K))[there]

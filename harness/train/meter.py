@@ -1,0 +1,92 @@
+"""Energy, clocks and temperature of an NVIDIA GPU while a trial runs, from NVML; needs the optional extra ``energy``."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(slots=True)
+class Meter:
+    """Reads one GPU; reads nothing, in silence, on another device or without NVML.
+
+    Attributes:
+        device: cpu, cuda or cuda:N.
+    """
+
+    device: str
+    _nvml: Any = None
+    _handle: Any = None
+    _started: float = 0.0
+    _millijoules: float | None = None
+    _sm_mhz: list[float] = field(default_factory=list)
+    _celsius: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if torch.device(self.device).type != "cuda" or importlib.util.find_spec("pynvml") is None:
+            return
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+            # by its identity: CUDA numbers only the GPUs that it may see, NVML all of them
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(self.device).uuid}")
+        except pynvml.NVMLError:
+            return
+        self._nvml = pynvml
+        self._started, self._millijoules = time.perf_counter(), self._ask("nvmlDeviceGetTotalEnergyConsumption")
+
+    def sample(self) -> None:
+        """Note the clock and the temperature of this moment."""
+        if self._nvml is None:
+            return
+        clock = self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
+        heat = self._ask("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU)
+        if clock is not None:
+            self._sm_mhz.append(clock)
+        if heat is not None:
+            self._celsius.append(heat)
+
+    def readings(self) -> dict[str, float]:
+        """Return joules and watts since the start, sm_mhz (a mean), celsius (the highest); what is unknown is absent."""
+        found: dict[str, float] = {}
+        now = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        if now is not None and self._millijoules is not None:
+            found["joules"] = (now - self._millijoules) / 1000
+            found["watts"] = found["joules"] / max(time.perf_counter() - self._started, 1e-9)
+        if self._sm_mhz:
+            found["sm_mhz"] = sum(self._sm_mhz) / len(self._sm_mhz)
+        if self._celsius:
+            found["celsius"] = max(self._celsius)
+        return found
+
+    def throttled(self) -> str:
+        """Return why the clocks are held down at this moment, empty if they are not or nobody knows."""
+        if self._nvml is None:
+            return ""
+        bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        reasons = {
+            "SwPowerCap": "the power cap",
+            "HwSlowdown": "the hardware's own slowdown",
+            "SwThermalSlowdown": "the temperature",
+            "HwThermalSlowdown": "the temperature",
+            "HwPowerBrakeSlowdown": "the power supply",
+        }
+        held = [
+            words
+            for name, words in reasons.items()
+            if int(bits or 0) & getattr(self._nvml, f"nvmlClocksThrottleReason{name}", 0)
+        ]
+        return ", ".join(dict.fromkeys(held))
+
+    def _ask(self, name: str, *arguments: Any) -> float | None:
+        if self._nvml is None:
+            return None
+        try:
+            return float(getattr(self._nvml, name)(self._handle, *arguments))
+        except (self._nvml.NVMLError, AttributeError):  # not every GPU answers every question
+            return None
