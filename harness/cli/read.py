@@ -13,7 +13,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.analysis import Analysis
-    from harness.compare import Difference
+    from harness.comparison import Difference
 
 
 @app.command(rich_help_panel=READ)
@@ -139,7 +139,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two reports arm by arm: accuracy, gap, throughput."""
-    from harness.compare import compare as difference
+    from harness.comparison import compare as difference
 
     found = difference(_analysis(a), _analysis(b))
     if json:

@@ -36,7 +36,7 @@ def build(material: Material, analysis: Analysis, *, formats: Sequence[str], bri
 
 
 def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...]:
-    recipe = analysis.study.base_recipe
+    study, recipe = analysis.study, analysis.study.base_recipe
     seeds = f"{len(analysis.seeds)}" + (
         f" of {analysis.seeds_planned}" if len(analysis.seeds) != analysis.seeds_planned else ""
     )
@@ -45,10 +45,11 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
         ("Arms", str(len(analysis.arms))),
         ("Seeds", seeds),
         ("Trials", f"{analysis.trials_total:,}"),
-        ("Epochs", str(recipe.train.epochs)),
-        ("Training time", words.seconds(analysis.train_seconds_total)),
-        ("Images", recipe.data.name),
+        ("Epochs", "" if study.table else str(recipe.train.epochs)),
+        ("Training time", "" if study.table else words.seconds(analysis.train_seconds_total)),
+        ("Images", "" if study.table else recipe.data.name),
         ("Ran on", device),
+        ("Table", study.table),
     ]
     return tuple((label, value) for label, value in facts if value)
 

@@ -154,8 +154,27 @@ def classes(analysis: Analysis) -> Table | None:
     return table(caption, ["Arm", *(f">{label}" for label in labels)], rows)
 
 
+def rows_of_table(material: Material, analysis: Analysis) -> Table:
+    """Return the rows of a table of finished runs, the first ``SHOWN_TRIALS`` of them."""
+    carried = {name for trial in material.trials for name in trial.metrics}
+    shown = [name for name in dict.fromkeys(s.metric for s in analysis.summaries) if name in carried]
+    metrics = [metric_of(analysis, name) for name in shown]
+    rows = []
+    for trial in material.trials[:SHOWN_TRIALS]:
+        scores = [trial.metrics.get(metric.name) for metric in metrics]
+        values = [None if score is None else score * metric.scale for score, metric in zip(scores, metrics, strict=True)]
+        cells = [Cell(number(v, m.unit) or "–", v) for v, m in zip(values, metrics, strict=True)]
+        rows.append([Cell(trial.label), Cell(str(trial.seed)), _state(trial), *cells])
+    heads = [Column(m.label, numeric=True, note="%" if m.unit == "pp" else "") for m in metrics]
+    left = len(material.trials) - len(rows)
+    caption = f"{plural(len(material.trials), 'row')}" + (f"; the other {left:,} are in trials.csv" if left else "")
+    return table(caption + ".", ["Arm", ">Seed", "State", *heads], rows)
+
+
 def trials(material: Material, analysis: Analysis) -> Table:
     """Return the trials, one row each, the first ``SHOWN_TRIALS`` of them."""
+    if analysis.study.table:
+        return rows_of_table(material, analysis)
     named: dict[str, list[str]] = {}
     for arm in analysis.arms:
         named.setdefault(arm.recipe_id, []).append(arm.name)

@@ -119,7 +119,7 @@ def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict
     metrics = {name: name for name in METRICS if name in columns}
     metrics |= {name: name.removeprefix("metric:") for name in columns if name.startswith("metric:")}
     plain = [name for name in PLAIN if name in columns]
-    recipes: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe] = {"": Recipe()}  # of a run that has a label in place of a recipe
     environments: dict[str, Environment] = {"": Environment()}
     trials: list[Trial] = []
     attempts: list[Trial] = []

@@ -57,7 +57,7 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
         words.plural(len(analysis.arms), "arm"),
         words.plural(len(analysis.seeds), "seed"),
         words.plural(analysis.trials_total, "trial"),
-        study.base_recipe.data.name,
+        study.table or study.base_recipe.data.name,
         *([] if analysis.finished else ["incomplete"]),
         *(["a screening"] if analysis.screening else []),
     ]
@@ -95,6 +95,8 @@ def _cost(folder: Path, analysis: Analysis) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if analysis.study.table:
+        return "not in the table"
     told = f"{words.seconds(analysis.train_seconds_total)} of training"
     try:
         names = pq.read_schema(folder / "trials.parquet").names

@@ -13,14 +13,16 @@ _ORDER = {"better": 0, "worse": 1, "equivalent": 2, "unresolved": 3, "": 4}
 def metric_of(analysis: Analysis, name: str = "") -> Metric:
     """Return a metric's unit, direction and label; of the study's own metric when no name is given.
 
-    A metric of the user's own, which ``METRICS`` does not list, takes its unit from the analysis.
+    A metric of the user's own, which ``METRICS`` does not list, takes its unit and its direction from the analysis.
     """
     name = name or analysis.study.metric
     known = METRICS.get(name)
     if known is not None:
         return known
     units = [s.unit for s in analysis.summaries if s.metric == name] + [e.unit for e in analysis.effects if e.metric == name]
-    return Metric(name, "pp" if "pp" in units[:1] else "1", None, name.rpartition(":")[2])
+    higher = analysis.higher_is_better if name == analysis.study.metric else None
+    label = "overfitting gap" if name == analysis.gap else name.rpartition(":")[2].replace("_", " ")
+    return Metric(name, "pp" if "pp" in units[:1] else "1", higher, label)
 
 
 def effects_of(analysis: Analysis, kind: str, metric: str = "") -> list[Effect]:

@@ -88,11 +88,14 @@ def in_order(trials: Iterable[Trial]) -> tuple[Trial, ...]:
 
 
 def recipe_ids(trials: Iterable[Trial]) -> list[str]:
-    """Return the recipe id of every trial; each distinct recipe is hashed once."""
+    """Return the recipe id of every trial, or its label; each distinct recipe is hashed once."""
     known: dict[int, str] = {}
     found = []
     for trial in trials:
         key = id(trial.recipe)  # alive as long as its trial
+        if trial.label:
+            found.append(trial.label)
+            continue
         if key not in known:
             known[key] = trial.recipe_id
         found.append(known[key])

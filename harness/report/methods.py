@@ -48,8 +48,8 @@ SOURCES = {
         Source("jordan2023", "misc", "Jordan, K.", "Calibrated chaos: variance between runs of neural network training is "
                "harmless and inevitable", 2023, "arXiv", "2304.01910"),
         Source("smith2019", "inproceedings", "Smith, L. N. and Topin, N.", "Super-convergence: very fast training of neural "
-               "networks using large learning rates", 2019, "Artificial Intelligence and Machine Learning for Multi-Domain Operations "
-               "Applications", "SPIE 11006; arXiv 1708.07120"),
+               "networks using large learning rates", 2019, "Artificial Intelligence and Machine Learning for Multi-Domain "
+               "Operations Applications", "SPIE 11006; arXiv 1708.07120"),
         Source("pocock1977", "article", "Pocock, S. J.", "Group sequential methods in the design and analysis of clinical "
                "trials", 1977, "Biometrika", "64, 191-199"),
         Source("jennison1989", "article", "Jennison, C. and Turnbull, B. W.", "Interim analyses: the repeated confidence "
@@ -71,8 +71,10 @@ SOURCES = {
 
 def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
     """Return the sources that a study's methods rest on, by key."""
-    keys = {"holm1979", "schuirmann1987", "bouthillier2021", "jordan2023", "efron1987", "akiba2019"}
+    keys = {"holm1979", "schuirmann1987", "bouthillier2021", "jordan2023", "efron1987"}
     study = analysis.study
+    if not study.table:
+        keys.add("akiba2019")
     if len(study.looks) > 1:
         keys |= {"pocock1977", "jennison1989"}
     if effects_of(analysis, "shapley"):
@@ -81,7 +83,7 @@ def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
         keys.add("box1961")
     if any(effect.metric == "ece" for effect in analysis.effects):
         keys.add("guo2017")
-    if study.base_recipe.schedule.name == "one-cycle":
+    if study.base_recipe.schedule.name == "one-cycle" and not study.table:
         keys.add("smith2019")
     if tuned:
         keys.add("akiba2019")
@@ -108,6 +110,14 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
         f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
         f"{study.alpha:g} with Holm's correction over each family of comparisons"
     )
+    outcome = f"The outcome is {metric.label} after the last epoch; the overfitting gap is train minus validation accuracy."
+    rules = [
+        (f"{judged}.", "holm1979"),
+        (f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.", "schuirmann1987"),
+    ]
+    if study.table:
+        paired = f"{plural(arms, 'arm')} were compared on {plural(done, 'seed')}, differences paired by seed"
+        return [(f"From a table of finished runs, {paired}; the outcome is {metric.label}.", "bouthillier2021"), *rules]
     told = [
         (f"We compared {plural(arms, 'training recipe')}: {designs[study.design]}.", ""),
         (
@@ -117,9 +127,8 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
             "paired by seed.",
             "bouthillier2021",
         ),
-        (f"The outcome is {metric.label} after the last epoch; the overfitting gap is train minus validation accuracy.", ""),
-        (judged, "holm1979"),
-        (f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.", "schuirmann1987"),
+        (outcome, ""),
+        *rules,
     ]
     if len(study.looks) > 1:
         looks = listed([str(look) for look in study.looks])
@@ -158,4 +167,12 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
             "validation images decide everything; test images are read once a trial, after its last epoch, and only shown",
         ),
     ]
+    if study.table:
+        told = {
+            "seed": "the number that pairs rows: one row of every arm for each",
+            "trial": "one row of the table: one run",
+            "margin": f"differences within ±{study.margin_pp:g} pp, named when the table was analysed, not worth acting on",
+            "overfitting gap": "the score on training images minus the score that decides, as the table has them",
+        }
+        return tuple((term, told.get(term, text)) for term, text in terms if term not in ("onset", "validation, test"))
     return tuple(terms)

@@ -243,7 +243,7 @@ def reproduce(job: Job) -> Section:
     environments = list(dict.fromkeys(trial.environment for trial in job.material.trials))
     fingerprints = list(dict.fromkeys(trial.data_fingerprint for trial in job.material.trials if trial.data_fingerprint))
     items = [
-        ("images", origin.data),
+        ("table" if study.table else "images", origin.data),
         ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
         ("hardware", origin.hardware),
         ("seeds", _span(job.material.seeds or planned_seeds(study))),
@@ -252,6 +252,8 @@ def reproduce(job: Job) -> Section:
     ]
     blocks.append(Definitions(tuple((term, text) for term, text in items if text)))
     blocks.append(Details("The study file", (Listing(study.to_toml()),)))
+    if study.table:
+        return Section("reproduce", "How to reproduce", tuple(blocks))
     base = study.base_recipe
     rows = [[name, plain(value)] for name, value in base.flat().items()]
     blocks.append(

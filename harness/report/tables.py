@@ -43,6 +43,7 @@ def verdicts(analysis: Analysis) -> Table:
     show_gap = any(gap is not None and gap.estimate is not None for gap in gaps)
     axes = _axis(effects), _axis([gap for gap in gaps if gap is not None])
     main = bool(effects) and effects[0].kind == "main"
+    timed = not main and not analysis.study.table
     rows: list[list[Cell]] = []
     groups: dict[int, str] = {}
     if not main and effects:
@@ -55,7 +56,7 @@ def verdicts(analysis: Analysis) -> Table:
         row = [_name(analysis, effect), _difference_cell(effect, axes[0], analysis.margin)]
         if show_gap:
             row.append(_difference_cell(gap, axes[1], 0.0, note=gap_word(gap) if second == analysis.gap else ""))
-        if not main:
+        if timed:
             row.append(_extra_seconds(analysis, effect))
         row.append(verdict_cell(analysis, effect))
         rows.append(row)
@@ -64,7 +65,7 @@ def verdicts(analysis: Analysis) -> Table:
     if show_gap:
         other = metric_of(analysis, second)
         heads.append(Column(_capital(other.label), numeric=True, note="difference, pp" if other.unit == "pp" else "difference"))
-    if not main:
+    if timed:
         heads.append(Column("Extra time", numeric=True, note="seconds a trial"))
     heads.append("Verdict")
     what = "switching the component on, over all settings of the others" if main else "paired differences, seed by seed"
@@ -81,7 +82,8 @@ def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool) -> list[Ce
     shown = [analysis.study.metric, *([second] if show_gap else [])]
     row = [Cell(name, note="the baseline"), *(level_cell(analysis, name, metric) for metric in shown)]
     arm = arm_of(analysis, name)
-    row.append(Cell(seconds(arm.train_seconds) if arm else "", arm.train_seconds if arm else None, note="in all"))
+    if not analysis.study.table:
+        row.append(Cell(seconds(arm.train_seconds) if arm else "", arm.train_seconds if arm else None, note="in all"))
     row.append(Cell("–", note="reference"))
     return row
 
@@ -91,7 +93,7 @@ def level_cell(analysis: Analysis, arm: str, metric: str) -> Cell:
     summary = summary_of(analysis, arm, metric)
     if summary is None or summary.mean is None:
         return Cell("–")
-    unit = unit_name(summary.unit, level=metric not in ("gap", "best_gap"))
+    unit = unit_name(summary.unit, level=metric not in ("gap", "best_gap", analysis.gap))
     return Cell(number(summary.mean, summary.unit) + unit, summary.mean, note=bounds(summary.low, summary.high, summary.unit))
 
 
@@ -211,6 +213,12 @@ def secondary(analysis: Analysis) -> Table | None:
 
 def compared(analysis: Analysis) -> Table:
     """Return what each arm is: fields that differ from the baseline, size, cost and what became of its trials."""
+    if analysis.study.table:
+        named = [[Cell(arm.name, note=arm.why), arm.reference or "–", _ran(arm)] for arm in analysis.arms]
+        heads = ["Arm", "Compared with", Column("Rows", numeric=True, note="with a score")]
+        return table(
+            f"The arms, as {analysis.study.table} names them; what they are is known to whoever ran them.", heads, named
+        )
     rows = []
     for arm in analysis.arms:
         base = arm.name == analysis.study.baseline
@@ -222,12 +230,16 @@ def compared(analysis: Analysis) -> Table:
                 Cell(maybe(arm.params_m, "{:.3g} M"), arm.params_m),
                 Cell(maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
                 Cell(seconds(arm.train_seconds), arm.train_seconds),
-                Cell(f"{arm.completed} of {arm.planned}", note=_ends(arm)),
+                _ran(arm),
             ]
         )
     heads = ["Arm", "What it changes", "Compared with", ">Parameters", Column("MFLOP", numeric=True, note="an image")]
     heads += [Column("Training", numeric=True, note="a trial"), Column("Trials", numeric=True, note="complete")]
     return table("The arms. An arm whose size differs from the baseline's is confounded with size.", heads, rows)
+
+
+def _ran(arm: ArmFacts) -> Cell:
+    return Cell(f"{arm.completed} of {arm.planned}", note=_ends(arm))
 
 
 def _ends(arm: ArmFacts) -> str:

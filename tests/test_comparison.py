@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.analysis import analyze
-from harness.compare import SPEED, Comparison, Difference, compare
+from harness.comparison import SPEED, Comparison, Difference, compare
 from harness.design import arms
 from harness.errors import UsageError
 from harness.study import Study

@@ -1,0 +1,146 @@
+"""What one run says about overfitting: the gap, the epoch at which validation loss turns up, and what to try next.
+
+One run is no verdict: it names the study that would give one. The thresholds are rules of thumb, stated where they are used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.history import History, Records, read_history
+from harness.text import plural
+
+SMALL_GAP_PP = 2.0  # below this there is little that regularisation could win
+LOW_TRAIN = 0.9  # clean training accuracy below which a net has not learned its training images by heart
+STILL_FALLING = 0.01  # share by which validation loss fell over the last tenth of the epochs for more epochs to be worth trying
+_LOSS_GAP = 0.1  # nats; where there are no accuracies
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a history says.
+
+    Attributes:
+        epochs: how many it has.
+        gap_pp: train minus validation accuracy after the last epoch, in percentage points.
+        loss_gap: validation minus train loss after the last epoch, in nats.
+        onset_epoch: epoch, counted from 1, of the lowest smoothed validation loss when it rises by more than 2 % after it.
+        best_epoch: epoch, counted from 1, of the best validation accuracy, or of the lowest loss.
+        kind: broken, overfits, underfits, unfinished or fits.
+        sentence: all of that in words.
+        study: built-in study that would settle what to do.
+        command: what to type to run it.
+    """
+
+    epochs: int
+    gap_pp: float | None
+    loss_gap: float | None
+    onset_epoch: int | None
+    best_epoch: int
+    kind: str
+    sentence: str
+    study: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.sentence}\nnext: {self.command}"
+
+
+def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnosis:
+    """Say what an epoch history shows of overfitting, and which study to run next.
+
+    Args:
+        history: one dictionary an epoch, as ``fit_one_cycle`` returns it, or one sequence a key (Keras, a DataFrame).
+        keys: ``{"val_accuracy": "top1", ...}`` for keys of other names; ours are train_loss, train_accuracy, val_loss and
+            val_accuracy. Accuracies may be shares or percent.
+
+    Raises:
+        UsageError: there is no epoch, no validation column, or a value is no number.
+    """
+    from harness.stats import onset_epoch
+
+    read = read_history(history, keys)
+    gap = _last(read.train_accuracy, read.val_accuracy)
+    loss_gap = _last(read.val_loss, read.train_loss)
+    onset = onset_epoch(read.val_loss) if read.val_loss else None
+    onset = None if onset is None else onset + 1
+    best = _best(read)
+    gap_pp = None if gap is None else 100.0 * gap
+    kind = _kind(read, gap_pp, loss_gap, onset)
+    study, advice = _NEXT[kind]
+    parts = [_gap_words(read, gap_pp, loss_gap), _onset_words(read, onset), advice]
+    if gap_pp is not None and not read.clean:
+        parts.insert(1, "training accuracy was seen during training, under augmentation and dropout: the clean gap is larger")
+    if kind == "broken":
+        parts = ["the validation loss stopped being a finite number", advice]
+    sentence = "; ".join(part for part in parts if part)
+    return Diagnosis(
+        epochs=len(read),
+        gap_pp=gap_pp,
+        loss_gap=loss_gap,
+        onset_epoch=onset,
+        best_epoch=best,
+        kind=kind,
+        sentence=f"{sentence[0].upper()}{sentence[1:]}.",
+        study=study,
+        command=f"harness ablate --study {study}",
+    )
+
+
+_NEXT = {
+    "broken": ("schedule", "lower the highest learning rate before anything else"),
+    "overfits": ("augmentations", "which augmentations close the gap is the first thing to settle"),
+    "underfits": ("blocks", "the net does not learn its training images by heart, so size and rate come before regularisation"),
+    "unfinished": ("schedule", "validation loss was still falling, so a longer or faster schedule comes first"),
+    "fits": ("claims", "there is little left to close, so the question is which parts could go"),
+}
+
+
+def _kind(read: History, gap_pp: float | None, loss_gap: float | None, onset: int | None) -> str:
+    if read.val_loss and not math.isfinite(read.val_loss[-1]):
+        return "broken"
+    wide = gap_pp >= SMALL_GAP_PP if gap_pp is not None else (loss_gap or 0.0) >= _LOSS_GAP
+    if onset is not None or wide:
+        return "overfits"
+    if _still_falling(read.val_loss):
+        return "unfinished"
+    if read.train_accuracy and read.train_accuracy[-1] < LOW_TRAIN:
+        return "underfits"
+    return "fits"
+
+
+def _still_falling(val_loss: tuple[float, ...]) -> bool:
+    span = max(1, len(val_loss) // 10)
+    return len(val_loss) > span and val_loss[-1] < (1.0 - STILL_FALLING) * val_loss[-1 - span]
+
+
+def _best(read: History) -> int:
+    """The epoch, from 1, of the best validation accuracy; without accuracies of the lowest loss. The first of equals."""
+    scores = read.val_accuracy or tuple(-loss for loss in read.val_loss)
+    finite = [index for index, score in enumerate(scores) if math.isfinite(score)]
+    return max(finite, key=lambda index: (scores[index], -index), default=0) + 1
+
+
+def _last(one: tuple[float, ...], other: tuple[float, ...]) -> float | None:
+    difference = one[-1] - other[-1] if one and other else math.nan
+    return difference if math.isfinite(difference) else None
+
+
+def _gap_words(read: History, gap_pp: float | None, loss_gap: float | None) -> str:
+    end = f"after {plural(len(read), 'epoch')}"
+    if gap_pp is not None:
+        train, val = 100 * read.train_accuracy[-1], 100 * read.val_accuracy[-1]
+        return f"{end} the gap is {gap_pp:.1f} pp ({train:.1f} % train, {val:.1f} % validation)"
+    if loss_gap is not None:
+        return f"{end} validation loss is {loss_gap:.3f} above training loss"
+    return f"{end} there are no training figures to take a gap from"
+
+
+def _onset_words(read: History, onset: int | None) -> str:
+    if not read.val_loss:
+        return ""
+    return (
+        f"validation loss turns up after epoch {onset}" if onset else f"validation loss does not turn up by epoch {len(read)}"
+    )
