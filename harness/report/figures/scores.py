@@ -5,7 +5,7 @@ Legend: E epochs, S seeds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,9 +94,14 @@ def chosen_arms(analysis: Analysis, limit: int = PANELS) -> tuple[list[str], int
     return [name for name in names if name in kept], len(names) - limit
 
 
-def thinned(values: Iterable[float], limit: int = 60) -> list[float]:
-    """Return at most ``limit`` evenly spaced order statistics, which show a distribution as all its points would."""
+def dots(arms: int) -> int:
+    """Return how many dots an arm gets in figures that draw every seed: 60, fewer with many arms, for the page's size."""
+    return max(20, min(60, 1200 // max(arms, 1)))
+
+
+def thinned(values: Sequence[float], limit: int) -> list[float]:
+    """Return the values, or ``limit`` evenly spaced order statistics of more, which show a distribution as all would."""
+    if len(values) <= limit:
+        return list(values)
     ordered = sorted(values)
-    if len(ordered) <= limit:
-        return ordered
     return [ordered[round(i * (len(ordered) - 1) / (limit - 1))] for i in range(limit)]

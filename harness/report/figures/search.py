@@ -87,7 +87,13 @@ def importances(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     with canvas.sheet("importances", 0.9 + 0.27 * len(found), formats=formats) as opened:
         ax = opened.ax
         sns.barplot(
-            x=[i.value for i in found], y=[i.parameter for i in found], ax=ax, color=PAGE["better"], errorbar=None, width=0.55
+            x=[i.value for i in found],
+            y=[i.parameter for i in found],
+            ax=ax,
+            color=PAGE["better"],
+            errorbar=None,
+            alpha=0.45,
+            width=0.55,
         )
         for y, item in enumerate(found):
             if item.low is not None and item.high is not None:
@@ -95,7 +101,7 @@ def importances(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         canvas.name_rows(ax, [i.parameter for i in found])
         if facts.floor is not None:
             ax.axvline(facts.floor, color=PAGE["worse"], linestyle=(0, (4, 2)), linewidth=1.2)
-            ax.annotate("floor: a dummy parameter", (facts.floor, 0), (4, 2), xycoords=("data", "axes fraction"),
+            ax.annotate("floor: a dummy parameter", (facts.floor, 1), (4, 2), xycoords=("data", "axes fraction"),
                         textcoords="offset points", color=PAGE["worse"], va="bottom")  # fmt: skip
         ax.set_xlabel("importance (share of the association)")
     above = [i.parameter for i in found if facts.floor is not None and i.value > facts.floor]

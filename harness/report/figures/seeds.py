@@ -30,12 +30,11 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     if not found:
         return None
     paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences}
-    names = list(found)
+    names, limit = list(found), scores.dots(len(found))
     with canvas.sheet("seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True) as opened:
         left = opened.axes[0]
         for y, name in enumerate(names):
-            values = scores.thinned(found[name].values()) if len(found[name]) > 60 else list(found[name].values())
-            _dots(left, values, y)
+            _dots(left, scores.thinned(list(found[name].values()), limit), y)
             mean = sum(found[name].values()) / len(found[name])
             left.plot([mean, mean], [y - 0.3, y + 0.3], color=PAGE["ink"], linewidth=1.6, zorder=4)
         canvas.name_rows(left, names)
@@ -49,7 +48,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
                 if name not in paired:
                     continue
                 effect = paired[name]
-                _dots(right, scores.thinned(effect.differences) if len(effect.differences) > 60 else effect.differences, y)
+                _dots(right, scores.thinned(effect.differences, limit), y)
                 if effect.low is not None and effect.high is not None:
                     right.plot([effect.low, effect.high], [y + 0.34, y + 0.34], color=PAGE["ink"], linewidth=1.4, zorder=4)
                 right.plot([effect.estimate or 0.0] * 2, [y - 0.3, y + 0.34], color=PAGE["ink"], linewidth=1.6, zorder=4)
@@ -64,8 +63,8 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     )
     caption = "A dot is one seed; within an arm, seeds are spread vertically in their order. The upright line is the mean"
     caption += f"; under the differences lies {sample(analysis.study, list(paired.values()))}." if paired else "."
-    if any(len(values) > 60 for values in found.values()):
-        caption += " Arms of more than 60 seeds show 60 evenly spaced order statistics."
+    if any(len(values) > limit for values in found.values()):
+        caption += f" Arms of more than {limit} seeds show {limit} evenly spaced order statistics."
     behind = _seed_table(found, metric.unit, metric.label)
     return canvas.figure(opened, "seeds", "Scores and paired differences", alt=alt, caption=caption, table=behind)
 

@@ -115,7 +115,7 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
     with canvas.sheet("throughput", 0.9 + 0.27 * len(names), formats=formats) as opened:
         ax = opened.ax
         for y, name in enumerate(names):
-            values = scores.thinned(found[name])
+            values = scores.thinned(found[name], scores.dots(len(names)))
             sns.scatterplot(
                 x=values, y=[y] * len(values), ax=ax, s=20, color=PAGE["better"], alpha=0.5, edgecolor="none", legend=False
             )
