@@ -2,32 +2,98 @@
 
 Names of the public API are resolved on first use, so that ``import harness`` loads neither torch nor pandas. No module of the
 package imports from here.
+
+Train and look     fit_one_cycle, evaluate, diagnose, history_frame
+Ask and answer     Recipe, Study, load_study, ablate, tune, Outcome, TuneOutcome
+Analyse            analyze, analyze_table, read_analysis, Analysis, effects_frame, compare, write_report, Trial
+What went wrong    HarnessError
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.ablation import Outcome, ablate
+    from harness.analysis import Analysis, analyze, effects_frame
+    from harness.analyzing import analyze_table
+    from harness.comparison import compare
+    from harness.diagnosis import diagnose
+    from harness.errors import HarnessError
+    from harness.history import history_frame
+    from harness.recipe import Recipe
+    from harness.report import read_analysis, write_report
+    from harness.study import Study, load_study
+    from harness.train import evaluate, fit_one_cycle
+    from harness.trial import Trial
+    from harness.tuning import TuneOutcome, tune
 
 __version__ = "0.1.0"
 
-_API: dict[str, str] = {}
-"""Public name -> the module that defines it under the same name."""
+# Public name -> the module that defines it under the same name. No public name may be a module's: importing the module would
+# put it in the name's place.
+_API: dict[str, str] = {
+    "Analysis": "harness.analysis",
+    "HarnessError": "harness.errors",
+    "Outcome": "harness.ablation",
+    "Recipe": "harness.recipe",
+    "Study": "harness.study",
+    "Trial": "harness.trial",
+    "TuneOutcome": "harness.tuning",
+    "ablate": "harness.ablation",
+    "analyze": "harness.analysis",
+    "analyze_table": "harness.analyzing",
+    "compare": "harness.comparison",
+    "diagnose": "harness.diagnosis",
+    "effects_frame": "harness.analysis",
+    "evaluate": "harness.train",
+    "fit_one_cycle": "harness.train",
+    "history_frame": "harness.history",
+    "load_study": "harness.study",
+    "read_analysis": "harness.report",
+    "tune": "harness.tuning",
+    "write_report": "harness.report",
+}
 
-__all__ = ["__version__"]
+__all__ = [
+    "Analysis",
+    "HarnessError",
+    "Outcome",
+    "Recipe",
+    "Study",
+    "Trial",
+    "TuneOutcome",
+    "__version__",
+    "ablate",
+    "analyze",
+    "analyze_table",
+    "compare",
+    "diagnose",
+    "effects_frame",
+    "evaluate",
+    "fit_one_cycle",
+    "history_frame",
+    "load_study",
+    "read_analysis",
+    "tune",
+    "write_report",
+]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what `_API` says on first use, and keep it.
+if not TYPE_CHECKING:  # with it, a type checker would take any name for public
 
-    Raises:
-        AttributeError: the name is not public.
-    """
-    if name not in _API:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_API[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import what `_API` says on first use, and keep it.
+
+        Raises:
+            AttributeError: the name is not public.
+        """
+        if name not in _API:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_API[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 from harness.errors import StudyError, UsageError
+from harness.recipe import shown
 from harness.study import available_studies, parse_study
 
 _TEMPLATE = """\
@@ -86,7 +87,8 @@ def study_template(name: str) -> str:
     """
     text = _TEMPLATE.format(name=name)
     try:
-        parse_study(tomllib.loads(text), name=name, source=f"new study {name!r}")
-    except tomllib.TOMLDecodeError:  # a line feed in the name ends its comment
-        raise StudyError(f"new study {name!r}: cannot name a file", "use letters, digits, '.', '_' and '-'") from None
+        parse_study(tomllib.loads(text), name=name, source="new study")
+    except (StudyError, tomllib.TOMLDecodeError) as error:  # a line feed in the name ends the comment it stands in
+        told = error.message if isinstance(error, StudyError) else f"new study: {shown(name)} cannot name a file"
+        raise StudyError(told, "for example `harness new-study batch-size`") from None
     return text

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.cli import complete
 from harness.errors import UsageError
 
 RUN, READ, CLUSTER, SETUP = "Run", "Read", "Cluster", "Set up"
@@ -21,10 +22,20 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-StudyName = Annotated[str, typer.Option("--study", "-s", help="A study's name, or a study file.")]
-Profile = Annotated[str | None, typer.Option(help="quick, small, full or one of the study's own; default: what fits here.")]
+StudyName = Annotated[
+    str, typer.Option("--study", "-s", help="A study's name, or a study file.", autocompletion=complete.studies)
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        help="quick, small, full or one of the study's own; default: what fits here.", autocompletion=complete.profiles
+    ),
+]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds, in place of the profile's.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field; repeatable.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field; repeatable.", autocompletion=complete.assignments),
+]
 Base = Annotated[Path | None, typer.Option("--base", help="A recipe file, as tune writes it: fields set before --set.")]
 Workers = Annotated[str, typer.Option(help="Processes: auto, or a number.")]
 Storage = Annotated[str | None, typer.Option(help="Where the ledger is kept; default: a journal under runs/.")]

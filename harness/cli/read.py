@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness import console
+from harness.cli import complete
 from harness.cli.app import READ, Json, Seeds, StudyName, app
 from harness.errors import UsageError
 
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=READ)
 def show(
     name: Annotated[
-        str | None, typer.Argument(help="A study, or `fields` for the recipe fields; nothing lists the studies.")
+        str | None,
+        typer.Argument(
+            help="A study, or `fields` for the recipe fields; nothing lists the studies.", autocompletion=complete.shown
+        ),
     ] = None,
     *,
-    profile: Annotated[str, typer.Option(help="The profile whose arms are shown.")] = "quick",
+    profile: Annotated[str, typer.Option(help="The profile whose arms are shown.", autocompletion=complete.profiles)] = "quick",
     json: Json = False,
 ) -> None:
     """List the studies, explain one, or list the recipe fields."""
@@ -91,7 +95,9 @@ def _show_study(name: str, profile: str, *, json: bool) -> None:
 def plan(
     *,
     study: StudyName,
-    profile: Annotated[str, typer.Option(help="quick, small, full or one of the study's own.")] = "quick",
+    profile: Annotated[
+        str, typer.Option(help="quick, small, full or one of the study's own.", autocompletion=complete.profiles)
+    ] = "quick",
     effect: Annotated[float | None, typer.Option(min=0, help="Effect that should be found; default: the margin.")] = None,
     seeds: Seeds = None,
     json: Json = False,

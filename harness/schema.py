@@ -1,0 +1,141 @@
+"""The JSON Schema of study files, for editors: made from ``Study`` and ``Recipe``, committed as ``studies/schema.json``.
+
+Overrides are checked as far as a schema can: names and types of recipe fields, written as tables (``model.dropout = 0.1``) or
+under quoted dotted names. What needs more than one key to judge, ``load_study`` reports.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.recipe import Recipe, fields
+from harness.study import Study
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_ABOUT = {
+    "schema": "version of the format",
+    "name": "name of the study; left out, the file's",
+    "question": "the heading of the report",
+    "why": "a sentence or two under the question",
+    "design": "how factors make arms",
+    "baseline": "name of the arm that the others depart from",
+    "metric": "what decides, on validation images: a built-in metric, or file.py:function",
+    "alpha": "level of tests and intervals",
+    "margin_pp": "percentage points: smaller differences are not worth acting on",
+    "seeds": "runs of every arm, paired by seed",
+    "first_seed": "the first of them",
+    "looks": "numbers of seeds at which arms may leave; rises and ends at seeds",
+    "control": "adds an arm that differs from the baseline by its seeds alone",
+    "base": "recipe fields that every arm shares",
+    "factors": "components that are switched (off, on) or swept (levels)",
+    "arms": "arms by hand",
+    "search": "how `harness tune` searches the space",
+    "space": "recipe fields that `harness tune` searches, between what",
+    "profiles": "what is different at one size: recipe fields, seeds, looks, margin_pp, factors.NAME, arms.NAME",
+}
+_HIDDEN = ("profile", "table")  # written beside a report, not by hand
+
+
+def study_schema() -> dict[str, Any]:
+    """Return the schema of a study file (JSON Schema, draft 2020-12)."""
+    made = Study.model_json_schema(by_alias=True)
+    defs, top = made["$defs"], {key: value for key, value in made["properties"].items() if key not in _HIDDEN}
+    defs = {name: value for name, value in defs.items() if name in ("Factor", "HandArm", "Dimension", "Search")}
+    for name, text in _ABOUT.items():
+        top[name] = {**top[name], "description": text}
+    defs |= _recipe_fields()
+    defs["Overrides"] = _overrides()
+    defs["FieldName"] = {"enum": list(fields())}
+    names = {"anyOf": [_ref("FieldName"), {"type": "array", "items": _ref("FieldName"), "minItems": 1}]}
+    defs["Factor"]["properties"]["field"] = names
+    defs["HandArm"]["properties"]["set"] = _ref("Overrides")
+    defs["Dimension"]["properties"]["field"] = names
+    defs["Dimension"]["properties"]["when"] = {"type": "object"}
+    defs["Profile"] = _profile(top, defs)
+    top["base"] = {**_ref("Overrides"), "description": _ABOUT["base"]}
+    top["space"] = {"type": "object", "description": _ABOUT["space"]}  # entries may be tables in tables
+    top["profiles"] = {"type": "object", "additionalProperties": _ref("Profile"), "description": _ABOUT["profiles"]}
+    schema = {
+        "$schema": _DIALECT,
+        "title": "A study of harness",
+        "type": "object",
+        "properties": top,
+        "required": ["question", "margin_pp", "seeds"],
+        "additionalProperties": False,
+        "$defs": dict(sorted(defs.items())),
+    }
+    return _plain(schema)  # type: ignore[no-any-return]
+
+
+def schema_text() -> str:
+    """Return the schema as the text of ``studies/schema.json``."""
+    return json.dumps(study_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def write_schema(path: Path) -> None:
+    """Write the schema to a file."""
+    path.write_text(schema_text(), encoding="utf-8")
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _recipe_fields() -> dict[str, Any]:
+    """Every recipe field and, as a table of its fields, every part of the recipe, under its name."""
+    made = Recipe.model_json_schema()
+    found: dict[str, Any] = {}
+    for part, reference in made["properties"].items():
+        target = reference.get("$ref") or reference["allOf"][0]["$ref"]
+        properties = made["$defs"][target.rpartition("/")[2]]["properties"]
+        found |= {f"{part}.{name}": value for name, value in properties.items()}
+        referred = {name: _ref(f"{part}.{name}") for name in properties}
+        found[part] = {"type": "object", "properties": referred, "additionalProperties": False}
+    return found
+
+
+def _overrides() -> dict[str, Any]:
+    """Recipe fields, as tables of parts and under dotted names."""
+    names = [*Recipe.model_fields, *fields()]
+    return {"type": "object", "properties": {name: _ref(name) for name in names}, "additionalProperties": False}
+
+
+def _profile(top: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a profile may set: recipe fields, the numbers that depend on size, and changes of factors and arms by name."""
+    factor, arm = defs["Factor"]["properties"], defs["HandArm"]["properties"]
+    change = {
+        "type": "object",
+        "properties": {key: factor[key] for key in ("off", "on", "levels")},
+        "additionalProperties": False,
+    }
+    other = {
+        "type": "object",
+        "properties": {"set": arm["set"], "drop": {"type": "boolean"}},
+        "additionalProperties": False,
+    }
+    own = {key: top[key] for key in ("seeds", "looks", "margin_pp", "search")} | {"space": {"type": "object"}}
+    own |= {
+        "factors": {"type": "object", "additionalProperties": change},
+        "arms": {"type": "object", "additionalProperties": other},
+    }
+    return {"type": "object", "properties": {**own, **_overrides()["properties"]}, "additionalProperties": False}
+
+
+def _plain(value: Any) -> Any:
+    """Drop what pydantic adds for programmers: titles, docstrings beyond a line, None (TOML has none) and compound defaults."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: item for key, item in value.items() if key != "title" or "$schema" in value or isinstance(item, dict)}
+    if isinstance(kept.get("anyOf"), list):
+        choices = [choice for choice in kept["anyOf"] if choice != {"type": "null"}]
+        kept = {**{key: item for key, item in kept.items() if key != "anyOf"}, **choices[0]} if len(choices) == 1 else kept
+    if "default" in kept and not isinstance(kept["default"], (str, int, float)):
+        del kept["default"]
+    if isinstance(kept.get("description"), str):
+        kept["description"] = kept["description"].partition("\n")[0]
+    return {key: _plain(item) for key, item in kept.items()}
