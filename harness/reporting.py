@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ReportError, did_you_mean
 from harness.ledger import Attempt, Ledger
+from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
 from harness.trial import Trial
 
@@ -49,7 +50,9 @@ def report(
             plan = ledger.latest_plan()
             if plan is None:
                 raise ReportError(f"{name} has no plan yet", "start it with `harness ablate`")
-            written.append(from_ledger(ledger, plan.study, reports / name))
+            written.append(
+                from_ledger(ledger, plan.study, reports / name, metrics=own_metrics(plan.study), screening=plan.screen)
+            )
     write_index(reports)
     return written
 

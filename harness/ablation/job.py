@@ -12,6 +12,8 @@ from harness.ablation.choose import command, next_size
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts
 from harness.ablation.watch import Watch
 from harness.design import CONTROL_OFFSET, Arm, arms, cells
+from harness.metrics import own_metrics
+from harness.plugins import code_fingerprint
 from harness.recipe import Recipe
 from harness.study import Study
 from harness.trial import Cell, Trial
@@ -41,6 +43,7 @@ class Job:
     artifacts: str | None
     screen: bool = False
     retry_failed: bool = False
+    code: str = ""
     planned: tuple[Cell, ...] = ()
     before: int = 0
     reported: float = 0.0
@@ -65,8 +68,9 @@ class Job:
         planned = arms(study)
         grounds = [check(arm.recipe) for arm in planned]
         layout = choose_layout(planned[0].recipe, device=device, workers=workers)
-        found = cells(study, grounds[0].split.fingerprint)
-        return cls(study, why, planned, found, grounds[0], layout, storage, artifacts, screen, retry_failed)
+        code = code_fingerprint(own_metrics(study))
+        found = cells(study, grounds[0].split.fingerprint, code)
+        return cls(study, why, planned, found, grounds[0], layout, storage, artifacts, screen, retry_failed, code)
 
     @property
     def folder(self) -> Path:
@@ -115,7 +119,7 @@ class Job:
     def _power(self, finished: Sequence[Trial]) -> str:
         from harness.plan import plan_power
 
-        return plan_power(self.study, finished=finished).finds()
+        return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
@@ -126,7 +130,7 @@ class Job:
         plan = Plan(
             study=self.study,
             data_fingerprint=split.fingerprint,
-            code_fingerprint="",
+            code_fingerprint=self.code,
             threads=self.layout.threads,
             device=self.layout.devices[0].partition(":")[0],
             workers=self.layout.workers,
@@ -182,7 +186,7 @@ class Job:
         """Return the cells that are planned at the start: all, or those up to the first look."""
         if not self.study.looks:
             return self.cells
-        return cells(self.study, self.ground.split.fingerprint, upto_seed=self.study.looks[0])
+        return cells(self.study, self.ground.split.fingerprint, self.code, upto_seed=self.study.looks[0])
 
     def after_look(self, ledger: Ledger) -> tuple[Cell, ...]:
         """Return the cells that a completed look calls for, beyond those planned; none when all is decided."""
@@ -194,14 +198,19 @@ class Job:
         curves = {trial.cell: ledger.artifact(trial)[0] for trial in trials if trial.epochs}
         split = self.ground.split
         names = look_decisions(
-            self.study, trials, curves=curves, classes=len(split.classes), data_fingerprint=split.fingerprint
+            self.study,
+            trials,
+            curves=curves,
+            classes=len(split.classes),
+            data_fingerprint=split.fingerprint,
+            metrics=own_metrics(self.study),
         )
         done = {cell.key for cell in self.planned}
         seeds_done = len({cell.seed for cell in self.planned if cell.seed < CONTROL_OFFSET})
         due = next((look for look in self.study.looks if look > seeds_done), None)
         if not names or due is None:
             return ()
-        found = cells(self.study, split.fingerprint, arms_in=names, upto_seed=due)
+        found = cells(self.study, split.fingerprint, self.code, arms_in=names, upto_seed=due)
         return tuple(cell for cell in found if cell.key not in done)
 
     def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
@@ -219,6 +228,7 @@ class Job:
             provenance=self._provenance(ledger.trials()),
             provisional=provisional,
             screening=self.screen,
+            metrics=own_metrics(self.study),
         )
 
     def _write_recommended(self, written: Written) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StorageError, TrialError, UsageError
-from harness.launch.join import OWN_RUNNER, LaunchResult, join
+from harness.launch.join import LaunchResult, join
 from harness.ledger import Ledger
-from harness.worker import Event, Finished, Note
+from harness.worker import OWN_RUNNER, Event, Finished, Note
 
 _LOOK_SECONDS = 2.0  # between two looks at what the tasks have done
 

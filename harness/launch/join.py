@@ -12,9 +12,8 @@ from pathlib import Path
 from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
 from harness.search import SearchLedger
-from harness.worker import DrainResult, Event, drain, load_runner
+from harness.worker import OWN_RUNNER, DrainResult, Event, drain, runner_for
 
-OWN_RUNNER = "harness.train:run"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -87,7 +86,7 @@ def join(
             raise StorageError(f"nothing is planned for {name}", "`harness ablate` plans a study")
         for variable in THREADS:  # before anything is imported that counts threads
             os.environ[variable] = str(plan.threads)
-        found = load_runner(runner)
+        found = runner_for(runner, plan.study)
         if runner == OWN_RUNNER:
             ledger.match(data_fingerprint=_images(plan), code_fingerprint=plan.code_fingerprint)
         return drain(

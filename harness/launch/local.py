@@ -26,10 +26,22 @@ from typing import IO, Any
 
 from harness import errors
 from harness.errors import HarnessError, TrialError
-from harness.launch.join import OWN_RUNNER, THREADS, LaunchResult
+from harness.launch.join import THREADS, LaunchResult
 from harness.ledger import Ledger
 from harness.search import SearchLedger
-from harness.worker import EpochDone, Event, Finished, Note, WorkerDied, decode, drain, encode, load_runner
+from harness.worker import (
+    OWN_RUNNER,
+    EpochDone,
+    Event,
+    Finished,
+    Note,
+    WorkerDied,
+    decode,
+    drain,
+    encode,
+    load_runner,
+    runner_for,
+)
 
 DEATHS = 3  # of one worker in a row, without a trial finished in between, before it is not started again
 _BOOT = (
@@ -292,12 +304,12 @@ def serve(spec: Mapping[str, Any]) -> None:
 
     threading.Thread(target=_obey, name="harness-parent", daemon=True).start()
     try:
-        runner = load_runner(spec["runner"])
         names = {key: spec[key] for key in ("storage", "artifacts")}
         with SearchLedger.open(spec["name"], runs=Path(spec["runs"]), create=False, **names) as ledger:
+            plan = ledger.latest_plan()
             result = drain(
                 ledger,
-                runner,
+                runner_for(spec["runner"], plan.study) if plan else load_runner(spec["runner"]),
                 worker=spec["worker"],
                 device=spec["device"],
                 threads=spec["threads"],

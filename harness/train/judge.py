@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
+from harness.plugins import load_plugin
 from harness.train.loaders import EvalLoader
 from harness.train.loop import Entry, log_probabilities
 from harness.train.step import AUTOCAST
@@ -33,8 +34,18 @@ def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tenso
     return torch.cat(rows).cpu(), torch.cat(labels).cpu()
 
 
-def judge(model: nn.Module, loaders: Loaders, history: list[Entry], precision: str) -> tuple[dict[str, float], Outcomes]:
-    """Return a finished net's metrics (see ``harness.trial.METRICS``) and per-image outcomes. Reads the test set once."""
+def judge(
+    model: nn.Module, loaders: Loaders, history: list[Entry], precision: str, own_metric: str = ""
+) -> tuple[dict[str, float], Outcomes]:
+    """Return a finished net's metrics (see ``harness.trial.METRICS``) and per-image outcomes. Reads the test set once.
+
+    Args:
+        model: trained.
+        loaders: of the trial.
+        history: of ``fit_one_cycle``.
+        precision: of the recipe.
+        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.metrics``), or empty.
+    """
     from harness.stats import calibration_error
 
     val_NK, val_N = predict(model, loaders.val, precision)
@@ -45,6 +56,7 @@ def judge(model: nn.Module, loaders: Loaders, history: list[Entry], precision: s
     accuracy, clean = _mean(correct_N), _mean(clean_NK.argmax(dim=1) == clean_N)
     nll, clean_nll = float(F.nll_loss(val_NK, val_N)), float(F.nll_loss(clean_NK, clean_N))
     recall_K, f1_K = _by_class(guess_N, val_N, val_NK.shape[1])
+    clean_recall_K, clean_f1_K = _by_class(clean_NK.argmax(dim=1), clean_N, clean_NK.shape[1])
     best = max(history, key=lambda entry: entry["val_accuracy"])
     metrics = {
         "accuracy": accuracy,
@@ -53,7 +65,9 @@ def judge(model: nn.Module, loaders: Loaders, history: list[Entry], precision: s
         "test_accuracy": _mean(right_N),
         "online_accuracy": history[-1]["online_accuracy"],
         "balanced_accuracy": float(recall_K.mean()),
+        "balanced_accuracy_gap": float(clean_recall_K.mean() - recall_K.mean()),
         "macro_f1": float(f1_K.mean()),
+        "macro_f1_gap": float(clean_f1_K.mean() - f1_K.mean()),
         "nll": nll,
         "train_nll": clean_nll,
         "loss_gap": nll - clean_nll,
@@ -63,8 +77,18 @@ def judge(model: nn.Module, loaders: Loaders, history: list[Entry], precision: s
     }
     if val_NK.shape[1] > 5:
         metrics["top5"] = _mean((val_NK.topk(5, dim=1).indices == val_N[:, None]).any(dim=1))
+    if own_metric:
+        metrics.update(_own(own_metric, (val_NK, val_N), (clean_NK, clean_N)))
     outcomes = Outcomes(correct_N.numpy(), _losses(val_NK, val_N), right_N.numpy(), _losses(test_NK, test_N))
     return {name: value for name, value in metrics.items() if math.isfinite(value)}, outcomes
+
+
+def _own(name: str, val: tuple[Tensor, Tensor], clean: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """Return a user's metric on the validation images and its gap, train minus validation where higher is better."""
+    function = load_plugin(name, what="metric")
+    on_val, on_clean = (float(function(log_NK.double().exp().numpy(), labels_N.numpy())) for log_NK, labels_N in (val, clean))
+    sign = 1.0 if getattr(function, "higher_is_better", True) else -1.0
+    return {name: on_val, f"{name}_gap": sign * (on_clean - on_val)}
 
 
 def _mean(correct_N: Tensor) -> float:

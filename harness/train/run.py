@@ -110,7 +110,13 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
 
 
 def run(
-    cell: Cell, *, device: str = "cpu", threads: int = 1, engine: str = "auto", on_epoch: OnEpoch | None = None
+    cell: Cell,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    engine: str = "auto",
+    metric: str = "",
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Trial, Outcomes | None]:
     """Run one cell.
 
@@ -119,6 +125,7 @@ def run(
         device: cpu, cuda or cuda:N.
         threads: CPU threads; results are bit-equal only at the same number.
         engine: auto, eager or graph; see ``harness.train.engine.choose``.
+        metric: one of the user's, measured beside ours: ``file.py:function``, or empty.
         on_epoch: called after each epoch with (epoch, {val_accuracy, val_loss, ...}); a true return ends the trial as pruned.
 
     Returns:
@@ -127,14 +134,14 @@ def run(
     chosen = choose(device, engine)
     torch.set_num_threads(cell.recipe.train.threads or threads)
     try:
-        return _run(cell, device, chosen, on_epoch)
+        return _run(cell, device, chosen, metric, on_epoch)
     except torch.OutOfMemoryError:  # the next trial may be a smaller one: it gets all there is
         _PROGRAMS.clear()
         torch.cuda.empty_cache()
         raise
 
 
-def _run(cell: Cell, device: str, chosen: Choice, on_epoch: OnEpoch | None) -> tuple[Trial, Outcomes | None]:
+def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch | None) -> tuple[Trial, Outcomes | None]:
     recipe = cell.recipe
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     prepare(device)
@@ -192,7 +199,7 @@ def _run(cell: Cell, device: str, chosen: Choice, on_epoch: OnEpoch | None) -> t
         readings |= meter.readings()
         return Trial(**common, state=state, eval_seconds=evaluating, error=error, readings=readings), None
     began = time.perf_counter()
-    metrics, outcomes = judge(model, loaders, history, precision)
+    metrics, outcomes = judge(model, loaders, history, precision, metric)
     evaluating += time.perf_counter() - began
     readings |= meter.readings()
     return Trial(**common, state="complete", metrics=metrics, eval_seconds=evaluating, readings=readings), outcomes

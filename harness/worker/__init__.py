@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from harness.worker.drain import DrainResult, drain
 from harness.worker.events import Claimed, EpochDone, Event, Finished, HandedBack, Note, WorkerDied, decode, encode
-from harness.worker.runner import OnEpoch, Runner, load_runner
+from harness.worker.runner import OWN_RUNNER, OnEpoch, Runner, load_runner, runner_for
 
 __all__ = [
+    "OWN_RUNNER",
     "Claimed",
     "DrainResult",
     "EpochDone",
@@ -24,4 +25,5 @@ __all__ = [
     "drain",
     "encode",
     "load_runner",
+    "runner_for",
 ]

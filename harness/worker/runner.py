@@ -7,13 +7,17 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol, cast
 
 from harness.errors import DivergedError, UsageError
+from harness.plugins import is_plugin
+from harness.study import Study
 from harness.trial import Cell, Outcomes, Trial
 
+OWN_RUNNER = "harness.train:run"
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
 
 
@@ -47,6 +51,16 @@ def load_runner(name: str) -> Runner:
     if not callable(runner):
         raise UsageError(f"{place} has no function {attribute!r}", "name one that takes (cell, *, device, threads, on_epoch)")
     return cast("Runner", runner)
+
+
+def runner_for(name: str, study: Study) -> Runner:
+    """Find the runner of a study's plan: our own also measures a metric of the user's that the study decides by.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = load_runner(name)
+    return partial(found, metric=study.metric) if name == OWN_RUNNER and is_plugin(study.metric) else found
 
 
 def _from_file(path: Path) -> ModuleType:

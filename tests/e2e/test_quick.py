@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,7 +42,7 @@ def test_the_main_job_ends_well_and_names_report_and_next_size(
 
 def test_every_trial_is_in_the_table_once(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = finished
-    trials = pd.read_parquet(folder / "reports" / "augmentations-quick" / "trials.parquet")
+    trials: Any = pd.read_parquet(folder / "reports" / "augmentations-quick" / "trials.parquet")
     assert len(trials) == trials["cell"].nunique() >= 6 * 5
     assert set(trials["state"]) == {"complete"}
 
@@ -50,11 +51,14 @@ def test_the_story_is_true_on_the_bundled_images(finished: tuple[Path, subproces
     """Without augmentation the net learns its images by heart, and the gap is wider by more than noise."""
     folder, _ = finished
     reports = folder / "reports" / "augmentations-quick"
-    trials, arms = pd.read_parquet(reports / "trials.parquet"), pd.read_csv(reports / "arms.csv")
+    trials: Any = pd.read_parquet(reports / "trials.parquet")
+    arms: Any = pd.read_csv(reports / "arms.csv")
     bare = arms.set_index("arm").loc["none", "recipe_id"]
     assert trials.loc[trials["recipe_id"] == bare, "train_accuracy"].mean() >= 0.98
-    effects = pd.read_csv(reports / "effects.csv")
-    gap = effects[(effects["kind"] == "arm") & (effects["metric"] == "gap") & effects["estimate"].notna()].set_index("term")
+    effects: Any = pd.read_csv(reports / "effects.csv")
+    gap: Any = effects[(effects["kind"] == "arm") & (effects["metric"] == "gap") & effects["estimate"].notna()].set_index(
+        "term"
+    )
     assert gap.loc["none", "estimate"] >= 4
     assert gap.loc["none", "low"] > 0
     assert ((gap["low"] > 0) | (gap["high"] < 0)).sum() >= 3
@@ -88,7 +92,7 @@ def test_ctrl_c_in_the_middle_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert "the same command goes on from here" in rest
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert second.returncode == 0, second.stderr
-    trials = pd.read_parquet(tmp_path / "reports" / "dropout-quick" / "trials.parquet")
+    trials: Any = pd.read_parquet(tmp_path / "reports" / "dropout-quick" / "trials.parquet")
     arms = pd.read_csv(tmp_path / "reports" / "dropout-quick" / "arms.csv")
     assert len(trials) == trials["cell"].nunique() == 2 * len(arms)
 
@@ -109,7 +113,7 @@ def test_a_kill_in_the_middle_loses_and_doubles_nothing(tmp_path: Path) -> None:
         run.communicate(timeout=30)
     last = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert last.returncode == 0, last.stderr
-    trials = pd.read_parquet(tmp_path / "reports" / "grad-clip-quick" / "trials.parquet")
+    trials: Any = pd.read_parquet(tmp_path / "reports" / "grad-clip-quick" / "trials.parquet")
     arms = pd.read_csv(tmp_path / "reports" / "grad-clip-quick" / "arms.csv")
     assert len(trials) == trials["cell"].nunique() == 2 * len(arms)
 
