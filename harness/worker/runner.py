@@ -60,7 +60,9 @@ def runner_for(name: str, study: Study) -> Runner:
         UsageError: there is none.
     """
     found = load_runner(name)
-    return partial(found, metric=study.metric) if name == OWN_RUNNER and is_plugin(study.metric) else found
+    if name == OWN_RUNNER and is_plugin(study.metric):
+        return partial(cast("Callable[..., tuple[Trial, Outcomes | None]]", found), metric=study.metric)
+    return found
 
 
 def _from_file(path: Path) -> ModuleType:
