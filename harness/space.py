@@ -88,8 +88,8 @@ class Search(_Strict):
     Attributes:
         trials: budget; complete, pruned and diverged trials count, and those that fail by their code.
         sampler: tpe, gp (not on conditional spaces) or random.
-        pruner: median (of the complete trials, late in the run) or none.
-        warmup: share of the epochs before which the median pruner stops nothing: one-cycle curves cross until late.
+        pruner: median (one look, late: below the median of all trials that came as far) or none.
+        warmup: share of the epochs after which the median pruner looks: one-cycle curves cross until late.
         confirm: how many of the best are run again on fresh seeds, beside the reference.
         max_seconds, max_params_m, max_memory_mib, max_gap_pp: what a recipe may cost: training seconds, millions of
             parameters, peak MiB, overfitting gap.
@@ -98,7 +98,7 @@ class Search(_Strict):
     trials: int = Field(50, ge=1, le=100_000)
     sampler: Literal["tpe", "gp", "random"] = "tpe"
     pruner: Literal["median", "none"] = "median"
-    warmup: float = Field(0.7, ge=0, lt=1)
+    warmup: float = Field(0.65, ge=0, lt=1)
     confirm: int = Field(3, ge=0, le=20)
     max_seconds: float | None = Field(None, gt=0)
     max_params_m: float | None = Field(None, gt=0)

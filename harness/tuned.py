@@ -129,9 +129,7 @@ def _facts(study: Study, found: Sequence[Tried], judged: Judged, left: int) -> T
     return TuningFacts(
         metric="accuracy",
         sampler=rules.sampler,
-        pruner=f"median of the complete trials after {100 * rules.warmup:.0f} % of the epochs"
-        if rules.pruner == "median"
-        else "none",
+        pruner=f"median, one look after {100 * rules.warmup:.0f} % of the epochs" if rules.pruner == "median" else "none",
         budget=rules.trials,
         history=tuple(_history(one) for one in found),
         best=departures(study, top[0]) if top else {},

@@ -17,12 +17,13 @@ from __future__ import annotations
 from harness.search.history import Tried, best, tried
 from harness.search.importance import ENOUGH, Share, importances
 from harness.search.ledger import SEARCH_SEED, SearchLedger, is_search, slots
-from harness.search.pruning import Replay, late_median, replay
+from harness.search.pruning import LateMedian, Replay, replay
 from harness.search.sampling import suggest
 
 __all__ = [
     "ENOUGH",
     "SEARCH_SEED",
+    "LateMedian",
     "Replay",
     "SearchLedger",
     "Share",
@@ -30,7 +31,6 @@ __all__ = [
     "best",
     "importances",
     "is_search",
-    "late_median",
     "replay",
     "slots",
     "suggest",

@@ -1,7 +1,11 @@
 """The pruner of a search, and what a pruner would have done to recorded curves.
 
-One-cycle curves cross until late: the rank correlation of an epoch's accuracy with the last one's was .82 at epoch 4 of 30, .52
-at 15 and .92 at 27. So the median pruner waits for 70 % of the epochs, and looks once a trial: the rest is not worth saving.
+One-cycle curves cross until late: on 60 recorded ones the rank correlation of an epoch's accuracy with the last one's was .27 at
+epoch 5 of 40, .61 at 13, .86 at 21 and .92 at 25. So the pruner looks once, after 65 % of the epochs. And it compares with all
+trials that came as far, not with the complete ones, as Optuna's median pruner does: those are the survivors, and their median
+rises with every trial that is stopped. On the recorded curves, over random orders, one look at 65 % saved 15 % of the epochs and
+stopped none of the finally best tenth; Optuna's median pruner with the same warm-up saved 22 % and stopped 30 % of them, with
+its defaults 71 % and 47 % (tests/data/curves/ORIGIN.md).
 """
 
 from __future__ import annotations
@@ -11,17 +15,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.pruners import BasePruner, MedianPruner
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.ledger.pruning import Hopeless
 
-STARTUP = 5  # complete trials that a median is taken over, at least
+STARTUP = 5  # trials that came as far, before a median of them says anything
+WARMUP = 0.65
 
 
-def late_median(epochs: int, *, warmup: float = 0.7) -> MedianPruner:
-    """Return the median pruner that begins after ``warmup`` of the epochs."""
-    return MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=math.ceil(warmup * epochs))
+class LateMedian(BasePruner):
+    """Stops a trial, once, late, when its best epoch so far is below the median of all trials that came as far.
+
+    Args:
+        epochs: of every trial.
+        warmup: share of them after which the trial is looked at, at the first report from there on.
+    """
+
+    def __init__(self, epochs: int, *, warmup: float = WARMUP) -> None:
+        self._due = max(1, math.ceil(warmup * epochs))
+        self._epochs = epochs
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Return whether the trial should stop."""
+        due = sorted(step for step in trial.intermediate_values if step + 1 >= self._due)
+        if len(due) != 1 or due[0] + 1 >= self._epochs:
+            return False
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        others = sorted(one.intermediate_values[due[0]] for one in ended if due[0] in one.intermediate_values)
+        if len(others) < STARTUP:
+            return False
+        middle = (others[(len(others) - 1) // 2] + others[len(others) // 2]) / 2
+        return max(trial.intermediate_values.values()) < middle
 
 
 class SearchPruner(Hopeless):
@@ -44,7 +69,7 @@ class SearchPruner(Hopeless):
             return True
         if self._warmup is None or trial.user_attrs.get("cell") == self._reference:
             return False
-        return bool(late_median(self._epochs(trial), warmup=self._warmup).prune(study, trial))
+        return LateMedian(self._epochs(trial), warmup=self._warmup).prune(study, trial)
 
 
 @dataclass(frozen=True, slots=True)
