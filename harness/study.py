@@ -90,8 +90,7 @@ class HandArm(_Strict):
 class Study(_Strict):
     """A question, the arms that answer it, and the rules of the answer, fixed before the first run.
 
-    ``table`` names the file of finished runs that a study was made from; its arms are known by name and not by recipe, and
-    there is nothing to run.
+    ``table`` names the file of finished runs that a study was made from: its arms are known by name, not by recipe.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -137,11 +136,18 @@ class Study(_Strict):
             seeds: number of seeds, in place of the profile's.
 
         Raises:
-            UsageError: no such profile.
+            UsageError: no such profile, or a study that was made from a table of finished runs.
             StudyError: the outcome is not a valid study; every fault is listed.
         """
+        self.check_runnable()
         raw, faults = _resolve(_raw(self), profile, overrides or {}, seeds)
         return _build(raw, faults, f"study {self.name!r} under profile {profile!r}")
+
+    def check_runnable(self) -> None:
+        """Raise a UsageError where there is nothing to run: a study that was made from a table of finished runs."""
+        if self.table:
+            told = f"study {self.name!r} was made from {self.table}, whose recipes nobody knows: there is nothing to run"
+            raise UsageError(told, "`harness report --from FOLDER` writes its report again")
 
     def to_toml(self) -> str:
         """Return the study as a file that ``load_study`` reads back to an equal study."""
@@ -181,7 +187,8 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
     if _nested_too_deep(tree):
         raise StudyError(f"{source}: tables or lists nested more than {_DEEPEST} deep", "a study needs four levels at most")
     study = _build(tree, faults, source)
-    for profile in sorted({*(PROFILES if not study.profile else ()), *study.profiles}):
+    builtin = () if study.profile or study.table else PROFILES
+    for profile in sorted({*builtin, *study.profiles}):
         resolved, faults = _resolve(_raw(study), profile, {}, None)
         _build(resolved, faults, source, prefix=f"profile {profile}: ")
     return study

@@ -40,11 +40,7 @@ def cells(
     Raises:
         UsageError: an arm that the study does not have, or a study whose runs are finished ones from a table.
     """
-    if study.table:
-        raise UsageError(
-            f"study {study.name!r} was made from {study.table}, and nobody knows its recipes: there is nothing to run",
-            f"`harness report --from FOLDER` writes its report again, `harness analyze {study.table}` reads the table again",
-        )
+    study.check_runnable()
     planned = arms(study)
     if arms_in is not None:
         unknown = sorted(set(arms_in) - {arm.name for arm in planned})
