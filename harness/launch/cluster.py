@@ -4,6 +4,12 @@ The study is the queue; nothing here schedules. With PostgreSQL every task is a 
 Without, task I of N works off its share in a journal of its own in the shared folder (``harness.ledger.shards``), which this
 process takes over while it watches. A task that is killed, pre-empted or lost with its node is run again by the cluster, or by
 running the same command again: only what is missing is done.
+
+Without submitit a job array does the same, from a folder that the nodes share, after `harness ablate` has planned the study
+(Ctrl-C is enough); a task finds its I/N in the variables of the array:
+
+    #SBATCH --array=1-50 --cpus-per-task=1 --time=04:00:00 --signal=USR1@60
+    srun harness worker --study augmentations-full
 """
 
 from __future__ import annotations
