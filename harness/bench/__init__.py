@@ -1,0 +1,8 @@
+"""How fast this machine trains, against the usual pipeline and against what the machine could do: ``harness bench``."""
+
+from __future__ import annotations
+
+from harness.bench.result import HEADS, BenchResult, Result, Sample
+from harness.bench.suite import bench
+
+__all__ = ["HEADS", "BenchResult", "Result", "Sample", "bench"]

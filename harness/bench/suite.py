@@ -1,0 +1,210 @@
+"""The benchmark: on which recipe, in how much time, and whether the machine was fit to be timed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from harness.bench.cases import USUAL, groups_of, threads_on
+from harness.bench.ours import Ground
+from harness.bench.result import BenchResult, Sample, summarised
+from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
+from harness.errors import UsageError
+from harness.recipe import DataRecipe, Recipe, flatten
+from harness.study import builtin_profiles
+from harness.train import data
+from harness.train.arithmetic import precision_on, prepare
+from harness.train.engine import choose
+from harness.train.environment import environment
+from harness.train.meter import Meter
+from harness.train.model import cost
+from harness.train.run import Arena, arena
+from harness.train.timing import usable_cores
+from harness.worker.provenance import completed
+
+BUDGET_SECONDS = 150.0
+_SHARES = {"pipeline": 0.25, "loop": 0.15, "step": 0.3, "epoch": 0.1, "trial": 0.2}
+_BUSY = 0.5  # cores that others keep busy, above which timing is doubtful
+_STARVED = 0.9  # of the clock's time that a thread which never waits should have had its core
+_SWAYED = 1.25  # largest over smallest rate of the matmul, which nothing but the machine can change
+
+
+def bench(
+    *,
+    device: str = "auto",
+    save: bool = False,
+    rounds: int | None = None,
+    budget_seconds: float = BUDGET_SECONDS,
+    groups: Sequence[str] = tuple(_SHARES),
+    sample_seconds: float = SAMPLE_SECONDS,
+    folder: Path | None = None,
+    on_event: Callable[[str], object] = lambda _: None,
+) -> BenchResult:
+    """Time pipelines, steps, epochs, trials and ceilings on this machine.
+
+    On a CPU the recipe is that of profile ``quick``, on its images; on a GPU the reference recipe in bf16, on made-up images of
+    CIFAR-10's number and size (what they show does not change the speed). The pipelines always run on images of 32 x 32 x 3.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+        save: whether to write JSON and parquet under ``reports/bench``.
+        rounds: of each group; None for as many as the time allows, at least three.
+        budget_seconds: of the whole run, roughly.
+        groups: some of pipeline, loop, step, epoch, trial.
+        sample_seconds: length of a timed stretch, at least.
+        folder: to save in, in the place of ``reports/bench``.
+        on_event: told in a line of text what is being timed.
+
+    Raises:
+        UsageError: an unknown group, or a device that is not there.
+    """
+    if unknown := set(groups) - set(_SHARES):
+        raise UsageError(f"there is no group {', '.join(sorted(unknown))}", f"groups: {', '.join(_SHARES)}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    cuda = torch.device(device).type == "cuda"
+    if cuda and not torch.cuda.is_available():
+        raise UsageError(f"the device {device} is not there", "use --device cpu")
+    prepare(device)
+    before, busy = torch.get_num_threads(), _busy_cores()
+    meter = Meter(device)
+    devices = [torch.device(device)] if cuda else []
+    samples: list[Sample] = []
+    cases: list[Case] = []
+    held = set()
+    started = time.perf_counter()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(0)
+            ground = _ground(device)
+            _, mflop = cost(ground.net(), ground.arena.shape)
+            available = {group.name: group for group in groups_of(ground, mflop)}
+            total = sum(_SHARES[name] for name in groups)
+            for name in groups:
+                built = available[name].build()
+                cases += built
+                seconds = budget_seconds * _SHARES[name] / total
+                try:
+
+                    def told(turn: int, name: str = name) -> None:
+                        on_event(f"{name}: round {turn + 1}")
+                        held.add(meter.throttled())
+
+                    samples += measure(
+                        built, device=device, rounds=rounds, seconds=seconds, on_round=told, sample_seconds=sample_seconds
+                    )
+                finally:
+                    for case in built:
+                        case.close()
+    finally:
+        torch.set_num_threads(before)
+    samples, cases = _with_best_usual(samples, cases)
+    facts = completed(
+        environment(device, precision_on(device, ground.recipe.train.precision), choose(device).name),
+        device=device,
+        threads=usable_cores(),
+    ).model_dump()
+    facts |= {
+        "threads": threads_on(device),
+        "cores": usable_cores(),
+        "recipe": ground.recipe.changed(),
+        "mflop_per_image": mflop,
+        "seconds": time.perf_counter() - started,
+        "interval": "distribution-free 95 % interval of the median; the range below six rounds",
+        "ceilings": {case.name: case.ceiling for case in cases if case.ceiling},
+        "warnings": _warnings(samples, cases, busy, held - {""}, device),
+    }
+    result = BenchResult(
+        facts,
+        summarised(
+            samples,
+            names=[case.name for case in cases],
+            references={case.name: case.reference for case in cases if case.reference},
+            ceilings={case.name: case.ceiling for case in cases if case.ceiling},
+        ),
+        tuple(samples),
+    )
+    if save:
+        result.save(*([folder] if folder is not None else []))
+    return result
+
+
+def _ground(device: str) -> Ground:
+    if torch.device(device).type != "cuda":
+        fields = flatten({name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"})
+        recipe = Recipe().with_overrides(fields)
+        return Ground(recipe, arena(recipe.data, device), device)
+    recipe = Recipe().with_overrides({"train.precision": "bf16"})
+    return Ground(recipe, _made_up(recipe.data, device), device)
+
+
+def _made_up(recipe: DataRecipe, device: str) -> Arena:
+    """Return images of CIFAR-10's number and size, noise in content."""
+    source = torch.Generator(device).manual_seed(0)
+    parts: dict[str, Any] = {}
+    for part, count in (("train", 50_000 - recipe.val), ("val", recipe.val), ("test", 10_000)):
+        shape = (count, 3, 32, 32)
+        parts[f"{part}_images_NCHW"] = torch.randint(256, shape, generator=source, device=device, dtype=torch.uint8)
+        parts[f"{part}_labels_N"] = torch.randint(10, (count,), generator=source, device=device)
+    classes = tuple("0123456789")
+    split = data.Split(**parts, classes=classes, mean=(0.5,) * 3, std=(0.25,) * 3, fingerprint="made up")
+    some_N = torch.arange(10_000, device=device)
+    return Arena(split, some_N, some_N)
+
+
+def _with_best_usual(samples: list[Sample], cases: list[Case]) -> tuple[list[Sample], list[Case]]:
+    """Add ``pipeline/pil-dataloader``: the samples of the number of workers that was fastest, so that we beat no straw man."""
+    name = USUAL
+    rates: dict[str, list[float]] = {}
+    for sample in samples:
+        if sample.name.startswith(f"{name}/"):
+            rates.setdefault(sample.name, []).append(sample.rate)
+    if not rates:
+        return samples, cases
+    best = max(rates, key=lambda one: median(rates[one]))
+    first = next(index for index, case in enumerate(cases) if case.name == best)
+    chosen = replace(cases[first], name=name, reference=None)
+    return (
+        [*samples, *(replace(sample, name=name) for sample in samples if sample.name == best)],
+        [chosen, *cases],
+    )
+
+
+def _busy_cores() -> float:
+    """Return the cores kept busy over the last minute, by whomever; 0 where the system does not tell."""
+    with suppress(OSError, AttributeError):
+        return os.getloadavg()[0]
+    return 0.0
+
+
+def _warnings(samples: list[Sample], cases: list[Case], busy: float, held: set[str], device: str) -> list[str]:
+    """Return what makes the figures doubtful, each with its remedy."""
+    found = []
+    if busy > _BUSY and torch.device(device).type != "cuda":
+        found.append(
+            f"other programs kept {busy:.1f} of {usable_cores()} cores busy before the start: "
+            "end them and repeat; ratios, taken round by round, suffer less than rates"
+        )
+    alone = {case.name for case in cases if case.alone and case.threads == 1}
+    shares = [one.cpu_seconds / one.seconds for one in samples if one.name in alone]
+    if shares and torch.device(device).type != "cuda" and median(shares) < _STARVED:
+        found.append(
+            f"single threads had their core for {100 * median(shares):.0f} % of the time: others compete for it; "
+            "repeat on an idle machine, or give more rounds"
+        )
+    rates = [one.rate for one in samples if one.name == "ceiling/matmul"]
+    if rates and max(rates) > _SWAYED * min(rates):
+        found.append(
+            f"the same matrix product ran at rates up to {max(rates) / min(rates):.1f} times apart: clocks change or cores are "
+            "shared; fix the clock (cpupower frequency-set -g performance, nvidia-smi -lgc) and repeat"
+        )
+    found += [f"the GPU's clocks were held down by {why}: let it cool, or raise its limit" for why in sorted(held)]
+    return found
