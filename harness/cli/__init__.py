@@ -16,23 +16,43 @@ from __future__ import annotations
 
 import sys
 
+import typer
+
 from harness import console
 from harness.cli import bring, read, run, setup
-from harness.cli.app import app
+from harness.cli.app import PANELS, app
 from harness.errors import HarnessError
 
 INTERRUPTED = 130
 
 __all__ = ["app", "bring", "main", "read", "run", "setup"]
 
+# Commands register when their module is imported, in alphabetical order; the help shows what to run first.
+app.registered_commands.sort(key=lambda command: PANELS.index(str(command.rich_help_panel)))
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        app()
+        # Not standalone: the parser's own errors are boxed and have no hint.
+        sys.exit(app(prog_name="harness", standalone_mode=False))
     except HarnessError as error:
         console.error(error)
         sys.exit(2)
+    except typer.TyperException as error:
+        _say_usage(error)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
         console.say("interrupted; the same command goes on from here")
         sys.exit(INTERRUPTED)
+
+
+def _say_usage(error: typer.TyperException) -> None:
+    """Say what is wrong with the arguments in the words of every other error; a bare command has printed its help instead."""
+    form, context = getattr(error, "format_message", None), getattr(error, "ctx", None)
+    message = (form() if form else str(error)).rstrip(".")
+    if message:
+        path = context.command_path if context is not None else "harness"
+        console.error(message[0].lower() + message[1:], f"`{path} --help` says what it takes")

@@ -10,7 +10,7 @@ import typer
 from harness.cli import complete
 from harness.errors import UsageError
 
-RUN, READ, CLUSTER, SETUP = "Run", "Read", "Cluster", "Set up"
+RUN, READ, CLUSTER, SETUP = PANELS = ("Run", "Read", "Cluster", "Set up")
 
 app = typer.Typer(
     name="harness",

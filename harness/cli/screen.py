@@ -26,6 +26,8 @@ class Screen:
         if self.progress is not None:
             self.progress.__exit__(kind, value, trace)
             self.progress = None
+        if kind is KeyboardInterrupt:  # before the first trial or after the last; between, the outcome says what is left
+            console.say("interrupted; the same command goes on from here")
 
     def __call__(self, event: Any) -> None:
         """Show one event."""
