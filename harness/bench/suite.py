@@ -25,7 +25,7 @@ from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import choose
 from harness.train.environment import environment
 from harness.train.meter import Meter
-from harness.train.model import cost
+from harness.train.model import cost_of
 from harness.train.run import Arena, arena
 from harness.train.timing import usable_cores
 from harness.worker.provenance import completed
@@ -85,7 +85,9 @@ def bench(
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(0)
             ground = _ground(device)
-            _, mflop = cost(ground.net(), ground.arena.shape)
+            channels, side, _ = ground.arena.shape
+            classes = len(ground.arena.split.classes)
+            _, mflop = cost_of(ground.recipe.model, in_channels=channels, side=side, classes=classes)
             available = {group.name: group for group in groups_of(ground, mflop)}
             total = sum(_SHARES[name] for name in groups)
             for name in groups:

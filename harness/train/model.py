@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,13 @@ def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
     model.train(was_training)
     model.zero_grad(set_to_none=True)
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 1e6
+
+
+@lru_cache(maxsize=256)
+def cost_of(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> tuple[int, float]:
+    """Return what ``cost`` does for a recipe's net, counted on shapes alone: nothing is computed."""
+    with torch.device("meta"):
+        return cost(BlockNet(recipe, in_channels=in_channels, side=side, classes=classes), (in_channels, side, side))
 
 
 def dropouts(model: nn.Module) -> Iterator[Dropout]:

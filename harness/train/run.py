@@ -26,7 +26,7 @@ from harness.train.judge import judge
 from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.loop import Entry, fit_one_cycle
 from harness.train.meter import Meter
-from harness.train.model import build, cost
+from harness.train.model import build, cost_of
 from harness.train.step import StepSettings
 from harness.train.streams import generator, stream_seed
 from harness.trial import Cell, Curve, Outcomes, State, Trial
@@ -175,7 +175,8 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
     except DivergedError as diverged:
         error = diverged.message
     curve = Curve(**{name: tuple(float(entry[name]) for entry in history) for name in _CURVE})
-    params, mflop = cost(model, ground.shape)
+    channels, side, _ = ground.shape
+    params, mflop = cost_of(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes))
     trained = history[-1]["seconds"] if history else 0.0
     readings["start_seconds"] += history[-1]["warm_seconds"] if history else 0.0
     common = {
@@ -222,7 +223,8 @@ def program_for(recipe: Recipe, ground: Arena, loader: TrainLoader, model: nn.Mo
     numberless = recipe.model.model_copy(update={"dropout": float(recipe.model.dropout > 0)})
     ops = tuple((op.name, getattr(op, "border", "")) for op in loader.ops)
     settings = step_settings(recipe, device)
-    key = (device, recipe.data, numberless, loader.batch_size, ops, settings.structure, room, ground.resident)
+    # the images by their address: a program holds on to those that it was recorded with
+    key = (device, loader.images_NCHW.data_ptr(), numberless, loader.batch_size, ops, settings.structure, room, ground.resident)
     return _PROGRAMS.get(key, lambda: Program(model, settings, loader, room=room))
 
 

@@ -14,7 +14,7 @@ from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
 from harness.train.engine import Choice, Program, choose
 from harness.train.loop import evaluate
-from harness.train.model import build, cost
+from harness.train.model import cost_of
 from harness.train.run import Loaders, arena, place, step_settings
 from harness.train.step import Step
 
@@ -91,7 +91,8 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     still = recipe.train.epochs * still_an_epoch + len(loaders.test.labels_N) + len(ground.clean_index_N)
     seconds = recipe.train.epochs * len(loaders.train) * per_step + still * per_image
     images = min(recipe.train.batch_size, len(ground.split.train_labels_N))
-    _, mflop = cost(model, ground.shape)
+    channels, side, _ = ground.shape
+    _, mflop = cost_of(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes))
     return Timing(seconds, images / per_step, per_step, steps, threads, mflop * images / per_step)
 
 
@@ -106,8 +107,7 @@ def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, image
         rate: MFLOP a second, as ``Timing.mflops_per_second`` of another recipe on this machine.
     """
     side = recipe.data.size or shape[1]
-    model = build(recipe.model, in_channels=shape[0], side=side, classes=classes, seed=0)
-    _, mflop = cost(model, (shape[0], side, side))
+    _, mflop = cost_of(recipe.model, in_channels=shape[0], side=side, classes=classes)
     train = recipe.data.train or max(images - recipe.data.val, 1)
     still = recipe.data.val + min(recipe.data.val, train)
     return recipe.train.epochs * (train + still / 3) * mflop / rate  # forward alone is a third of forward and backward

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from harness.errors import RecipeError
 from harness.recipe import ModelRecipe
-from harness.train.model import BlockNet, Dropout, build, cost, dropouts
+from harness.train.model import BlockNet, Dropout, build, cost, cost_of, dropouts
 from tests.train.tiny import CLASSES, SIDE, batches, net, weights
 
 
@@ -143,3 +145,12 @@ def test_arms_that_share_the_architecture_share_the_initial_weights() -> None:
 
 def test_the_net_answers_with_a_number_for_every_class() -> None:
     assert net()(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("change", [{}, {"features": "concat", "dropout": 0.0}, {"width": 0.25}], ids=str)
+def test_a_cost_told_from_shapes_is_that_of_the_net(change: dict[str, Any]) -> None:
+    wanted = ModelRecipe(blocks=3, hidden=16, **change)
+    state = torch.random.get_rng_state()
+    found = cost_of(wanted, in_channels=3, side=16, classes=7)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert found == cost(build(wanted, in_channels=3, side=16, classes=7, seed=0), (3, 16, 16))
