@@ -61,6 +61,8 @@ def examine(*, runs: Path = Path("runs"), reports: Path = Path("reports")) -> li
             found += look()
         except Exception as error:  # noqa: BLE001 - a doctor that falls ill says what of, and goes on
             hint = error.hint if isinstance(error, HarnessError) else "report this with the whole output of `harness doctor`"
+            if any((one.level, one.name) == ("fail", "torch") for one in found):
+                hint = "see torch, above: it reads the images"
             found.append(Finding("fail", name, f"{type(error).__name__}: {error}".splitlines()[0], hint))
     return found
 
@@ -194,19 +196,29 @@ def _storage(runs: Path) -> Iterator[Finding]:
 
 
 def _writing(runs: Path, reports: Path) -> Iterator[Finding]:
-    from harness.train import data
-    from harness.train.cache import can_write
-
     for name, path in (("runs", runs), ("reports", reports)):
         place = _nearest(path)
-        if can_write(place):
+        if _can_write(place):
             yield Finding("ok", f"write {name}", str(path.absolute()))
         else:
             yield Finding("fail", f"write {name}", f"no right to write at {place}", "run it in a folder of your own")
+    from harness.train import data  # after the folders of runs: where torch is broken, those are still told
+
     root = data.data_root()
-    if not can_write(_nearest(root)):
+    if not _can_write(_nearest(root)):
         hint = "decoded images are kept in the user's cache folder instead"
         yield Finding("warn", "write data", f"no right to write at {root}", hint)
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether a file can be made in a folder; a folder whose mode forbids it counts as closed, even to root."""
+    try:
+        if not folder.stat().st_mode & 0o222:
+            return False
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _nearest(path: Path) -> Path:

@@ -15,6 +15,8 @@ from harness.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+    Records = Iterable[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | pd.DataFrame
+
 NAMES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 _MOST_SHARE = 1.5  # beyond this a column of accuracies is in percent
 
@@ -27,8 +29,6 @@ _ALSO = {
     "val_accuracy": ("val_accuracy", "val_acc", "valid_accuracy", "valid_acc", "validation_accuracy"),
 }
 _DURING = ("online_loss", "loss", "online_accuracy", "accuracy", "acc")  # names under which loops keep figures seen in training
-
-Records = Iterable[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,15 @@ def read_history(history: Records, keys: Mapping[str, str] | None = None) -> His
 
 def _columns(history: Records) -> dict[str, list[Any]]:
     """One list of values a key, as long as there are epochs; None where an epoch lacks the key."""
-    if hasattr(history, "to_dict"):  # a DataFrame, without importing pandas
-        history = history.to_dict("list")
-    if isinstance(history, Mapping):
-        columns = {str(key): list(values) for key, values in history.items() if _is_list(values)}
+    told: Any = history
+    if hasattr(told, "to_dict"):  # a DataFrame, without importing pandas
+        told = told.to_dict("list")
+    if isinstance(told, Mapping):
+        columns = {str(key): list(values) for key, values in told.items() if _is_list(values)}
         if len({len(values) for values in columns.values()}) > 1:
             raise UsageError("the history's columns differ in length", "give every key one value an epoch")
     else:
-        epochs = list(history)
+        epochs = list(told)
         if not all(isinstance(epoch, Mapping) for epoch in epochs):
             raise UsageError(
                 "a history is one dictionary an epoch, or one list a key", "for example what fit_one_cycle returns"
