@@ -280,6 +280,9 @@ console.say('end')
         (420, "7 min"),
         (11400, "3 h 10 min"),
         (7200, "2 h"),
+        (172_000, "47 h 47 min"),
+        (172_800, "2 days"),
+        (7_800_000, "90 days"),
     ],
 )
 def test_a_duration_is_said_as_a_person_plans_it(seconds: float, words: str) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.ablation.choose import choose_profile, next_size, recommended_study
+from harness.ablation.choose import check_device, choose_profile, command, next_size, recommended_study
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.ablation.forecast import Forecast, plan_study
 from harness.ablation.job import REPORTS, RUNS, Job
@@ -75,6 +75,8 @@ def ablate(
         HarnessError: nothing ran: the study, the recipe, the images or the storage cannot be used.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
+    check_device(device)
+    source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
     chosen, why = (profile, "as asked") if profile else choose_profile(loaded, device=device, on_event=on_event)
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
@@ -82,6 +84,8 @@ def ablate(
         resolved = recommended_study(resolved, REPORTS)
     if screen:
         resolved = resolved.model_copy(update={"looks": (), "profile": f"{resolved.profile}-screen"})
+    flags = " ".join(flag for flag, given in (("--screen", screen), ("--recommended", recommended)) if given)
+    on_event("timing a few steps")
     job = Job.prepare(
         resolved,
         why,
@@ -91,9 +95,12 @@ def ablate(
         artifacts=artifacts,
         screen=screen,
         retry_failed=retry_failed,
+        source="" if recommended else source,
+        asked=command(source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags),
     )
     if dry_run:
         facts = job.facts(job.already_done())
         on_event(facts)
-        return Outcome(resolved.name, resolved.profile, facts, next_command=next_size(resolved, job.layout), dry=True)
+        following = next_size(resolved, job.layout, job.source)
+        return Outcome(resolved.name, resolved.profile, facts, next_command=following, dry=True)
     return job.run(deadline, on_event)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
 from harness.design import arms, cells
@@ -65,7 +68,7 @@ def recommended_study(study: Study, reports: Path) -> Study:
     folder = reports / study.folder
     if not (folder / "analysis.json").is_file():
         raise UsageError(
-            f"{study.folder} has no report yet, so nothing is recommended", f"run `{command(study, study.profile)}` first"
+            f"{study.folder} has no report yet, so nothing is recommended", f"run `{command(study.name, study.profile)}` first"
         )
     changes = read_analysis(folder).recommended
     if not changes:
@@ -85,17 +88,46 @@ def recommended_study(study: Study, reports: Path) -> Study:
     )
 
 
-def command(study: Study, profile: str) -> str:
-    """Return the command that runs a study under a profile."""
-    return f"harness ablate --study {study.name} --profile {profile}"
+def check_device(device: str) -> None:
+    """Check that a device can be had here, before anything is timed on it.
+
+    Raises:
+        UsageError: it is none of auto, cpu, cuda and cuda:N, or it needs a GPU and there is none.
+    """
+    from harness.train.timing import has_gpu
+
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"there is no device {device!r}", "devices: auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda") and not has_gpu():
+        raise UsageError(f"device {device!r} was asked for and torch sees no GPU", "`--device auto` takes what is there")
 
 
-def next_size(study: Study, layout: Layout) -> str:
+def command(
+    source: str, profile: str, *, seeds: int | None = None, overrides: Mapping[str, Any] | None = None, flags: str = ""
+) -> str:
+    """Return the command that runs a study under a profile, to be pasted into a shell.
+
+    Args:
+        source: the study's name or its file.
+        profile: by name.
+        seeds: number of seeds, in place of the profile's.
+        overrides: recipe fields.
+        flags: more of the command, as it is.
+    """
+    sets = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in (overrides or {}).items())
+    parts = [f"harness ablate --study {shlex.quote(source)} --profile {shlex.quote(profile)}"]
+    parts += [f"--seeds {seeds}"] if seeds is not None else []
+    parts += [f"--set {shlex.quote(text)}" for text in sets]
+    return " ".join([*parts, flags]).rstrip()
+
+
+def next_size(study: Study, layout: Layout, source: str = "") -> str:
     """Return the command for the next size up with what it would cost here; empty at the largest.
 
     Args:
         study: under the present profile.
         layout: how trials are run here, with the speed that was timed.
+        source: the study's file, where its name alone does not find it.
     """
     from harness.train import data
     from harness.train.timing import extrapolate, has_gpu
@@ -104,13 +136,14 @@ def next_size(study: Study, layout: Layout) -> str:
         return ""
     profile = PROFILES[PROFILES.index(study.profile) + 1]
     try:
-        larger = load_study(study.name).under(profile)
+        larger = load_study(source or study.name).under(profile)
     except HarnessError:  # a study built in a program has no file to look up
         return ""
     recipe = arms(larger)[0].recipe
     info = next((one for one in data.describe() if one.name == recipe.data.name), None)
+    line = command(source or study.name, profile)
     if info is None:
-        return command(study, profile)
+        return line
     rate = layout.timing.mflops_per_second * layout.workers
     each = extrapolate(recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
     cost = f"about {duration(each * len(cells(larger, '')))} on this machine, guessed from counted operations"
@@ -118,4 +151,4 @@ def next_size(study: Study, layout: Layout) -> str:
         cost += "; meant for a GPU"
     if not info.present:
         cost += f"; first: {info.how}"
-    return f"{command(study, profile)}   # {cost}"
+    return f"{line}   # {cost}"

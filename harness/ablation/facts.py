@@ -46,7 +46,10 @@ class PlanFacts:
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
         where = f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
-        images = f"{self.train_images:,} train, {self.val_images:,} validation (decide), {self.test_images:,} test (read once)"
+        held = f"{self.val_images:,} validation (decide), {self.test_images:,} test (read once)"
+        if not self.val_images:
+            held = f"{self.test_images:,} test (its curves are drawn; without validation images nothing is judged)"
+        images = f"{self.train_images:,} train, {held}"
         return [
             f"profile {self.profile}: {self.why_profile}",
             f"images {self.data}: {images}",
@@ -88,10 +91,11 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 ran with failures, 130 stopped before the end."""
+        """0 done, 1 ran with failures or no trial came to its end, 130 stopped before the end."""
         if self.interrupted or self.out_of_time:
             return 130
-        return 1 if self.failures else 0
+        barren = bool(self.counts) and not self.counts.get("complete")
+        return 1 if self.failures or barren else 0
 
     def closing(self) -> list[str]:
         """Return what remains to be said, a line each."""

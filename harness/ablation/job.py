@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.ablation.choose import command, next_size
+from harness.ablation.choose import next_size
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts
 from harness.ablation.watch import Watch
 from harness.design import CONTROL_OFFSET, Arm, arms, cells
@@ -47,6 +47,8 @@ class Job:
     planned: tuple[Cell, ...] = ()
     before: int = 0
     reported: float = 0.0
+    source: str = ""
+    asked: str = ""
 
     @classmethod
     def prepare(
@@ -60,8 +62,13 @@ class Job:
         artifacts: str | None,
         screen: bool,
         retry_failed: bool,
+        source: str = "",
+        asked: str = "",
     ) -> Job:
-        """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written."""
+        """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
+
+        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes these trials again.
+        """
         from harness.train.run import check
         from harness.train.timing import choose_layout
 
@@ -70,7 +77,10 @@ class Job:
         layout = choose_layout(planned[0].recipe, device=device, workers=workers)
         code = code_fingerprint(own_metrics(study))
         found = cells(study, grounds[0].split.fingerprint, code)
-        return cls(study, why, planned, found, grounds[0], layout, storage, artifacts, screen, retry_failed, code)
+        return cls(
+            study, why, planned, found, grounds[0], layout, storage, artifacts, screen, retry_failed, code,
+            source=source, asked=asked,
+        )  # fmt: skip
 
     @property
     def folder(self) -> Path:
@@ -251,7 +261,7 @@ class Job:
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
         sizes = [f"{len(getattr(split, f'{part}_labels_N')):,} {part}" for part in ("train", "val", "test")]
         return Provenance(
-            commands=(command(self.study, self.study.profile),),
+            commands=(self.asked,) if self.asked else (),
             data=f"{self.arms[0].recipe.data.name}: {', '.join(sizes)}",
             data_fingerprint=split.fingerprint,
             hardware="; ".join(places),
@@ -276,7 +286,7 @@ class Job:
             interrupted=interrupted and left,
             out_of_time=left and not interrupted,
             failures=failures,
-            next_command=next_size(self.study, self.layout),
+            next_command=next_size(self.study, self.layout, self.source),
         )
 
     def arms_of(self, recipe: Recipe) -> str:

@@ -10,7 +10,7 @@ import typer
 from harness import console
 from harness.cli import complete
 from harness.cli.app import READ, Json, Seeds, StudyName, app
-from harness.errors import UsageError
+from harness.errors import ReportError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.analysis import Analysis
@@ -152,7 +152,10 @@ def compare(
         console.data_json(found)
     else:
         rows = [_difference(one) for one in found.differences]
-        console.table(("arm", "metric", "A", "B", "B - A", "verdict"), rows, right=("A", "B"))
+        if rows:
+            console.table(("arm", "metric", "A", "B", "B - A", "verdict"), rows, right=("A", "B"))
+        else:
+            console.say("nothing to compare: no arm has finished trials in both")
         for note in found.notes:
             console.say(note)
         for side, names in (("A", found.only_a), ("B", found.only_b)):
@@ -181,6 +184,12 @@ def _analysis(name: str) -> Analysis:
     from harness.report import read_analysis
 
     folder = Path(name) if Path(name).is_dir() else Path("reports") / name
+    if not folder.is_dir():
+        there = sorted(path.parent.name for path in Path("reports").glob("*/analysis.json"))
+        raise ReportError(
+            f"there is no report {name!r}{did_you_mean(name, there)}",
+            f"reports here: {', '.join(there)}" if there else "`harness ablate --study augmentations` makes one",
+        )
     return read_analysis(folder)
 
 
