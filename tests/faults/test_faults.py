@@ -187,7 +187,7 @@ try:
     with Ledger.open(which.folder, runs=Path(sys.argv[1])) as ledger:
         ledger.plan(light.plan_of(which), light.cells_of(which))
     print("planned", flush=True)
-    run_local(name=which.folder, runs=Path(sys.argv[1]), workers=2, threads=1, runner="tests.light:third",
+    run_local(name=which.folder, runs=Path(sys.argv[1]), workers=2, threads=1, runner="tests.light:" + sys.argv[3],
               on_event=lambda _: None)
 except StorageError as error:
     print("refused", error, flush=True)
@@ -196,14 +196,14 @@ print("done", flush=True)
 
 
 def test_the_same_study_started_twice_at_once_is_run_once(tmp_path: Path) -> None:
-    with program(ABLATE, str(tmp_path), "4") as one, program(ABLATE, str(tmp_path), "4") as other:
+    with program(ABLATE, str(tmp_path), "4", "third") as one, program(ABLATE, str(tmp_path), "4", "third") as other:
         said(one, "done")
         said(other, "done")
     complete_once(tmp_path, 12)
 
 
 def test_of_two_users_who_plan_different_versions_the_second_is_refused_while_the_first_runs(tmp_path: Path) -> None:
-    with program(ABLATE, str(tmp_path), "6") as first:
+    with program(ABLATE, str(tmp_path), "6", "endless") as first:
         said(first, "planned")
         end = time.monotonic() + 60
         while time.monotonic() < end:
@@ -211,16 +211,18 @@ def test_of_two_users_who_plan_different_versions_the_second_is_refused_while_th
                 if ledger.counts().running:
                     break
             time.sleep(0.1)
-        with program(ABLATE, str(tmp_path), "2") as second:
+        with program(ABLATE, str(tmp_path), "2", "run") as second:
             assert second.stdout is not None
             assert "are running" in second.stdout.read()
+        first.terminate()
         said(first, "done")
+    run_local(name=NAME, runs=tmp_path, workers=2, threads=1, runner=f"{LIGHT}:run", on_event=lambda _: None)
     complete_once(tmp_path, 18)
 
 
 def test_the_whole_program_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
     for _ in range(6):
-        with program(ABLATE, str(tmp_path), "8") as process:
+        with program(ABLATE, str(tmp_path), "8", "third") as process:
             said(process, "planned")
             time.sleep(2.5)
             process.kill()
