@@ -6,9 +6,10 @@ Everything heavy is imported inside the command that needs it, so that ``harness
 app      the application and shared options
 complete what the shell completes them with
 screen   what a running verb looks like
-run      ablate, tune
+run      ablate, tune, bench
 read     show, plan, report, compare
 setup    data
+cluster  status, worker
 bring    analyze, doctor, new-study
 """
 
@@ -19,13 +20,13 @@ import sys
 import typer
 
 from harness import console
-from harness.cli import bring, read, run, setup
+from harness.cli import bring, cluster, read, run, setup
 from harness.cli.app import PANELS, app
 from harness.errors import HarnessError
 
 INTERRUPTED = 130
 
-__all__ = ["app", "bring", "main", "read", "run", "setup"]
+__all__ = ["app", "bring", "cluster", "main", "read", "run", "setup"]
 
 # Commands register when their module is imported, in alphabetical order; the help shows what to run first.
 app.registered_commands.sort(key=lambda command: PANELS.index(str(command.rich_help_panel)))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness import console
 from harness.cli.app import (
     RUN,
     Artifacts,
@@ -127,3 +128,23 @@ def tune(
             on_event=shown,
         )
     finish(outcome, json=json)
+
+
+@app.command(rich_help_panel=RUN)
+def bench(
+    *,
+    device: Device = "auto",
+    save: Annotated[bool, typer.Option("--save", help="Keep the figures under reports/bench.")] = False,
+    json: Json = False,
+) -> None:
+    """Time the engine against the usual pipeline and against what this machine could do."""
+    from harness.bench import HEADS
+    from harness.bench import bench as measure
+
+    found = measure(device=device, save=save, on_event=console.say)
+    if json:
+        console.data_json(found.as_json())
+        return
+    console.table(HEADS, found.rows(), right=HEADS[1:])
+    for warning in found.warnings:
+        console.warn(warning)
