@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator
 
 from harness.search.history import Tried
 from harness.space import DUMMY
@@ -42,6 +41,8 @@ def importances(
         rng: draws the resamples.
         resamples: how many; each has as many trials as there are.
     """
+    from optuna.importance import PedAnovaImportanceEvaluator  # brings scikit-learn along, which a worker has no use for
+
     rows = [one.row for one in found if one.value is not None and one.row is not None]
     if len(rows) < ENOUGH:
         return [], None
