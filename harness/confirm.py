@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.analysis import Effect
 
 CONFIRM_SEED = 500_000  # confirmations begin here: used by no search, and by an ablation only if asked for
+_SUFFIX = "-confirm"
 
 
 def finalists(study: Study, found: Sequence[Tried]) -> list[Tried]:
@@ -49,7 +50,7 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
     """
     return study.model_copy(
         update={
-            "name": f"{study.name}-confirm",
+            "name": f"{study.name}{_SUFFIX}",
             "question": "Does the best of the search beat the reference on seeds that the search never saw?",
             "design": "arms",
             "factors": (),
@@ -63,6 +64,11 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
             "first_seed": CONFIRM_SEED,
         }
     )
+
+
+def is_confirmation(study: Study) -> bool:
+    """Return whether a study is the confirmation of a search, and its trials therefore part of that search's report."""
+    return study.name.endswith(_SUFFIX) and study.first_seed == CONFIRM_SEED
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.confirm import is_confirmation
 from harness.errors import ReportError, did_you_mean
 from harness.ledger import Attempt, Ledger
 from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
+from harness.search import SearchLedger, is_search
 from harness.trial import Trial
+from harness.tuned import report_search
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +49,16 @@ def report(
     written = []
     for name in found:
         on_event(f"writing the report of {name}")
-        with Ledger.open(name, runs=runs, create=False) as ledger:
+        with SearchLedger.open(name, runs=runs, create=False) as ledger:
             plan = ledger.latest_plan()
             if plan is None:
                 raise ReportError(f"{name} has no plan yet", "start it with `harness ablate`")
-            written.append(
-                from_ledger(ledger, plan.study, reports / name, metrics=own_metrics(plan.study), screening=plan.screen)
-            )
+            if is_search(ledger.cells()):
+                written.append(report_search(ledger, reports / name, runs=runs))
+            elif not is_confirmation(plan.study):  # a confirmation is part of the report of its search
+                written.append(
+                    from_ledger(ledger, plan.study, reports / name, metrics=own_metrics(plan.study), screening=plan.screen)
+                )
     write_index(reports)
     return written
 

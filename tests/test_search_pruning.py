@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_the_order_of_the_trials_does_not_decide_how_the_default_pruner_does() -
 
 @pytest.mark.parametrize("pruner", [MedianPruner(), HyperbandPruner(max_resource=EPOCHS), SuccessiveHalvingPruner()])
 def test_optunas_defaults_stop_more_of_the_best(
-    pruner: optuna.pruners.BasePruner, record_property: pytest.RecordProperty
+    pruner: optuna.pruners.BasePruner, record_property: Callable[[str, object], None]
 ) -> None:
     ours, theirs = (replay(CURVES, one, every=EVERY) for one in (LateMedian(EPOCHS), pruner))
     record_property("saved", round(theirs.saved, 3))

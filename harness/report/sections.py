@@ -26,6 +26,7 @@ from harness.report.document import (
 from harness.report.figures import effects as draw_effects
 from harness.report.figures import learning as draw_learning
 from harness.report.figures import search as draw_search
+from harness.report.figures import searching as draw_searching
 from harness.report.figures import seeds as draw_seeds
 from harness.report.figures import tradeoffs as draw_tradeoffs
 from harness.report.lookup import leading
@@ -208,7 +209,14 @@ def tuning(job: Job) -> Section | None:
     blocks += [*_maybe(searched.confirmed(facts)), *_maybe(searched.finalists(facts))]
     if facts.recipe:
         blocks.append(Paragraph(f"The chosen recipe is in {facts.recipe}; `--base {facts.recipe}` starts from it.", "note"))
-    for draw in (draw_search.history, draw_search.importances, draw_search.slices):
+    drawings = (
+        draw_search.history,
+        draw_searching.timeline,
+        draw_searching.against_seconds,
+        draw_search.importances,
+        draw_search.slices,
+    )
+    for draw in drawings:
         blocks += _maybe(draw(facts, job.formats))
     blocks += _maybe(searched.space(facts))
     return Section("tuning", "Tuning", tuple(blocks))

@@ -166,15 +166,15 @@ class SearchJob:
             ended = Outcome("", "", facts)
             if searched.open or not chosen:
                 on_event("writing the report")
-                written = self.write(ledger, provisional=False)
+                index: Path | None = self.write(ledger, provisional=False).index
             else:
                 over = confirmation(self.study, chosen)
                 ended = self._confirm(over, ledger, chosen, deadline, Shifted(on_event, searched.total, facts.cells))
-                written = self.write(ledger, provisional=False)
+                index = ended.report  # its report is this search's
                 counts = {name: counts[name] + ended.counts.get(name, 0) for name in counts}
                 failures += [f"confirmation: {one}" for one in ended.failures]
         interrupted = bool(result and result.interrupted and searched.open) or ended.interrupted
-        return self._outcome(facts, written, counts, failures, interrupted=interrupted)
+        return self._outcome(facts, index, counts, failures, interrupted=interrupted)
 
     def write(self, ledger: SearchLedger, *, provisional: bool) -> Written:
         """Write the report over what the ledgers hold."""
@@ -287,7 +287,7 @@ class SearchJob:
         return f"{self.command(profile)}   # {cost}"
 
     def _outcome(
-        self, facts: TunePlan, written: Written, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
+        self, facts: TunePlan, index: Path | None, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
     ) -> TuneOutcome:
         from harness.report import read_folder
         from harness.tuned import RECIPE
@@ -300,7 +300,7 @@ class SearchJob:
             profile=self.study.profile,
             plan=facts,
             answer=told.answer if told is not None else "",
-            report=written.index,
+            report=index,
             counts=counts,
             interrupted=bool(interrupted and left),
             out_of_time=bool(left and not interrupted),

@@ -13,7 +13,7 @@ from harness.report.words import number, plain, plural
 from harness.trial import METRICS
 
 
-def _scaled(facts: TuningFacts) -> tuple[float, str, float]:
+def scaled(facts: TuningFacts) -> tuple[float, str, float]:
     """Return (scale, words for the axis, 1 or -1 for the direction)."""
     metric = METRICS.get(facts.metric)
     if metric is None:
@@ -29,7 +29,7 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     """Draw the score of every trial of the search in its order, and the best so far; None without a scored trial."""
     import seaborn as sns
 
-    scale, label, sign = _scaled(facts)
+    scale, label, sign = scaled(facts)
     scored = [(t, scale * t.value) for t in facts.history if t.value is not None]
     done = [(t, v) for t, v in scored if t.state == "complete"]
     if not done:
@@ -124,7 +124,7 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     """Draw the score against each parameter by itself; None without parameters."""
     import seaborn as sns
 
-    scale, label, _ = _scaled(facts)
+    scale, label, _ = scaled(facts)
     done = [t for t in facts.history if t.state == "complete" and t.value is not None]
     names = list(dict.fromkeys(name for trial in done for name in trial.params))[:9]
     if not names or len(done) < 3:
@@ -153,7 +153,7 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     rows = []
     for name in names:
         values = [t.params[name] for t in done if name in t.params]
-        best = max(done, key=lambda t: _scaled(facts)[2] * (t.value or 0.0)).params.get(name)
+        best = max(done, key=lambda t: scaled(facts)[2] * (t.value or 0.0)).params.get(name)
         numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
         spread = f"{plain(min(values))} to {plain(max(values))}" if numeric else ", ".join(sorted({plain(v) for v in values}))
         rows.append([Cell(name), Cell(spread), Cell(plain(best))])
