@@ -131,7 +131,7 @@ def test_an_unknown_column_is_named_with_a_guess(tmp_path: Path) -> None:
 
 
 def test_a_baseline_that_no_row_has_is_named_with_a_guess(tmp_path: Path) -> None:
-    assert "'plian' (did you mean 'plain'?)" in refused(write(tmp_path), baseline="plian").message
+    assert "'plein' (did you mean 'plain'?)" in refused(write(tmp_path), baseline="plein").message
 
 
 def test_two_rows_of_one_arm_and_seed_are_refused_with_their_lines(tmp_path: Path) -> None:
