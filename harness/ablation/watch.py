@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent, ProgressFacts
+from harness.errors import ReportError
 from harness.text import plural
 from harness.trial import Trial
 
@@ -75,8 +76,11 @@ class Watch:
         if blocks <= self.blocks or last or not due:
             return
         first = self.job.reported == 0
-        with contextlib.suppress(FileNotFoundError):  # a trial's artifact may be replaced while it is read
-            written = self.job.report(self.ledger, provisional=True)
-            if first:
-                self.on_event(f"provisional report: {written.index}")
+        try:
+            with contextlib.suppress(FileNotFoundError):  # a trial's artifact may be replaced while it is read
+                written = self.job.report(self.ledger, provisional=True)
+                if first:
+                    self.on_event(f"provisional report: {written.index}")
+        except ReportError as error:  # a full disk, say: the trials go on, and the last report says so again
+            self.on_event(f"no provisional report: {error.message}")
         self.blocks, self.job.reported = blocks, time.monotonic()
