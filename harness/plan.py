@@ -69,8 +69,8 @@ class PowerPlan:
         if self.sd is None or small is None or usual is None:
             return f"power unknown: {self.source}"
         return (
-            f"finds {small:.2g} {self.unit} with {100 * WANTED_POWER:.0f} % power ({usual:.2g} if paired seeds correlate at .5); "
-            f"sd {self.sd:.2g} {self.unit} {self.source}"
+            f"finds {small:.2g} {self.unit} with {100 * WANTED_POWER:.0f} % power "
+            f"({usual:.2g} if paired seeds correlate at .5); sd {self.sd:.2g} {self.unit} {self.source}"
         )
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from harness import console
 from harness.errors import HarnessError, UsageError
+from harness.text import duration
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WORDS = st.text(st.characters(exclude_categories=["C"]), max_size=60)
@@ -286,7 +287,7 @@ console.say('end')
     ],
 )
 def test_a_duration_is_said_as_a_person_plans_it(seconds: float, words: str) -> None:
-    assert console.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_drawing_loads_rich_and_importing_does_not() -> None:

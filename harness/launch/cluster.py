@@ -2,7 +2,7 @@
 
 The study is the queue; nothing here schedules. With PostgreSQL every task is a plain worker and takes what comes next.
 Without, task I of N works off its share in a journal of its own in the shared folder (``harness.ledger.shards``), which this
-process takes over while it watches. A task that is killed, pre-empted or lost with its node is run again by the cluster, or by
+process takes over while it watches. A task that is killed, preempted or lost with its node is run again by the cluster, or by
 running the same command again: only what is missing is done.
 
 Without submitit a job array does the same, from a folder that the nodes share, after `harness ablate` has planned the study
