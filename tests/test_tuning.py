@@ -71,6 +71,7 @@ def test_the_report_of_a_search_has_its_tuning_section(ran: tuple[Path, TuneOutc
     page = (folder / outcome.report).read_text()
     assert 'id="tuning"' in page
     assert "No improvement is claimed" in page
+    assert "candidate.toml" in page
 
 
 def test_the_facts_of_a_search_hold_every_trial_and_every_finalist(ran: tuple[Path, TuneOutcome, list[Any]]) -> None:

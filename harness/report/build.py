@@ -27,12 +27,18 @@ def build(material: Material, analysis: Analysis, *, formats: Sequence[str], bri
         folder=study.folder,
         title=study.question,
         kicker=" · ".join(where),
-        answer=words.answer(analysis),
+        answer=_answer(material, analysis),
         support=words.support(analysis),
         facts=_facts(material, analysis),
         alerts=_alerts(material, analysis),
         sections=sections(Job(material, analysis, formats, brief)),
     )
+
+
+def _answer(material: Material, analysis: Analysis) -> str:
+    """A search answers with what its confirmation came to, everything else with the verdicts."""
+    told = material.tuning.answer if material.tuning is not None else ""
+    return told or words.answer(analysis)
 
 
 def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...]:

@@ -208,7 +208,9 @@ def tuning(job: Job) -> Section | None:
     blocks += _maybe(searched.best(facts))
     blocks += [*_maybe(searched.confirmed(facts)), *_maybe(searched.finalists(facts))]
     if facts.recipe:
-        blocks.append(Paragraph(f"The chosen recipe is in {facts.recipe}; `--base {facts.recipe}` starts from it.", "note"))
+        improved = facts.confirmed is not None and facts.confirmed.improved
+        whose = "the confirmed recipe" if improved else "the reference, unchanged; candidate.toml holds the best, unconfirmed"
+        blocks.append(Paragraph(f"{facts.recipe} holds {whose}. `--base {facts.recipe}` starts any study from it.", "note"))
     drawings = (
         draw_search.history,
         draw_searching.timeline,
