@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -161,7 +162,8 @@ class Job:
                     facts = self.facts(ledger.trials())
                     on_event(facts)
                 if planned.new:
-                    result = self._drain(ledger, planned.new, deadline, on_event)
+                    if deadline is None or time.monotonic() < deadline:  # no worker would claim anything any more
+                        result = self._drain(ledger, planned.new, deadline, on_event)
                     if ledger.counts().open:
                         break
                 more = self.after_look(ledger)
