@@ -70,7 +70,8 @@ def recommended_study(study: Study, reports: Path) -> Study:
         raise UsageError(
             f"{study.folder} has no report yet, so nothing is recommended", f"run `{command(study.name, study.profile)}` first"
         )
-    changes = read_analysis(folder).recommended
+    analysis = read_analysis(folder)
+    changes, before = analysis.recommended, analysis.study
     if not changes:
         raise UsageError(f"{study.folder} recommends its baseline as it is", "there is nothing to run")
     baseline = arms(study)[0].recipe
@@ -83,7 +84,7 @@ def recommended_study(study: Study, reports: Path) -> Study:
             "factors": (),
             "arms": (HandArm(name="recommended", set=changes, why=f"recommended by {study.folder}"),),
             "looks": (),
-            "first_seed": study.first_seed + study.seeds,
+            "first_seed": before.first_seed + before.seeds,  # whatever number of seeds is asked for now
         }
     )
 
