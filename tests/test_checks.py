@@ -200,3 +200,11 @@ def test_checks_do_not_depend_on_the_order_of_arms() -> None:
     one, other = study_of("a", "b"), study_of(arms=[{"name": n, "set": {"augment.cutout": s}} for n, s in (("b", 2), ("a", 1))])
     trials = replaced(replaced(planted(one), one, "a", 1, state="failed"), one, "b", 2, state="failed")
     assert analyze(one, trials).checks == analyze(other, trials).checks
+
+
+def test_without_validation_images_nothing_is_judged_and_a_check_says_so() -> None:
+    study = study_of("a", base={"data.val": 0})
+    analysis = analyze(study, planted(study, {"a": 5.0}))
+    assert {effect.verdict for effect in analysis.effects} == {""}
+    assert {effect.p for effect in analysis.effects if effect.metric == "accuracy"} == {None}
+    assert [check.level for check in analysis.checks if check.name == "validation"] == ["fail"]

@@ -29,6 +29,7 @@ __all__ = [
     "PlanFacts",
     "ProgressFacts",
     "ablate",
+    "check_device",
     "choose_profile",
     "next_size",
     "plan_study",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.advice import detectable, needed, recommend
-from harness.analysis.checks import all_checks
+from harness.analysis.checks import all_checks, without_validation
 from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
@@ -108,11 +108,13 @@ def analyze(
 
 
 def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
-    """Take p-values and verdict from an effect between looks and in a screening."""
+    """Take p-values and verdict from an effect between looks, in a screening, and where the test set drew the curves."""
     between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
-    if effect.metric != table.study.metric or not (screening or between):
+    barred = without_validation(table)
+    if effect.metric != table.study.metric or not (screening or between or barred):
         return effect
-    note = "; ".join(part for part in (effect.note, "screening" if screening else "") if part)
+    why = "screening" if screening else "no validation images" if barred else ""
+    note = "; ".join(part for part in (effect.note, why) if part)
     return effect.model_copy(update={"p": None, "p_holm": None, "p_equivalence": None, "verdict": _NO_VERDICT, "note": note})
 
 

@@ -45,7 +45,14 @@ def all_checks(
     else:
         found += [_images(table), _environments(table), _chance(table, state, line), _nothing(state), _variances(table, state)]
         found += [_test_reads(table), _margin(table), _size(table)]
-    optional = [_metric(table), _control(table, effects), _pruned(table), _short_runs(table), _constant(effects)]
+    optional = [
+        _validation(table),
+        _metric(table),
+        _control(table, effects),
+        _pruned(table),
+        _short_runs(table),
+        _constant(effects),
+    ]
     found += [check for check in optional if check is not None]
     if changed:
         hint = "run the study under a new name to have it confirmed"
@@ -243,6 +250,18 @@ def _size(table: Table) -> Check:
     bad = f"the number of parameters differs from the baseline's: {changed}" if changed else ""
     hint = "the effect is that of the component and of the size together"
     return _check("model size", bad, ok="every arm has the baseline's size", hint=hint)
+
+
+def without_validation(table: Table) -> bool:
+    """Whether the study kept no validation images, so that its curves and scores are of the test set."""
+    return not table.study.table and table.study.base.get("data.val") == 0
+
+
+def _validation(table: Table) -> Check | None:
+    if not without_validation(table):
+        return None
+    what = "data.val is 0, so that the test set drew the curves and nothing is judged"
+    return Check(level="fail", name="validation", what=what, hint="keep validation images with data.val to have verdicts")
 
 
 def _metric(table: Table) -> Check | None:

@@ -22,6 +22,7 @@ _SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than t
 _WORTH = 0.9  # threads must beat processes by more than the timing's noise
 _ROOM = 100_000  # steps, more than are ever timed
 _AT_ONCE = 50  # steps of a recorded program that are timed together
+_LONG_CALL = 2.0  # seconds: of such a call the first says enough, warm-up or not
 _SAMPLE_SECONDS = 0.4  # of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
 
 
@@ -146,7 +147,7 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)
-        threads = recipe.train.threads or max(1, cores // chosen)
+        threads = recipe.train.threads or 1  # not a share of the cores: the number of workers must not change a result
         return Layout(chosen, threads, ("cpu",), "as asked", time_trial(recipe, threads=threads))
     one = time_trial(recipe, threads=1)
     if cores == 1:
@@ -173,8 +174,14 @@ def _endless(loaders: Loaders) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _timed(call: Callable[[], object], device: str, *, warm: int) -> tuple[float, int]:
-    """Return (median seconds a call, number of timed calls)."""
-    for _ in range(warm):
+    """Return (median seconds a call, number of timed calls); a call that takes seconds is made once."""
+    started = time.perf_counter()
+    call()
+    wait(device)
+    first = time.perf_counter() - started
+    if first > _LONG_CALL:
+        return first, 1
+    for _ in range(warm - 1):
         call()
     seconds: list[float] = []
     while sum(seconds) < _SAMPLE_SECONDS or len(seconds) < 3:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from harness.ablation import OnEvent, choose_profile
+from harness.ablation import OnEvent, check_device, choose_profile
 from harness.errors import StudyError, UsageError
 from harness.space import conditional, place_of
 from harness.study import Study, load_study
@@ -72,6 +72,7 @@ def tune(
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
     _check(resolved)
+    check_device(device)
     job = SearchJob.prepare(resolved, why, workers=workers, device=device, storage=storage, artifacts=artifacts)
     if dry_run:
         facts = job.plan_facts(*job.already_done())
