@@ -325,7 +325,7 @@ def test_a_trial_whose_accuracy_is_not_a_number_is_stopped(tmp_path: Path) -> No
 def test_a_trial_that_still_guesses_after_a_third_of_its_epochs_and_five_is_stopped(
     tmp_path: Path, epochs: int, stopped_from: int
 ) -> None:
-    which = light.study(profiles={"quick": {"seeds": 1, "train.epochs": epochs}})
+    which = light.study(profiles={"quick": {"seeds": 1, "train.epochs": epochs, "data.train": 0}})
     with Ledger.open(NAME, runs=tmp_path) as ledger:
         ledger.plan(light.plan_of(which, chance=chance_level(10, 1000)), light.cells_of(which))
         claim = claimed(ledger)
@@ -532,3 +532,13 @@ def test_a_trial_keeps_the_recipe_it_was_run_with(tmp_path: Path) -> None:
         trials = ledger.trials()
     assert all(isinstance(trial.recipe, Recipe) for trial in trials)
     assert [trial.recipe for trial in trials] == [cell.recipe for cell in light.cells_of(light.study())]
+
+
+def test_a_net_is_not_held_to_be_guessing_before_it_has_made_fifty_steps(tmp_path: Path) -> None:
+    settings = {"seeds": 1, "train.epochs": 30, "train.batch_size": 100, "data.train": 300}
+    which = light.study(profiles={"quick": settings})
+    with Ledger.open(NAME, runs=tmp_path) as ledger:
+        ledger.plan(light.plan_of(which, chance=chance_level(10, 1000)), light.cells_of(which))
+        claim = claimed(ledger)
+        stops = [ledger.report(claim, epoch, {"val_accuracy": 0.11}) for epoch in range(30)]
+    assert stops.index(True) + 1 == 18  # of three steps each; reported every second epoch

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import StorageError
 from harness.ledger.plans import Document
-from harness.ledger.pruning import Hopeless, Screening
+from harness.ledger.pruning import Hopeless, Screening, judged_from
 from harness.ledger.rows import deciding
 from harness.ledger.storage import Opened, open_storage
 
@@ -80,7 +80,8 @@ class Book:
                 document = Document.of(text)
                 epochs = {key: cell.recipe.train.epochs for key, cell in document.cells.items()}
                 kind = Screening if document.plan.screen else Hopeless
-                self.study.pruner = kind(document.plan.chance, epochs)
+                due = {key: judged_from(cell.recipe) for key, cell in document.cells.items()}
+                self.study.pruner = kind(document.plan.chance, epochs, due)
                 self._document, self._text = document, text
             return self._document
 

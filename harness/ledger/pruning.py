@@ -9,7 +9,10 @@ import optuna
 from optuna.pruners import BasePruner, MedianPruner
 from optuna.trial import FrozenTrial
 
+from harness.recipe import Recipe
+
 FEWEST = 5  # epochs before a net may be held to be guessing: after fewer, one-cycle has hardly left its low first rate
+FEWEST_STEPS = 50  # and steps: small sets make an epoch of a handful of steps, after five of which no net has learnt anything
 REPORTS = 20  # epochs of a trial that the storage is told of, at most
 
 
@@ -19,19 +22,28 @@ def reported(epoch: int, epochs: int) -> bool:
     return done % math.ceil(epochs / REPORTS) == 0 or done in (math.ceil(epochs / 3), epochs)
 
 
+def judged_from(recipe: Recipe) -> int:
+    """Return after how many epochs a net may be held to be guessing: a third of them, and the fewest epochs and steps."""
+    epochs, images = recipe.train.epochs, recipe.data.train
+    steps = math.ceil(images / recipe.train.batch_size) if images else FEWEST_STEPS  # 0 images are all of a whole data set
+    return max(math.ceil(epochs / 3), FEWEST, math.ceil(FEWEST_STEPS / steps))
+
+
 class Hopeless(BasePruner):
-    """Stops a trial whose accuracy is not a number, or that after a third of its epochs, and at least 5, still guesses.
+    """Stops a trial whose accuracy is not a number, or that after a third of its epochs still guesses (``judged_from``).
 
     It never compares trials: dropping a seed because it is worse than others would bias its arm's mean.
 
     Args:
         chance: accuracy up to which a net is held to be guessing; 0 if that is not known.
         epochs: ``{cell key: epochs of its recipe}``.
+        due: ``{cell key: epochs after which it may be held to be guessing}``; by the epochs alone for those that are not in it.
     """
 
-    def __init__(self, chance: float, epochs: Mapping[str, int]) -> None:
+    def __init__(self, chance: float, epochs: Mapping[str, int], due: Mapping[str, int] | None = None) -> None:
         self.chance = chance
         self.epochs = epochs
+        self.due = due or {}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:  # noqa: ARG002 - Optuna's interface
         """Return whether the trial should stop."""
@@ -41,7 +53,7 @@ class Hopeless(BasePruner):
         if math.isnan(trial.intermediate_values[last]):
             return True
         epochs = self._epochs(trial)
-        due = max(math.ceil(epochs / 3), FEWEST)
+        due = self.due.get(str(trial.user_attrs.get("cell")), max(math.ceil(epochs / 3), FEWEST))
         return due <= last + 1 < epochs and max(trial.intermediate_values.values()) <= self.chance and self.chance > 0
 
     def _epochs(self, trial: FrozenTrial) -> int:
