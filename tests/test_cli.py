@@ -13,6 +13,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -434,12 +435,13 @@ def test_a_run_that_is_out_of_time_leaves_with_130_and_says_how_to_go_on(tmp_pat
 def test_ctrl_c_before_the_first_trial_leaves_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "pair.toml").write_text(PAIR, encoding="utf-8")
     with subprocess.Popen(
-        [sys.executable, "-m", "harness", *RUN],
+        [sys.executable, "-m", "harness", *RUN, "--set", "train.epochs=3000"],
         cwd=tmp_path, env=dict(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as running:  # fmt: skip
         assert running.stderr is not None
         assert running.stdout is not None
-        assert "timing" in running.stderr.readline()
+        assert any("report: " in line for line in running.stderr)
+        time.sleep(3)
         running.send_signal(signal.SIGINT)
         talk, out = running.stderr.read(), running.stdout.read()
     assert running.returncode == 130, talk
