@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.recipe import ModelRecipe
 
@@ -94,23 +96,48 @@ def build(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int, see
 
 def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
     """Return (number of parameters, MFLOP of one image forward and backward), counted by torch; a multiply-add is two."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    with FlopCounterMode(display=False) as counter:
+    with _FlopCounter() as counter:
         model(torch.zeros(1, *shape, device=device)).sum().backward()
     model.train(was_training)
     model.zero_grad(set_to_none=True)
-    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 1e6
+    return sum(p.numel() for p in model.parameters()), counter.flop / 1e6
+
+
+class _FlopCounter(TorchDispatchMode):
+    """Count floating-point operations by torch's own formulas.
+
+    As ``torch.utils.flop_counter.FlopCounterMode`` does, but without the compiler that it imports, as torch's meta device does: a
+    second and a half of every process's start.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flop = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here: no need to import the compiler in order to be left out of it
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operation, and count it."""
+        from torch.utils.flop_counter import flop_registry
+
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.flop += formula(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 @lru_cache(maxsize=256)
 def cost_of(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> tuple[int, float]:
-    """Return what ``cost`` does for a recipe's net, counted on shapes alone: nothing is computed."""
-    with torch.device("meta"):
-        return cost(BlockNet(recipe, in_channels=in_channels, side=side, classes=classes), (in_channels, side, side))
+    """Return what ``cost`` does for a recipe's net, counted on one blank image."""
+    return cost(build(recipe, in_channels=in_channels, side=side, classes=classes, seed=0), (in_channels, side, side))
 
 
 def dropouts(model: nn.Module) -> Iterator[Dropout]:

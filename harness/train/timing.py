@@ -20,7 +20,7 @@ from harness.train.step import Step
 
 _SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
 _WORTH = 0.9  # threads must beat processes by more than the timing's noise
-_ROOM = 100_000  # steps, more than are ever timed
+_ROOM = 20_000  # steps, more than are ever timed
 _AT_ONCE = 50  # steps of a recorded program that are timed together
 _LONG_CALL = 2.0  # seconds: of such a call the first says enough, warm-up or not
 _SAMPLE_SECONDS = 0.4  # of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
