@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent
 SHARED = ROOT / ".nox" / "shared"
 SHARED_EXTRAS = "dev"
+MOST_PROCESSES = 4  # of the unit tests: each imports torch
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "none"
@@ -32,7 +33,8 @@ nox.needs_version = ">=2024.4"
 def tests(session: nox.Session) -> None:
     """Unit tests: warnings are errors; no network, no GPU, no database."""
     python = environment(session, "test")
-    session.run(python, "-m", "pytest", *session.posargs)
+    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES)
+    session.run(python, "-m", "pytest", "--numprocesses", str(cores), "-p", "no:benchmark", *session.posargs)
 
 
 @nox.session

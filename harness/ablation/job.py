@@ -130,6 +130,8 @@ class Job:
     def _power(self, finished: Sequence[Trial]) -> str:
         from harness.plan import plan_power
 
+        if len(self.arms) < 2:
+            return ""  # nothing is compared
         return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:

@@ -109,7 +109,7 @@ def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
 class _FlopCounter(TorchDispatchMode):
     """Count floating-point operations by torch's own formulas.
 
-    As ``torch.utils.flop_counter.FlopCounterMode`` does, but without the compiler that it imports, as torch's meta device does: a
+    As ``torch.utils.flop_counter.FlopCounterMode`` does, but without the compiler that it, and torch's meta device, import: a
     second and a half of every process's start.
     """
 
