@@ -11,7 +11,8 @@ import pytest
 from harness.design import arms
 from harness.errors import StudyError, UsageError
 from harness.newstudy import new_study, study_template
-from harness.study import PROFILES, load_study
+from harness.profiles import PROFILES
+from harness.study import load_study
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
 

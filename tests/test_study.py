@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from harness.design import arms
 from harness.errors import HarnessError, StudyError, UsageError
+from harness.profiles import PROFILES, builtin_profiles
 from harness.recipe import Recipe
-from harness.study import PROFILES, Study, available_studies, builtin_profiles, find_study, load_study, parse_study
+from harness.study import Study, available_studies, find_study, load_study, parse_study
 
 ROOT = Path(__file__).parent.parent
 BUILT_IN = sorted(path.stem for path in (ROOT / "studies").glob("*.toml"))

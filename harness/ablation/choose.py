@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness.ablation.facts import OnEvent
 from harness.design import arms, cells
 from harness.errors import HarnessError, UsageError
-from harness.study import PROFILES, HandArm, Study, load_study
+from harness.profiles import PROFILES
+from harness.study import HandArm, Study, load_study
 from harness.text import duration
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
 from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
 from harness.errors import UsageError
+from harness.profiles import builtin_profiles
 from harness.recipe import DataRecipe, Recipe, flatten
-from harness.study import builtin_profiles
 from harness.train import data
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import choose

@@ -36,7 +36,8 @@ def shown(incomplete: str) -> Choices:
 
 def profiles(context: typer.Context, incomplete: str) -> Choices:
     """Return the built-in profiles and those of the study on the command line."""
-    from harness.study import builtin_profiles, load_study
+    from harness.profiles import builtin_profiles
+    from harness.study import load_study
 
     found = {name: f"data {table.get('data', {}).get('name', '')}" for name, table in builtin_profiles().items()}
     try:

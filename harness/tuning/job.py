@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome
 from harness.errors import HarnessError, StorageError
+from harness.profiles import PROFILES
 from harness.space import Search, overrides
-from harness.study import PROFILES, Study, load_study
+from harness.study import Study, load_study
 from harness.text import duration
 from harness.tuning.facts import TuneOutcome, TunePlan
 from harness.tuning.watch import Shifted, Watch

@@ -1,0 +1,83 @@
+"""Profiles: what a study changes for a size of run, and how it is folded in.
+
+Works on a study's tables as read from TOML, before they are a ``Study``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError, did_you_mean
+from harness.recipe import flatten
+from harness.space import flat_space
+
+PROFILES = ("quick", "small", "full")
+_SPECIAL = ("seeds", "looks", "margin_pp", "factors", "arms", "space", "search")  # keys of a profile that are not recipe fields
+
+
+@cache
+def builtin_profiles() -> dict[str, dict[str, Any]]:
+    """Return the built-in profiles: ``{name: {recipe field or seeds: value}}``, read from profiles.toml."""
+    text = (Path(__file__).resolve().parent / "profiles.toml").read_text(encoding="utf-8")
+    return {name: dict(table) for name, table in tomllib.loads(text).items()}
+
+
+def resolve(
+    raw: dict[str, Any], profile: str, overrides: Mapping[str, Any], seeds: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Fold a profile, overrides and a seed count into a raw study; return it and the faults met on the way."""
+    own, faults = raw["profiles"], []
+    if profile not in own and profile not in builtin_profiles():
+        there = [*builtin_profiles(), *own]
+        raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, there)}", f"profiles: {', '.join(there)}")
+    out = {**raw, "profiles": {}, "profile": profile, "base": dict(raw["base"])}
+    factors: dict[str, dict[str, Any]] = {factor["name"]: dict(factor) for factor in raw["factors"]}
+    arms: dict[str, dict[str, Any]] = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in raw["arms"]}
+    for origin, table in (("", builtin_profiles().get(profile, {})), (f"profiles.{profile}.", own.get(profile, {}))):
+        out["base"].update(flatten({key: value for key, value in table.items() if key not in _SPECIAL}))
+        if "seeds" in table:
+            out["looks"] = ()  # looks are declared for a number of seeds and fall with it
+        out.update({key: table[key] for key in ("seeds", "looks", "margin_pp") if key in table})
+        for kind, known, allowed in (("factors", factors, {"off", "on", "levels"}), ("arms", arms, {"set", "drop"})):
+            changes = table.get(kind, {})
+            if not isinstance(changes, Mapping):
+                faults.append(f"{origin}{kind}: should be a table of names")
+                continue
+            for name, change in changes.items():
+                place = f"{origin}{kind}.{name}"
+                if name not in known:
+                    faults.append(f"{place}: the study has no such {kind[:-1]}{did_you_mean(name, known)}")
+                elif not isinstance(change, Mapping) or not set(change) <= allowed:
+                    faults.append(f"{place}: should be a table with {', '.join(sorted(allowed))}")
+                elif change.get("drop"):
+                    del known[name]
+                elif "set" in change:
+                    known[name]["set"] = flatten(change["set"]) if isinstance(change["set"], Mapping) else change["set"]
+                else:
+                    known[name].update(change)
+        _amend_search(out, table, origin, faults)
+    out["base"].update(overrides)
+    out["factors"], out["arms"] = tuple(factors.values()), tuple(arms.values())
+    if seeds is not None:
+        out["seeds"], out["looks"] = seeds, ()
+    return out, faults
+
+
+def _amend_search(out: dict[str, Any], table: Mapping[str, Any], origin: str, faults: list[str]) -> None:
+    """Apply a profile's changes to the space, entry by entry, and to the rules of the search."""
+    rules, space = table.get("search", {}), flat_space(table.get("space", {}))
+    for name, value in (("search", rules), ("space", space)):
+        if not isinstance(value, Mapping):
+            faults.append(f"{origin}{name}: should be a table")
+    if isinstance(rules, Mapping):
+        out["search"] = {**out["search"], **rules}
+    if isinstance(space, Mapping):
+        dropped = [name for name, entry in space.items() if isinstance(entry, Mapping) and entry.get("drop")]
+        faults += [f"{origin}space.{name}: the space has no such entry{did_you_mean(name, out['space'])}" for name in dropped
+                   if name not in out["space"]]  # fmt: skip
+        kept = {**out["space"], **space}
+        out["space"] = {name: entry for name, entry in kept.items() if name not in dropped}
