@@ -40,6 +40,7 @@ class PlanFacts:
     test_images: int
     report: str
     power: str = ""
+    engine: str = ""
 
     def lines(self) -> list[str]:
         """Return the plan, a fact a line."""
@@ -55,6 +56,7 @@ class PlanFacts:
             f"images {self.data}: {images}",
             f"{plural(self.arms, 'arm')} x {plural(self.seeds, 'seed')} = {plural(self.cells, 'trial')}{kept}",
             f"{where} on {self.device}: {self.why_workers}",
+            *([f"engine {self.engine}"] if self.engine else []),
             f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}",
             *([self.power] if self.power else []),
             f"report: {self.report}",

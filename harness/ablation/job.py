@@ -116,6 +116,7 @@ class Job:
             workers=self.layout.workers,
             threads=self.layout.threads,
             why_workers=self.layout.why,
+            engine=f"{self.layout.engine}: {self.layout.why_engine}",
             seconds_per_trial=timing.seconds,
             seconds=timing.seconds * to_run / min(self.layout.workers, max(to_run, 1)),
             estimated_from=f"from {timing.steps} timed steps",
@@ -258,6 +259,7 @@ class Job:
         write_recipe(path, fields, name=f"{self.study.folder}-recommended", why="unconfirmed until it is run on fresh seeds")
 
     def _provenance(self, trials: Sequence[Trial]) -> Provenance:
+        from harness.bench.result import saved_benchmark
         from harness.report import Provenance
 
         split = self.ground.split
@@ -271,6 +273,7 @@ class Job:
             hardware="; ".join(places),
             harness=next((t.environment.harness for t in trials), ""),
             commit=", ".join(commits),
+            bench=saved_benchmark(next((t.environment for t in trials if t.environment.device), None)),
         )
 
     def _outcome(self, ledger: Ledger, facts: PlanFacts, written: Written, result: LaunchResult | None) -> Outcome:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.trial import Environment
 
 SCHEMA = 1
 FOLDER = Path("reports/bench")
@@ -130,6 +131,12 @@ def slug(device: str, cpu: str) -> str:
     """Return a file name for a machine: the GPU's, or ``cpu-`` and the processor's."""
     words = f"cpu {cpu}" if device in ("", "cpu") else device
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") or "machine"
+
+
+def saved_benchmark(environment: Environment | None, folder: Path = FOLDER) -> str:
+    """Return the path of the benchmark that was saved on such a machine, empty if there is none."""
+    path = folder / f"{slug(environment.device, environment.cpu)}.json" if environment else None
+    return str(path) if path is not None and path.is_file() else ""
 
 
 def summarised(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.analysis import Analysis
 from harness.design import seeds as planned_seeds
-from harness.report import evidence, methods, searched, tables, words
+from harness.report import evidence, methods, searched, speed, tables, words
 from harness.report.document import (
     Block,
     Bullets,
@@ -160,28 +160,11 @@ def tradeoffs(job: Job) -> Section | None:
 
 
 def throughput(job: Job) -> Section | None:
-    """Images per second, from the trials and from a saved benchmark."""
+    """Images per second and what else was measured of the trials, and a saved benchmark."""
     if job.brief:
         return None
     blocks: list[Block] = [*_maybe(draw_tradeoffs.throughput(job.material, job.analysis, job.formats))]
-    results = job.material.bench.get("results", ())
-    if results:
-        rows = []
-        for result in results:
-            low, high = result.get("low"), result.get("high")
-            spread = f"[{low:,.0f}, {high:,.0f}]" if low is not None and high is not None else "–"
-            ratio = (
-                f"{result['ratio']:.2f} × {result.get('reference') or ''}".strip() if result.get("ratio") is not None else "–"
-            )
-            share = f"{100 * result['share_of_ceiling']:.0f} %" if result.get("share_of_ceiling") is not None else "–"
-            speed = result["images_per_second"]
-            rows.append([
-                Cell(str(result["name"])), Cell(f"{speed:,.0f}" if speed is not None else "–", speed), Cell(spread),
-                Cell(str(result.get("n") or "–")), Cell(ratio), Cell(share),
-            ])  # fmt: skip
-        heads = ["What", ">Images/s", ">[low, high]", ">n", "Against", ">Of the ceiling"]
-        caption = "Saved by harness bench: median of n rounds [low, high] as the benchmark reports them."
-        blocks.append(Details("harness bench on this machine", (table(caption, heads, rows),)))
+    blocks += [*_maybe(speed.readings(job.material, job.analysis)), *_maybe(speed.benchmark(job.material.bench))]
     return Section("throughput", "Throughput", tuple(blocks)) if blocks else None
 
 

@@ -106,7 +106,7 @@ def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
     return sum(p.numel() for p in model.parameters()), counter.flop / 1e6
 
 
-class _FlopCounter(TorchDispatchMode):
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it untyped
     """Count floating-point operations by torch's own formulas.
 
     As ``torch.utils.flop_counter.FlopCounterMode`` does, but without the compiler that it, and torch's meta device, import: a
@@ -114,7 +114,7 @@ class _FlopCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flop = 0
 
     @classmethod

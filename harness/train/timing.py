@@ -140,7 +140,7 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
         count = torch.cuda.device_count() if device == "cuda" else 1
         devices = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
         timing = time_trial(recipe, device=devices[0], threads=1, engine=engine.name)
-        why = f"{'one process a GPU' if workers is None else 'as asked'}; {engine.name} engine: {engine.why}"
+        why = "one process a GPU" if workers is None else "as asked"
         if not arena(recipe.data, devices[0]).resident:
             why += "; images streamed from host memory, too many for the device's"
         return Layout(workers or count, recipe.train.threads or 1, devices, why, timing)

@@ -41,6 +41,7 @@ class TunePlan(PlanFacts):
         return [
             *lines,
             f"{where} on {self.device}: {self.why_workers}",
+            f"engine {self.engine}",
             f"{cost}; larger nets take longer, stopped trials less",
             f"report: {self.report}",
         ]

@@ -126,6 +126,7 @@ class SearchJob:
             workers=self.layout.workers,
             threads=self.layout.threads,
             why_workers=self.layout.why,
+            engine=f"{self.layout.engine}: {self.layout.why_engine}",
             seconds_per_trial=timing.seconds,
             seconds=timing.seconds * to_run / min(self.layout.workers, max(to_run, 1)),
             estimated_from=f"from {timing.steps} timed steps",
