@@ -147,7 +147,8 @@ class Trial(_Stored):
     ``epochs`` counts finished epochs. ``curve`` and ``outcomes`` live in the trial's artifact. ``label`` is the name of the arm
     in a table of runs whose recipes nobody knows; ``recipe`` is then the reference and says nothing. ``readings`` are
     of the machine: start_seconds (before training: data, net, warm-up) and, on an NVIDIA GPU with the extra ``energy``,
-    joules, watts, sm_mhz (a mean) and celsius (the highest).
+    joules, watts, sm_mhz (a mean) and celsius (the highest). ``adopted`` names the folder that a trial finished elsewhere was
+    taken over from, such as ``reports/dropout-small``.
     """
 
     cell: str
@@ -172,6 +173,7 @@ class Trial(_Stored):
     tuned: dict[str, Any] = {}
     readings: dict[str, float] = {}
     label: str = ""
+    adopted: str = ""
     curve: Curve = Field(Curve(), exclude=True)
 
     @property

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 from PIL import Image
@@ -375,6 +377,24 @@ def test_a_run_prints_the_path_of_its_report_and_nothing_else_to_stdout(finished
     assert (status, out) == (0, "reports/pair-quick/index.html\n")
     assert "4 of them done already" in err
     assert (finished / out.strip()).is_file()
+
+
+def test_trials_of_a_report_brought_from_another_machine_are_adopted_and_the_report_says_so(
+    ran: tuple[Path, dict[str, Any], str], here: Path
+) -> None:
+    shutil.copytree(ran[0] / "reports", here / "reports")
+    shutil.copy(ran[0] / "pair.toml", here)
+    status, out, err = call(*RUN, "--dry-run", "--json")
+    assert (status, json.loads(out)["plan"]["to_run"], (here / "runs").exists()) == (0, 0, False)
+    assert "adopted: 4 from reports/pair-quick" in err
+    before = pd.read_parquet(here / "reports" / "pair-quick" / "trials.parquet")
+    status, out, err = call(*RUN, "--json")
+    after = pd.read_parquet(here / "reports" / "pair-quick" / "trials.parquet")
+    assert (status, json.loads(out)["trials"]["complete"]) == (0, 4), err
+    assert set(after.pop("adopted")) == {"reports/pair-quick"}
+    pd.testing.assert_frame_equal(after, before.drop(columns="adopted"))
+    text = (here / "reports" / "pair-quick" / "report.md").read_text(encoding="utf-8")
+    assert "4 of 4 trials, finished before: 4 from reports/pair-quick" in text
 
 
 def test_report_finds_a_study_by_its_name_and_by_its_folders_and_writes_it_once(finished: Path) -> None:

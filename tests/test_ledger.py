@@ -303,6 +303,7 @@ def test_cells_finished_in_another_study_are_adopted_with_their_artifacts(tmp_pa
         planned = ledger.plan(light.plan_of(which), light.cells_of(which), adopt=offers)
         assert (planned.adopted, planned.new) == (3, 6)
         assert [trial.cell for trial in ledger.trials()] == finished
+        assert {trial.adopted for trial in ledger.trials()[:3]} == {f"{tmp_path.name}/{NAME}"}
         assert len(ledger.artifact(ledger.trials()[0])[0]) == light.EPOCHS
 
 

@@ -16,7 +16,8 @@ OnEvent = Callable[[Any], None]
 class PlanFacts:
     """What is about to be run and what it will cost, for people to read before it starts.
 
-    ``lines()`` says it in words; every number of it is a field.
+    ``lines()`` says it in words; every number of it is a field. ``adopted`` counts trials that were finished elsewhere, by
+    the folder that holds them.
     """
 
     study: str
@@ -41,6 +42,7 @@ class PlanFacts:
     report: str
     power: str = ""
     engine: str = ""
+    adopted: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return the plan, a fact a line."""
@@ -51,10 +53,12 @@ class PlanFacts:
         if not self.val_images:
             held = f"{self.test_images:,} test (its curves are drawn; without validation images nothing is judged)"
         images = f"{self.train_images:,} train, {held}"
+        taken = ", ".join(f"{count} from {place}" for place, count in self.adopted.items())
         return [
             f"profile {self.profile}: {self.why_profile}",
             f"images {self.data}: {images}",
             f"{plural(self.arms, 'arm')} x {plural(self.seeds, 'seed')} = {plural(self.cells, 'trial')}{kept}",
+            *([f"adopted: {taken}"] if taken else []),
             f"{where} on {self.device}: {self.why_workers}",
             *([f"engine {self.engine}"] if self.engine else []),
             f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from harness.trial import Cell, Trial
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
-    from harness.ledger import Ledger
+    from harness.ledger import Ledger, Offer
     from harness.report import Provenance, Written
     from harness.train.run import Arena
     from harness.train.timing import Layout
@@ -89,16 +90,27 @@ class Job:
         return REPORTS / self.study.folder
 
     def already_done(self) -> list[Trial]:
-        """Return the final trials of this plan, reading the ledger if there is one and touching nothing."""
+        """Return the final trials of this plan, in its ledger or to be adopted, touching nothing."""
         from harness.errors import StorageError
         from harness.ledger import Ledger
 
         keys = {cell.key for cell in self.cells}
         try:
             with Ledger.open(self.study.folder, storage=self.storage, runs=RUNS, create=False) as ledger:
-                return [trial for trial in ledger.trials() if trial.cell in keys]
+                done = [trial for trial in ledger.trials() if trial.cell in keys]
         except StorageError:
-            return []
+            done = []
+        there = {trial.cell for trial in done}
+        return done + [trial for trial, _, _ in self.offers([cell for cell in self.cells if cell.key not in there])]
+
+    def offers(self, wanted: Sequence[Cell]) -> list[Offer]:
+        """Return trials of these cells that are finished elsewhere: in other ledgers under runs/, else in reports."""
+        from harness.ledger import find_adoptable
+        from harness.report import find_reported
+
+        found = find_adoptable(wanted, RUNS)
+        there = {trial.cell for trial, _, _ in found}
+        return found + find_reported([cell for cell in wanted if cell.key not in there], REPORTS)
 
     def facts(self, finished: Sequence[Trial]) -> PlanFacts:
         """Return the plan for people, given the trials that are final already."""
@@ -126,6 +138,7 @@ class Job:
             test_images=len(split.test_labels_N),
             report=str(self.folder / "index.html"),
             power=self._power(finished),
+            adopted=dict(sorted(Counter(trial.adopted for trial in finished if trial.adopted).items())),
         )
 
     def _power(self, finished: Sequence[Trial]) -> str:
@@ -137,7 +150,7 @@ class Job:
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
-        from harness.ledger import Ledger, Plan, chance_level, find_adoptable
+        from harness.ledger import Ledger, Plan, chance_level
         from harness.train import data
 
         split = self.ground.split
@@ -159,7 +172,7 @@ class Job:
             wanted = self.first_cells()
             while True:
                 retry = self.retry_failed and facts is None
-                planned = ledger.plan(plan, wanted, adopt=find_adoptable(wanted, RUNS), retry_failed=retry)
+                planned = ledger.plan(plan, wanted, adopt=self.offers(wanted), retry_failed=retry)
                 self.before, self.planned = planned.total - planned.new, wanted
                 if facts is None:
                     facts = self.facts(ledger.trials())

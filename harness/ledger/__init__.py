@@ -24,7 +24,7 @@ alive), ``plans`` (plain data), ``rows`` (reading trials), ``pruning``, ``book``
 
 from __future__ import annotations
 
-from harness.ledger.adoption import find_adoptable
+from harness.ledger.adoption import Offer, find_adoptable
 from harness.ledger.core import Ledger
 from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing, chance_level
 from harness.ledger.shards import parse_shard, shard_of_environment
@@ -34,6 +34,7 @@ __all__ = [
     "Claim",
     "Counts",
     "Ledger",
+    "Offer",
     "Plan",
     "Planned",
     "Standing",

@@ -1,4 +1,7 @@
-"""Finished trials that other studies hold: a cell is the same wherever it was run, so it need not be run again."""
+"""Finished trials that the ledgers of other studies hold: a cell is the same wherever it was run.
+
+``harness.report.adoption`` finds those that reports hold.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +39,13 @@ def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> l
         with suppress(StorageError, OSError):
             content = journal.read_bytes()  # a search through the text is far quicker than loading a journal that has nothing
             if any(key.encode() in content for key in missing):
-                offers = _finished_in(journal, missing)
+                offers = _finished_in(journal, missing, f"{runs.name}/{journal.parent.name}")
                 missing -= {trial.cell for trial, _, _ in offers}
                 found += offers
     return found
 
 
-def _finished_in(journal: Path, wanted: Collection[str]) -> list[Offer]:
+def _finished_in(journal: Path, wanted: Collection[str], place: str) -> list[Offer]:
     book = open_book(journal.parent.name, journal, create=False, repair=False)
     store = ArtifactFolder(Path(book.attribute("artifacts") or journal.parent / "artifacts"))
     found: dict[str, Offer] = {}
@@ -52,7 +55,8 @@ def _finished_in(journal: Path, wanted: Collection[str]) -> list[Offer]:
         trial, name = trial_of(row), artifact_of(row)
         with suppress(OSError, ArtifactNotFound, ReportError):
             if trial.state != "pruned":
-                found.setdefault(trial.cell, (trial, *read_artifact(store, name)))
+                whole = trial.model_copy(update={"adopted": place})
+                found.setdefault(trial.cell, (whole, *read_artifact(store, name)))
     return list(found.values())
 
 

@@ -9,13 +9,14 @@ figures     analysis -> drawings with alt text and table
 sections    the sections, each under its name
 build       all of it together
 material    trials, curves, images
-export      material -> data files;  folder  data files -> material
+export      material -> data files;  folder  data files -> material;  adoption  finished trials in them
 write       the whole folder at once;  index  one page over all folders
 render      report -> HTML, Markdown;  latex  analysis -> tables and text for a paper
 """
 
 from __future__ import annotations
 
+from harness.report.adoption import find_reported
 from harness.report.document import Figure, Report
 from harness.report.folder import read_analysis, read_folder, read_trials
 from harness.report.index import write_index
@@ -36,6 +37,7 @@ __all__ = [
     "TuningFacts",
     "Written",
     "answer",
+    "find_reported",
     "read_analysis",
     "read_folder",
     "read_trials",

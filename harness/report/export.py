@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of the folder; written into trials.parquet
 PLAIN = (  # fields of a trial that are columns as they are
     "train_seconds", "eval_seconds", "images_per_second", "peak_mib", "params", "mflop_per_image", "epochs",
-    "data_fingerprint", "error", "cause", "started", "worker", "attempt", "label",
+    "data_fingerprint", "error", "cause", "started", "worker", "attempt", "label", "adopted",
 )  # fmt: skip
 _LEADING = ("accuracy", "train_accuracy", "online_accuracy", "test_accuracy", "gap", "nll")  # always there, in this order
 
@@ -89,7 +89,7 @@ def _trials_table(material: Material) -> pa.Table:
 
     columns = _trial_columns(material)
     whole = {"seed", "params", "epochs", "attempt"}
-    text = {"cell", "state", "data_fingerprint", "error", "cause", "started", "worker", "label"}
+    text = {"cell", "state", "data_fingerprint", "error", "cause", "started", "worker", "label", "adopted"}
     text |= {"recipe_id", "recipe", "environment", "tuned"}
     kinds = {name: pa.int64() for name in whole} | {name: pa.string() for name in text} | {"final": pa.bool_()}
     arrays = {name: pa.array(values, type=kinds.get(name, pa.float64())) for name, values in columns.items()}

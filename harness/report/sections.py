@@ -5,6 +5,7 @@ A section that has nothing to say returns None and is left out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ from harness.report.lookup import leading
 from harness.report.material import Material
 from harness.report.samples import strips
 from harness.report.words import MARKS, plain, plural
-from harness.trial import Environment
+from harness.trial import Environment, Trial
 
 _STRIP_IMAGES = 8
 _STRIP_ARMS = 16
@@ -239,6 +240,7 @@ def reproduce(job: Job) -> Section:
         ("table" if study.table else "images", origin.data),
         ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
         ("hardware", origin.hardware),
+        ("adopted", _adopted(job.material.trials)),
         ("seeds", _span(job.material.seeds or planned_seeds(study))),
         ("code", " ".join(part for part in (f"harness {origin.harness}" if origin.harness else "", origin.commit) if part)),
         *_environment(environments),
@@ -253,6 +255,13 @@ def reproduce(job: Job) -> Section:
         Details("The base recipe, every field", (table("Overrides of the arms apply to this.", ["Field", "Value"], rows),))
     )
     return Section("reproduce", "How to reproduce", tuple(blocks))
+
+
+def _adopted(trials: Sequence[Trial]) -> str:
+    """How many trials were finished elsewhere before, and where."""
+    places = Counter(trial.adopted for trial in trials if trial.adopted)
+    told = [f"{count:,} from {place}" for place, count in sorted(places.items())]
+    return f"{places.total():,} of {plural(len(trials), 'trial')}, finished before: {words.listed(told)}" if told else ""
 
 
 def _span(seeds: Sequence[int]) -> str:
