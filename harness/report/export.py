@@ -79,7 +79,9 @@ def _trial_columns(material: Material) -> dict[str, list[Any]]:
     columns["recipe_id"] = ids
     columns["recipe"] = [texts[key] for key in ids]
     columns["environment"] = [environments[trial.environment] for trial in trials]
-    columns["tuned"] = [json.dumps(trial.tuned, sort_keys=True) if trial.tuned else "" for trial in trials]
+    for name in ("tuned", "readings"):
+        values = [getattr(trial, name) for trial in trials]
+        columns[name] = [json.dumps(value, sort_keys=True) if value else "" for value in values]
     columns["final"] = [id(trial) in final for trial in trials]
     return columns
 
@@ -90,7 +92,7 @@ def _trials_table(material: Material) -> pa.Table:
     columns = _trial_columns(material)
     whole = {"seed", "params", "epochs", "attempt"}
     text = {"cell", "state", "data_fingerprint", "error", "cause", "started", "worker", "label", "adopted"}
-    text |= {"recipe_id", "recipe", "environment", "tuned"}
+    text |= {"recipe_id", "recipe", "environment", "tuned", "readings"}
     kinds = {name: pa.int64() for name in whole} | {name: pa.string() for name in text} | {"final": pa.bool_()}
     arrays = {name: pa.array(values, type=kinds.get(name, pa.float64())) for name, values in columns.items()}
     facts = {
@@ -110,10 +112,12 @@ def _trials_table(material: Material) -> pa.Table:
 
 
 def _trials_csv(material: Material) -> str:
-    """The trials as a spreadsheet shows them: without the two JSON columns, 6 significant digits."""
+    """The trials as a spreadsheet shows them: without the JSON columns, 6 significant digits."""
     import pandas as pd
 
-    columns = {name: values for name, values in _trial_columns(material).items() if name not in ("recipe", "environment")}
+    columns = {
+        name: values for name, values in _trial_columns(material).items() if name not in ("recipe", "environment", "readings")
+    }
     return pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 

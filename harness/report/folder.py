@@ -1,6 +1,6 @@
 """A report's folder on disk: the data files that it can be rebuilt from, read back without loss.
 
-trials.parquet   one row a trial; recipe, environment and tuned settings as JSON; earlier attempts have ``final`` false
+trials.parquet   one row a trial; recipe, environment, tuned settings and readings as JSON; earlier attempts have ``final`` false
 curves.parquet   one row a trial and epoch
 images.npz       validation labels, class names, and every trial's packed correctness and float16 loss
 samples.png      augmented images of every arm; the layout is in the PNG's own text
@@ -126,7 +126,7 @@ def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict
     try:
         for i, text in enumerate(columns["recipe"]):
             environment = columns.get("environment", {i: ""})[i] or ""
-            tuned = columns.get("tuned", {i: ""})[i]
+            parts = {name: columns[name][i] for name in ("tuned", "readings") if name in columns}
             trial = Trial(
                 cell=columns["cell"][i],
                 seed=columns["seed"][i],
@@ -135,7 +135,7 @@ def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict
                 environment=environments.get(environment)
                 or environments.setdefault(environment, Environment.model_validate_json(environment)),
                 metrics={name: columns[column][i] for column, name in metrics.items() if columns[column][i] is not None},
-                tuned=json.loads(tuned) if tuned else {},
+                **{name: json.loads(text) for name, text in parts.items() if text},
                 **{name: columns[name][i] for name in plain if columns[name][i] is not None},
             )
             (trials if columns.get("final", {i: True})[i] else attempts).append(trial)

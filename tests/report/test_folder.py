@@ -86,7 +86,9 @@ def test_attempts_and_the_plan_come_back(tmp_path: Path) -> None:
     early = material.trials[0].model_copy(
         update={"state": "failed", "metrics": {}, "error": "out of memory", "cause": "infrastructure"}
     )
-    again = material.trials[0].model_copy(update={"attempt": 2, "tuned": {"optimizer.weight_decay": 0.01}})
+    again = material.trials[0].model_copy(
+        update={"attempt": 2, "tuned": {"optimizer.weight_decay": 0.01}, "readings": {"start_seconds": 0.1}}
+    )
     metric = Metric("mine.py:score", "1", higher_is_better=False, label="score")
     material = dataclasses.replace(
         material,
