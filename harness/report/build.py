@@ -9,7 +9,7 @@ from harness.report import words
 from harness.report.document import Alert, Report
 from harness.report.material import Material
 from harness.report.sections import Job, sections
-from harness.report.words import plural
+from harness.text import plural
 
 
 def build(material: Material, analysis: Analysis, *, formats: Sequence[str], brief: bool = False) -> Report:

@@ -10,7 +10,8 @@ from harness.report.document import Cell, Column, Table, table
 from harness.report.lookup import effects_of, in_order, leading, metric_of
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
-from harness.report.words import MARKS, MINUS, bounds, confidence, number, plural, sample, seconds
+from harness.report.words import MARKS, MINUS, bounds, confidence, number, sample, seconds
+from harness.text import plural
 from harness.trial import Trial
 
 SHOWN_TRIALS = 400  # more of them are in trials.csv

@@ -14,6 +14,7 @@ from harness.report import render, words
 from harness.report.folder import read_analysis
 from harness.report.lookup import by_verdict, in_order, leading, metric_of, summary_of
 from harness.report.words import MARKS
+from harness.text import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,9 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
     verdicts = tuple((name or "none", words.listed([e.term for e in some], 6)) for name, some in groups.items() if some)
     facts = [
         f"{study.name}" + (f", profile {study.profile}" if study.profile else ""),
-        words.plural(len(analysis.arms), "arm"),
-        words.plural(len(analysis.seeds), "seed"),
-        words.plural(analysis.trials_total, "trial"),
+        plural(len(analysis.arms), "arm"),
+        plural(len(analysis.seeds), "seed"),
+        plural(analysis.trials_total, "trial"),
         study.table or study.base_recipe.data.name,
         *([] if analysis.finished else ["incomplete"]),
         *(["a screening"] if analysis.screening else []),

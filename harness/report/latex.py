@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from harness.analysis import Analysis
 from harness.report.lookup import effect_on, effects_of, in_order, leading, metric_of, second_metric, summary_of
 from harness.report.methods import Source, cited, paragraph
-from harness.report.words import MINUS, bounds, number, plural, sample
+from harness.report.words import MINUS, bounds, number, sample
+from harness.text import plural
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",

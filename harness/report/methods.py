@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from harness.analysis import Analysis
 from harness.report.lookup import effects_of, metric_of
-from harness.report.words import listed, plural
+from harness.report.words import listed
 from harness.study import Study
+from harness.text import plural
 
 
 @dataclass(frozen=True, slots=True)

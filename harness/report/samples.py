@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.analysis import Analysis
 from harness.report.document import Strip, Strips
 from harness.report.material import Material, thumbnail
-from harness.report.words import plural
+from harness.text import plural
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.report import words
 from harness.report.document import Cell, Table, table
 from harness.report.tuning import TuningFacts
+from harness.text import plural
 from harness.trial import METRICS
 
 
@@ -73,7 +74,7 @@ def confirmed(facts: TuningFacts) -> Table | None:
         Cell("" if found.p_holm is None else f"{found.p_holm:.3g}", found.p_holm),
         Cell(f"{words.MARKS[mark].symbol} {words.MARKS[mark].word}", mark=mark),
     ]
-    reads = f" The test set was read {words.plural(found.test_reads, 'time')}." if found.test_reads else ""
+    reads = f" The test set was read {plural(found.test_reads, 'time')}." if found.test_reads else ""
     caption = f"Paired difference to the reference [low, high], 95 % t, n = {found.n} fresh seeds.{reads}"
     return table(caption, ["Recipe", ">Fresh seeds", ">Test", ">n", ">p (Holm)", "Verdict"], [row])
 

@@ -33,7 +33,8 @@ from harness.report.figures import tradeoffs as draw_tradeoffs
 from harness.report.lookup import leading
 from harness.report.material import Material
 from harness.report.samples import strips
-from harness.report.words import MARKS, plain, plural
+from harness.report.words import MARKS, plain
+from harness.text import plural
 from harness.trial import Environment, Trial
 
 _STRIP_IMAGES = 8

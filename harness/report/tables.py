@@ -26,12 +26,12 @@ from harness.report.words import (
     mark_of,
     number,
     plain,
-    plural,
     sample,
     seconds,
     setting,
     unit_name,
 )
+from harness.text import plural
 
 
 def verdicts(analysis: Analysis) -> Table:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from harness.analysis import Analysis, Effect
 from harness.report.lookup import by_verdict, effect_on, has_metric, in_order, leading, metric_of, second_metric, summary_of
 from harness.study import Study
+from harness.text import duration, plural
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -45,11 +46,6 @@ def mark_of(effect: Effect) -> str:
 def named(name: str) -> str:
     """Return an arm's name as it stands in a sentence: in quotes where the sentence would swallow it."""
     return f'"{name}"' if name in ("none", "all", "off", "on", "no") else name
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """Return ``1 seed`` or ``8 seeds``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def listed(names: Sequence[str], limit: int = 4) -> str:
@@ -116,13 +112,7 @@ def seconds(value: float | None) -> str:
         return ""
     if value < 9.95:
         return f"{value:.2f} s"
-    if value < 99.5:
-        return f"{value:.0f} s"
-    minutes = round(value / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return duration(value)
 
 
 def setting(overrides: dict[str, object] | dict[str, tuple[object, object]]) -> str:

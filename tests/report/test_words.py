@@ -8,6 +8,7 @@ import pytest
 
 from harness.analysis import Analysis, Check, analyze
 from harness.report import Material, answer, words
+from harness.text import plural
 from tests.report import planted
 
 
@@ -33,7 +34,7 @@ def test_a_number_has_its_sign_and_its_decimals(value: float | None, unit: str, 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 seeds"), (1, "1 seed"), (2, "2 seeds"), (10_000, "10,000 seeds")])
 def test_singular_and_plural_are_right(count: int, text: str) -> None:
-    assert words.plural(count, "seed") == text
+    assert plural(count, "seed") == text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas
 from harness.report.lookup import effect_on, effects_of, in_order, metric_of, second_metric, summary_of
 from harness.report.palette import MARKERS, PAGE, colour
-from harness.report.words import MARKS, bounds, confidence, difference, mark_of, number, plain, plural, sample
+from harness.report.words import MARKS, bounds, confidence, difference, mark_of, number, plain, sample
+from harness.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

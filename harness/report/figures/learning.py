@@ -14,7 +14,8 @@ from harness.report.figures import canvas, scores
 from harness.report.lookup import arm_of
 from harness.report.material import Material, recipe_ids
 from harness.report.palette import PAGE
-from harness.report.words import confidence, listed, number, plural
+from harness.report.words import confidence, listed, number
+from harness.text import plural
 from harness.trial import Curve, Trial
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas
 from harness.report.palette import PAGE
 from harness.report.tuning import SearchTrial, TuningFacts
-from harness.report.words import number, plain, plural
+from harness.report.words import number, plain
+from harness.text import plural
 from harness.trial import METRICS
 
 

@@ -9,7 +9,8 @@ from harness.report.figures import canvas
 from harness.report.figures.search import scaled
 from harness.report.palette import PAGE
 from harness.report.tuning import SearchTrial, TuningFacts
-from harness.report.words import number, plural, seconds
+from harness.report.words import number, seconds
+from harness.text import plural
 
 _PENS = {"complete": "better", "pruned": "unresolved", "diverged": "worse", "failed": "worse"}
 _MARKS = {"complete": "o", "pruned": "X", "diverged": "v", "failed": "s"}

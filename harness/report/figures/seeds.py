@@ -12,7 +12,8 @@ from harness.report.figures import canvas, scores
 from harness.report.lookup import effects_of, metric_of
 from harness.report.material import Material
 from harness.report.palette import PAGE
-from harness.report.words import confidence, number, plural, sample
+from harness.report.words import confidence, number, sample
+from harness.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
