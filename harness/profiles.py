@@ -32,7 +32,7 @@ def resolve(
     """Fold a profile, overrides and a seed count into a raw study; return it and the faults met on the way."""
     own, faults = raw["profiles"], []
     if profile not in own and profile not in builtin_profiles():
-        there = [*builtin_profiles(), *own]
+        there = list(dict.fromkeys([*builtin_profiles(), *own]))
         raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, there)}", f"profiles: {', '.join(there)}")
     out = {**raw, "profiles": {}, "profile": profile, "base": dict(raw["base"])}
     factors: dict[str, dict[str, Any]] = {factor["name"]: dict(factor) for factor in raw["factors"]}

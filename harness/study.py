@@ -24,6 +24,7 @@ from harness.space import Dimension, Search, flat_space, space_faults
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _NO_FOLDER = "cannot name a folder; use letters, digits, '.', '_' and '-'"
+_HINT = "`harness new-study NAME` writes a commented file that shows every key"
 _DEEPEST = 20  # levels of tables and lists; what recurses over a study never meets Python's own limit
 
 
@@ -236,10 +237,12 @@ def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str =
         faults = faults + _agreement_faults(study)
     if faults or study is None:
         listed = list(dict.fromkeys(f"{prefix}{fault}" for fault in faults))
+        of_recipe = any(fault.startswith(("base", "arms[", "factors[", "space")) for fault in faults)
+        hint = "`harness show fields` lists every recipe field" if of_recipe else _HINT
         if len(listed) == 1:
-            raise StudyError(f"{source}: {listed[0]}", "`harness show fields` lists every recipe field")
+            raise StudyError(f"{source}: {listed[0]}", hint)
         lines = "\n".join(f"  - {fault}" for fault in listed)
-        raise StudyError(f"{source} has {len(listed)} faults:\n{lines}", "`harness show fields` lists every recipe field")
+        raise StudyError(f"{source} has {len(listed)} faults:\n{lines}", hint)
     return study
 
 

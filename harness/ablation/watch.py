@@ -46,12 +46,17 @@ class Watch:
     def _line(self, trial: Trial) -> str:
         arm = self.job.arms_of(trial.recipe)
         if trial.state != "complete":
-            return f"{arm} seed {trial.seed}: {trial.state} after {plural(trial.epochs, 'epoch')}. {trial.error}".rstrip()
+            return f"{arm} seed {trial.seed}: {trial.state} after {plural(trial.epochs, 'epoch')}. {self._why(trial)}".rstrip()
         m = trial.metrics
         return (
             f"{arm} seed {trial.seed}: val {100 * m['accuracy']:.1f} %, train {100 * m['train_accuracy']:.1f} %, "
             f"gap {100 * m['gap']:.1f} pp, {trial.train_seconds + trial.eval_seconds:.1f} s"
         )
+
+    def _why(self, trial: Trial) -> str:
+        if trial.state != "pruned" or trial.error:
+            return trial.error
+        return "Still guessing, or worse than the median." if self.job.screen else "Still guessing."
 
     def _means(self) -> str:
         """The baseline's running mean, for the bar."""

@@ -151,9 +151,13 @@ def compare(
     if json:
         console.data_json(found)
     else:
-        rows = [_difference(one) for one in found.differences]
+        kinds = {_kind(one) for one in found.differences if one.low is not None}
+        rows = [_difference(one, sized=len(kinds) > 1) for one in found.differences]
         if rows:
-            console.table(("arm", "metric", "A", "B", "B - A", "verdict"), rows, right=("A", "B"))
+            heads = ("arm", "metric", "A", "B", "B - A", "interval", "verdict")
+            console.table(heads, rows, right=("A", "B", "B - A"))
+            if len(kinds) == 1:
+                console.say(f"intervals: {kinds.pop()}")
         else:
             console.say("nothing to compare: no arm has finished trials in both")
         for note in found.notes:
@@ -165,19 +169,27 @@ def compare(
         raise typer.Exit(1)
 
 
-def _difference(one: Difference) -> tuple[str, ...]:
-    scale, sign = "%" if one.unit == "%" else one.unit.replace("1", ""), "+.1f" if one.unit == "%" else "+.2f"
+def _difference(one: Difference, *, sized: bool) -> tuple[str, ...]:
+    """Return a row; ``sized``: with the kind and n of its interval, where they are not the same for all."""
+    speed = one.metric == "images_per_second"
+    sign = "+.1f" if one.unit == "%" else "+.2f"
+    unit = ("pp" if one.metric.endswith("gap") else "%") if one.unit == "pp" else ""
+    named = "images/s" if speed else f"{one.metric}, {unit}" if unit else one.metric
 
     def plain(value: float | None) -> str:
-        return "" if value is None else f"{value:.2f}"
+        return "" if value is None else f"{value:,.0f}" if speed else f"{value:.2f}"
 
-    change = "nothing to compare"
+    change, interval = "", "nothing to compare"
     if one.estimate is not None:
-        change = f"{one.estimate:{sign}} {scale}".rstrip()
+        change, interval = f"{one.estimate:{sign}} {one.unit.replace('1', '')}".rstrip(), ""
         if one.low is not None and one.high is not None:
-            change += f" [{one.low:{sign}}, {one.high:{sign}}], 95 % {one.test} t, n = {one.n_a}"
+            interval = f"[{one.low:{sign}}, {one.high:{sign}}]" + (f" {_kind(one)}" if sized else "")
     verdict = ", ".join(part for part in (one.verdict, one.note) if part)
-    return one.arm, one.metric, plain(one.mean_a), plain(one.mean_b), change, verdict
+    return one.arm, named, plain(one.mean_a), plain(one.mean_b), change, interval, verdict
+
+
+def _kind(one: Difference) -> str:
+    return f"95 % {one.test} t, n = {one.n_a}" + (f" and {one.n_b}" if one.n_b != one.n_a else "")
 
 
 def _analysis(name: str) -> Analysis:

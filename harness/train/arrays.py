@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataError
+from harness.text import plural
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -64,7 +65,8 @@ def check(arrays: Arrays, name: str) -> None:
     """
     count = len(arrays.classes)
     if count < 2:
-        raise DataError(f"{name}: there are {count} classes and a classifier needs two or more", "add images of another class")
+        held = plural(count, "class", "classes")
+        raise DataError(f"{name}: it has {held} and a classifier needs two or more", "add images of another class")
     for part, images_NCHW, labels_N in arrays.parts:
         if not len(images_NCHW):
             raise DataError(f"{name}: the {part} part holds no image", "add images, or remove its folder or shard")

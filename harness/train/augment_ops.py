@@ -235,7 +235,10 @@ class Cutout:
         within("cutout", self.side, 0)
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Return ``(box_N4,)``, int64 pixels."""
+        """Return ``(box_N4,)``, int64 pixels; RecipeError when the square is larger than the image."""
+        _, H, W = epoch.shape
+        if self.side > min(H, W):
+            raise RecipeError(f"augment.cutout is {self.side}, larger than images of {H}x{W}", f"use at most {min(H, W)}")
         u_N2 = uniform(generator, epoch.size, 2)
         return (clipped(u_N2, epoch.shape, self.side // 2, self.side - self.side // 2),)
 

@@ -101,11 +101,13 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
 
     Raises:
         DataError: the images are missing, unreadable or too few.
-        RecipeError: the net does not fit them.
+        RecipeError: the net or an augmentation does not fit them.
     """
     found = arena(recipe.data, device)
     recipe.model.layout(found.shape[1])
-    augment.build(recipe.augment.model_dump(), found.shape[0])
+    one = augment.Epoch(size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1)
+    for op in augment.build(recipe.augment.model_dump(), found.shape[0]):
+        op.draw(one, torch.Generator())  # what does not fit the images says so here
     return found
 
 

@@ -157,7 +157,9 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
     every = time_trial(recipe, threads=cores)
     if every.seconds * cores < one.seconds * _WORTH:
         return Layout(1, cores, ("cpu",), f"a trial on {cores} threads is {one.seconds / every.seconds:.1f}x as fast", every)
-    return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is only {one.seconds / every.seconds:.1f}x as fast", one)
+    gain = one.seconds / every.seconds
+    told = f"only {gain:.1f}x as fast" if gain >= 1.05 else "no faster"
+    return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is {told}", one)
 
 
 def usable_cores() -> int:

@@ -368,7 +368,7 @@ def test_train_and_test_folders_are_never_taken_for_classes(tmp_path: Path) -> N
 
 def test_one_class_is_not_enough(tmp_path: Path) -> None:
     tree(tmp_path / "set", ["cat"])
-    assert "1 classes" in failure(lambda: data.load(str(tmp_path / "set"))).message
+    assert "it has 1 class and" in failure(lambda: data.load(str(tmp_path / "set"))).message
 
 
 def test_a_class_of_one_image_cannot_be_held_out(tmp_path: Path) -> None:

@@ -278,3 +278,13 @@ def test_the_clean_images_are_fixed_by_the_split_seed_and_not_by_the_trials() ->
     assert torch.equal(first.clean.images_NCHW, second.clean.images_NCHW)
     assert torch.equal(first.probe.images_NCHW, second.probe.images_NCHW)
     assert len(first.probe.images_NCHW) == len(first.val.images_NCHW)
+
+
+def test_a_cutout_larger_than_the_images_is_refused_before_anything_runs() -> None:
+    with pytest.raises(RecipeError, match=r"augment\.cutout is 100, larger than images of 8x8"):
+        check(recipe(augment__cutout=100))
+
+
+def test_a_crop_that_cannot_be_reflected_is_refused_before_anything_runs() -> None:
+    with pytest.raises(RecipeError, match=r"augment\.crop is 8, too much to reflect"):
+        check(recipe(augment__crop=8))
