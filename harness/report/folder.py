@@ -1,6 +1,6 @@
 """A report's folder on disk: the data files that it can be rebuilt from, read back without loss.
 
-trials.parquet   one row a trial; recipe, environment, tuned settings and readings as JSON; earlier attempts have ``final`` false
+trials.parquet   one row a trial; recipe, environment, settings and readings as JSON; earlier attempts have ``final`` false
 curves.parquet   one row a trial and epoch
 images.npz       validation labels, class names, and every trial's packed correctness and float16 loss
 samples.png      augmented images of every arm; the layout is in the PNG's own text
