@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.confirm import is_confirmation
-from harness.errors import ReportError, did_you_mean
+from harness.errors import HarnessError, ReportError, did_you_mean
 from harness.ledger import Attempt, Ledger
 from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
@@ -61,6 +61,33 @@ def report(
                 )
     write_index(reports)
     return written
+
+
+def report_all(
+    *, reports: Path = Path("reports"), on_event: Callable[[str], None] = lambda _: None
+) -> tuple[list[Written], list[str]]:
+    """Make every report in a folder again from its own data, and the index over all of them. Trials are not needed.
+
+    Args:
+        reports: where reports lie.
+        on_event: told of each report before it is made.
+
+    Returns:
+        What was written, and a sentence for every folder that could not be.
+
+    Raises:
+        ReportError: there is no report.
+    """
+    folders = sorted(path.parent for path in reports.glob("*/trials.parquet"))
+    written, failures = [], []
+    for folder in folders:
+        on_event(f"making {folder} again")
+        try:
+            written.append(rebuild(folder))
+        except HarnessError as error:
+            failures.append(f"{folder.name}: {error.message} ({error.hint})")
+    write_index(reports)
+    return written, failures
 
 
 def _chosen(names: Sequence[str], runs: Path) -> list[str]:

@@ -131,7 +131,8 @@ class Outcomes:
 
     Attributes:
         val_correct_N, test_correct_N: bool.
-        val_loss_N, test_loss_N: float16, plain cross-entropy of the probabilities.
+        val_loss_N, test_loss_N: float16, plain cross-entropy of the probabilities. A report's folder keeps none of test images:
+            ``test_loss_N`` is then empty.
     """
 
     val_correct_N: npt.NDArray[np.bool_]
@@ -194,6 +195,8 @@ def pack_artifact(curve: Curve, outcomes: Outcomes | None) -> bytes:
         for part in ("val", "test"):
             correct_N = getattr(outcomes, f"{part}_correct_N")
             arrays[f"{part}_correct"] = np.packbits(correct_N)
+            if not getattr(outcomes, f"{part}_loss_N").size:
+                arrays[f"{part}_size"] = np.asarray(correct_N.size)
             arrays[f"{part}_loss"] = getattr(outcomes, f"{part}_loss_N").astype(np.float16)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
@@ -219,10 +222,11 @@ def unpack_artifact(payload: bytes | Path) -> tuple[Curve, Outcomes | None]:
             parts = {}
             for part in ("val", "test"):
                 loss_N, packed = stored[f"{part}_loss"], stored[f"{part}_correct"]
-                if loss_N.ndim != 1 or packed.size != -(-loss_N.size // 8):
+                size = int(stored[f"{part}_size"]) if f"{part}_size" in stored else loss_N.size
+                if loss_N.ndim != 1 or packed.size != -(-size // 8):
                     raise ValueError(f"{part}_loss and {part}_correct are not of the same images")  # noqa: TRY301
                 parts[f"{part}_loss_N"] = loss_N
-                parts[f"{part}_correct_N"] = np.unpackbits(packed, count=loss_N.size).astype(bool)
+                parts[f"{part}_correct_N"] = np.unpackbits(packed, count=size).astype(bool)
             return curve, Outcomes(**parts)
     except Exception as error:  # noqa: BLE001 - on damaged bytes numpy, zipfile and zlib raise a dozen kinds of error
         where = "a trial's artifact" if isinstance(payload, bytes) else str(payload)

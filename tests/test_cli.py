@@ -39,7 +39,7 @@ SURFACE = {
     "doctor": "--json",
     "new-study": "name --json",
     "plan": "--study -s --profile --effect --seeds --json",
-    "report": "studies --from --open --json",
+    "report": "studies --from --all --open --json",
     "show": "name --profile --json",
     "status": "--study -s --storage --watch --json",
     "tune": "--trials --study -s --profile --seeds --set --base --sampler --pruner --workers --storage --artifacts --device "
@@ -192,6 +192,7 @@ def test_a_bare_command_shows_its_help_and_leaves_with_2(words: tuple[str, ...])
         (("compare", "one"), "'b'"),
         (("show", "dropout", "blocks"), "blocks"),
         (("report", "dropout", "--from", "folder"), "--from"),
+        (("report", "dropout", "--all"), "--all"),
         (("data", "get"), "data --help"),
     ],
     ids=in_words,
@@ -403,6 +404,21 @@ def test_report_finds_a_study_by_its_name_and_by_its_folders_and_writes_it_once(
     assert status == 0
     assert set(found) == {"report", "answer", "files"}
     assert all((finished / "reports" / "pair-quick" / file).is_file() for file in found["files"])
+
+
+def test_report_all_makes_every_report_again_from_its_folder_and_names_those_that_cannot_be(
+    ran: tuple[Path, dict[str, Any], str], here: Path
+) -> None:
+    shutil.copytree(ran[0] / "reports" / "pair-quick", here / "reports" / "pair")
+    before = (here / "reports" / "pair" / "report.md").read_bytes()
+    (here / "reports" / "pair" / "report.md").unlink()
+    (here / "reports" / "broken").mkdir()
+    shutil.copy(here / "reports" / "pair" / "trials.parquet", here / "reports" / "broken")
+    status, out, err = call("report", "--all")
+    assert (status, out) == (1, "reports/pair/index.html\n")
+    assert "broken: reports/broken has no study.toml" in err
+    assert (here / "reports" / "pair" / "report.md").read_bytes() == before
+    assert "(pair/report.md)" in (here / "reports" / "README.md").read_text(encoding="utf-8")
 
 
 def test_status_counts_the_trials_of_every_arm(finished: Path) -> None:  # noqa: ARG001

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import pickle
@@ -149,6 +150,14 @@ def npz(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
+
+
+def test_outcomes_without_losses_of_test_images_come_back_with_every_image() -> None:
+    whole = outcomes()
+    _, read = unpack_artifact(pack_artifact(CURVE, dataclasses.replace(whole, test_loss_N=np.zeros(0, np.float16))))
+    assert read is not None
+    assert read.test_loss_N.size == 0
+    np.testing.assert_array_equal(read.test_correct_N, whole.test_correct_N)
 
 
 PARTS = {"val_loss": np.zeros(9, np.float16), "test_loss": np.zeros(9, np.float16), "test_correct": np.zeros(2, np.uint8)}

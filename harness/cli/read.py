@@ -117,23 +117,33 @@ def report(
     studies: Annotated[list[str] | None, typer.Argument(help="Studies with trials under runs/; default: all.")] = None,
     *,
     from_: Annotated[Path | None, typer.Option("--from", help="Rebuild a report from its own folder.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Rebuild every report under reports/ from its own folder.")] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: Json = False,
 ) -> None:
     """Write the comparison documents from what has been run."""
     from harness.reporting import report as write
+    from harness.reporting import report_all
 
-    if from_ is not None and studies:
-        raise UsageError("give either studies or --from, not both", "`harness report --from FOLDER` rebuilds one folder")
-    written = write(studies or (), from_folder=from_, on_event=console.say)
+    if bool(studies) + (from_ is not None) + all_ > 1:
+        raise UsageError("give either studies, --from or --all", "`harness report --from FOLDER` rebuilds one folder")
+    failures: list[str] = []
+    if all_:
+        written, failures = report_all(on_event=console.say)
+    else:
+        written = write(studies or (), from_folder=from_, on_event=console.say)
     if json:
         console.data_json([{"report": w.index, "answer": w.answer, "files": w.files} for w in written])
     else:
         for one in written:
             console.say(f"{one.folder.name}: {one.answer}")
             console.data(str(one.index))
-    if open_:
+    for failure in failures:
+        console.warn(f"not made again: {failure}")
+    if open_ and written:
         typer.launch(str(written[0].index))
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=READ)

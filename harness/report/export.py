@@ -161,12 +161,13 @@ def _images(material: Material) -> bytes:
     keys = sorted(material.outcomes)
     arrays["cells"] = np.asarray(keys, dtype=np.str_)
     for part in ("val", "test"):
-        sizes = [getattr(material.outcomes[key], f"{part}_loss_N").size for key in keys]
+        sizes = [getattr(material.outcomes[key], f"{part}_correct_N").size for key in keys]
         arrays[f"{part}_size"] = np.asarray(sizes, dtype=np.int64)
         correct = [np.packbits(getattr(material.outcomes[key], f"{part}_correct_N")) for key in keys]
-        losses = [np.asarray(getattr(material.outcomes[key], f"{part}_loss_N"), dtype=np.float16) for key in keys]
         arrays[f"{part}_correct"] = np.concatenate(correct or [np.zeros(0, np.uint8)])
-        arrays[f"{part}_loss"] = np.concatenate(losses or [np.zeros(0, np.float16)])
+    # Of test images, six times as many, nothing reads the losses: with them a folder would be too large to commit.
+    losses = [np.asarray(material.outcomes[key].val_loss_N, dtype=np.float16) for key in keys]
+    arrays["val_loss"] = np.concatenate(losses or [np.zeros(0, np.float16)])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()

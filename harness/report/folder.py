@@ -2,7 +2,7 @@
 
 trials.parquet   one row a trial; recipe, environment, settings and readings as JSON; earlier attempts have ``final`` false
 curves.parquet   one row a trial and epoch
-images.npz       validation labels, class names, and every trial's packed correctness and float16 loss
+images.npz       validation labels, class names, every trial's packed correctness and, on validation images, float16 loss
 samples.png      augmented images of every arm; the layout is in the PNG's own text
 study.toml       the study as it was run
 tuning.json      the search, for a tune
@@ -57,7 +57,7 @@ def read_folder(folder: Path) -> Material:
         classes=classes,
         samples=_read_samples(folder / "samples.png"),
         provenance=Provenance.model_validate_json(facts.get("harness.provenance", "{}")),
-        tuning=_read_tuning(folder / "tuning.json"),
+        tuning=read_tuning(folder / "tuning.json"),
         bench=read_bench(folder / "bench.json"),
         incomplete=json.loads(facts.get("harness.incomplete", "false")),
         metrics={metric["name"]: Metric(**metric) for metric in plan.get("metrics", ())},
@@ -186,12 +186,14 @@ def _read_images(path: Path) -> tuple[dict[str, Outcomes], Any, tuple[str, ...]]
             classes = tuple(stored["classes"].tolist())
             parts: list[dict[str, Any]] = [{} for _ in stored["cells"]]
             for part in ("val", "test"):
-                sizes, packed, losses = (stored[f"{part}_{name}"] for name in ("size", "correct", "loss"))
+                sizes, packed = stored[f"{part}_size"], stored[f"{part}_correct"]
+                losses = stored.get(f"{part}_loss")  # of test images an early version kept them too
                 ends, packed_ends = np.cumsum(sizes), np.cumsum((sizes + 7) // 8)
                 for i, size in enumerate(sizes.tolist()):
                     bits = packed[packed_ends[i] - (size + 7) // 8 : packed_ends[i]]
                     parts[i][f"{part}_correct_N"] = np.unpackbits(bits, count=size).astype(bool)
-                    parts[i][f"{part}_loss_N"] = losses[ends[i] - size : ends[i]]
+                    none = np.zeros(0, dtype=np.float16)
+                    parts[i][f"{part}_loss_N"] = none if losses is None else losses[ends[i] - size : ends[i]]
             cells = stored["cells"].tolist()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ReportError(f"{path} cannot be read: {error}", "copy it again, or delete it to do without images") from None
@@ -218,7 +220,12 @@ def _read_samples(path: Path) -> dict[str, npt.NDArray[np.uint8]]:
     return samples
 
 
-def _read_tuning(path: Path) -> TuningFacts | None:
+def read_tuning(path: Path) -> TuningFacts | None:
+    """Read a folder's tuning.json; without the file there was no search.
+
+    Raises:
+        ReportError: it is of another schema.
+    """
     if not path.is_file():
         return None
     try:

@@ -1,7 +1,11 @@
-"""One page over all reports: the question each answers, its verdicts, the best recipe, and what it cost."""
+"""One page over all reports: the question each answers, its verdicts, the best recipe, the command, and what it cost where.
+
+``index.html`` holds all of them; ``README.md``, which is committed, leaves out those of the profile quick, which are not.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -11,10 +15,13 @@ from pathlib import Path
 from harness.analysis import Analysis
 from harness.errors import HarnessError, ReportError
 from harness.report import render, words
-from harness.report.folder import read_analysis
+from harness.report.folder import read_analysis, read_tuning
 from harness.report.lookup import by_verdict, in_order, leading, metric_of, summary_of
+from harness.report.material import Provenance
 from harness.report.words import MARKS
 from harness.text import plural
+
+_NOT_COMMITTED = "-quick"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,8 @@ class Entry:
         folder: name of its folder.
         verdicts: (key of the mark, names) of every verdict that was given.
         best: the arm with the best mean, with its level.
+        commands: what makes its trials again.
+        ran: machine and day of the last trial.
         error: why the folder cannot be read; then everything else is empty.
     """
 
@@ -35,6 +44,8 @@ class Entry:
     best: str = ""
     facts: str = ""
     cost: str = ""
+    commands: tuple[str, ...] = ()
+    ran: str = ""
     error: str = ""
 
 
@@ -51,6 +62,8 @@ def entries(reports: Path) -> tuple[Entry, ...]:
 
 def _entry(folder: Path, analysis: Analysis) -> Entry:
     study = analysis.study
+    tuning = read_tuning(folder / "tuning.json")
+    origin, days, joules = _trials(folder / "trials.parquet")
     groups = by_verdict(in_order(analysis, leading(analysis)))
     verdicts = tuple((name or "none", words.listed([e.term for e in some], 6)) for name, some in groups.items() if some)
     facts = [
@@ -65,11 +78,13 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
     return Entry(
         folder=folder.name,
         question=study.question,
-        answer=words.answer(analysis),
+        answer=(tuning.answer if tuning is not None else "") or words.answer(analysis),
         verdicts=verdicts,
         best=_best(analysis),
         facts=" · ".join(facts),
-        cost=_cost(folder, analysis),
+        cost=_cost(analysis, joules),
+        commands=origin.commands,
+        ran=", ".join(part for part in (origin.hardware, max(days, default="")) if part),
     )
 
 
@@ -91,27 +106,32 @@ def _best(analysis: Analysis) -> str:
     return f"{name}, {words.number(summary.mean, summary.unit)}{unit} {told}"
 
 
-def _cost(folder: Path, analysis: Analysis) -> str:
+def _cost(analysis: Analysis, joules: float) -> str:
     """Training time, and the energy where the trials carry it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if analysis.study.table:
         return "not in the table"
     told = f"{words.seconds(analysis.train_seconds_total)} of training"
+    return f"{told}, {joules / 3.6e6:.2g} kWh" if joules else told
+
+
+def _trials(path: Path) -> tuple[Provenance, list[str], float]:
+    """Return where a table of trials comes from, the days on which they started, and their energy in joules."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        names = pq.read_schema(folder / "trials.parquet").names
-        column = next((name for name in ("joules", "energy_joules") if name in names), None)
-        if column is None:
-            return told
-        values = [v for v in pq.read_table(folder / "trials.parquet", columns=[column])[column].to_pylist() if v]
-    except (OSError, pa.ArrowException):
-        return told
-    return f"{told}, {sum(values) / 3.6e6:.2g} kWh" if values else told
+        content = pq.read_table(path)
+        facts = content.schema.metadata or {}
+        origin = Provenance.model_validate_json(facts.get(b"harness.provenance", b"{}"))
+        columns = {name: content[name].to_pylist() for name in ("started", "readings") if name in content.column_names}
+        joules = sum(json.loads(text).get("joules", 0.0) for text in columns.get("readings", ()) if text)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ReportError(f"{path} cannot be read: {error}", "copy it again from where it was written") from None
+    return origin, [started[:10] for started in columns.get("started", ()) if started], joules
 
 
 def write_index(reports: Path) -> Path:
-    """Write ``index.html`` and ``README.md`` over all reports in a folder.
+    """Write ``index.html`` over all reports in a folder, and ``README.md`` over those that are to be committed.
 
     Returns:
         Path of the page.
@@ -123,26 +143,36 @@ def write_index(reports: Path) -> Path:
     if not found:
         raise ReportError(f"there is no report in {reports}", "run a study first: `harness ablate`")
     page = reports / "index.html"
-    _write(reports / "README.md", markdown(found))
+    kept = [entry for entry in found if not entry.folder.endswith(_NOT_COMMITTED)]
+    if kept:
+        _write(reports / "README.md", markdown(kept))
     _write(page, render.page("index.html.j2", entries=found, marks=MARKS))
     return page
 
 
 def markdown(found: Iterable[Entry]) -> str:
     """Return the landing page in Markdown."""
-    lines = ["# Reports", "", "Generated from the folders here; each has its page, tables and trials.", ""]
+    told = render.escape_markdown
+    lines = [
+        "# Reports",
+        "",
+        "Generated by `harness report --all`, which makes every report here again from its own data, without training.",
+        "A number of a report stands in its `effects.csv`, the trials behind it in its `trials.parquet`.",
+        "",
+    ]
     for entry in found:
-        name = render.escape_markdown(entry.folder)
         if entry.error:
-            lines += [f"## {name}", "", render.escape_markdown(entry.error), ""]
+            lines += [f"## {told(entry.folder)}", "", told(entry.error), ""]
             continue
-        lines += [f"## [{render.escape_markdown(entry.question)}]({entry.folder}/report.md)", ""]
-        lines += [f"_{render.escape_markdown(entry.facts)}_", "", f"**{render.escape_markdown(entry.answer)}**", ""]
-        lines += [
-            f"- {MARKS[mark].symbol} {MARKS[mark].word}: {render.escape_markdown(names)}" for mark, names in entry.verdicts
-        ]
-        lines += [f"- best mean: {render.escape_markdown(entry.best)}"] if entry.best else []
-        lines += [f"- cost: {render.escape_markdown(entry.cost)}", ""]
+        lines += [f"## [{told(entry.question)}]({entry.folder}/report.md)", ""]
+        lines += [f"_{told(entry.facts)}_", "", f"**{told(entry.answer)}**", ""]
+        lines += [f"- {MARKS[mark].symbol} {MARKS[mark].word}: {told(names)}" for mark, names in entry.verdicts]
+        lines += [f"- best mean: {told(entry.best)}"] if entry.best else []
+        lines += [f"- cost: {told(entry.cost)}"]
+        lines += [f"- ran on: {told(entry.ran)}"] if entry.ran else []
+        lines += [f"- command: `{command}`" for command in entry.commands]
+        files = (("report", "report.md"), ("page", "index.html"), ("effects", "effects.csv"), ("trials", "trials.parquet"))
+        lines += [f"- files: {', '.join(f'[{name}]({entry.folder}/{file})' for name, file in files)}", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

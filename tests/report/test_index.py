@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from harness.errors import ReportError
-from harness.report import Written, write_index, write_material
+from harness.report import Provenance, Written, write_index, write_material
 from tests.report import planted
 
 
@@ -53,5 +54,30 @@ def test_without_a_report_there_is_an_error_with_a_hint(tmp_path: Path) -> None:
 def test_the_index_is_the_same_when_written_again(written: Written) -> None:
     first = write_index(written.folder.parent).read_bytes()
     assert write_index(written.folder.parent).read_bytes() == first
-    for name in ("index.html", "README.md"):
-        (written.folder.parent / name).unlink()
+    (written.folder.parent / "index.html").unlink()
+
+
+def test_the_landing_page_leaves_out_what_is_not_committed(written: Written) -> None:
+    page = write_index(written.folder.parent)
+    assert written.folder.name in page.read_text(encoding="utf-8")
+    assert not (written.folder.parent / "README.md").exists()
+    page.unlink()
+
+
+def test_the_landing_page_says_command_machine_and_day_and_leads_to_the_data(reports: Path) -> None:
+    material = planted.sweep()
+    origin = Provenance(commands=("harness ablate --study sweep",), hardware="a box")
+    trials = tuple(trial.model_copy(update={"started": "2026-11-23T10:00:00"}) for trial in material.trials)
+    write_material(reports / "mine", dataclasses.replace(material, trials=trials, provenance=origin), provisional=True)
+    write_index(reports)
+    text = (reports / "README.md").read_text(encoding="utf-8")
+    assert "- ran on: a box, 2026-11-23\n- command: `harness ablate --study sweep`\n" in text
+    assert "(mine/effects.csv), [trials](mine/trials.parquet)" in text
+
+
+def test_the_energy_of_the_trials_is_part_of_the_cost(tmp_path: Path) -> None:
+    material = planted.one_arm(2)
+    trials = tuple(trial.model_copy(update={"readings": {"joules": 1.8e6}}) for trial in material.trials)
+    write_material(tmp_path / "mine", dataclasses.replace(material, trials=trials), provisional=True)
+    write_index(tmp_path)
+    assert "of training, 1 kWh" in (tmp_path / "README.md").read_text(encoding="utf-8")
