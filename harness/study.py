@@ -215,8 +215,20 @@ def find_study(name: str) -> Path:
 
 def available_studies() -> dict[str, Path]:
     """Return ``{name: file}`` of the studies under ``studies/`` in this folder and of the built-in ones, sorted by name."""
+    return _studies_in(*_built_in(), Path("studies"))
+
+
+def builtin_studies() -> dict[str, Path]:
+    """Return ``{name: file}`` of the studies that come with the package, sorted by name."""
+    return _studies_in(*_built_in())
+
+
+def _built_in() -> tuple[Path, Path]:
     here = Path(__file__).resolve().parent
-    folders = [here / "_studies", here.parent / "studies", Path("studies")]  # a wheel's, a checkout's, the user's
+    return here / "_studies", here.parent / "studies"  # a wheel's, a checkout's
+
+
+def _studies_in(*folders: Path) -> dict[str, Path]:
     found = {path.stem: path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))}
     return dict(sorted(found.items()))
 

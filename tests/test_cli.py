@@ -28,7 +28,7 @@ from PIL import Image
 from harness import cli
 
 SURFACE = {
-    "ablate": "--study -s --profile --seeds --set --base --workers --storage --artifacts --device --timeout --screen "
+    "ablate": "--study -s --all --profile --seeds --set --base --workers --storage --artifacts --device --timeout --screen "
     "--recommended --retry-failed --dry-run --json",
     "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --common-seeds --json",
     "bench": "--device --save --json",
@@ -181,6 +181,8 @@ def test_a_bare_command_shows_its_help_and_leaves_with_2(words: tuple[str, ...])
     [
         (("ablat",), "'ablate'"),
         (("ablate",), "--study"),
+        (("ablate", "--all", "--study", "dropout"), "--all"),
+        (("ablate", "--all", "--screen"), "--screen"),
         (("ablate", "--study", "dropout", "--seed", "3"), "--seeds"),
         (("ablate", "--study", "dropout", "--seeds", "0"), "--seeds"),
         (("ablate", "--study", "dropout", "--seeds", "few"), "--seeds"),

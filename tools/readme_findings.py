@@ -66,9 +66,9 @@ def _scale(found: dict[str, Analysis]) -> str:
     )
     return (
         f"CPU-scale, profile `{PROFILE}`: {size}, {recipe.train.epochs} epochs; {words.plural(trials, 'trial')}, "
-        f"{words.seconds(seconds)} of training. What holds here need not hold for the whole net on all images. Differences are "
-        "in pp, paired by seed, [95 % t interval over n seeds]; verdicts are on validation accuracy, after Holm; the gap is not "
-        "judged."
+        f"{words.seconds(seconds)} of training. What holds here need not hold for the whole net on all images. Differences "
+        "are in pp, paired by seed, [95 % t interval over n seeds]; verdicts are on validation accuracy, after Holm, and the "
+        "gap is not judged."
     )
 
 
@@ -157,9 +157,9 @@ def _reference(analysis: Analysis, reports: Path) -> str:
         f"{recipe.data.train:,} of 50,000 training images, {recipe.data.size} of 32 pixels a side, {arm.params_m:.2g} of 15.0 M"
     )
     return (
-        f"- **The reference, as published** ({_link(analysis)}; {recipe.train.epochs} epochs, the test set for validation, as in the "
-        f"write-up, and so nothing judged): {'; '.join(told)}; {turn}{best}, the write-up's after about {WRITTEN_ONSET}. The "
-        f"likely reason for the difference is scale: {scale} weights."
+        f"- **The reference, as published** ({_link(analysis)}; {recipe.train.epochs} epochs, the test set for validation as "
+        f"in the write-up, so nothing is judged): {'; '.join(told)}; {turn}{best}, the write-up's after about {WRITTEN_ONSET}. "
+        f"The likely reason for the difference is scale: {scale} weights."
     )
 
 

@@ -25,6 +25,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 StudyName = Annotated[
     str, typer.Option("--study", "-s", help="A study's name, or a study file.", autocompletion=complete.studies)
 ]
+MaybeStudyName = Annotated[
+    str | None, typer.Option("--study", "-s", help="A study's name, or a study file.", autocompletion=complete.studies)
+]
 Profile = Annotated[
     str | None,
     typer.Option(

@@ -15,24 +15,26 @@ from harness.cli.app import (
     Device,
     DryRun,
     Json,
+    MaybeStudyName,
     Profile,
     Seeds,
     Sets,
     Storage,
-    StudyName,
     Timeout,
     Workers,
     app,
     overrides,
     worker_count,
 )
-from harness.cli.screen import Screen, finish
+from harness.cli.screen import Screen, finish, finish_all
+from harness.errors import UsageError
 
 
 @app.command(rich_help_panel=RUN)
 def ablate(
     *,
-    study: StudyName,
+    study: MaybeStudyName = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every built-in study, one after the other; the cost first.")] = False,
     profile: Profile = None,
     seeds: Seeds = None,
     set_: Sets = None,
@@ -53,6 +55,30 @@ def ablate(
     """Train every arm of a study over its seeds, and write the comparison report."""
     from harness.ablation import ablate as run
 
+    if all_:
+        given = [name for name, value in (("--study", study), ("--screen", screen), ("--recommended", recommended)) if value]
+        if given:
+            raise UsageError(f"--all and {given[0]} exclude each other", "`harness ablate --study NAME` runs one study")
+        from harness.allstudies import ablate_all
+
+        with Screen() as shown:
+            whole = ablate_all(
+                profile=profile,
+                seeds=seeds,
+                overrides=overrides(set_, base),
+                workers=worker_count(workers),
+                storage=storage,
+                artifacts=artifacts,
+                device=device,
+                timeout=timeout,
+                retry_failed=retry_failed,
+                dry_run=dry_run,
+                on_event=shown,
+            )
+        finish_all(whole, json=json)
+        return
+    if study is None:
+        raise UsageError("there is no study to run: --study is missing", "--study NAME for one, --all for every built-in one")
     with Screen() as shown:
         outcome = run(
             study,

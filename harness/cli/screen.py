@@ -11,6 +11,7 @@ from harness import console
 
 if TYPE_CHECKING:
     from harness.ablation import Outcome, PlanFacts
+    from harness.allstudies import WholeOutcome
 
 
 class Screen:
@@ -23,17 +24,27 @@ class Screen:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        if self.progress is not None:
-            self.progress.__exit__(kind, value, trace)
-            self.progress = None
+        self._end_progress(kind, value, trace)
         if kind is KeyboardInterrupt:  # before the first trial or after the last; between, the outcome says what is left
             console.say("interrupted; the same command goes on from here")
+
+    def _end_progress(self, *raised: Any) -> None:
+        if self.progress is not None:
+            self.progress.__exit__(*(raised or (None, None, None)))
+            self.progress = None
 
     def __call__(self, event: Any) -> None:
         """Show one event."""
         from harness.ablation import PlanFacts, ProgressFacts
+        from harness.allstudies import WholePlan
 
-        if isinstance(event, PlanFacts):
+        if isinstance(event, WholePlan):
+            console.table(
+                ("study", "trials", "to run", "time"), event.rows(), right=("trials", "to run"), title=event.title(), talk=True
+            )
+            console.say()
+        elif isinstance(event, PlanFacts):
+            self._end_progress()  # of the study before
             _say_plan(event)
         elif isinstance(event, ProgressFacts):
             if self.progress is None:
@@ -68,3 +79,19 @@ def finish(outcome: Outcome, *, json: bool) -> None:
             console.say(f"next: {outcome.next_command}")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
+
+
+def finish_all(whole: WholeOutcome, *, json: bool) -> None:
+    """Print what all studies came to and exit with their code."""
+    if json:
+        console.data_json(whole.as_json())
+    else:
+        for outcome in whole.outcomes:
+            if outcome.answer:
+                console.say(f"\n{outcome.study}: {outcome.answer}")
+            if outcome.report is not None:
+                console.data(str(outcome.report))
+        for line in whole.closing():
+            console.say(line)
+    if whole.exit_code:
+        raise typer.Exit(whole.exit_code)
