@@ -2,7 +2,8 @@
 
 Where the dependencies come from: torch with its CUDA packages is several gigabytes, so an environment a session is out of the
 question. A session runs in the present environment when that has everything it needs; else, and always when CI is set, in one
-environment that all sessions share, ``.nox/shared``, made once and brought up to date when pyproject.toml changes.
+environment that all sessions share, ``.nox/shared``, made once with the versions of constraints.txt and brought up to date when
+that file or pyproject.toml changes. ``lowest`` and ``newest`` have environments of their own, which take torch from it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent
 SHARED = ROOT / ".nox" / "shared"
 SHARED_EXTRAS = "dev"
+CONSTRAINTS = ROOT / "constraints.txt"
+HEAVY = ("torch", "torchvision")  # several gigabytes with their CUDA packages: taken from another environment where possible
+KNOWN = ("--constraint", str(CONSTRAINTS))
+LATER = ["pyparsing<3.3"]  # the lowest matplotlib calls what 3.3 warns of, and warnings are errors in tests
 MOST_PROCESSES = 4  # of the unit tests: each imports torch
 
 nox.options.sessions = ["lint", "types", "tests"]
@@ -92,6 +97,24 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def lowest(session: nox.Session) -> None:
+    """Unit tests with the lowest versions that pyproject.toml allows, torch's left out: many minutes, half a gigabyte."""
+    python = environment_beside(session, "lowest")
+    lightest = [f"{one.name}=={lower_bound(one)}" for one in light_requirements()]
+    session.run(python, "-m", "pip", "install", "--quiet", *lightest, *LATER)
+    session.run(python, "-m", "pytest", "-p", "no:benchmark", *session.posargs)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Unit tests with the newest versions that there are, torch's left out: many minutes, up to half a gigabyte."""
+    python = environment_beside(session, "newest")
+    names = [one.name for one in light_requirements()]
+    session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "--upgrade-strategy", "eager", *names)
+    session.run(python, "-m", "pytest", "-p", "no:benchmark", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Make the wheel, install it where the checkout cannot be seen, and run a study from another folder."""
     python = environment(session, "dev")
@@ -154,15 +177,16 @@ def shared_environment(session: nox.Session, extras: tuple[str, ...]) -> str:
     """Return the Python of the environment that all sessions share, made or brought up to date first if that is due."""
     python = python_of(SHARED)
     stamp = SHARED / "stamp"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    declared = (ROOT / "pyproject.toml").read_bytes() + CONSTRAINTS.read_bytes()
+    wanted = hashlib.sha256(declared + sys.version.encode()).hexdigest()
     if not stamp.is_file() or stamp.read_text() != wanted:
         session.log(f"installing the project and its dependencies into {SHARED.relative_to(ROOT)}")
         session.run(sys.executable, "-m", "venv", "--clear", str(SHARED))
-        session.run(python, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[{SHARED_EXTRAS}]")
+        session.run(python, "-m", "pip", "install", "--quiet", *KNOWN, "--editable", f"{ROOT}[{SHARED_EXTRAS}]")
         stamp.write_text(wanted)
     missing = missing_requirements(python, extras)
     if missing:  # what only one session needs: a browser's driver, a database's client
-        session.run(python, "-m", "pip", "install", "--quiet", *missing)
+        session.run(python, "-m", "pip", "install", "--quiet", *KNOWN, *missing)
     session.log(f"running in the shared environment: {SHARED.relative_to(ROOT)}")
     return python
 
@@ -222,6 +246,25 @@ def make_environment_beside(session: nox.Session, python: str, folder: Path) -> 
     own = Path(str(session.run(clean, "-c", where, silent=True)).strip())
     (own / "libraries.pth").write_text(libraries + "\n", encoding="utf-8")
     return clean
+
+
+def environment_beside(session: nox.Session, name: str) -> str:
+    """Return the Python of ``.nox/<name>``, made anew: it has torch, pytest and all else from the environment of the tests."""
+    folder = SHARED.with_name(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
+    return make_environment_beside(session, environment(session, "test"), folder)
+
+
+def light_requirements() -> list[Requirement]:
+    """Return what the package itself needs, but torch."""
+    return [one for one in requirements(()) if one.name not in HEAVY]
+
+
+def lower_bound(requirement: Requirement) -> str:
+    """Return the lowest version that a requirement allows: every one states it."""
+    (bound,) = [one.version for one in requirement.specifier if one.operator == ">="]
+    return bound
 
 
 def listed_files() -> list[str]:
