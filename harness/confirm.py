@@ -61,6 +61,7 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
                 for place, one in enumerate(chosen, 1)
             ),
             "space": {},
+            "retune": (),
             "first_seed": CONFIRM_SEED,
         }
     )

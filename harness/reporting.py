@@ -11,6 +11,8 @@ from harness.errors import HarnessError, ReportError, did_you_mean
 from harness.ledger import Attempt, Ledger
 from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
+from harness.retuned import retuning_of
+from harness.retuning import is_retuning
 from harness.search import SearchLedger, is_search
 from harness.trial import Trial
 from harness.tuned import report_search
@@ -55,10 +57,20 @@ def report(
                 raise ReportError(f"{name} has no plan yet", "start it with `harness ablate`")
             if is_search(ledger.cells()):
                 written.append(report_search(ledger, reports / name, runs=runs))
-            elif not is_confirmation(plan.study):  # a confirmation is part of the report of its search
+            elif not _is_part(ledger, plan.study):
                 written.append(
-                    from_ledger(ledger, plan.study, reports / name, metrics=own_metrics(plan.study), screening=plan.screen)
+                    from_ledger(
+                        ledger,
+                        plan.study,
+                        reports / name,
+                        metrics=own_metrics(plan.study),
+                        screening=plan.screen,
+                        retuning=retuning_of(plan.study, runs=runs) if not plan.screen else None,
+                    )
                 )
+    if not written:
+        listed = ", ".join(found)
+        raise ReportError(f"{listed}: shown in the report of the study that it is part of", "bare `harness report` writes all")
     write_index(reports)
     return written
 
@@ -88,6 +100,11 @@ def report_all(
             failures.append(f"{folder.name}: {error.message} ({error.hint})")
     write_index(reports)
     return written, failures
+
+
+def _is_part(ledger: Ledger, study: Study) -> bool:
+    """Return whether trials have no report of their own: a confirmation is its search's, tried settings are their study's."""
+    return is_confirmation(study) or is_retuning(ledger.cells())
 
 
 def _chosen(names: Sequence[str], runs: Path) -> list[str]:

@@ -34,9 +34,10 @@ _ABOUT = {
     "arms": "arms by hand",
     "search": "how `harness tune` searches the space",
     "space": "recipe fields that `harness tune` searches, between what",
+    "retune": "entries of the space that every arm is tried over, with an equal small budget, beside the verdicts as they are",
     "profiles": "what is different at one size: recipe fields, seeds, looks, margin_pp, factors.NAME, arms.NAME",
 }
-_HIDDEN = ("profile", "table")  # written beside a report, not by hand
+_HIDDEN = ("profile", "table", "settings")  # written beside a report, not by hand
 
 
 def study_schema() -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Search(_Strict):
         confirm: how many of the best are run again on fresh seeds, beside the reference.
         max_seconds, max_params_m, max_memory_mib, max_gap_pp: what a recipe may cost: training seconds, millions of
             parameters, peak MiB, overfitting gap.
+        retune_trials: settings that every arm is tried at when it is retuned, the one that it has as it is among them.
     """
 
     trials: int = Field(50, ge=1, le=100_000)
@@ -104,6 +105,7 @@ class Search(_Strict):
     max_params_m: float | None = Field(None, gt=0)
     max_memory_mib: float | None = Field(None, gt=0)
     max_gap_pp: float | None = Field(None, gt=0)
+    retune_trials: int = Field(8, ge=2, le=1_000)
 
 
 def flat_space(value: object) -> object:
@@ -265,6 +267,32 @@ def _joint_faults(space: Mapping[str, Dimension]) -> Iterator[str]:
         shared = sorted(set(first.fields(one)) & set(second.fields(other)))
         if shared and not _exclusive(first, second):
             yield f"space.{other}: sets {shared[0]} as space.{one} does; give both a `when` under which only one takes part"
+
+
+def retune_faults(names: tuple[str, ...], space: Mapping[str, Dimension], varied: Mapping[str, str]) -> list[str]:
+    """Return a sentence for everything that is wrong with what a study retunes.
+
+    Args:
+        names: entries of the space that every arm is retuned over.
+        space: of the study.
+        varied: ``{recipe field: where}`` of the fields that tell the study's arms apart.
+    """
+    if names and not varied:
+        return ["retune: the study has no arms, so there is no verdict to look at again"]
+    faults = [f"retune: {name!r} is named twice" for name in sorted({one for one in names if names.count(one) > 1})]
+    for name in dict.fromkeys(names):
+        entry = space.get(name)
+        if entry is None:
+            faults.append(f"retune: the space has no entry {name!r}{did_you_mean(name, space)}; [space] says between what")
+            continue
+        if entry.when:
+            faults.append(f"retune: {name} takes part under a condition only, so that not every arm could be retuned over it")
+        for field in entry.fields(name):
+            if field in varied:
+                faults.append(f"retune: {name} would undo {varied[field]}, which sets {field}")
+            if field == "train.epochs":
+                faults.append(f"retune: {name} decides what a trial costs, so that budgets would not be equal")
+    return faults
 
 
 def _exclusive(first: Dimension, second: Dimension) -> bool:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.errors import StudyError, UsageError, did_you_mean
 from harness.profiles import PROFILES, resolve
 from harness.recipe import Recipe, flatten, shown
-from harness.space import Dimension, Search, flat_space, space_faults
+from harness.space import Dimension, Search, flat_space, retune_faults, space_faults
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -90,6 +90,8 @@ class Study(_Strict):
     """A question, the arms that answer it, and the rules of the answer, fixed before the first run.
 
     ``table`` names the file of finished runs that a study was made from: its arms are known by name, not by recipe.
+    ``retune`` names entries of the space that every arm gets a small budget for (``harness.retuning``); ``settings`` is what
+    came of it in the study that this makes: ``{arm: recipe fields}``, on top of what makes the arm one.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -110,6 +112,8 @@ class Study(_Strict):
     arms: Annotated[tuple[HandArm, ...], BeforeValidator(_as_tuple)] = ()
     search: Search = Search()
     space: Annotated[dict[str, Dimension], BeforeValidator(flat_space)] = {}
+    retune: Annotated[tuple[str, ...], BeforeValidator(_as_names)] = ()
+    settings: dict[str, Overrides] = {}
     profiles: dict[str, dict[str, Any]] = {}
     profile: str = ""
     table: str = ""
@@ -308,7 +312,13 @@ def _agreement_faults(study: Study) -> list[str]:
     if study.table and (study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)):
         faults.append("table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty")
     recipe = Recipe().try_overrides(study.base)[0] or Recipe()  # a broken base has been reported where it stands
-    return faults + space_faults(study.space, recipe)
+    return faults + space_faults(study.space, recipe) + retune_faults(study.retune, study.space, _varied(study))
+
+
+def _varied(study: Study) -> dict[str, str]:
+    """Return ``{recipe field: where the study sets it for some arms and not for others}``."""
+    found = {field: f"factors[{factor.name}]" for factor in study.factors for field in factor.field}
+    return found | {field: f"arms[{arm.name}]" for arm in study.arms for field in arm.set}
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
@@ -322,7 +332,7 @@ def _sentence(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         owners: dict[str, type[BaseModel]] = {"factors": Factor, "arms": HandArm, "space": Dimension, "search": Search}
         owner = owners.get(str(above[0]) if above else "", Study)
-        known = [info.alias or name for name, info in owner.model_fields.items() if name != "profile"]
+        known = [info.alias or name for name, info in owner.model_fields.items() if name not in ("profile", "settings")]
         return f"{place}: no such key{did_you_mean(str(last), known)}"
     if fault["type"] == "missing":
         return f"{place}: is missing"

@@ -15,6 +15,7 @@ from harness.report import TuningFacts, read_folder
 from harness.reporting import report
 from harness.study import Study, parse_study
 from harness.tuning import TuneOutcome, TunePlan, tune
+from harness.tuning.job import count, ruled
 
 FEW = {"train.epochs": 3, "data.train": 100, "data.val": 100}
 NOTHING = {"augment.hue": {"low": 0, "high": 0.3}, "augment.saturation": {"low": 0, "high": 0.5}}  # grey images have neither
@@ -154,6 +155,11 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(tmp_path: Path, monkeypatc
     assert outcome.as_json()["plan"]["trials"] == 7
     assert any("7 trials over 13 entries" in line for line in outcome.plan.lines())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_of_few_trials_plans_to_confirm_no_more_than_it_has_besides_the_reference() -> None:
+    assert count(ruled(study(NOTHING, search={"confirm": 3}), {"trials": 3})) == 3 + (2 + 1) * 3
+    assert count(ruled(study(NOTHING, search={"confirm": 3}), {"trials": 1})) == 1
 
 
 @pytest.mark.parametrize(

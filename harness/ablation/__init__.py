@@ -3,6 +3,7 @@
 facts    what a run says of itself
 choose   profile, recommended recipe, next size up
 job      one study under one profile, from plan to report
+retune   a study whose arms are retuned: settings, choice, the same study again
 watch    following the workers
 forecast power and cost before anything runs
 """
@@ -17,6 +18,8 @@ from harness.ablation.choose import check_device, choose_profile, command, next_
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.ablation.forecast import Forecast, plan_study
 from harness.ablation.job import REPORTS, RUNS, Job
+from harness.ablation.retune import RetunedJob
+from harness.ablation.watch import Shifted
 from harness.study import Study, load_study
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "Outcome",
     "PlanFacts",
     "ProgressFacts",
+    "Shifted",
     "ablate",
     "check_device",
     "choose_profile",
@@ -55,6 +59,8 @@ def ablate(
     on_event: OnEvent = lambda _: None,
 ) -> Outcome:
     """Run every cell of a study that has not been run yet, and write its report.
+
+    Of a study that retunes, the settings of its arms and the retuned arms are run after it, and the report has both verdicts.
 
     Args:
         study: a study, its name, or a study file.
@@ -99,9 +105,10 @@ def ablate(
         source="" if recommended else source,
         asked=command(source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags),
     )
+    retuned = RetunedJob.prepare(job) if resolved.retune and not screen else None
     if dry_run:
         facts = job.facts(job.already_done())
         on_event(facts)
         following = next_size(resolved, job.layout, job.source)
         return Outcome(resolved.name, resolved.profile, facts, next_command=following, dry=True)
-    return job.run(deadline, on_event)
+    return (retuned or job).run(deadline, on_event)

@@ -13,6 +13,7 @@ from harness.ablation.facts import OnEvent
 from harness.design import arms, cells
 from harness.errors import HarnessError, UsageError
 from harness.profiles import PROFILES
+from harness.retuning import most_trials
 from harness.study import HandArm, Study, load_study
 from harness.text import duration
 
@@ -27,7 +28,7 @@ def choose_profile(
     *,
     device: str = "auto",
     on_event: OnEvent = lambda _: None,
-    count: Callable[[Study], int] = lambda study: len(cells(study, "")),
+    count: Callable[[Study], int] = lambda study: len(cells(study, "")) + most_trials(study),
 ) -> tuple[str, str]:
     """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
 
@@ -85,6 +86,7 @@ def recommended_study(study: Study, reports: Path) -> Study:
             "factors": (),
             "arms": (HandArm(name="recommended", set=changes, why=f"recommended by {study.folder}"),),
             "looks": (),
+            "retune": (),
             "first_seed": before.first_seed + before.seeds,  # whatever number of seeds is asked for now
         }
     )
@@ -148,7 +150,8 @@ def next_size(study: Study, layout: Layout, source: str = "") -> str:
         return line
     rate = layout.timing.mflops_per_second * layout.workers
     each = extrapolate(recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
-    cost = f"about {duration(each * len(cells(larger, '')))} on this machine, guessed from counted operations"
+    trials = len(cells(larger, "")) + most_trials(larger)
+    cost = f"about {duration(each * trials)} on this machine, guessed from counted operations"
     if profile == "full" and not has_gpu():
         cost += "; meant for a GPU"
     if not info.present:

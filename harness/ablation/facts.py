@@ -13,11 +13,20 @@ OnEvent = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Extra:
+    """What retuning adds to a run: words, and at most so many trials and seconds."""
+
+    words: str
+    trials: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFacts:
     """What is about to be run and what it will cost, for people to read before it starts.
 
     ``lines()`` says it in words; every number of it is a field. ``adopted`` counts trials that were finished elsewhere, by
-    the folder that holds them.
+    the folder that holds them. What retuning adds at most stands in fields of its own.
     """
 
     study: str
@@ -43,6 +52,9 @@ class PlanFacts:
     power: str = ""
     engine: str = ""
     adopted: Mapping[str, int] = field(default_factory=dict)
+    retune: str = ""
+    retune_trials: int = 0
+    retune_seconds: float = 0.0
 
     def lines(self) -> list[str]:
         """Return the plan, a fact a line."""
@@ -62,6 +74,7 @@ class PlanFacts:
             f"{where} on {self.device}: {self.why_workers}",
             *([f"engine {self.engine}"] if self.engine else []),
             f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}",
+            *([self.retune] if self.retune else []),
             *([self.power] if self.power else []),
             f"report: {self.report}",
         ]

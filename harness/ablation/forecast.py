@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.ablation.facts import OnEvent
 from harness.design import arms
 from harness.errors import DataError, StorageError
+from harness.retuning import most_trials
 from harness.study import load_study
 from harness.text import duration, plural
 from harness.trial import Trial, complete
@@ -25,6 +26,7 @@ class Forecast:
         seconds_per_trial: None where it is not known.
         cost_from: where the seconds come from, or why there are none.
         workers: trials that run side by side here.
+        retune_trials: that retuning adds at most.
     """
 
     study: str
@@ -33,11 +35,13 @@ class Forecast:
     seconds_per_trial: float | None
     cost_from: str
     workers: int
+    retune_trials: int = 0
 
     @property
     def seconds(self) -> float | None:
-        """Seconds until all trials are done on this machine."""
-        return None if self.seconds_per_trial is None else self.seconds_per_trial * self.power.trials / self.workers
+        """Seconds until all trials are done on this machine, those of retuning too."""
+        trials = self.power.trials + self.retune_trials
+        return None if self.seconds_per_trial is None else self.seconds_per_trial * trials / self.workers
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the plan as (what, value) rows."""
@@ -63,6 +67,8 @@ class Forecast:
                 f"{by_correlation(plan.power, '{:.2f}', 'unknown')}; after Holm at least {least}",
             ),
         ]
+        if self.retune_trials:
+            rows.insert(3, ("retuning", f"at most {plural(self.retune_trials, 'trial')} more"))
         if self.seconds is None or self.seconds_per_trial is None:
             rows.append(("time", f"unknown: {self.cost_from}"))
         else:
@@ -105,7 +111,7 @@ def plan_study(
         seconds = sum(trial.train_seconds + trial.eval_seconds for trial in done) / len(done)
         source = f"the mean of {plural(len(done), 'finished trial')}"
     power = plan_power(resolved, effect=effect, finished=finished, seconds_per_trial=seconds)
-    return Forecast(resolved.name, profile, power, seconds, source, workers)
+    return Forecast(resolved.name, profile, power, seconds, source, workers, most_trials(resolved))
 
 
 def _finished(folder: str) -> list[Trial]:

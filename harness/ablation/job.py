@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.ablation.choose import next_size
-from harness.ablation.facts import OnEvent, Outcome, PlanFacts
+from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
 from harness.ablation.watch import Watch
 from harness.design import CONTROL_OFFSET, Arm, arms, cells
 from harness.metrics import own_metrics
@@ -51,6 +51,7 @@ class Job:
     reported: float = 0.0
     source: str = ""
     asked: str = ""
+    extra: Extra | None = None
 
     @classmethod
     def prepare(
@@ -139,6 +140,9 @@ class Job:
             report=str(self.folder / "index.html"),
             power=self._power(finished),
             adopted=dict(sorted(Counter(trial.adopted for trial in finished if trial.adopted).items())),
+            retune=self.extra.words if self.extra is not None else "",
+            retune_trials=self.extra.trials if self.extra is not None else 0,
+            retune_seconds=self.extra.seconds if self.extra is not None else 0.0,
         )
 
     def _power(self, finished: Sequence[Trial]) -> str:
@@ -244,6 +248,7 @@ class Job:
     def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
         """Write the report over what the ledger holds."""
         from harness.reporting import from_ledger
+        from harness.retuned import retuning_of
         from harness.train.samples import augmented
 
         return from_ledger(
@@ -257,6 +262,7 @@ class Job:
             provisional=provisional,
             screening=self.screen,
             metrics=own_metrics(self.study),
+            retuning=retuning_of(self.study, storage=self.storage, runs=RUNS) if not self.screen else None,
         )
 
     def _write_recommended(self, written: Written) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation.facts import OnEvent, ProgressFacts
+from harness.ablation.facts import OnEvent, PlanFacts, ProgressFacts
 from harness.errors import ReportError
 from harness.text import plural
 from harness.trial import Trial
@@ -16,6 +17,26 @@ if TYPE_CHECKING:
     from harness.ledger import Ledger
 
 REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this
+
+
+@dataclass(slots=True)
+class Shifted:
+    """Passes on what a later part of a run tells, counted on from the earlier ones; its plan was part of the first one's."""
+
+    on_event: OnEvent
+    before: int
+    total: int
+
+    def __call__(self, event: Any) -> None:
+        """Take one event of that part."""
+        if isinstance(event, ProgressFacts):
+            self.on_event(
+                ProgressFacts(
+                    event.title, self.before + event.done, self.total, self.before + event.before, event.note, event.line
+                )
+            )
+        elif not isinstance(event, PlanFacts):
+            self.on_event(event)
 
 
 class Watch:

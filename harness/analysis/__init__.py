@@ -10,6 +10,7 @@ terms      main effects, interactions, Shapley values
 checks     what was looked at before a number is believed
 advice     detectable effect, seeds needed, the recommended recipe
 assemble   all of it together
+retuned    a study as it is beside the same with every arm retuned
 frame      the table of effects
 """
 
@@ -18,7 +19,20 @@ from __future__ import annotations
 from harness.analysis.assemble import analyze
 from harness.analysis.frame import COLUMNS, effects_frame
 from harness.analysis.looks import look_decisions
-from harness.analysis.model import Analysis, ArmFacts, Check, ClassEffect, Effect, Summary, Verdict
+from harness.analysis.model import (
+    Analysis,
+    ArmFacts,
+    Check,
+    ClassEffect,
+    Effect,
+    Pair,
+    Retuned,
+    Retuning,
+    Setting,
+    Summary,
+    Verdict,
+)
+from harness.analysis.retuned import join
 from harness.analysis.verdicts import Judgement, judge, word
 
 __all__ = [
@@ -29,10 +43,15 @@ __all__ = [
     "ClassEffect",
     "Effect",
     "Judgement",
+    "Pair",
+    "Retuned",
+    "Retuning",
+    "Setting",
     "Summary",
     "Verdict",
     "analyze",
     "effects_frame",
+    "join",
     "judge",
     "look_decisions",
     "word",

@@ -117,6 +117,76 @@ class Check(_Stored):
     hint: str = ""
 
 
+class Setting(_Stored):
+    """What retuning chose for one arm.
+
+    Attributes:
+        chosen: recipe fields, on top of what makes the arm one; empty when it stays as it is.
+        score, as_is: of the chosen setting and of the arm as it is in the search on validation, in the unit shown; None
+            where a trial did not run to its end. The best of several is optimistic.
+        complete: settings that ran to their end.
+        gain, low, high: retuned minus as it is on the study's own seeds, with the paired t interval.
+    """
+
+    arm: str
+    chosen: dict[str, Any] = {}
+    score: float | None = None
+    as_is: float | None = None
+    complete: int = 0
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Pair(_Stored):
+    """One effect as it is and with every arm retuned.
+
+    Attributes:
+        change_of_verdict: flips (between better, worse and equivalent), resolves, no longer resolved, or nothing.
+        change, low, high: retuned effect minus the one as it is, paired by seed; None unless both have the same seeds.
+    """
+
+    term: str
+    reference: str
+    as_is: Effect
+    retuned: Effect
+    change_of_verdict: str = ""
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Retuning(_Stored):
+    """What retuning a study came to, as it is kept beside the report.
+
+    Attributes:
+        entries: ``{entry of the space: what it could be}``.
+        tries: settings that every arm was tried at.
+        settings: what was chosen, by arm; empty before every setting is final.
+        effects, summaries: of the retuned study, on the deciding metric.
+        missing: trials that are still to be run, in the search and in the retuned study.
+    """
+
+    schema_version: Literal[1] = 1
+    entries: dict[str, str] = {}
+    tries: int = 0
+    settings: tuple[Setting, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    summaries: tuple[Summary, ...] = ()
+    missing: int = 0
+
+
+class Retuned(_Stored):
+    """The effects of a study as it is beside those of its retuned arms; ``flips`` counts verdicts that turn."""
+
+    entries: dict[str, str] = {}
+    tries: int = 0
+    settings: tuple[Setting, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    missing: int = 0
+    flips: int = 0
+
+
 class Analysis(_Stored):
     """All that a report says in numbers.
 
@@ -130,6 +200,7 @@ class Analysis(_Stored):
         aliases: terms of a fraction that cannot be told apart, e.g. ``("crop x flip", "jitter x cutout")``.
         looks_reached, arms_in: looks complete so far, and the arms that go on to the next one.
         environments: distinct hardware and software of the trials, one line each.
+        retuned: the same effects with every arm retuned, where the study asks for it.
     """
 
     schema_version: Literal[1] = 1
@@ -159,3 +230,4 @@ class Analysis(_Stored):
     reasons: tuple[str, ...] = ()  # one sentence for each change recommended, in the order to make them
     trials_total: int = 0
     train_seconds_total: float = 0.0
+    retuned: Retuned | None = None

@@ -77,6 +77,7 @@ def _show_study(name: str, profile: str, *, json: bool) -> None:
                 "seeds": study.seeds,
                 "margin_pp": study.margin_pp,
                 "metric": study.metric,
+                "retune": list(study.retune),
                 "arms": [
                     {"arm": a.name, "reference": a.reference, "changes": dict(a.overrides), "why": a.why} for a in planned
                 ],
@@ -89,6 +90,8 @@ def _show_study(name: str, profile: str, *, json: bool) -> None:
     console.say(f"design {study.design}, {study.seeds} seeds, margin {study.margin_pp:g} pp, profile {profile}\n")
     rows = [(a.name, a.reference or "-", _changes(dict(a.overrides)) or "the baseline") for a in planned]
     console.table(("arm", "against", "differs from the baseline in"), rows)
+    if study.retune:
+        console.say(f"\nthen every arm retuned over {', '.join(study.retune)}: {study.search.retune_trials} settings each")
 
 
 @app.command(rich_help_panel=READ)

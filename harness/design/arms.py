@@ -8,7 +8,7 @@ from itertools import combinations, product
 from typing import Any
 
 from harness.design.fraction import fraction
-from harness.errors import StudyError
+from harness.errors import StudyError, did_you_mean
 from harness.recipe import Recipe
 from harness.study import Factor, Study
 
@@ -47,7 +47,8 @@ def arms(study: Study) -> tuple[Arm, ...]:
     """Return the arms of a study, the baseline first.
 
     Raises:
-        StudyError: two arms have one recipe or one name, or a full factorial has more than five factors.
+        StudyError: two arms have one recipe or one name, a full factorial has more than five factors, or there are settings
+            for an arm that is not there.
     """
     if study.table:
         return _labelled(study)
@@ -58,6 +59,7 @@ def arms(study: Study) -> tuple[Arm, ...]:
     baseline = _arm(study.baseline, base, on, components=_baseline_components(study, base))
     found = [baseline, *_made(study, base, baseline)]
     found += [_arm(hand.name, base, {**on, **hand.set}, why=hand.why, reference=study.baseline) for hand in study.arms]
+    found = _set(study, found)
     _refuse_twins(study, found)
     departs = [{key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()} for arm in found]
     return tuple(replace(arm, overrides=changed) for arm, changed in zip(found, departs, strict=True))
@@ -169,6 +171,18 @@ def _arm(
     components: Mapping[str, Any] | None = None,
 ) -> Arm:
     return Arm(name, base.with_overrides(overrides), {}, why, reference, dict(components or {}))
+
+
+def _set(study: Study, found: Sequence[Arm]) -> list[Arm]:
+    """Give every arm of a retuned study what was chosen for it, on top of what makes it that arm."""
+    names = [arm.name for arm in found]
+    unknown = sorted(study.settings.keys() - set(names))
+    if unknown:
+        meant = did_you_mean(unknown[0], names)
+        raise StudyError(
+            f"study {study.name!r}: settings: there is no arm {unknown[0]!r}{meant}", "retuning writes them; run it again"
+        )
+    return [replace(arm, recipe=arm.recipe.with_overrides(study.settings.get(arm.name, {}))) for arm in found]
 
 
 def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis import Analysis
-from harness.report import words
+from harness.report import retuned, words
 from harness.report.document import Alert, Report
 from harness.report.material import Material
 from harness.report.sections import Job, sections
@@ -28,7 +28,7 @@ def build(material: Material, analysis: Analysis, *, formats: Sequence[str], bri
         title=study.question,
         kicker=" · ".join(where),
         answer=_answer(material, analysis),
-        support=words.support(analysis),
+        support=(*words.support(analysis), *filter(None, (retuned.sentence(analysis),))),
         facts=_facts(material, analysis),
         alerts=_alerts(material, analysis),
         sections=sections(Job(material, analysis, formats, brief)),

@@ -47,6 +47,8 @@ def data_files(material: Material, arms: Iterable[tuple[str, str]]) -> dict[str,
         files["samples.png"] = _samples_png(material.samples)
     if material.tuning is not None:
         files["tuning.json"] = (material.tuning.model_dump_json(indent=1) + "\n").encode()
+    if material.retuning is not None:
+        files["retuning.json"] = (material.retuning.model_dump_json(indent=1) + "\n").encode()
     if material.bench:
         files["bench.json"] = (json.dumps(material.bench, indent=1, ensure_ascii=False) + "\n").encode()
     return files

@@ -6,6 +6,7 @@ images.npz       validation labels, class names, every trial's packed correctnes
 samples.png      augmented images of every arm; the layout is in the PNG's own text
 study.toml       the study as it was run
 tuning.json      the search, for a tune
+retuning.json    the settings of every arm and what the retuned arms came to, for a study that retunes
 bench.json       saved throughput, when there was any
 
 ``export`` writes them.
@@ -16,11 +17,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from harness.analysis import Analysis
+from harness.analysis import Analysis, Retuning
 from harness.errors import HarnessError, ReportError
 from harness.recipe import Recipe
 from harness.report.export import PLAIN
@@ -32,6 +33,8 @@ from harness.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+Facts = TypeVar("Facts", bound=BaseModel)
 
 
 def read_folder(folder: Path) -> Material:
@@ -58,6 +61,7 @@ def read_folder(folder: Path) -> Material:
         samples=_read_samples(folder / "samples.png"),
         provenance=Provenance.model_validate_json(facts.get("harness.provenance", "{}")),
         tuning=read_tuning(folder / "tuning.json"),
+        retuning=_read_facts(folder / "retuning.json", Retuning),
         bench=read_bench(folder / "bench.json"),
         incomplete=json.loads(facts.get("harness.incomplete", "false")),
         metrics={metric["name"]: Metric(**metric) for metric in plan.get("metrics", ())},
@@ -226,12 +230,16 @@ def read_tuning(path: Path) -> TuningFacts | None:
     Raises:
         ReportError: it is of another schema.
     """
+    return _read_facts(path, TuningFacts)
+
+
+def _read_facts(path: Path, kind: type[Facts]) -> Facts | None:
     if not path.is_file():
         return None
     try:
-        return TuningFacts.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ReportError(f"{path}: {error.errors()[0]['msg']}", "delete it to do without the tuning section") from None
+        raise ReportError(f"{path}: {error.errors()[0]['msg']}", "delete it to do without its section") from None
 
 
 def read_bench(path: Path | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.analysis import Retuning
 from harness.report.tuning import TuningFacts
 from harness.study import Study
 from harness.trial import Curve, Metric, Outcomes, Trial
@@ -62,6 +63,7 @@ class Material:
         seeds: the planned seeds, where they are not 0, 1, 2, ...
         screening: arms could be stopped by epoch.
         changed: what of the plan changed after the first trial was claimed.
+        retuning: what retuning the arms came to, where the study asks for it.
     """
 
     study: Study
@@ -80,6 +82,7 @@ class Material:
     seeds: tuple[int, ...] = ()
     screening: bool = False
     changed: tuple[str, ...] = ()
+    retuning: Retuning | None = None
 
 
 def in_order(trials: Iterable[Trial]) -> tuple[Trial, ...]:

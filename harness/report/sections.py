@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from harness.analysis import Analysis
 from harness.design import seeds as planned_seeds
 from harness.report import evidence, methods, searched, speed, tables, words
+from harness.report import retuned as retuning
 from harness.report.document import (
     Block,
     Bullets,
@@ -62,6 +63,7 @@ def sections(job: Job) -> tuple[Section, ...]:
         verdicts,
         compared,
         effects,
+        retuned,
         seeds,
         learning,
         tradeoffs,
@@ -88,13 +90,14 @@ def verdicts(job: Job) -> Section | None:
         command = f"harness ablate --study {analysis.study.name}" + (
             f" --profile {analysis.study.profile}" if analysis.study.profile else ""
         )
+        again = "." if analysis.study.settings else ":"  # what a retuned study recommends has no command of its own
         blocks.append(
             Paragraph(
                 f"Recommended recipe: {words.setting(analysis.recommended)}. It was put together after seeing these results "
-                "and is unconfirmed until it is run on fresh seeds:"
+                f"and is unconfirmed until it is run on fresh seeds{again}"
             )
         )
-        blocks.append(Listing(f"{command} --recommended"))
+        blocks += [] if analysis.study.settings else [Listing(f"{command} --recommended")]
     return Section("verdicts", "Verdicts", tuple(blocks))
 
 
@@ -127,6 +130,12 @@ def effects(job: Job) -> Section | None:
         found.append(tables.levels(analysis))
     found += [Details("p-values, seed correlation and secondary metrics", tuple(behind))] if behind else []
     return Section("effects", "Effects", tuple(found)) if found else None
+
+
+def retuned(job: Job) -> Section | None:
+    """Every verdict as it is and with the arms retuned."""
+    shown = retuning.blocks(job.analysis)
+    return Section("retuned", "Retuned", shown) if shown else None
 
 
 def _aliases(job: Job) -> Table | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis import Analysis, analyze, effects_frame
+from harness.analysis import Analysis, Retuning, analyze, effects_frame, join
 from harness.report import latex, render
 from harness.report.build import build
 from harness.report.document import Report
@@ -27,9 +27,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_SOMETIMES = ("effects.tex", "samples.png", "tuning.json", "bench.json")  # an earlier report may have left them
+_SOMETIMES = (
+    "effects.tex",
+    "samples.png",
+    "tuning.json",
+    "retuning.json",
+    "bench.json",
+)  # an earlier report may have left them
 
-_SETTINGS = ("study", "overrides", "components", "recommended")
+_SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ def write_report(
     seeds: Sequence[int] = (),
     screening: bool = False,
     changed: Sequence[str] = (),
+    retuning: Retuning | None = None,
     provisional: bool = False,
 ) -> Written:
     """Analyse trials and write their report's folder.
@@ -90,6 +97,7 @@ def write_report(
         seeds: the planned seeds, where they are not 0, 1, 2, ...
         screening: arms could be stopped by epoch.
         changed: what of the plan changed after the first trial was claimed.
+        retuning: what retuning the arms came to.
         provisional: fewer drawings and no stand-alone figures, for a run that still goes on.
 
     Returns:
@@ -117,6 +125,7 @@ def write_report(
         seeds=tuple(seeds),
         screening=screening,
         changed=tuple(changed),
+        retuning=retuning,
     )
     return write_material(folder, material, provisional=provisional)
 
@@ -141,6 +150,8 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         screening=material.screening,
         changed=material.changed,
     )
+    if material.retuning is not None:
+        analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
     analysis = Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))  # what is shown is what is stored
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     files: dict[str, bytes] = {}

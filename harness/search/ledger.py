@@ -18,6 +18,7 @@ from harness.errors import RecipeError, StorageError
 from harness.ledger import Claim, Ledger
 from harness.ledger.rows import ACTIVE, key_of
 from harness.recipe import ENGINE, SCHEMA, Recipe, digest
+from harness.retuning import is_retuning
 from harness.search.limits import excess
 from harness.search.pruning import SearchPruner
 from harness.search.sampling import SlotSampler, suggest
@@ -100,11 +101,17 @@ class SearchLedger(Ledger):
         return super().report(claim, epoch, values)
 
     def record(self, claim: Claim, trial: Trial, outcomes: Outcomes | None) -> Trial | None:
-        """Record what came of a claim, as ``Ledger.record``; of a slot without anything of the test set, with constraints."""
-        if not is_search((claim.cell,)):
+        """Record what came of a claim, as ``Ledger.record``; of a slot without anything of the test set, with constraints.
+
+        What is run to choose the settings of a retuned arm is recorded without anything of the test set too.
+        """
+        slot = is_search((claim.cell,))
+        if not slot and not is_retuning((claim.cell,)):
             return super().record(claim, trial, outcomes)
         kept = {name: value for name, value in trial.metrics.items() if not name.startswith("test_")}
         trial = trial.model_copy(update={"metrics": kept})
+        if not slot:
+            return super().record(claim, trial, None)
         held = self._leases.get(claim)
         if held is not None:
             with self._book.reachable("recording what a recipe costs"):

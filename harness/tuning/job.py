@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome
+from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Shifted
 from harness.errors import HarnessError, StorageError
 from harness.profiles import PROFILES
 from harness.space import Search, overrides
 from harness.study import Study, load_study
 from harness.text import duration
 from harness.tuning.facts import TuneOutcome, TunePlan
-from harness.tuning.watch import Shifted, Watch
+from harness.tuning.watch import Watch
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
@@ -35,7 +35,13 @@ def ruled(study: Study, rules: Mapping[str, Any]) -> Study:
 
 def count(study: Study) -> int:
     """Return how many trials a search takes, its confirmation included."""
-    return study.search.trials + (study.search.confirm + 1) * study.seeds * bool(study.search.confirm)
+    confirmed = to_confirm(study)
+    return study.search.trials + (confirmed + 1) * study.seeds * bool(confirmed)
+
+
+def to_confirm(study: Study) -> int:
+    """Return how many finalists a search has, unless trials that are stopped leave fewer: the reference is none."""
+    return min(study.search.confirm, study.search.trials - 1)
 
 
 @dataclass(slots=True)
@@ -118,7 +124,7 @@ class SearchJob:
             question=self.study.question,
             profile=self.study.profile,
             why_profile=self.why_profile,
-            arms=rules.confirm + 1,
+            arms=to_confirm(self.study) + 1,
             seeds=self.study.seeds,
             cells=total,
             to_run=to_run,
@@ -136,7 +142,7 @@ class SearchJob:
             test_images=len(split.test_labels_N),
             report=str(self.folder / "index.html"),
             trials=rules.trials,
-            confirm=rules.confirm,
+            confirm=to_confirm(self.study),
             entries=len(self.study.space),
             how=f"sampler {rules.sampler}, {pruned}",
             limits=words(rules),

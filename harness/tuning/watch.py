@@ -1,36 +1,15 @@
-"""Following a search: a line a trial, the best score so far, and the confirmation counted on from it."""
+"""Following a search: a line a trial, the best score so far."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import OnEvent, PlanFacts, ProgressFacts
+from harness.ablation import OnEvent, ProgressFacts
 from harness.study import Study
 from harness.trial import Trial
 
 if TYPE_CHECKING:
     from harness.search import SearchLedger
-
-
-@dataclass(slots=True)
-class Shifted:
-    """Passes on what the confirmation tells, counted on from the search, its plan left out: it was part of the search's."""
-
-    on_event: OnEvent
-    before: int
-    total: int
-
-    def __call__(self, event: Any) -> None:
-        """Take one event of the confirmation."""
-        if isinstance(event, ProgressFacts):
-            self.on_event(
-                ProgressFacts(
-                    event.title, self.before + event.done, self.total, self.before + event.before, event.note, event.line
-                )
-            )
-        elif not isinstance(event, PlanFacts):
-            self.on_event(event)
 
 
 class Watch:

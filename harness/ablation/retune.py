@@ -1,0 +1,248 @@
+"""A study that retunes its arms: as it is first, then the settings of every arm, then every arm at its best one.
+
+Three ledgers, one after the other, each resumed where it stopped: the study's own, ``<study>-retuning`` for the settings and
+``<study>-retuned``, an ordinary ablation. The study's report shows both verdicts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from harness.ablation.facts import Extra, OnEvent, Outcome, ProgressFacts
+from harness.ablation.job import RUNS, Job
+from harness.ablation.watch import Shifted
+from harness.design import arms, cells
+from harness.errors import StudyError
+from harness.recipe import Recipe
+from harness.retuning import Tried, check_metric, choose, retuned_study, retuning_cells, retuning_study, settings
+from harness.study import Study
+from harness.text import duration, plural
+from harness.trial import Cell, Trial
+
+if TYPE_CHECKING:
+    from harness.launch import LaunchResult
+    from harness.ledger import Plan
+    from harness.search import SearchLedger
+
+
+@dataclass(slots=True)
+class RetunedJob:
+    """A study with its retuning, on its way from plan to report.
+
+    Attributes:
+        job: of the study as it is.
+        cells: every arm at every setting.
+    """
+
+    job: Job
+    cells: tuple[Cell, ...]
+
+    @classmethod
+    def prepare(cls, job: Job) -> RetunedJob:
+        """Check every arm at every setting against the images, and tell the plan what retuning will cost.
+
+        Raises:
+            StudyError: an arm cannot have a setting, or nothing tells which setting is the best.
+            RecipeError: a net does not fit the images.
+        """
+        from harness.train.run import check
+
+        study, split = job.study, job.ground.split
+        check_metric(study)
+        if not len(split.val_labels_N):
+            raise StudyError(
+                f"study {study.name!r}: retune: settings are chosen on validation images and data.val leaves none",
+                "set data.val, or take `retune` out of the study",
+            )
+        wanted = retuning_cells(study, split.fingerprint, job.code)
+        for recipe in dict.fromkeys(cell.recipe for cell in wanted):
+            check(recipe)
+        job.extra = _extra(job, len(wanted))
+        return cls(job, wanted)
+
+    def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
+        """Run the study as it is, try the settings, run the retuned study, and report both."""
+        later = len(self.cells) + len(self.job.cells)
+        first = self.job.run(deadline, _counted(on_event, len(self.job.cells) + later))
+        if first.interrupted or first.out_of_time:
+            return first
+        before = sum(first.counts[state] for state in ("complete", "failed", "pruned", "diverged"))
+        searched = self._search(deadline, Shifted(on_event, before, before + later))
+        if searched.left:
+            return self._outcome(first, searched, None, on_event)
+        told = "; ".join(f"{one.arm}: {_plain(one.setting) or 'as it is'}" for one in searched.chosen)
+        on_event(f"chosen on validation: {told}")
+        job = self._retuned(retuned_study(self.job.study, searched.chosen))
+        before += len(self.cells)
+        second = job.run(deadline, Shifted(on_event, before, before + len(job.cells)))
+        on_event(ProgressFacts(self.job.study.folder, before + len(job.cells), before + len(job.cells), before))
+        return self._outcome(first, searched, second, on_event)
+
+    def _search(self, deadline: float | None, on_event: OnEvent) -> _Searched:
+        """Try every arm at every setting."""
+        from harness.search import SearchLedger
+
+        job, study = self.job, retuning_study(self.job.study)
+        result: LaunchResult | None = None
+        with SearchLedger.open(study.folder, storage=job.storage, artifacts=job.artifacts, runs=RUNS) as ledger:
+            planned = ledger.plan(_plan(job, study), self.cells, retry_failed=job.retry_failed)
+            if planned.new and (deadline is None or time.monotonic() < deadline):
+                watch = _Watch(self, ledger, on_event)
+                on_event(watch.progress())
+                result = _drain(job, study, planned.new, deadline, watch)
+                if result.error is not None:
+                    raise result.error
+            counts, trials = ledger.counts(), ledger.trials()
+        return _Searched(
+            counts={name: getattr(counts, name) for name in counts.__slots__},
+            chosen=choose(job.study, trials),
+            failures=[f"retuning {self.named(one.recipe)}: {one.error}" for one in trials if one.state == "failed"],
+            interrupted=bool(result and result.interrupted),
+        )
+
+    def named(self, recipe: Recipe) -> str:
+        """Return in words which arm has which setting."""
+        tried = settings(self.job.study)
+        places = {arm.recipe.with_overrides(one): (arm.name, place) for arm in self.job.arms for place, one in enumerate(tried)}
+        name, place = places[recipe]
+        return f"{name}, setting {place + 1} of {len(tried)}{'' if place else ' (as it is)'}"
+
+    def _retuned(self, study: Study) -> Job:
+        """Return the job of the retuned study: an ordinary one, with the threads and workers of the first."""
+        job = self.job
+        found = cells(study, job.ground.split.fingerprint, job.code)
+        return Job(
+            study, job.why_profile, arms(study), found, job.ground, job.layout, job.storage, job.artifacts,
+            retry_failed=job.retry_failed, code=job.code, asked=job.asked,
+        )  # fmt: skip
+
+    def _outcome(self, first: Outcome, searched: _Searched, second: Outcome | None, on_event: OnEvent) -> Outcome:
+        """Write the study's report again, with both verdicts, and return what all of it came to."""
+        from harness.ledger import Ledger
+        from harness.report.retuned import sentence
+
+        on_event("writing the report with both verdicts")
+        with Ledger.open(self.job.study.folder, storage=self.job.storage, runs=RUNS, create=False) as ledger:
+            written = self.job.report(ledger)
+        parts = [first.counts, searched.counts, *([second.counts] if second else [])]
+        counts = {name: sum(part[name] for part in parts) for name in first.counts}
+        left = bool(counts["waiting"] + counts["running"])
+        interrupted = searched.interrupted or bool(second and second.interrupted)
+        again = [f"retuned {one}" for one in second.failures] if second else []
+        return replace(
+            first,
+            answer="\n".join(filter(None, (first.answer, sentence(written.analysis)))),
+            report=written.index,
+            counts=counts,
+            interrupted=left and interrupted,
+            out_of_time=left and not interrupted,
+            failures=[*first.failures, *searched.failures, *again],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """What trying the settings came to."""
+
+    counts: Mapping[str, int]
+    chosen: Sequence[Tried]
+    failures: Sequence[str]
+    interrupted: bool
+
+    @property
+    def left(self) -> int:
+        """Trials that are not final."""
+        return self.counts["waiting"] + self.counts["running"]
+
+
+class _Watch:
+    """Follows the workers while settings are tried: a line a trial."""
+
+    def __init__(self, retuned: RetunedJob, ledger: SearchLedger, on_event: OnEvent) -> None:
+        self._retuned, self._on_event = retuned, on_event
+        self._title = retuning_study(retuned.job.study).folder
+        self._before = self._done = ledger.counts().final
+
+    def __call__(self, event: Any) -> None:
+        """Take one event of the launcher."""
+        from harness.worker import Finished, Note
+
+        if isinstance(event, Finished):
+            self._done += 1
+            self._on_event(self.progress(self._line(event.trial)))
+        elif isinstance(event, Note):
+            self._on_event(event.text)
+
+    def progress(self, line: str = "") -> ProgressFacts:
+        """How far the settings are tried."""
+        return ProgressFacts(self._title, self._done, len(self._retuned.cells), self._before, "retuning", line)
+
+    def _line(self, trial: Trial) -> str:
+        name = self._retuned.named(trial.recipe)
+        if trial.state != "complete":
+            return f"{name}: {trial.state} after {plural(trial.epochs, 'epoch')}. {trial.error}".rstrip()
+        return f"{name}: val {100 * trial.metrics['accuracy']:.1f} %, {trial.train_seconds:.1f} s"
+
+
+def _counted(on_event: OnEvent, total: int) -> OnEvent:
+    """Return what passes on the first part's events, its trials counted among those of all parts."""
+
+    def take(event: Any) -> None:
+        on_event(replace(event, total=total) if isinstance(event, ProgressFacts) else event)
+
+    return take
+
+
+def _extra(job: Job, tried: int) -> Extra:
+    study, again = job.study, len(job.cells)
+    seconds = job.layout.timing.seconds * (tried + again) / job.layout.workers
+    each = tried // len(job.arms)
+    words = (
+        f"retuned over {', '.join(study.retune)}: {plural(len(job.arms), 'arm')} x {plural(each, 'setting')} = "
+        f"{plural(tried, 'trial')}, then at most {plural(again, 'trial')} at the best ones: about {duration(seconds)} more"
+    )
+    return Extra(words, tried + again, seconds)
+
+
+def _plan(job: Job, study: Study) -> Plan:
+    from harness.ledger import Plan, chance_level
+    from harness.train import data
+
+    split = job.ground.split
+    return Plan(
+        study=study,
+        data_fingerprint=split.fingerprint,
+        code_fingerprint=job.code,
+        threads=job.layout.threads,
+        device=job.layout.devices[0].partition(":")[0],
+        workers=job.layout.workers,
+        data_root=str(data.data_root()),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        chance=chance_level(len(split.classes), len(split.val_labels_N)),
+    )
+
+
+def _drain(job: Job, study: Study, new: int, deadline: float | None, watch: _Watch) -> LaunchResult:
+    from harness.launch import run_local
+
+    return run_local(
+        name=study.folder,
+        storage=job.storage,
+        artifacts=job.artifacts,
+        runs=RUNS,
+        workers=min(job.layout.workers, new),
+        devices=job.layout.devices,
+        threads=job.layout.threads,
+        deadline=deadline,
+        on_event=watch,
+    )
+
+
+def _plain(setting: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}" for name, value in setting.items()
+    )

@@ -1,0 +1,163 @@
+"""The section on retuned arms: every effect as it is and retuned, and what each arm was set to."""
+
+from __future__ import annotations
+
+from harness.analysis import Analysis, Pair, Retuned
+from harness.report.document import Block, Cell, Column, Paragraph, Table, table
+from harness.report.lookup import metric_of
+from harness.report.words import (
+    MARKS,
+    bounds,
+    difference,
+    listed,
+    mark_of,
+    named,
+    number,
+    plural,
+    sample,
+    setting,
+    unit_name,
+)
+
+
+def blocks(analysis: Analysis) -> tuple[Block, ...]:
+    """Return what the section shows; nothing for a study that retunes nothing or has not begun to."""
+    found = analysis.retuned
+    if found is None:
+        return ()
+    shown: list[Block] = [Paragraph(sentence(analysis))]
+    shown.append(Paragraph(_method(analysis, found), "note"))
+    if found.pairs:
+        shown.append(side_by_side(analysis, found))
+    if found.settings:
+        shown.append(settings(analysis, found))
+    return tuple(shown)
+
+
+def sentence(analysis: Analysis) -> str:
+    """Return in a sentence what retuning did to the verdicts; empty without it."""
+    found = analysis.retuned
+    if found is None:
+        return ""
+    if found.missing or not found.pairs:
+        left = f" ({plural(found.missing, 'trial')} left)" if found.missing else ""
+        return f"Retuning is not finished{left}; the verdicts here are those of the arms as they are."
+    judged = [pair for pair in found.pairs if pair.as_is.verdict and pair.retuned.verdict]
+    if not judged:
+        return "With every arm retuned, there is no verdict that could flip: none was given on both sides."
+    kinds = {kind: _named(found, kind) for kind in ("flips", "no longer resolved", "resolves")}
+    verbs = {"flips": ("flips", "flip"), "no longer resolved": ("is no longer resolved", "are no longer resolved"),
+             "resolves": ("is now resolved", "are now resolved")}  # fmt: skip
+    told = [f"{listed(names)} {verbs[kind][len(names) > 1]}" for kind, names in kinds.items() if names]
+    if not told:
+        return f"With every arm retuned, {'the verdict stays' if len(judged) == 1 else f'all {len(judged)} verdicts stay'}."
+    head = f"{found.flips} of {plural(len(judged), 'verdict')} {'flips' if found.flips == 1 else 'flip'}"
+    return f"With every arm retuned, {head if found.flips else 'no verdict flips'}: {'; '.join(told)}."
+
+
+def _named(found: Retuned, kind: str) -> list[str]:
+    """Return the effects whose verdicts changed in one way, with both verdicts."""
+    return [
+        f"{named(pair.term)} ({pair.as_is.verdict} as it is, {pair.retuned.verdict} retuned)"
+        for pair in found.pairs
+        if pair.change_of_verdict == kind
+    ]
+
+
+def _method(analysis: Analysis, found: Retuned) -> str:
+    entries = "; ".join(f"{name}: {words}" for name, words in found.entries.items())
+    return (
+        f"Every arm, the baseline included, was tried at the same {plural(found.tries, 'setting')} (the first is the arm as it "
+        f"is), at one seed that the study does not use, and the best by {metric_of(analysis).label} was run over the study's "
+        f"own seeds. Tried over {entries}."
+    )
+
+
+def side_by_side(analysis: Analysis, found: Retuned) -> Table:
+    """Return every effect as it is and retuned, with the change of the effect and what became of the verdict."""
+    main = found.pairs[0].as_is.kind == "main"
+    several = len({pair.reference for pair in found.pairs}) > 1
+    rows = [
+        [
+            Cell(pair.term, note=f"against {pair.reference}" if several and not main else ""),
+            Cell(difference(pair.as_is), pair.as_is.estimate),
+            Cell(difference(pair.retuned), pair.retuned.estimate),
+            _change(pair),
+            _verdict(pair, retuned=False),
+            _verdict(pair, retuned=True),
+            _flip(pair),
+        ]
+        for pair in found.pairs
+    ]
+    heads: list[str | Column] = [
+        "Component" if main else "Arm",
+        Column("As it is", numeric=True, note="difference"),
+        Column("Retuned", numeric=True, note="difference"),
+        Column("Change", numeric=True, note="retuned minus as it is"),
+        "Verdict as it is",
+        "Verdict retuned",
+        "Flip",
+    ]
+    caption = (
+        f"Differences in {metric_of(analysis).label}, mean [low, high], {_sample(analysis, found)}; retuned arms against the "
+        "retuned baseline. Each side has a Holm family of its own. A verdict that flips says nothing of how far the effect "
+        "moved: its change has an interval, uncorrected."
+    )
+    return table(caption, heads, rows)
+
+
+def _sample(analysis: Analysis, found: Retuned) -> str:
+    return sample(analysis.study, [effect for pair in found.pairs for effect in (pair.as_is, pair.retuned)])
+
+
+def _change(pair: Pair) -> Cell:
+    if pair.change is None:
+        return Cell("–")
+    unit = pair.as_is.unit
+    interval = bounds(pair.low, pair.high, unit, signed=True)
+    return Cell(f"{number(pair.change, unit, signed=True)}{unit_name(unit)} {interval}".strip(), pair.change)
+
+
+def _verdict(pair: Pair, *, retuned: bool) -> Cell:
+    effect = pair.retuned if retuned else pair.as_is
+    mark = mark_of(effect)
+    return Cell(f"{MARKS[mark].symbol} {MARKS[mark].word}", mark=mark, note=effect.note)
+
+
+def _flip(pair: Pair) -> Cell:
+    if not pair.as_is.verdict or not pair.retuned.verdict:
+        return Cell("–")
+    if pair.change_of_verdict == "flips":
+        return Cell("! flips", mark="warn")
+    return Cell(pair.change_of_verdict or "stays")
+
+
+def settings(analysis: Analysis, found: Retuned) -> Table:
+    """Return what every arm was set to, its score in the search, and what that gained on the study's own seeds."""
+    unit = metric_of(analysis).unit
+    level = unit_name(unit, level=True)
+    rows = []
+    for one in found.settings:
+        interval = bounds(one.low, one.high, unit, signed=True)
+        gain = f"{number(one.gain, unit, signed=True)}{unit_name(unit)} {interval}".strip() if one.gain is not None else "–"
+        rows.append([
+            Cell(one.arm, note="the baseline" if one.arm == analysis.study.baseline else ""),
+            Cell(setting(one.chosen) or "as it is"),
+            Cell(f"{number(one.as_is, unit)}{level}" if one.as_is is not None else "–", one.as_is),
+            Cell(f"{number(one.score, unit)}{level}" if one.score is not None else "–", one.score),
+            Cell(gain, one.gain),
+            Cell(f"{one.complete} of {found.tries}"),
+        ])  # fmt: skip
+    heads: list[str | Column] = [
+        "Arm",
+        "Chosen setting",
+        Column("Search score as it is", numeric=True, note="one seed"),
+        Column("Search score chosen", numeric=True, note="one seed, optimistic"),
+        Column("Gained", numeric=True, note="on the study's seeds"),
+        Column("Settings", numeric=True, note="complete"),
+    ]
+    caption = (
+        "What every arm was set to. A search score is one validation score at one seed, the best of several; what it gained is "
+        f"measured on the study's own seeds, mean [low, high], {_sample(analysis, found)}."
+    )
+    return table(caption, heads, rows)
