@@ -13,11 +13,11 @@ from harness.report.words import (
     mark_of,
     named,
     number,
-    plural,
     sample,
     setting,
     unit_name,
 )
+from harness.text import plural
 
 
 def blocks(analysis: Analysis) -> tuple[Block, ...]:

@@ -19,7 +19,6 @@ from harness.report.figures.canvas import FORMATS
 from harness.report.folder import read_bench, read_folder
 from harness.report.material import Material, Provenance, in_order
 from harness.report.tuning import TuningFacts
-from harness.report.words import answer
 from harness.study import Study
 from harness.trial import Curve, Metric, Outcomes, Trial
 
@@ -159,7 +158,7 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
     files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
     _replace(folder, files, stale=data)
-    return Written(folder, folder / "index.html", tuple(files), analysis, answer(analysis))
+    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
 
 
 def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True) -> dict[str, bytes]:

@@ -13,6 +13,8 @@ from harness.report.words import number, plain
 from harness.text import plural
 from harness.trial import METRICS
 
+_SLICES = 9  # parameters that are drawn; the table has all
+
 
 def scaled(facts: TuningFacts) -> tuple[float, str, float]:
     """Return (scale, words for the axis, 1 or -1 for the direction)."""
@@ -29,6 +31,7 @@ def scaled(facts: TuningFacts) -> tuple[float, str, float]:
 def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     """Draw the score of every trial of the search in its order, and the best so far; None without a scored trial."""
     import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
 
     scale, label, sign = scaled(facts)
     scored = [(t, scale * t.value) for t in facts.history if t.value is not None]
@@ -57,6 +60,7 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             pad = 0.15 * (core[-1] - core[0] or 1.0)
             ax.set_ylim(core[0] - pad, core[-1] + pad)
         ax.set_xlabel("trial of the search")
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         ax.set_ylabel(label)
         handles, names = ax.get_legend_handles_labels()
         legend = ax.get_legend()
@@ -69,9 +73,9 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         f"came at trial {top[0].number}."
     )
     caption = (
-        "Score on validation in the order of the search. The best of many is optimistic: it is a search score, not a result. "
-        "The axis leaves out the worst tenth."
+        "Score on validation in the order of the search. The best of many is optimistic: it is a search score, not a result."
     )
+    caption += " The axis leaves out the worst tenth." if len(done) > 7 else ""
     ranked = sorted(done, key=lambda item: -sign * item[1])[:10]
     rows = [[Cell(str(t.number)), Cell(number(v, unit), v), Cell(_params(t))] for t, v in ranked]
     behind = table("The ten best search scores.", [">Trial", f">{label}", "Parameters"], rows)
@@ -124,10 +128,12 @@ def importances(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
 def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     """Draw the score against each parameter by itself; None without parameters."""
     import seaborn as sns
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     scale, label, _ = scaled(facts)
     done = [t for t in facts.history if t.state == "complete" and t.value is not None]
-    names = list(dict.fromkeys(name for trial in done for name in trial.params))[:9]
+    varied = list(dict.fromkeys(name for trial in done for name in trial.params))
+    names = varied[:_SLICES]
     if not names or len(done) < 3:
         return None
     across = min(3, len(names))
@@ -145,14 +151,19 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             )
             if numeric and min(x) > 0 and max(x) / min(x) > 30:
                 ax.set_xscale("log")
+                ax.xaxis.set_major_locator(LogLocator(numticks=4))
+                ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # a page has no TeX for powers
+                ax.xaxis.set_minor_formatter(NullFormatter())
             elif numeric:
-                ax.locator_params(axis="x", nbins=4)
+                ax.xaxis.set_major_locator(MaxNLocator(3, integer=all(isinstance(v, int) for v in x)))
             ax.set_xlabel(canvas.short(name, 28))
             ax.set_ylabel(label if i % across == 0 else "")
     alt = f"Search scores of {plural(len(done), 'trial')} against each of {plural(len(names), 'parameter')} by itself."
     caption = "Each dot is a completed trial. Where the sampler looked is not uniform: a dense place is not a good place."
+    if len(varied) > len(names):
+        caption += f" Drawn are the first {len(names)} of {len(varied)} parameters of the space; the table has all."
     rows = []
-    for name in names:
+    for name in varied:
         values = [t.params[name] for t in done if name in t.params]
         best = max(done, key=lambda t: scaled(facts)[2] * (t.value or 0.0)).params.get(name)
         numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
