@@ -300,7 +300,7 @@ def test_images_that_cannot_be_used_are_one_error_and_a_hint(
     [
         (("show",), {"study", "question"}),
         (("data", "list"), {"name", "images", "shape_CHW", "classes", "where", "present", "licence", "how"}),
-        (("show", "dropout"), {"study", "question", "profile", "design", "seeds", "margin_pp", "metric", "arms"}),
+        (("show", "dropout"), {"study", "question", "profile", "design", "seeds", "margin_pp", "metric", "retune", "arms"}),
         (("data", "verify", "digits"), {"name", "train", "test", "shape", "classes", "fingerprint"}),
         (("new-study", "mine"), {"study", "file"}),
     ],
