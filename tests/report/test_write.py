@@ -189,3 +189,19 @@ def test_a_saved_benchmark_is_shown(tmp_path: Path) -> None:
     bench = {"schema": 1, "environment": {}, "results": [result | {"reference": "augment/pil", "share_of_ceiling": None}]}
     material = dataclasses.replace(planted.one_arm(2), bench=bench)
     assert "augment/ours" in write_material(tmp_path / "r", material).index.read_text(encoding="utf-8")
+
+
+def test_a_search_answers_with_its_confirmation_wherever_it_is_written(tmp_path: Path) -> None:
+    assert write_material(tmp_path / "report", tuned(), provisional=True).answer == "A is better on fresh seeds."
+
+
+def test_the_ticks_of_a_logarithmic_parameter_need_no_tex(tmp_path: Path) -> None:
+    material = tuned()
+    assert material.tuning is not None
+    history = tuple(
+        one.model_copy(update={"state": "complete", "params": {"optimizer.weight_decay": 10.0 ** (one.number % 5 - 6)}})
+        for one in material.tuning.history
+    )
+    facts = material.tuning.model_copy(update={"history": history})
+    page = write_material(tmp_path / "report", dataclasses.replace(material, tuning=facts), provisional=True).index
+    assert "mathdefault" not in page.read_text(encoding="utf-8")
