@@ -147,7 +147,7 @@ def _spread(
     if pooled is not None:
         few = (f"the sd is itself uncertain: it comes from {runs} trials",) if runs < 10 else ()
         return pooled, f"from {runs} finished trials", few
-    if metric.unit != "pp":
+    if study.foreign or metric.unit != "pp":
         return None, f"nothing is known of how {metric.label} varies between seeds; run three of the baseline first", ()
     from harness.stats import binomial_sd
 

@@ -31,13 +31,16 @@ def resolve(
 ) -> tuple[dict[str, Any], list[str]]:
     """Fold a profile, overrides and a seed count into a raw study; return it and the faults met on the way."""
     own, faults = raw["profiles"], []
-    if profile not in own and profile not in builtin_profiles():
-        there = list(dict.fromkeys([*builtin_profiles(), *own]))
-        raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, there)}", f"profiles: {', '.join(there)}")
+    scripted = bool(raw.get("command") or raw.get("runner"))  # what our engine trains at one size says nothing of a script
+    builtin: dict[str, dict[str, Any]] = {"": {}} if scripted else builtin_profiles()
+    if profile not in own and profile not in builtin:
+        there = [name for name in dict.fromkeys([*builtin, *own]) if name]
+        hint = f"profiles: {', '.join(there)}" if there else "its file has no [profiles]: leave --profile out"
+        raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, there)}", hint)
     out = {**raw, "profiles": {}, "profile": profile, "base": dict(raw["base"])}
     factors: dict[str, dict[str, Any]] = {factor["name"]: dict(factor) for factor in raw["factors"]}
     arms: dict[str, dict[str, Any]] = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in raw["arms"]}
-    for origin, table in (("", builtin_profiles().get(profile, {})), (f"profiles.{profile}.", own.get(profile, {}))):
+    for origin, table in (("", builtin.get(profile, {})), (f"profiles.{profile}.", own.get(profile, {}))):
         out["base"].update(flatten({key: value for key, value in table.items() if key not in _SPECIAL}))
         if "seeds" in table:
             out["looks"] = ()  # looks are declared for a number of seeds and fall with it

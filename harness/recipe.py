@@ -13,9 +13,19 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from harness.errors import RecipeError, did_you_mean
+from harness.settings import Settings, name_fault
 
 SCHEMA = 1  # bumped when the default of a field changes, so that old ids keep meaning what they meant
 ENGINE = 1  # bumped when the same recipe and seed give different numbers; a golden run guards it
@@ -146,6 +156,9 @@ class Recipe(Part):
 
     Its ``id`` is the first 16 hexadecimal digits of the SHA-256 of the canonical JSON of all fields that differ from the
     default, and of the schema number.
+
+    ``settings`` are there where a script of the user's is run in place of our engine: then they are all that the recipe has,
+    under their own names, and the other fields say nothing.
     """
 
     data: DataRecipe = DataRecipe()
@@ -155,26 +168,66 @@ class Recipe(Part):
     schedule: ScheduleRecipe = ScheduleRecipe()
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
+    settings: Settings | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name != "settings" or value is not None}
 
     @property
     def id(self) -> str:
         """Identity of the recipe: 16 hexadecimal digits."""
         fields = {name: value + 0.0 if isinstance(value, float) else value for name, value in self.changed().items()}
-        return digest({"schema": SCHEMA, "fields": fields})  # adding 0.0 makes -0.0 the 0.0 that it equals
+        kind = "fields" if self.settings is None else "settings"
+        return digest({"schema": SCHEMA, kind: fields})  # adding 0.0 makes -0.0 the 0.0 that it equals
 
     def flat(self) -> dict[str, Any]:
-        """Return every field under its dotted name, in the order of the classes above."""
-        return {f"{part}.{field}": value for part in type(self).model_fields for field, value in getattr(self, part)}
+        """Return every field under its dotted name, in the order of the classes above; of a script, its settings."""
+        if self.settings is not None:
+            return dict(self.settings.root)
+        return {f"{part}.{field}": value for part in PARTS for field, value in getattr(self, part)}
 
     def changed(self) -> dict[str, Any]:
-        """Return the fields that differ from the reference recipe, under their dotted names."""
+        """Return the fields that differ from the reference recipe, under their dotted names; of a script, its settings."""
+        if self.settings is not None:
+            return self.flat()
         default = _DEFAULT.flat()
         return {name: value for name, value in self.flat().items() if value != default[name]}
 
     def difference(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Return ``{field: (here, there)}`` for every field in which the two recipes differ."""
         there = other.flat()
-        return {name: (value, there[name]) for name, value in self.flat().items() if value != there[name]}
+        return {name: (value, there.get(name)) for name, value in self.flat().items() if value != there.get(name)}
+
+    def stored(self) -> dict[str, Any]:
+        """Return it as plain data that ``of_stored`` reads back to an equal recipe."""
+        return self.changed() if self.settings is None else {"settings": self.flat()}
+
+    @classmethod
+    def of_stored(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read back ``stored``.
+
+        Raises:
+            RecipeError: a field does not exist or cannot have its value.
+        """
+        if "settings" not in data:
+            return cls().with_overrides(data)
+        recipe, faults = cls.of_settings(data["settings"])
+        if recipe is None:
+            raise RecipeError("; ".join(faults), "the settings of a script are texts, numbers, true, false and lists of these")
+        return recipe
+
+    @classmethod
+    def of_settings(cls, values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
+        """Return (recipe of a script with these settings, []), or (None, one sentence a fault)."""
+        faults = [f"{name}: {fault}" for name in values if (fault := name_fault(name))]
+        try:
+            settings = Settings.model_validate(dict(values))
+        except ValidationError as error:
+            wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
+            expected = "should be text, a number, true, false or a list of these"
+            return None, faults + [f"{name}: {expected} (given: {shown(values[name])})" for name in wrong]
+        return (None, faults) if faults else (cls(settings=settings), [])
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
         """Return this recipe with some fields replaced.
@@ -193,6 +246,12 @@ class Recipe(Part):
     def try_overrides(self, overrides: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
         """As ``with_overrides``, returning ``(recipe, [])`` or ``(None, one sentence a fault)`` instead of raising."""
         names = self.flat()
+        if self.settings is not None:
+            faults = [
+                f"{name}: no such setting in [base]{did_you_mean(name, names)}" for name in overrides if name not in names
+            ]
+            recipe, more = self.of_settings({**names, **{k: v for k, v in overrides.items() if k in names}})
+            return (None, faults + more) if faults or more else (recipe, [])
         faults = [f"{name}: no such recipe field{did_you_mean(name, names)}" for name in overrides if name not in names]
         tree: dict[str, dict[str, Any]] = {}
         for name, value in {**self.changed(), **{k: v for k, v in overrides.items() if k in names}}.items():
@@ -205,6 +264,7 @@ class Recipe(Part):
         return (None, faults) if faults else (recipe, [])
 
 
+PARTS = tuple(name for name in Recipe.model_fields if name != "settings")
 _DEFAULT = Recipe()
 
 
@@ -241,8 +301,8 @@ def _sentences(error: ValidationError) -> Iterator[str]:
 def fields() -> dict[str, tuple[str, Any, str]]:
     """Return ``{dotted name: (type in words, default, description)}`` for every recipe field."""
     table = {}
-    for part, info in Recipe.model_fields.items():
-        part_type = info.annotation
+    for part in PARTS:
+        part_type = Recipe.model_fields[part].annotation
         for name, field in part_type.model_fields.items():  # type: ignore[union-attr]
             table[f"{part}.{name}"] = (_type_words(field), field.default, field.description or "")
     return table

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.recipe import Recipe, fields
+from harness.recipe import PARTS, Recipe, fields
 from harness.study import Study
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,14 +22,18 @@ _ABOUT = {
     "why": "a sentence or two under the question",
     "design": "how factors make arms",
     "baseline": "name of the arm that the others depart from",
-    "metric": "what decides, on validation images: a built-in metric, or file.py:function",
+    "command": "a training script to run in place of our engine, a list of words; {seed}, {out} and settings stand in braces",
+    "runner": "a training function to run in place of our engine, file.py:function",
+    "timeout_seconds": "after which a command is stopped and its trial has failed; 0 for never",
+    "metric": "what decides, on validation images: a built-in metric, file.py:function, or a number that the script writes",
+    "metrics": "how to read numbers that a script writes beside the built-in metrics",
     "alpha": "level of tests and intervals",
     "margin_pp": "percentage points: smaller differences are not worth acting on",
     "seeds": "runs of every arm, paired by seed",
     "first_seed": "the first of them",
     "looks": "numbers of seeds at which arms may leave; rises and ends at seeds",
     "control": "adds an arm that differs from the baseline by its seeds alone",
-    "base": "recipe fields that every arm shares",
+    "base": "recipe fields that every arm shares; with command or runner, the settings of the script",
     "factors": "components that are switched (off, on) or swept (levels)",
     "arms": "arms by hand",
     "search": "how `harness tune` searches the space",
@@ -37,6 +41,7 @@ _ABOUT = {
     "retune": "entries of the space that every arm is tried over, with an equal small budget, beside the verdicts as they are",
     "profiles": "what is different at one size: recipe fields, seeds, looks, margin_pp, factors.NAME, arms.NAME",
 }
+_SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}  # of a script, which is free to name them
 _HIDDEN = ("profile", "table", "settings")  # written beside a report, not by hand
 
 
@@ -44,21 +49,25 @@ def study_schema() -> dict[str, Any]:
     """Return the schema of a study file (JSON Schema, draft 2020-12)."""
     made = Study.model_json_schema(by_alias=True)
     defs, top = made["$defs"], {key: value for key, value in made["properties"].items() if key not in _HIDDEN}
-    defs = {name: value for name, value in defs.items() if name in ("Factor", "HandArm", "Dimension", "Search")}
+    defs = {name: value for name, value in defs.items() if name in ("Factor", "HandArm", "Dimension", "Search", "MetricRule")}
     for name, text in _ABOUT.items():
         top[name] = {**top[name], "description": text}
     defs |= _recipe_fields()
     defs["Overrides"] = _overrides()
-    defs["FieldName"] = {"enum": list(fields())}
+    defs["FieldName"] = {"anyOf": [{"enum": list(fields())}, _SETTING]}
     names = {"anyOf": [_ref("FieldName"), {"type": "array", "items": _ref("FieldName"), "minItems": 1}]}
     defs["Factor"]["properties"]["field"] = names
-    defs["HandArm"]["properties"]["set"] = _ref("Overrides")
+    defs["Settings"] = _settings()
+    either = {"anyOf": [_ref("Overrides"), _ref("Settings")]}
+    defs["HandArm"]["properties"]["set"] = either
     defs["Dimension"]["properties"]["field"] = names
     defs["Dimension"]["properties"]["when"] = {"type": "object"}
-    defs["Profile"] = _profile(top, defs)
-    top["base"] = {**_ref("Overrides"), "description": _ABOUT["base"]}
+    defs["Profile"] = _profile(top, defs, free=False)
+    defs["ScriptProfile"] = _profile(top, defs, free=True)
+    top["base"] = {**either, "description": _ABOUT["base"]}
     top["space"] = {"type": "object", "description": _ABOUT["space"]}  # entries may be tables in tables
-    top["profiles"] = {"type": "object", "additionalProperties": _ref("Profile"), "description": _ABOUT["profiles"]}
+    top["profiles"] = {"type": "object", "description": _ABOUT["profiles"]}
+    profiles = {name: {"type": "object", "additionalProperties": _ref(name)} for name in ("Profile", "ScriptProfile")}
     schema = {
         "$schema": _DIALECT,
         "title": "A study of harness",
@@ -66,6 +75,9 @@ def study_schema() -> dict[str, Any]:
         "properties": top,
         "required": ["question", "margin_pp", "seeds"],
         "additionalProperties": False,
+        "if": {"anyOf": [{"required": ["command"]}, {"required": ["runner"]}]},
+        "then": {"properties": {"base": _ref("Settings"), "profiles": profiles["ScriptProfile"]}},
+        "else": {"properties": {"base": _ref("Overrides"), "profiles": profiles["Profile"]}},
         "$defs": dict(sorted(defs.items())),
     }
     return _plain(schema)  # type: ignore[no-any-return]
@@ -89,7 +101,8 @@ def _recipe_fields() -> dict[str, Any]:
     """Every recipe field and, as a table of its fields, every part of the recipe, under its name."""
     made = Recipe.model_json_schema()
     found: dict[str, Any] = {}
-    for part, reference in made["properties"].items():
+    for part in PARTS:
+        reference = made["properties"][part]
         target = reference.get("$ref") or reference["allOf"][0]["$ref"]
         properties = made["$defs"][target.rpartition("/")[2]]["properties"]
         found |= {f"{part}.{name}": value for name, value in properties.items()}
@@ -100,12 +113,21 @@ def _recipe_fields() -> dict[str, Any]:
 
 def _overrides() -> dict[str, Any]:
     """Recipe fields, as tables of parts and under dotted names."""
-    names = [*Recipe.model_fields, *fields()]
+    names = [*PARTS, *fields()]
     return {"type": "object", "properties": {name: _ref(name) for name in names}, "additionalProperties": False}
 
 
-def _profile(top: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a profile may set: recipe fields, the numbers that depend on size, and changes of factors and arms by name."""
+def _settings() -> dict[str, Any]:
+    """The settings of a script, whose names are free."""
+    return {
+        "type": "object",
+        "additionalProperties": {"anyOf": [{"type": kind} for kind in ("boolean", "number", "string", "array")]},
+        "propertyNames": _SETTING,
+    }
+
+
+def _profile(top: Mapping[str, Any], defs: Mapping[str, Any], *, free: bool) -> dict[str, Any]:
+    """What a profile may set: recipe fields or ``free`` settings, numbers that depend on size, changes of factors and arms."""
     factor, arm = defs["Factor"]["properties"], defs["HandArm"]["properties"]
     change = {
         "type": "object",
@@ -122,6 +144,8 @@ def _profile(top: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
         "factors": {"type": "object", "additionalProperties": change},
         "arms": {"type": "object", "additionalProperties": other},
     }
+    if free:
+        return {**_settings(), "properties": own}
     return {"type": "object", "properties": {**own, **_overrides()["properties"]}, "additionalProperties": False}
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.errors import StudyError, UsageError, did_you_mean
 from harness.profiles import PROFILES, resolve
 from harness.recipe import Recipe, flatten, shown
+from harness.settings import Word, script_faults
 from harness.space import Dimension, Search, flat_space, retune_faults, space_faults
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
@@ -86,10 +87,19 @@ class HandArm(_Strict):
     why: str = ""
 
 
+class MetricRule(_Strict):
+    """How to read a number that a script writes: ``pp`` is a share in [0, 1], shown in percentage points; ``1`` as written."""
+
+    unit: Literal["pp", "1"] = "1"
+    higher_is_better: bool
+
+
 class Study(_Strict):
     """A question, the arms that answer it, and the rules of the answer, fixed before the first run.
 
-    ``table`` names the file of finished runs that a study was made from: its arms are known by name, not by recipe.
+    ``command`` or ``runner`` name a training script of the user's that is run in place of our engine; then ``base`` holds its
+    settings, and factors and arms set those. ``table`` names the file of finished runs that a study was made from: its arms are
+    known by name, not by recipe.
     ``retune`` names entries of the space that every arm gets a small budget for (``harness.retuning``); ``settings`` is what
     came of it in the study that this makes: ``{arm: recipe fields}``, on top of what makes the arm one.
     """
@@ -100,7 +110,11 @@ class Study(_Strict):
     why: str = ""
     design: Design = "arms"
     baseline: Label = "reference"
+    command: Annotated[tuple[Word, ...], BeforeValidator(_as_tuple)] = ()
+    runner: str = ""
+    timeout_seconds: float = Field(0.0, ge=0)
     metric: str = "accuracy"
+    metrics: dict[str, MetricRule] = {}
     alpha: float = Field(0.05, gt=0, lt=0.5)
     margin_pp: float = Field(gt=0, le=100)
     seeds: int = Field(ge=1, le=10_000)
@@ -124,9 +138,19 @@ class Study(_Strict):
         return f"{self.name}-{self.profile}" if self.profile else self.name
 
     @property
+    def scripted(self) -> bool:
+        """Whether a script of the user's is run in place of our engine."""
+        return bool(self.command or self.runner)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether its trials were trained by anything but our engine, of which our recipe's fields say nothing."""
+        return self.scripted or bool(self.table)
+
+    @property
     def base_recipe(self) -> Recipe:
         """The recipe that arms depart from."""
-        return Recipe().with_overrides(self.base)
+        return Recipe.of_stored({"settings": self.base} if self.scripted else self.base)
 
     def under(self, profile: str, *, overrides: Mapping[str, Any] | None = None, seeds: int | None = None) -> Study:
         """Return the study as it is run under a profile.
@@ -134,7 +158,7 @@ class Study(_Strict):
         Precedence: reference < [base] < built-in profile < [profiles.X] < overrides < arm.
 
         Args:
-            profile: quick, small, full, or a profile of the study's own.
+            profile: quick, small, full, or a profile of the study's own; of a study that runs a script, its own or none ("").
             overrides: recipe fields set on the command line.
             seeds: number of seeds, in place of the profile's.
 
@@ -190,7 +214,7 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
     if _nested_too_deep(tree):
         raise StudyError(f"{source}: tables or lists nested more than {_DEEPEST} deep", "a study needs four levels at most")
     study = _build(tree, faults, source)
-    builtin = () if study.profile or study.table else PROFILES
+    builtin = () if study.profile or study.table or study.scripted else PROFILES
     for profile in sorted({*builtin, *study.profiles}):
         resolved, faults = resolve(_raw(study), profile, {}, None)
         _build(resolved, faults, source, prefix=f"profile {profile}: ")
@@ -267,9 +291,11 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
     base = raw.get("base", {})
     if not isinstance(base, Mapping):
         return []
-    recipe, found = Recipe().try_overrides(flatten(base))
+    recipe, found = _recipe_of(flatten(base), scripted=bool(raw.get("command") or raw.get("runner")))
     faults = [f"base.{fault}" for fault in found]
     recipe = recipe or Recipe()
+    if found and (raw.get("command") or raw.get("runner")):
+        return faults  # what the arms may set is not known
     for index, arm in enumerate(_tables(raw.get("arms"))):
         if isinstance(arm.get("set"), Mapping):
             faults += [f"arms[{arm.get('name', index)}].set.{fault}" for fault in recipe.try_overrides(flatten(arm["set"]))[1]]
@@ -288,6 +314,10 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
                 continue
             faults += [f"{place}.{key}: {fault}" for fault in recipe.try_overrides(dict(zip(names, listed, strict=True)))[1]]
     return faults
+
+
+def _recipe_of(base: Mapping[str, Any], *, scripted: bool) -> tuple[Recipe | None, list[str]]:
+    return Recipe.of_settings(base) if scripted else Recipe().try_overrides(base)
 
 
 def _agreement_faults(study: Study) -> list[str]:
@@ -311,7 +341,8 @@ def _agreement_faults(study: Study) -> list[str]:
         faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
     if study.table and (study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)):
         faults.append("table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty")
-    recipe = Recipe().try_overrides(study.base)[0] or Recipe()  # a broken base has been reported where it stands
+    faults += script_faults(_raw(study))
+    recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()  # a broken base has been reported where it stands
     return faults + space_faults(study.space, recipe) + retune_faults(study.retune, study.space, _varied(study))
 
 

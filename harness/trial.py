@@ -122,7 +122,7 @@ class Curve(_Stored):
     seconds: tuple[float, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.val_loss)
+        return max(len(column) for _, column in self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +22,17 @@ KINDS: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer"
 SOUND: dict[str, Any] = {"schema": 1, "question": "Why?", "seeds": 3, "margin_pp": 1.0}
 
 
-def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iterator[str]:
+def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iterator[str]:  # noqa: C901, PLR0912 - keywords
     """The part of JSON Schema that the schema uses, as the specification has it."""
     if "$ref" in schema:
         yield from faults(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], place)
     if "anyOf" in schema and all(list(faults(value, one, place)) for one in schema["anyOf"]):
         yield f"{place}: none of the alternatives"
+    if "if" in schema:
+        holds_there = not list(faults(value, schema["if"], place))
+        yield from faults(value, schema.get("then" if holds_there else "else", {}), place)
+    if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
+        yield f"{place}: not of the pattern"
     kind = schema.get("type")
     if kind and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean")):
         yield f"{place}: no {kind}"
@@ -47,6 +53,7 @@ def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iter
         known, rest = schema.get("properties", {}), schema.get("additionalProperties", {})
         yield from (f"{place}.{name}: missing" for name in schema.get("required", ()) if name not in value)
         for name, item in value.items():
+            yield from faults(name, schema.get("propertyNames", {}), f"{place}.{name}")
             if name not in known and rest is False:
                 yield f"{place}.{name}: unknown"
             elif name in known or rest:
@@ -98,6 +105,26 @@ def test_a_new_study_satisfies_the_schema() -> None:
 def test_what_load_study_refuses_by_name_or_type_the_schema_refuses_too(change: dict[str, Any]) -> None:
     assert list(faults(SOUND)) == []
     assert list(faults(SOUND | change)) != []
+
+
+SCRIPT: dict[str, Any] = SOUND | {"command": ["python", "train.py", "{lr}"], "base": {"lr": 0.1}}
+
+
+def test_the_settings_of_a_script_have_free_names_in_base_arms_factors_and_profiles() -> None:
+    study = {
+        "arms": [{"name": "fast", "set": {"lr": 0.3}}],
+        "factors": [{"name": "lr", "field": "lr", "levels": [0.1, 0.3]}],
+        "profiles": {"long": {"seeds": 9, "lr": 0.01}},
+        "metrics": {"f1": {"higher_is_better": True}},
+    }
+    assert list(faults(SCRIPT | study)) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"base": {"train": {"epochs": 3}}}, {"metrics": {"f1": {"unit": "m"}}}, {"command": "x"}], ids=str
+)
+def test_what_no_script_study_may_say_the_schema_refuses(change: dict[str, Any]) -> None:
+    assert list(faults(SCRIPT | change)) != []
 
 
 @pytest.mark.parametrize("missing", ["question", "seeds", "margin_pp"])

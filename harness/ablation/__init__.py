@@ -20,6 +20,7 @@ from harness.ablation.forecast import Forecast, plan_study
 from harness.ablation.job import REPORTS, RUNS, Job
 from harness.ablation.retune import RetunedJob
 from harness.ablation.watch import Shifted
+from harness.errors import UsageError
 from harness.study import Study, load_study
 
 __all__ = [
@@ -64,7 +65,7 @@ def ablate(
 
     Args:
         study: a study, its name, or a study file.
-        profile: quick, small, full or the study's own; None takes the largest that fits here (see ``choose_profile``).
+        profile: quick, small, full or the study's own; None takes what fits here (see ``choose_profile``).
         seeds: number of seeds, in place of the profile's.
         overrides: recipe fields, between the profile's and the arms'.
         workers: processes; None lets timed steps decide.
@@ -89,10 +90,14 @@ def ablate(
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     if recommended:
         resolved = recommended_study(resolved, REPORTS)
+    if screen and resolved.scripted:
+        told = f"study {resolved.name!r} runs a script, which tells of its epochs when all are over"
+        raise UsageError(f"{told}: no arm can be stopped by them", "leave --screen out")
     if screen:
         resolved = resolved.model_copy(update={"looks": (), "profile": f"{resolved.profile}-screen"})
     flags = " ".join(flag for flag, given in (("--screen", screen), ("--recommended", recommended)) if given)
-    on_event("timing a few steps")
+    if not resolved.scripted:
+        on_event("timing a few steps")
     job = Job.prepare(
         resolved,
         why,
@@ -109,6 +114,6 @@ def ablate(
     if dry_run:
         facts = job.facts(job.already_done())
         on_event(facts)
-        following = next_size(resolved, job.layout, job.source)
+        following = job.next_command()
         return Outcome(resolved.name, resolved.profile, facts, next_command=following, dry=True)
     return (retuned or job).run(deadline, on_event)

@@ -32,12 +32,15 @@ def choose_profile(
 ) -> tuple[str, str]:
     """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
 
+    A study that runs a script is taken as its file has it, without a profile: ("", "").
     Nothing is downloaded, and nothing is refused. ``count`` says how many trials a study takes under a profile.
     """
+    if study.scripted:  # its own profiles are for those who ask for them
+        return "", ""
     from harness.train import data
     from harness.train.timing import choose_layout, has_gpu
 
-    reasons = []
+    reasons: list[str] = []
     for name in reversed(PROFILES[1:]):
         resolved = study.under(name)
         recipe = arms(resolved)[0].recipe
@@ -113,13 +116,13 @@ def command(
 
     Args:
         source: the study's name or its file.
-        profile: by name.
+        profile: by name; empty for a study as its file has it.
         seeds: number of seeds, in place of the profile's.
         overrides: recipe fields.
         flags: more of the command, as it is.
     """
     sets = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in (overrides or {}).items())
-    parts = [f"harness ablate --study {shlex.quote(source)} --profile {shlex.quote(profile)}"]
+    parts = [f"harness ablate --study {shlex.quote(source)}", *([f"--profile {shlex.quote(profile)}"] if profile else [])]
     parts += [f"--seeds {seeds}"] if seeds is not None else []
     parts += [f"--set {shlex.quote(text)}" for text in sets]
     return " ".join([*parts, flags]).rstrip()

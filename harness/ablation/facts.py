@@ -26,7 +26,8 @@ class PlanFacts:
     """What is about to be run and what it will cost, for people to read before it starts.
 
     ``lines()`` says it in words; every number of it is a field. ``adopted`` counts trials that were finished elsewhere, by
-    the folder that holds them. What retuning adds at most stands in fields of its own.
+    the folder that holds them. What retuning adds at most stands in fields of its own. Of a user's ``script`` nothing is known
+    of images, and of its seconds nothing before its first trial: then they are None.
     """
 
     study: str
@@ -41,8 +42,8 @@ class PlanFacts:
     workers: int
     threads: int
     why_workers: str
-    seconds_per_trial: float
-    seconds: float
+    seconds_per_trial: float | None
+    seconds: float | None
     estimated_from: str
     data: str
     train_images: int
@@ -55,6 +56,7 @@ class PlanFacts:
     retune: str = ""
     retune_trials: int = 0
     retune_seconds: float = 0.0
+    script: str = ""
 
     def lines(self) -> list[str]:
         """Return the plan, a fact a line."""
@@ -64,16 +66,21 @@ class PlanFacts:
         held = f"{self.val_images:,} validation (decide), {self.test_images:,} test (read once)"
         if not self.val_images:
             held = f"{self.test_images:,} test (its curves are drawn; without validation images nothing is judged)"
-        images = f"{self.train_images:,} train, {held}"
         taken = ", ".join(f"{count} from {place}" for place, count in self.adopted.items())
+        what = f"images {self.data}: {self.train_images:,} train, {held}"
+        if self.script:
+            what = f"script {self.script}"
+        cost = f"cost unknown: {self.estimated_from}"
+        if self.seconds is not None and self.seconds_per_trial is not None:
+            cost = f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}"
         return [
-            f"profile {self.profile}: {self.why_profile}",
-            f"images {self.data}: {images}",
+            *([f"profile {self.profile}: {self.why_profile}"] if self.profile else []),
+            what,
             f"{plural(self.arms, 'arm')} x {plural(self.seeds, 'seed')} = {plural(self.cells, 'trial')}{kept}",
             *([f"adopted: {taken}"] if taken else []),
             f"{where} on {self.device}: {self.why_workers}",
             *([f"engine {self.engine}"] if self.engine else []),
-            f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}",
+            cost,
             *([self.retune] if self.retune else []),
             *([self.power] if self.power else []),
             f"report: {self.report}",

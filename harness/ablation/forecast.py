@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
+from harness.ablation.places import choose_places
 from harness.design import arms
 from harness.errors import DataError, StorageError
+from harness.metrics import own_metrics
 from harness.retuning import most_trials
 from harness.study import load_study
 from harness.text import duration, plural
@@ -56,7 +58,7 @@ class Forecast:
         looks = f", looks at {', '.join(map(str, plan.looks))}" if plan.looks else ""
         least = by_correlation(plan.power_family, "{:.2f}", "unknown")
         rows = [
-            ("study", f"{self.study}, profile {self.profile}"),
+            ("study", f"{self.study}, profile {self.profile}" if self.profile else self.study),
             ("decides", f"{plan.metric}, alpha {plan.alpha:g}"),
             ("trials", f"{plural(plan.arms, 'arm')} x {plural(plan.seeds, 'seed')} = {plan.trials:,}{looks}"),
             ("sd between seeds", f"{plan.sd:.2g} {unit}, {plan.source}" if plan.sd is not None else f"unknown: {plan.source}"),
@@ -82,36 +84,42 @@ class Forecast:
 
 
 def plan_study(
-    study: str, *, profile: str = "quick", effect: float | None = None, seeds: int | None = None, on_event: OnEvent
+    study: str, *, profile: str | None = None, effect: float | None = None, seeds: int | None = None, on_event: OnEvent
 ) -> Forecast:
     """Work out what a study can find and what it will cost. Trains nothing but a few timed steps.
 
     Args:
         study: its name or file.
-        profile: under which it would be run.
+        profile: under which it would be run; None for quick, or for a study that runs a script as its file has it.
         effect: that should be found, in the deciding metric's unit; None for the margin.
         seeds: in place of the profile's.
         on_event: told what is being timed.
     """
     from harness.plan import plan_power
-    from harness.train.timing import choose_layout
 
-    resolved = load_study(study).under(profile, seeds=seeds)
+    loaded = load_study(study)
+    resolved = loaded.under(("" if loaded.scripted else "quick") if profile is None else profile, seeds=seeds)
     finished = _finished(resolved.folder)
     seconds: float | None = None
     workers, source = 1, ""
     try:
-        on_event("timing a few steps")
-        layout = choose_layout(arms(resolved)[0].recipe)
-        seconds, workers, source = layout.timing.seconds, layout.workers, f"from {layout.timing.steps} timed steps"
+        if resolved.scripted:
+            workers = choose_places(resolved, device="auto", workers=None).workers
+            source = "what the script takes is known once its first trial is done"
+        else:
+            from harness.train.timing import choose_layout
+
+            on_event("timing a few steps")
+            layout = choose_layout(arms(resolved)[0].recipe)
+            seconds, workers, source = layout.timing.seconds, layout.workers, f"from {layout.timing.steps} timed steps"
     except DataError as error:
         source = error.message
     done = complete(finished)
     if done and seconds is None:
         seconds = sum(trial.train_seconds + trial.eval_seconds for trial in done) / len(done)
         source = f"the mean of {plural(len(done), 'finished trial')}"
-    power = plan_power(resolved, effect=effect, finished=finished, seconds_per_trial=seconds)
-    return Forecast(resolved.name, profile, power, seconds, source, workers, most_trials(resolved))
+    power = plan_power(resolved, effect=effect, finished=finished, seconds_per_trial=seconds, metrics=own_metrics(resolved))
+    return Forecast(resolved.name, resolved.profile, power, seconds, source, workers, most_trials(resolved))
 
 
 def _finished(folder: str) -> list[Trial]:

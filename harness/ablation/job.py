@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.ablation.choose import next_size
 from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
+from harness.ablation.places import Places, choose_places
 from harness.ablation.watch import Watch
 from harness.design import CONTROL_OFFSET, Arm, arms, cells
 from harness.metrics import own_metrics
 from harness.plugins import code_fingerprint
 from harness.recipe import Recipe
 from harness.study import Study
-from harness.trial import Cell, Trial
+from harness.text import plural
+from harness.trial import Cell, Trial, complete
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
@@ -39,8 +41,8 @@ class Job:
     why_profile: str
     arms: tuple[Arm, ...]
     cells: tuple[Cell, ...]
-    ground: Arena
-    layout: Layout
+    ground: Arena | None  # None where a script of the user's sees to its own images
+    layout: Layout | Places
     storage: str | None
     artifacts: str | None
     screen: bool = False
@@ -70,18 +72,30 @@ class Job:
     ) -> Job:
         """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
 
+        Of a script of the user's, it is checked that it is there; what a trial of it takes is not known before the first.
+
         ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes these trials again.
         """
-        from harness.train.run import check
-        from harness.train.timing import choose_layout
+        from harness.worker import check_script
 
         planned = arms(study)
-        grounds = [check(arm.recipe) for arm in planned]
-        layout = choose_layout(planned[0].recipe, device=device, workers=workers)
-        code = code_fingerprint(own_metrics(study))
-        found = cells(study, grounds[0].split.fingerprint, code)
+        own = own_metrics(study)
+        ground: Arena | None = None
+        layout: Layout | Places
+        if study.scripted:
+            code, fingerprint = check_script(study), ""
+            layout = choose_places(study, device=device, workers=workers)
+        else:
+            from harness.train.run import check
+            from harness.train.timing import choose_layout
+
+            grounds = [check(arm.recipe) for arm in planned]
+            ground = grounds[0]
+            layout = choose_layout(planned[0].recipe, device=device, workers=workers)
+            code, fingerprint = code_fingerprint(own), ground.split.fingerprint
+        found = cells(study, fingerprint, code)
         return cls(
-            study, why, planned, found, grounds[0], layout, storage, artifacts, screen, retry_failed, code,
+            study, why, planned, found, ground, layout, storage, artifacts, screen, retry_failed, code,
             source=source, asked=asked,
         )  # fmt: skip
 
@@ -89,6 +103,16 @@ class Job:
     def folder(self) -> Path:
         """Where the report lies."""
         return REPORTS / self.study.folder
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images; empty where a script sees to its own."""
+        return self.ground.split.fingerprint if self.ground is not None else ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, as far as they are known."""
+        return self.ground.split.classes if self.ground is not None else ()
 
     def already_done(self) -> list[Trial]:
         """Return the final trials of this plan, in its ledger or to be adopted, touching nothing."""
@@ -115,7 +139,9 @@ class Job:
 
     def facts(self, finished: Sequence[Trial]) -> PlanFacts:
         """Return the plan for people, given the trials that are final already."""
-        timing, to_run, split = self.layout.timing, len(self.cells) - len(finished), self.ground.split
+        to_run = len(self.cells) - len(finished)
+        each, source = self._cost(finished)
+        counts = self._image_counts()
         return PlanFacts(
             study=self.study.name,
             question=self.study.question,
@@ -129,14 +155,13 @@ class Job:
             workers=self.layout.workers,
             threads=self.layout.threads,
             why_workers=self.layout.why,
-            engine=f"{self.layout.engine}: {self.layout.why_engine}",
-            seconds_per_trial=timing.seconds,
-            seconds=timing.seconds * to_run / min(self.layout.workers, max(to_run, 1)),
-            estimated_from=f"from {timing.steps} timed steps",
-            data=self.arms[0].recipe.data.name,
-            train_images=len(split.train_labels_N),
-            val_images=len(split.val_labels_N),
-            test_images=len(split.test_labels_N),
+            engine=f"{self.layout.engine}: {self.layout.why_engine}" if not isinstance(self.layout, Places) else "",
+            seconds_per_trial=each,
+            seconds=None if each is None else each * to_run / min(self.layout.workers, max(to_run, 1)),
+            estimated_from=source,
+            script=" ".join(self.study.command) or self.study.runner,
+            data=self.arms[0].recipe.data.name if self.ground is not None else "",
+            **{f"{part}_images": count for part, count in counts.items()},
             report=str(self.folder / "index.html"),
             power=self._power(finished),
             adopted=dict(sorted(Counter(trial.adopted for trial in finished if trial.adopted).items())),
@@ -144,6 +169,23 @@ class Job:
             retune_trials=self.extra.trials if self.extra is not None else 0,
             retune_seconds=self.extra.seconds if self.extra is not None else 0.0,
         )
+
+    def _cost(self, finished: Sequence[Trial]) -> tuple[float | None, str]:
+        """Seconds of a trial and where they come from; None for a script that has never run to its end."""
+        if not isinstance(self.layout, Places):
+            return self.layout.timing.seconds, f"from {self.layout.timing.steps} timed steps"
+        done = complete(finished)
+        if not done:
+            return None, "what the script takes is known once its first trial is done"
+        mean = sum(trial.train_seconds for trial in done) / len(done)
+        return mean, f"the mean of {plural(len(done), 'finished trial')}"
+
+    def _image_counts(self) -> dict[str, int]:
+        """Images of each part; 0 where a script sees to its own."""
+        parts = ("train", "val", "test")
+        if self.ground is None:
+            return dict.fromkeys(parts, 0)
+        return {part: len(getattr(self.ground.split, f"{part}_labels_N")) for part in parts}
 
     def _power(self, finished: Sequence[Trial]) -> str:
         from harness.plan import plan_power
@@ -155,20 +197,18 @@ class Job:
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
         from harness.ledger import Ledger, Plan, chance_level
-        from harness.train import data
 
-        split = self.ground.split
         plan = Plan(
             study=self.study,
-            data_fingerprint=split.fingerprint,
+            data_fingerprint=self.fingerprint,
             code_fingerprint=self.code,
             threads=self.layout.threads,
             device=self.layout.devices[0].partition(":")[0],
             workers=self.layout.workers,
-            data_root=str(data.data_root()),
+            data_root=self._data_root(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             screen=self.screen,
-            chance=chance_level(len(split.classes), len(split.val_labels_N)),
+            chance=chance_level(len(self.classes), self._image_counts()["val"]) if self.ground is not None else 0.0,
         )
         with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
             result: LaunchResult | None = None
@@ -218,7 +258,7 @@ class Job:
         """Return the cells that are planned at the start: all, or those up to the first look."""
         if not self.study.looks:
             return self.cells
-        return cells(self.study, self.ground.split.fingerprint, self.code, upto_seed=self.study.looks[0])
+        return cells(self.study, self.fingerprint, self.code, upto_seed=self.study.looks[0])
 
     def after_look(self, ledger: Ledger) -> tuple[Cell, ...]:
         """Return the cells that a completed look calls for, beyond those planned; none when all is decided."""
@@ -228,13 +268,12 @@ class Job:
             return ()
         trials = ledger.trials()
         curves = {trial.cell: ledger.artifact(trial)[0] for trial in trials if trial.epochs}
-        split = self.ground.split
         names = look_decisions(
             self.study,
             trials,
             curves=curves,
-            classes=len(split.classes),
-            data_fingerprint=split.fingerprint,
+            classes=len(self.classes),
+            data_fingerprint=self.fingerprint,
             metrics=own_metrics(self.study),
         )
         done = {cell.key for cell in self.planned}
@@ -242,22 +281,19 @@ class Job:
         due = next((look for look in self.study.looks if look > seeds_done), None)
         if not names or due is None:
             return ()
-        found = cells(self.study, split.fingerprint, self.code, arms_in=names, upto_seed=due)
+        found = cells(self.study, self.fingerprint, self.code, arms_in=names, upto_seed=due)
         return tuple(cell for cell in found if cell.key not in done)
 
     def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
         """Write the report over what the ledger holds."""
         from harness.reporting import from_ledger
         from harness.retuned import retuning_of
-        from harness.train.samples import augmented
 
         return from_ledger(
             ledger,
             self.study,
             self.folder,
-            labels=self.ground.split.val_labels_N.cpu().numpy(),
-            classes=self.ground.split.classes,
-            samples={arm.name: augmented(arm.recipe, self.ground) for arm in self.arms},
+            **self._pictures(),
             provenance=self._provenance(ledger.trials()),
             provisional=provisional,
             screening=self.screen,
@@ -265,13 +301,32 @@ class Job:
             retuning=retuning_of(self.study, storage=self.storage, runs=RUNS) if not self.screen else None,
         )
 
+    def _pictures(self) -> dict[str, Any]:
+        """Labels, class names and augmented images; nothing where a script sees to its own images."""
+        if self.ground is None:
+            return {}
+        from harness.train.samples import augmented
+
+        return {
+            "labels": self.ground.split.val_labels_N.cpu().numpy(),
+            "classes": self.classes,
+            "samples": {arm.name: augmented(arm.recipe, self.ground) for arm in self.arms},
+        }
+
+    def _data_root(self) -> str:
+        if self.ground is None:
+            return ""
+        from harness.train import data
+
+        return str(data.data_root())
+
     def _write_recommended(self, written: Written) -> None:
         """Write what the report recommends as a recipe file that ``--base`` takes, or take an outdated one away."""
         from harness.recipe_file import write_recipe
 
         path = self.folder / "recommended.toml"
         changes = written.analysis.recommended
-        if not changes or written.analysis.seeds_planned > len(written.analysis.seeds):
+        if not changes or self.study.scripted or written.analysis.seeds_planned > len(written.analysis.seeds):
             path.unlink(missing_ok=True)
             return
         fields = {**self.arms[0].recipe.changed(), **changes}
@@ -281,14 +336,13 @@ class Job:
         from harness.bench.result import saved_benchmark
         from harness.report import Provenance
 
-        split = self.ground.split
         places = sorted({f"{t.environment.device} ({t.environment.cpu})" for t in trials if t.environment.device})
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
-        sizes = [f"{len(getattr(split, f'{part}_labels_N')):,} {part}" for part in ("train", "val", "test")]
+        sizes = [f"{count:,} {part}" for part, count in self._image_counts().items()]
         return Provenance(
             commands=(self.asked,) if self.asked else (),
-            data=f"{self.arms[0].recipe.data.name}: {', '.join(sizes)}",
-            data_fingerprint=split.fingerprint,
+            data=f"{self.arms[0].recipe.data.name}: {', '.join(sizes)}" if self.ground is not None else "",
+            data_fingerprint=self.fingerprint,
             hardware="; ".join(places),
             harness=next((t.environment.harness for t in trials), ""),
             commit=", ".join(commits),
@@ -312,8 +366,12 @@ class Job:
             interrupted=interrupted and left,
             out_of_time=left and not interrupted,
             failures=failures,
-            next_command=next_size(self.study, self.layout, self.source),
+            next_command=self.next_command(),
         )
+
+    def next_command(self) -> str:
+        """Return the command for the next size up with its cost; empty at the largest, and for a script, which has no sizes."""
+        return "" if isinstance(self.layout, Places) else next_size(self.study, self.layout, self.source)
 
     def arms_of(self, recipe: Recipe) -> str:
         """Return the names of the arms that have a recipe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +69,16 @@ class Watch:
         arm = self.job.arms_of(trial.recipe)
         if trial.state != "complete":
             return f"{arm} seed {trial.seed}: {trial.state} after {plural(trial.epochs, 'epoch')}. {self._why(trial)}".rstrip()
-        m = trial.metrics
-        return (
-            f"{arm} seed {trial.seed}: val {100 * m['accuracy']:.1f} %, train {100 * m['train_accuracy']:.1f} %, "
-            f"gap {100 * m['gap']:.1f} pp, {trial.train_seconds + trial.eval_seconds:.1f} s"
-        )
+        return f"{arm} seed {trial.seed}: {self._scores(trial.metrics)}, {trial.train_seconds + trial.eval_seconds:.1f} s"
+
+    def _scores(self, metrics: Mapping[str, float]) -> str:
+        """What a line says of a trial or of a mean: the metrics that are there of these, and the one that decides."""
+        shown = {"accuracy": "val {:.1f} %", "train_accuracy": "train {:.1f} %", "gap": "gap {:.1f} pp"}
+        told = [form.format(100 * metrics[name]) for name, form in shown.items() if name in metrics]
+        decides = self.job.study.metric
+        if decides not in shown and self.job.study.scripted:
+            told.insert(0, f"{decides} {metrics[decides]:.4g}")
+        return ", ".join(told)
 
     def _why(self, trial: Trial) -> str:
         if trial.state != "pruned" or trial.error:
@@ -85,9 +91,9 @@ class Watch:
         done = [t for t in self.trials.values() if t.recipe == baseline.recipe and t.state == "complete"]
         if not done:
             return ""
-        accuracy = sum(t.metrics["accuracy"] for t in done) / len(done)
-        gap = sum(t.metrics["gap"] for t in done) / len(done)
-        return f"{baseline.name}: val {100 * accuracy:.1f} %, gap {100 * gap:.1f} pp (mean, n = {len(done)})"
+        shared = [name for name in done[0].metrics if name != "train_accuracy" and all(name in t.metrics for t in done)]
+        means = {name: sum(t.metrics[name] for t in done) / len(done) for name in shared}
+        return f"{baseline.name}: {self._scores(means)} (mean, n = {len(done)})"
 
     def _blocks(self) -> int:
         seeds: dict[int, bool] = {}

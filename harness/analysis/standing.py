@@ -51,7 +51,7 @@ def chance_line(table: Table, classes: int, majority: float | None, images: int)
 
 def chance_accuracy(table: Table, classes: int) -> float | None:
     """Return the accuracy in pp of guessing among equally common classes; None when their number is unknown."""
-    many = classes or (0 if table.study.table else _CLASSES.get(table.arms[0].recipe.data.name, 0))
+    many = classes or (0 if table.study.foreign else _CLASSES.get(table.arms[0].recipe.data.name, 0))
     return 100.0 / many if many > 1 else None
 
 

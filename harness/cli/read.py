@@ -26,7 +26,10 @@ def show(
         ),
     ] = None,
     *,
-    profile: Annotated[str, typer.Option(help="The profile whose arms are shown.", autocompletion=complete.profiles)] = "quick",
+    profile: Annotated[
+        str | None,
+        typer.Option(help="The profile whose arms are shown; default: quick.", autocompletion=complete.profiles),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the studies, explain one, or list the recipe fields."""
@@ -61,18 +64,19 @@ def _show_fields(*, json: bool) -> None:
     )
 
 
-def _show_study(name: str, profile: str, *, json: bool) -> None:
+def _show_study(name: str, profile: str | None, *, json: bool) -> None:
     from harness.design import arms
     from harness.study import load_study
 
-    study = load_study(name).under(profile)
+    loaded = load_study(name)
+    study = loaded.under(("" if loaded.scripted else "quick") if profile is None else profile)
     planned = arms(study)
     if json:
         console.data_json(
             {
                 "study": study.name,
                 "question": study.question,
-                "profile": profile,
+                "profile": study.profile,
                 "design": study.design,
                 "seeds": study.seeds,
                 "margin_pp": study.margin_pp,
@@ -87,7 +91,8 @@ def _show_study(name: str, profile: str, *, json: bool) -> None:
     console.say(f"{study.name}: {study.question}")
     if study.why:
         console.say(study.why)
-    console.say(f"design {study.design}, {study.seeds} seeds, margin {study.margin_pp:g} pp, profile {profile}\n")
+    of = f", profile {study.profile}" if study.profile else ""
+    console.say(f"design {study.design}, {study.seeds} seeds, margin {study.margin_pp:g} pp{of}\n")
     rows = [(a.name, a.reference or "-", _changes(dict(a.overrides)) or "the baseline") for a in planned]
     console.table(("arm", "against", "differs from the baseline in"), rows)
     if study.retune:
@@ -99,8 +104,9 @@ def plan(
     *,
     study: StudyName,
     profile: Annotated[
-        str, typer.Option(help="quick, small, full or one of the study's own.", autocompletion=complete.profiles)
-    ] = "quick",
+        str | None,
+        typer.Option(help="quick, small, full or one of the study's own; default: quick.", autocompletion=complete.profiles),
+    ] = None,
     effect: Annotated[float | None, typer.Option(min=0, help="Effect that should be found; default: the margin.")] = None,
     seeds: Seeds = None,
     json: Json = False,

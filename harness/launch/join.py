@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
 from harness.search import SearchLedger
-from harness.worker import OWN_RUNNER, DrainResult, Event, drain, runner_for
+from harness.worker import OWN_RUNNER, DrainResult, Event, check_script, drain, runner_for
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -71,7 +71,7 @@ def join(
         stop: set to make the worker leave.
 
     Raises:
-        StorageError: there is no such plan, or engine, recipe schema or images differ from it.
+        StorageError: there is no such plan, or engine, recipe schema, images or a script differ from it.
         UsageError: there is no such runner.
         DataError: the images are missing or unreadable here.
     """
@@ -86,9 +86,10 @@ def join(
             raise StorageError(f"nothing is planned for {name}", "`harness ablate` plans a study")
         for variable in THREADS:  # before anything is imported that counts threads
             os.environ[variable] = str(plan.threads)
-        found = runner_for(runner, plan.study)
+        found = runner_for(runner, plan.study, runs / name)
         if runner == OWN_RUNNER:
-            ledger.match(data_fingerprint=_images(plan), code_fingerprint=plan.code_fingerprint)
+            code = check_script(plan.study) if plan.study.scripted else plan.code_fingerprint
+            ledger.match(data_fingerprint=_images(plan), code_fingerprint=code)
         return drain(
             ledger,
             found,
@@ -103,6 +104,8 @@ def join(
 
 
 def _images(plan: Plan) -> str:
+    if plan.study.scripted:
+        return ""
     from harness.train.run import arena
 
     return arena(plan.study.base_recipe.data, "cpu").split.fingerprint

@@ -309,7 +309,9 @@ def serve(spec: Mapping[str, Any]) -> None:
             plan = ledger.latest_plan()
             result = drain(
                 ledger,
-                runner_for(spec["runner"], plan.study) if plan else load_runner(spec["runner"]),
+                runner_for(spec["runner"], plan.study, Path(spec["runs"]) / spec["name"])
+                if plan
+                else load_runner(spec["runner"]),
                 worker=spec["worker"],
                 device=spec["device"],
                 threads=spec["threads"],

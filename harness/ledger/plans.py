@@ -189,7 +189,7 @@ class Document:
                 "retry_serial": self.retry_serial,
                 "void": sorted(self.void),
                 "plan": self.plan.as_dict(),
-                "recipes": {ids[mark]: recipe.changed() for mark, recipe in recipes.items()},
+                "recipes": {ids[mark]: recipe.stored() for mark, recipe in recipes.items()},
                 "cells": [[cell.key, ids[id(cell.recipe)], cell.seed] for cell in self.cells.values()],
                 "todo": [self.order[key] for key in self.todo],
                 "history": self.history,
@@ -210,7 +210,7 @@ class Document:
                 f"here {SCHEMA} and {ENGINE})",
                 "use the version that planned it, or move the study's folder under runs/ away",
             )
-        recipes = {key: Recipe().with_overrides(changed) for key, changed in data["recipes"].items()}
+        recipes = {key: Recipe.of_stored(stored) for key, stored in data["recipes"].items()}
         keys = [key for key, _, _ in data["cells"]]
         return cls(
             plan=Plan.of(data["plan"]),

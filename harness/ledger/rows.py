@@ -46,8 +46,8 @@ def recipe_of(row: FrozenTrial) -> Recipe:
 
 
 @lru_cache(maxsize=1024)  # a study has few recipes and many trials
-def _recipe(changed: str) -> Recipe:
-    return Recipe().with_overrides(json.loads(changed))
+def _recipe(stored: str) -> Recipe:
+    return Recipe.of_stored(json.loads(stored))
 
 
 def deciding(rows: Iterable[FrozenTrial], keys: Collection[str], document: Document | None) -> dict[str, FrozenTrial]:
@@ -158,4 +158,4 @@ def _iso(moment: datetime | None) -> str:
 def attrs_of(item: Cell | Trial) -> dict[str, Any]:
     """Return the attributes that name the cell of a trial."""
     key = item.key if isinstance(item, Cell) else item.cell
-    return {"cell": key, "seed": item.seed, "recipe": item.recipe.changed()}
+    return {"cell": key, "seed": item.seed, "recipe": item.recipe.stored()}

@@ -9,6 +9,7 @@ from harness.report import retuned, words
 from harness.report.document import Alert, Report
 from harness.report.material import Material
 from harness.report.sections import Job, sections
+from harness.study import Study
 from harness.text import plural
 
 
@@ -51,13 +52,19 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
         ("Arms", str(len(analysis.arms))),
         ("Seeds", seeds),
         ("Trials", f"{analysis.trials_total:,}"),
-        ("Epochs", "" if study.table else str(recipe.train.epochs)),
+        ("Epochs", "" if study.foreign else str(recipe.train.epochs)),
         ("Training time", "" if study.table else words.seconds(analysis.train_seconds_total)),
-        ("Images", "" if study.table else recipe.data.name),
+        ("Images", "" if study.foreign else recipe.data.name),
         ("Ran on", device),
         ("Table", study.table),
+        ("Script", _script(study)),
     ]
     return tuple((label, value) for label, value in facts if value)
+
+
+def _script(study: Study) -> str:
+    """What of a user's training script was run, without the settings."""
+    return study.runner or " ".join(word for word in study.command if "{" not in word and not word.startswith("-"))
 
 
 def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:

@@ -71,7 +71,7 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
         plural(len(analysis.arms), "arm"),
         plural(len(analysis.seeds), "seed"),
         plural(analysis.trials_total, "trial"),
-        study.table or study.base_recipe.data.name,
+        study.table or ("a training script" if study.scripted else study.base_recipe.data.name),
         *([] if analysis.finished else ["incomplete"]),
         *(["a screening"] if analysis.screening else []),
     ]

@@ -84,7 +84,7 @@ def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
         keys.add("box1961")
     if any(effect.metric == "ece" for effect in analysis.effects):
         keys.add("guo2017")
-    if study.base_recipe.schedule.name == "one-cycle" and not study.table:
+    if study.base_recipe.schedule.name == "one-cycle" and not study.foreign:
         keys.add("smith2019")
     if tuned:
         keys.add("akiba2019")
@@ -116,18 +116,20 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
         (f"{judged}.", "holm1979"),
         (f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.", "schuirmann1987"),
     ]
+    seeds = plural(done, "random seed") + (f" of {study.seeds} planned" if done != study.seeds else "")
+    trained = (
+        f"Every recipe was trained for {plural(recipe.train.epochs, 'epoch')} with {seeds}; a seed gives every recipe the same "
+        "initialisation, order of images and random draws"
+    )
+    if study.scripted:
+        trained = f"A training script was run with {seeds} in every setting; a seed is handed to the script of every arm alike"
+        outcome = f"The outcome is {metric.label}, as the script reports it."
     if study.table:
         paired = f"{plural(arms, 'arm')} were compared on {plural(done, 'seed')}, differences paired by seed"
         return [(f"From a table of finished runs, {paired}; the outcome is {metric.label}.", "bouthillier2021"), *rules]
     told = [
         (f"We compared {plural(arms, 'training recipe')}: {designs[study.design]}.", ""),
-        (
-            f"Every recipe was trained for {plural(recipe.train.epochs, 'epoch')} with {plural(done, 'random seed')}"
-            + (f" of {study.seeds} planned" if done != study.seeds else "")
-            + "; a seed gives every recipe the same initialisation, order of images and random draws, so that differences are "
-            "paired by seed.",
-            "bouthillier2021",
-        ),
+        (f"{trained}, so that differences are paired by seed.", "bouthillier2021"),
         (outcome, ""),
         *rules,
     ]
@@ -138,7 +140,7 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
         )
     if effects_of(analysis, "shapley"):
         told.append(("Shapley values average a component's contribution over all orders of adding it.", "shapley1953"))
-    if recipe.schedule.name == "one-cycle":
+    if recipe.schedule.name == "one-cycle" and not study.foreign:
         told.append(("The learning rate follows a one-cycle schedule.", "smith2019"))
     told.append(("Runs were queued and recorded with Optuna.", "akiba2019"))
     return [(sentence if sentence.endswith(".") else sentence + ".", key) for sentence, key in told]
@@ -176,4 +178,11 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
             "overfitting gap": "the score on training images minus the score that decides, as the table has them",
         }
         return tuple((term, told.get(term, text)) for term, text in terms if term not in ("onset", "validation, test"))
+    if study.scripted:
+        told = {
+            "seed": "the number that a script is given for its random draws; the same one is given to every arm",
+            "trial": "one run of the script: one arm's settings at one seed",
+            "overfitting gap": "train accuracy minus accuracy, as the script reports them",
+        }
+        return tuple((term, told.get(term, text)) for term, text in terms if term != "validation, test")
     return tuple(terms)

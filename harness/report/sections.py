@@ -262,7 +262,10 @@ def reproduce(job: Job) -> Section:
     base = study.base_recipe
     rows = [[name, plain(value)] for name, value in base.flat().items()]
     blocks.append(
-        Details("The base recipe, every field", (table("Overrides of the arms apply to this.", ["Field", "Value"], rows),))
+        Details(
+            "The base settings" if study.scripted else "The base recipe, every field",
+            (table("Overrides of the arms apply to this.", ["Field", "Value"], rows),),
+        )
     )
     return Section("reproduce", "How to reproduce", tuple(blocks))
 

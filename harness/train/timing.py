@@ -195,6 +195,11 @@ def _timed(call: Callable[[], object], device: str, *, warm: int) -> tuple[float
     return sorted(seconds)[len(seconds) // 2], len(seconds)
 
 
+def count_gpus() -> int:
+    """Return how many CUDA devices torch sees."""
+    return torch.cuda.device_count()
+
+
 def has_gpu() -> bool:
     """Return whether torch sees a CUDA device."""
     return torch.cuda.is_available()

@@ -14,6 +14,8 @@ from harness.text import duration, plural
 class TunePlan(PlanFacts):
     """The plan of a search: ``cells`` are its trials and those of its confirmation."""
 
+    seconds_per_trial: float  # of our engine, which is always timed
+    seconds: float
     trials: int = 0
     confirm: int = 0
     entries: int = 0

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, Protocol, cast
 
 from harness.errors import DivergedError, UsageError
-from harness.plugins import is_plugin
+from harness.plugins import is_plugin, load_plugin
 from harness.study import Study
 from harness.trial import Cell, Outcomes, Trial
+from harness.worker.script import ScriptRunner
 
 OWN_RUNNER = "harness.train:run"
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
@@ -40,40 +37,33 @@ def load_runner(name: str) -> Runner:
     Raises:
         UsageError: there is none; the message says what is missing.
     """
-    place, colon, attribute = name.rpartition(":")
-    if not colon or not place or not attribute:
+    if not is_plugin(name):
         raise UsageError(f"runner {name!r} is not of the form module:function", "for example 'train.py:run'")
-    try:
-        module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise UsageError(f"runner {name!r} cannot be imported: {error}", "check its path and what it imports") from error
-    runner = getattr(module, attribute, None)
+    runner = load_plugin(name, what="runner")
     if not callable(runner):
-        raise UsageError(f"{place} has no function {attribute!r}", "name one that takes (cell, *, device, threads, on_epoch)")
+        raise UsageError(f"runner {name!r} is no function", "name one that takes (cell, *, device, threads, on_epoch)")
     return cast("Runner", runner)
 
 
-def runner_for(name: str, study: Study) -> Runner:
-    """Find the runner of a study's plan: our own also measures a metric of the user's that the study decides by.
+def runner_for(name: str, study: Study, folder: Path) -> Runner:
+    """Find the runner of a study's plan.
+
+    That is, in place of our own, the study's script; and our own also measures a metric of the user's that decides.
+
+    Args:
+        name: as ``load_runner`` takes it.
+        study: as planned.
+        folder: of the study's ledger.
 
     Raises:
         UsageError: there is none.
     """
+    if name == OWN_RUNNER and study.scripted:
+        return ScriptRunner(study, folder)
     found = load_runner(name)
     if name == OWN_RUNNER and is_plugin(study.metric):
         return partial(cast("Callable[..., tuple[Trial, Outcomes | None]]", found), metric=study.metric)
     return found
-
-
-def _from_file(path: Path) -> ModuleType:
-    name = f"_harness_runner_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs, as the import system does, so that its classes can be found by name
-    spec.loader.exec_module(module)
-    return module
 
 
 def failed(cell: Cell, error: BaseException) -> Trial:

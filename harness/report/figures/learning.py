@@ -136,8 +136,11 @@ def _gaps(job: _Job) -> Figure | None:
 
 
 def _rates(job: _Job) -> Figure | None:
-    """Draw the learning rate of every step, one line a distinct schedule."""
+    """Draw the learning rate of every step, one line a distinct schedule; nothing for a script, whose schedule is its own."""
     import seaborn as sns
+
+    if job.analysis.study.foreign:
+        return None
 
     shapes: dict[tuple[tuple[float, ...], int], list[str]] = {}
     recipes = {key: trial.recipe for key, trial in zip(recipe_ids(job.material.trials), job.material.trials, strict=True)}
