@@ -231,7 +231,7 @@ def _planned(
             study = load_study(name).under(profile, seeds=seeds, overrides=overrides)
             if _searched(study):
                 facts = tune(study, workers=workers, device=device, storage=storage, dry_run=True).plan
-                shares.append(Share(name, facts.cells, facts.to_run, facts.seconds))
+                shares.append(Share(name, facts.cells, facts.to_run, facts.seconds or 0.0))  # a search is always timed
                 continue
             job = Job.prepare(
                 study, why, workers=workers, device=device, storage=storage, artifacts=None, screen=False, retry_failed=False
@@ -239,8 +239,10 @@ def _planned(
             counted |= {trial.cell for trial in job.already_done()}
             new = {cell.key for cell in job.cells} - counted
             counted |= new
-            seconds = job.layout.timing.seconds * len(new) / min(job.layout.workers, max(len(new), 1))
-            shares.append(Share(name, len(job.cells), len(new), seconds))
+            seconds = job.seconds_of(len(new))
+            shares.append(
+                Share(name, len(job.cells), len(new), seconds or 0.0)
+            )  # of our engine, as all that is built in: timed
         except HarnessError as error:
             shares.append(Share(name, error=f"{error.message} ({error.hint})"))
     return WholePlan(profile, why, tuple(shares))

@@ -113,7 +113,7 @@ def test_a_study_that_runs_a_script_survives_being_written_as_toml() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"command": ["python", "train.py", "{lr}", "{laer}"]}, "command[3]: there is no setting 'laer' in [base]"),
+        ({"command": ["python", "train.py", "{lr}", "{lrr}"]}, "command[3]: there is no setting 'lrr' in [base]"),
         ({"command": ["python", "train.py", "{lr}", "{sed}"]}, "did you mean 'seed'?"),
         ({"command": ["python", "train.py"]}, "base.lr: no word of command uses {lr}"),
         ({"command": ["python", "train.py", "{lr"]}, "command[2]: '{lr'"),
@@ -220,7 +220,8 @@ def test_a_history_that_cannot_be_read_fails_the_run(tmp_path: Path) -> None:
 
 def test_a_script_gives_its_trial_the_metrics_and_a_log_of_what_it_printed(here: Path) -> None:
     trial = run(study_of(), here)
-    assert (trial.state, trial.metrics["accuracy"]) == ("complete", pytest.approx(0.51))
+    assert trial.state == "complete"
+    assert trial.metrics["accuracy"] == pytest.approx(0.51)
     (log,) = (here / "runs" / "mine" / "scripts").glob("*.log")
     assert log.read_text(encoding="utf-8") == "training with 0.1\n"
 

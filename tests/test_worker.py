@@ -248,7 +248,7 @@ def test_a_runner_is_found_by_module_and_by_file() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [("light", "module:function"), ("no.such.module:run", "cannot be imported"), ("no/file.py:run", "cannot be imported"),
-     ("tests.light:walk", "no function 'walk'")],
+     ("tests.light:walk", "no 'walk'")],
 )  # fmt: skip
 def test_a_runner_that_cannot_be_found_is_an_error_that_says_what_is_missing(name: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):

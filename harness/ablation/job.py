@@ -157,7 +157,7 @@ class Job:
             why_workers=self.layout.why,
             engine=f"{self.layout.engine}: {self.layout.why_engine}" if not isinstance(self.layout, Places) else "",
             seconds_per_trial=each,
-            seconds=None if each is None else each * to_run / min(self.layout.workers, max(to_run, 1)),
+            seconds=self.seconds_of(to_run, finished),
             estimated_from=source,
             script=" ".join(self.study.command) or self.study.runner,
             data=self.arms[0].recipe.data.name if self.ground is not None else "",
@@ -169,6 +169,11 @@ class Job:
             retune_trials=self.extra.trials if self.extra is not None else 0,
             retune_seconds=self.extra.seconds if self.extra is not None else 0.0,
         )
+
+    def seconds_of(self, trials: int, finished: Sequence[Trial] = ()) -> float | None:
+        """Return what so many trials take here; None for a script that has never run to its end."""
+        each, _ = self._cost(finished)
+        return None if each is None else each * trials / min(self.layout.workers, max(trials, 1))
 
     def _cost(self, finished: Sequence[Trial]) -> tuple[float | None, str]:
         """Seconds of a trial and where they come from; None for a script that has never run to its end."""

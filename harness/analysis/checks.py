@@ -43,7 +43,8 @@ def all_checks(
         found = [_of_rows(check) for check in found]
         found += [_variances(table, state), _unknown(table)]
     elif table.study.scripted:
-        found += [_environments(table), _nothing(state), _variances(table, state), _of_script()]
+        losses = any(run.curve.val_loss or "nll" in run.scores for run in table.runs.values())  # else nothing tells no-op arms
+        found += [_environments(table), *([_nothing(state)] if losses else []), _variances(table, state), _of_script()]
     else:
         found += [_images(table), _environments(table), _chance(table, state, line), _nothing(state), _variances(table, state)]
         found += [_test_reads(table), _margin(table), _size(table)]

@@ -225,7 +225,9 @@ def compared(analysis: Analysis) -> Table:
         rows.append(
             [
                 Cell(arm.name, note=arm.why),
-                "the study's base recipe" if base else setting(arm.overrides),
+                ("the study's base settings" if analysis.study.scripted else "the study's base recipe")
+                if base
+                else setting(arm.overrides),
                 arm.reference or "–",
                 Cell(maybe(arm.params_m, "{:.3g} M"), arm.params_m),
                 Cell(maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),

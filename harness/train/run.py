@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.errors import DataError, DivergedError
 from harness.recipe import DataRecipe, Recipe
-from harness.train import augment, data
+from harness.train import augment, data, tensorboard
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
 from harness.train.engine import Choice, Program, Programs, choose, room_for
@@ -102,7 +102,9 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
     Raises:
         DataError: the images are missing, unreadable or too few.
         RecipeError: the net or an augmentation does not fit them.
+        UsageError: TensorBoard's events are asked for and cannot be written.
     """
+    tensorboard.wanted()
     found = arena(recipe.data, device)
     recipe.model.layout(found.shape[1])
     one = augment.Epoch(size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1)
@@ -163,9 +165,13 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
     history: list[Entry] = []
     stopped = False
 
+    log = tensorboard.log_of(cell)
+
     def keep(entry: Entry) -> bool:
         nonlocal stopped
         history.append(entry)
+        if log is not None:
+            log(entry)
         meter.sample()
         values = {name: entry[name] for name in ("val_accuracy", "val_loss", "train_accuracy", "online_loss")}
         stopped = bool(on_epoch(entry["epoch"], values)) if on_epoch is not None else False
@@ -176,6 +182,9 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
         fit(recipe, model, loaders, cell.seed, keep, engine=program or "eager")
     except DivergedError as diverged:
         error = diverged.message
+    finally:
+        if log is not None:
+            log.close()
     curve = Curve(**{name: tuple(float(entry[name]) for entry in history) for name in _CURVE})
     channels, side, _ = ground.shape
     params, mflop = cost_of(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes))

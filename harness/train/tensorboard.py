@@ -1,0 +1,75 @@
+"""Event files for TensorBoard: the epochs of a run as scalars, written by torch's ``SummaryWriter``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.trial import Cell
+
+VARIABLE = "HARNESS_TENSORBOARD"  # a folder: then every trial of our engine writes a run into it
+
+
+class TensorBoardLog:
+    """An ``on_epoch`` hook that writes every number of an entry as a scalar of its epoch, and stops nothing.
+
+    Args:
+        folder: of this run; made when needed.
+        notes: shown as the run's text, for example its recipe.
+
+    Raises:
+        UsageError: tensorboard is not installed, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path | str, notes: Mapping[str, Any] | None = None) -> None:
+        check_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
+        try:
+            self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        except OSError as error:
+            told = f"{folder}: TensorBoard's events cannot be written: {error.strerror or error}"
+            raise UsageError(told, f"choose a folder that you may write to ({VARIABLE})") from None
+        if notes:
+            self._writer.add_text("recipe", f"`{json.dumps(notes, sort_keys=True)}`")  # type: ignore[no-untyped-call]
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        """Write an epoch's entry, as ``fit_one_cycle`` makes it."""
+        for name, value in entry.items():
+            if name != "epoch" and isinstance(value, (int, float)) and not isinstance(value, bool):
+                self._writer.add_scalar(name, value, entry["epoch"])  # type: ignore[no-untyped-call]
+        self._writer.flush()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+def check_tensorboard() -> None:
+    """Raise a UsageError unless tensorboard is installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("TensorBoard's event files need the package tensorboard", "pip install 'harness[tensorboard]'")
+
+
+def wanted() -> Path | None:
+    """Return the folder that ``HARNESS_TENSORBOARD`` names; None without one.
+
+    Raises:
+        UsageError: it is asked for and tensorboard is not installed.
+    """
+    folder = os.environ.get(VARIABLE, "")
+    if not folder:
+        return None
+    check_tensorboard()
+    return Path(folder)
+
+
+def log_of(cell: Cell) -> TensorBoardLog | None:
+    """Return the log of a trial, one run of its own, where ``HARNESS_TENSORBOARD`` asks for one."""
+    folder = wanted()
+    return None if folder is None else TensorBoardLog(folder / cell.recipe.id / f"seed-{cell.seed}", cell.recipe.changed())
