@@ -31,23 +31,23 @@ class TensorBoardLog:
         from torch.utils.tensorboard import SummaryWriter
 
         try:
-            self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder))
         except OSError as error:
             told = f"{folder}: TensorBoard's events cannot be written: {error.strerror or error}"
             raise UsageError(told, f"choose a folder that you may write to ({VARIABLE})") from None
         if notes:
-            self._writer.add_text("recipe", f"`{json.dumps(notes, sort_keys=True)}`")  # type: ignore[no-untyped-call]
+            self._writer.add_text("recipe", f"`{json.dumps(notes, sort_keys=True)}`")
 
     def __call__(self, entry: Mapping[str, Any]) -> None:
         """Write an epoch's entry, as ``fit_one_cycle`` makes it."""
         for name, value in entry.items():
             if name != "epoch" and isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._writer.add_scalar(name, value, entry["epoch"])  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, entry["epoch"])
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def check_tensorboard() -> None:
