@@ -141,7 +141,7 @@ class Job:
         """Return the plan for people, given the trials that are final already."""
         to_run = len(self.cells) - len(finished)
         each, source = self._cost(finished)
-        counts = self._image_counts()
+        counts = self.image_counts()
         return PlanFacts(
             study=self.study.name,
             question=self.study.question,
@@ -185,7 +185,7 @@ class Job:
         mean = sum(trial.train_seconds for trial in done) / len(done)
         return mean, f"the mean of {plural(len(done), 'finished trial')}"
 
-    def _image_counts(self) -> dict[str, int]:
+    def image_counts(self) -> dict[str, int]:
         """Images of each part; 0 where a script sees to its own."""
         parts = ("train", "val", "test")
         if self.ground is None:
@@ -210,10 +210,10 @@ class Job:
             threads=self.layout.threads,
             device=self.layout.devices[0].partition(":")[0],
             workers=self.layout.workers,
-            data_root=self._data_root(),
+            data_root=self.data_root(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             screen=self.screen,
-            chance=chance_level(len(self.classes), self._image_counts()["val"]) if self.ground is not None else 0.0,
+            chance=chance_level(len(self.classes), self.image_counts()["val"]) if self.ground is not None else 0.0,
         )
         with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
             result: LaunchResult | None = None
@@ -318,7 +318,8 @@ class Job:
             "samples": {arm.name: augmented(arm.recipe, self.ground) for arm in self.arms},
         }
 
-    def _data_root(self) -> str:
+    def data_root(self) -> str:
+        """Return where the images lie; empty where a script sees to its own."""
         if self.ground is None:
             return ""
         from harness.train import data
@@ -343,7 +344,7 @@ class Job:
 
         places = sorted({f"{t.environment.device} ({t.environment.cpu})" for t in trials if t.environment.device})
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
-        sizes = [f"{count:,} {part}" for part, count in self._image_counts().items()]
+        sizes = [f"{count:,} {part}" for part, count in self.image_counts().items()]
         return Provenance(
             commands=(self.asked,) if self.asked else (),
             data=f"{self.arms[0].recipe.data.name}: {', '.join(sizes)}" if self.ground is not None else "",

@@ -51,14 +51,14 @@ class RetunedJob:
         """
         from harness.train.run import check
 
-        study, split = job.study, job.ground.split
+        study = job.study
         check_metric(study)
-        if not len(split.val_labels_N):
+        if not job.image_counts()["val"]:
             raise StudyError(
                 f"study {study.name!r}: retune: settings are chosen on validation images and data.val leaves none",
                 "set data.val, or take `retune` out of the study",
             )
-        wanted = retuning_cells(study, split.fingerprint, job.code)
+        wanted = retuning_cells(study, job.fingerprint, job.code)
         for recipe in dict.fromkeys(cell.recipe for cell in wanted):
             check(recipe)
         job.extra = _extra(job, len(wanted))
@@ -114,7 +114,7 @@ class RetunedJob:
     def _retuned(self, study: Study) -> Job:
         """Return the job of the retuned study: an ordinary one, with the threads and workers of the first."""
         job = self.job
-        found = cells(study, job.ground.split.fingerprint, job.code)
+        found = cells(study, job.fingerprint, job.code)
         return Job(
             study, job.why_profile, arms(study), found, job.ground, job.layout, job.storage, job.artifacts,
             retry_failed=job.retry_failed, code=job.code, asked=job.asked,
@@ -199,7 +199,7 @@ def _counted(on_event: OnEvent, total: int) -> OnEvent:
 
 def _extra(job: Job, tried: int) -> Extra:
     study, again = job.study, len(job.cells)
-    seconds = job.layout.timing.seconds * (tried + again) / job.layout.workers
+    seconds = job.seconds_of(tried + again) or 0.0  # of our engine, which is timed: a script has no space to retune over
     each = tried // len(job.arms)
     words = (
         f"retuned over {', '.join(study.retune)}: {plural(len(job.arms), 'arm')} x {plural(each, 'setting')} = "
@@ -210,19 +210,17 @@ def _extra(job: Job, tried: int) -> Extra:
 
 def _plan(job: Job, study: Study) -> Plan:
     from harness.ledger import Plan, chance_level
-    from harness.train import data
 
-    split = job.ground.split
     return Plan(
         study=study,
-        data_fingerprint=split.fingerprint,
+        data_fingerprint=job.fingerprint,
         code_fingerprint=job.code,
         threads=job.layout.threads,
         device=job.layout.devices[0].partition(":")[0],
         workers=job.layout.workers,
-        data_root=str(data.data_root()),
+        data_root=job.data_root(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        chance=chance_level(len(split.classes), len(split.val_labels_N)),
+        chance=chance_level(len(job.classes), job.image_counts()["val"]),
     )
 
 
