@@ -60,12 +60,14 @@ def _scale(found: dict[str, Analysis]) -> str:
     first = next(iter(found.values()))
     recipe = first.study.base_recipe
     trials = sum(one.trials_total for one in found.values())
+    epochs = sorted({one.study.base_recipe.train.epochs for one in found.values()})
+    length = words.plural(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
     seconds = sum(one.train_seconds_total for one in found.values())
     size = (
         f"{recipe.data.train:,} CIFAR-10 images at {recipe.data.size} pixels, a net of {first.arms[0].params_m:.2g} M weights"
     )
     return (
-        f"CPU-scale, profile `{PROFILE}`: {size}, {recipe.train.epochs} epochs; {words.plural(trials, 'trial')}, "
+        f"CPU-scale, profile `{PROFILE}`: {size}, {length}; {words.plural(trials, 'trial')}, "
         f"{words.seconds(seconds)} of training. What holds here need not hold for the whole net on all images. Differences "
         "are in pp, paired by seed, [95 % t interval over n seeds]; verdicts are on validation accuracy, after Holm, and the "
         "gap is not judged."
@@ -195,9 +197,11 @@ def _each(analysis: Analysis, effects: Sequence[Effect]) -> str:
 
 
 def _one(analysis: Analysis, effect: Effect) -> str:
-    """``-1.24 pp [-2.45, -0.03], gap +20.38 pp [+17.94, +22.81], n = 8``."""
+    """``-1.24 pp [-2.45, -0.03], gap +20.38 pp [+17.94, +22.81] wider, n = 8``."""
     gap = effect_on(analysis, effect, analysis.gap)
-    beside = f", gap {words.difference(gap)}" if gap is not None and gap.estimate is not None else ""
+    beside = (
+        f", gap {words.difference(gap)} {words.gap_word(gap)}".rstrip() if gap is not None and gap.estimate is not None else ""
+    )
     return f"{words.difference(effect)}{beside}, n = {effect.n}"
 
 
@@ -214,7 +218,7 @@ def _verb(many: str, names: Sequence[object]) -> str:
 
 
 def _link(analysis: Analysis) -> str:
-    return f"[report](reports/{analysis.study.folder}/report.md)"
+    return f"[report](reports/{analysis.study.folder}/report.md){'' if analysis.finished else ', incomplete'}"
 
 
 def readme(text: str) -> str:
