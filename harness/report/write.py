@@ -19,6 +19,7 @@ from harness.report.figures.canvas import FORMATS
 from harness.report.folder import read_bench, read_folder
 from harness.report.material import Material, Provenance, in_order
 from harness.report.tuning import TuningFacts
+from harness.space import Search
 from harness.study import Study
 from harness.trial import Curve, Metric, Outcomes, Trial
 
@@ -34,6 +35,8 @@ _SOMETIMES = (
     "bench.json",
 )  # an earlier report may have left them
 
+# Fields that studies got after reports had been written: at their defaults they would only make those differ.
+_ADDED_TO_STUDY = ("command", "runner", "timeout_seconds", "metrics", "retune", "settings")
 _SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 
 
@@ -177,8 +180,18 @@ def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figur
 
 
 def analysis_json(analysis: Analysis) -> str:
-    """Return the analysis as JSON."""
-    return json.dumps(analysis.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return the analysis as JSON; of what later versions added to it only what is not at its default."""
+    content = analysis.model_dump(mode="json", by_alias=True)
+    study = content["study"]
+    for part, before, names in (
+        (content, {"retuned": None}, ("retuned",)),
+        (study, Study.model_construct().model_dump(mode="json"), _ADDED_TO_STUDY),
+        (study["search"], Search().model_dump(mode="json"), ("retune_trials",)),
+    ):
+        for name in names:
+            if part[name] == before[name]:
+                del part[name]
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def effects_csv(analysis: Analysis) -> str:
