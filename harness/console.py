@@ -45,8 +45,8 @@ def data(text: str) -> None:
     _write(sys.stdout, text if text.endswith("\n") else text + "\n")
 
 
-def data_json(value: object) -> None:
-    """Write one JSON document to stdout.
+def data_json(value: object, *, line: bool = False) -> None:
+    """Write one JSON document to stdout, over several lines or, as one of several documents, in a line of its own.
 
     A number that is not finite, which JSON cannot hold, is written as null. Paths, pydantic models and NumPy's scalars are
     understood; dictionaries keep their order.
@@ -54,7 +54,7 @@ def data_json(value: object) -> None:
     Raises:
         TypeError: the value holds something that has no JSON form.
     """
-    data(json.dumps(_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False))
+    data(json.dumps(_jsonable(value), indent=None if line else 2, ensure_ascii=False, allow_nan=False))
 
 
 def say(text: str = "") -> None:

@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine(*, runs: Path = Path("runs"), reports: Path = Path("reports")) -> list[Finding]:
-    """Look at Python, torch, GPUs, disk, images, storage and the right to write, in this order.
+    """Look at Python, torch, GPUs, disk, defaults, images, storage and the right to write, in this order.
 
     Args:
         runs: folder that ledgers would be kept in.
@@ -51,6 +51,7 @@ def examine(*, runs: Path = Path("runs"), reports: Path = Path("reports")) -> li
         ("libraries", _libraries),
         ("torch", _torch),
         ("disk", lambda: _disk(runs)),
+        ("defaults", _defaults),
         ("images", _images),
         ("storage", lambda: _storage(runs)),
         ("write access", lambda: _writing(runs, reports)),
@@ -155,6 +156,16 @@ def _disk(runs: Path) -> Iterator[Finding]:
         level: Level = "fail" if free < _TOO_LITTLE_GIB else "warn" if free < _LITTLE_GIB else "ok"
         hint = "" if level == "ok" else "make room: ledgers, curves and decoded images go there"
         yield Finding(level, "disk", f"{free:.1f} GiB free at {place}", hint)
+
+
+def _defaults() -> Iterator[Finding]:
+    from harness.defaults import find_defaults
+
+    lines = find_defaults().told()
+    for line in lines:
+        yield Finding("ok", "defaults", line)
+    if not lines:
+        yield Finding("ok", "defaults", "none: no harness.toml here or above, no [tool.harness] in pyproject.toml")
 
 
 def _images() -> Iterator[Finding]:

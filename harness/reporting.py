@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.confirm import is_confirmation
 from harness.errors import HarnessError, ReportError, did_you_mean
-from harness.ledger import Attempt, Ledger
+from harness.ledger import Attempt, Ledger, hide_password, studies_in
 from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
 from harness.retuned import retuning_of
@@ -28,6 +28,7 @@ def report(
     names: Sequence[str] = (),
     *,
     from_folder: Path | None = None,
+    storage: str | None = None,
     reports: Path = Path("reports"),
     runs: Path = Path("runs"),
     on_event: Callable[[str], None] = lambda _: None,
@@ -38,6 +39,7 @@ def report(
         names: folder names (``augmentations-quick``) or studies (``augmentations``, all its profiles); empty for every study
             that has trials under ``runs``.
         from_folder: a report's folder, to be rebuilt from its own files.
+        storage: a ledger that holds the studies, as ``Ledger.open`` takes it; None for one a study under ``runs``.
         reports: where reports lie.
         runs: where ledgers lie.
         on_event: told of each report before it is written.
@@ -47,16 +49,17 @@ def report(
     """
     if from_folder is not None:
         return [rebuild(from_folder)]
-    found = _chosen(names, runs)
+    there = studies_in(storage) if storage else sorted(path.parent.name for path in runs.glob("*/journal.log"))
+    found = _chosen(names, there, f"in {hide_password(storage)}" if storage else f"under {runs}/")
     written = []
     for name in found:
         on_event(f"writing the report of {name}")
-        with SearchLedger.open(name, runs=runs, create=False) as ledger:
+        with SearchLedger.open(name, storage=storage, runs=runs, create=False) as ledger:
             plan = ledger.latest_plan()
             if plan is None:
                 raise ReportError(f"{name} has no plan yet", "start it with `harness ablate`")
             if is_search(ledger.cells()):
-                written.append(report_search(ledger, reports / name, runs=runs))
+                written.append(report_search(ledger, reports / name, storage=storage, runs=runs))
             elif not _is_part(ledger, plan.study):
                 written.append(
                     from_ledger(
@@ -107,19 +110,18 @@ def _is_part(ledger: Ledger, study: Study) -> bool:
     return is_confirmation(study) or is_retuning(ledger.cells())
 
 
-def _chosen(names: Sequence[str], runs: Path) -> list[str]:
-    there = sorted(path.parent.name for path in runs.glob("*/journal.log"))
+def _chosen(names: Sequence[str], there: Sequence[str], where: str) -> list[str]:
     if not there:
-        raise ReportError(f"there are no trials under {runs}/", "`harness ablate --study augmentations` makes some")
+        raise ReportError(f"there are no trials {where}", "`harness ablate --study augmentations` makes some")
     chosen: list[str] = []
     for name in names:
         matches = [one for one in there if one == name or one.rpartition("-")[0] == name]
         if not matches:
             raise ReportError(
-                f"there are no trials of {name!r} under {runs}/{did_you_mean(name, there)}", f"there are: {', '.join(there)}"
+                f"there are no trials of {name!r} {where}{did_you_mean(name, there)}", f"there are: {', '.join(there)}"
             )
         chosen += [one for one in matches if one not in chosen]
-    return chosen or there
+    return chosen or list(there)
 
 
 def from_ledger(

@@ -26,10 +26,11 @@ import typer
 from PIL import Image
 
 from harness import cli
+from harness.cli.screen import Screen
 
 SURFACE = {
-    "ablate": "--study -s --all --profile --seeds --set --base --workers --storage --artifacts --device --timeout --screen "
-    "--recommended --retry-failed --dry-run --json",
+    "ablate": "--study -s --all --profile --seeds --set --base --workers --launcher --storage --artifacts --device "
+    "--timeout --screen --recommended --retry-failed --dry-run --json",
     "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --common-seeds --json",
     "bench": "--device --save --json",
     "compare": "a b --check --json",
@@ -39,11 +40,11 @@ SURFACE = {
     "doctor": "--json",
     "new-study": "name --json",
     "plan": "--study -s --profile --effect --seeds --json",
-    "report": "studies --from --all --open --json",
+    "report": "studies --from --all --storage --open --json",
     "show": "name --profile --json",
     "status": "--study -s --storage --watch --json",
-    "tune": "--trials --study -s --profile --seeds --set --base --sampler --pruner --workers --storage --artifacts --device "
-    "--timeout --dry-run --json",
+    "tune": "--trials --study -s --profile --seeds --set --base --sampler --pruner --workers --launcher --storage --artifacts "
+    "--device --timeout --dry-run --json",
     "worker": "--study -s --storage --shard --device --timeout --max-trials --json",
 }
 """Every command with its arguments and options. A new wish belongs in a study or a recipe field before it belongs here."""
@@ -427,8 +428,75 @@ def test_status_counts_the_trials_of_every_arm(finished: Path) -> None:  # noqa:
     status, out, _ = call("status", "--study", "pair-quick", "--json")
     found = json.loads(out)
     assert status == 0
-    assert set(found) == {"study", "trials", "arms", "running"}
+    assert set(found) == {"study", "trials", "arms", "running", "trials_per_hour", "seconds_left"}
     assert found["arms"] == {"reference": {"complete": 2}, "bare": {"complete": 2}}
+
+
+def test_a_status_that_is_watched_is_one_document_a_line(finished: Path) -> None:  # noqa: ARG001
+    status, out, _ = call("status", "--study", "pair-quick", "--watch", "--json")
+    assert status == 0
+    assert [json.loads(line)["trials"]["complete"] for line in out.splitlines()] == [4]
+
+
+def test_a_status_fits_into_80_columns_and_says_how_fast_it_goes(finished: Path) -> None:  # noqa: ARG001
+    _, out, err = call("status", "--study", "pair-quick")
+    assert max(len(line) for line in (out + err).splitlines()) <= 80
+    assert "4 of 4 trials are final" in err
+    assert "an hour lately" in err
+
+
+# Defaults and clusters
+
+
+def test_a_default_is_taken_and_said_and_an_option_wins_over_it(here: Path) -> None:
+    (here / "harness.toml").write_text('workers = 3\ndevice = "cpu"\n', encoding="utf-8")
+    _, out, err = call(*PLANNED, "--json")
+    assert json.loads(out)["plan"]["workers"] == 3
+    assert f"defaults of {here / 'harness.toml'}: workers 3, device cpu" in err
+    _, out, err = call(*PLANNED, "--workers", "2", "--json")
+    assert json.loads(out)["plan"]["workers"] == 2
+    assert f"defaults of {here / 'harness.toml'}: device cpu" in err
+
+
+@pytest.mark.parametrize("command", [PLANNED, ("status", "--study", "dropout-quick"), ("report",)], ids=in_words)
+def test_defaults_that_cannot_be_are_one_error_whatever_the_command(here: Path, command: tuple[str, ...]) -> None:
+    (here / "harness.toml").write_text("seeds = 3\nwokers = 2\n", encoding="utf-8")
+    assert_refused(call(*command), "2 faults", "study file", "'workers'")
+
+
+def test_the_environment_wins_over_the_default_of_the_data_root(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "harness.toml").write_text('data = "mine"\n', encoding="utf-8")
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    assert str(here / "mine") in call("data", "list")[2]
+    monkeypatch.setenv("HARNESS_DATA", str(here / "other"))
+    assert str(here / "other") in call("data", "list")[2]
+
+
+def test_the_doctor_says_where_a_default_is_from(here: Path) -> None:
+    (here / "harness.toml").write_text("workers = 3\n", encoding="utf-8")
+    _, out, _ = call("doctor", "--json")
+    found = {one["name"]: one["what"] for one in json.loads(out)}
+    assert found["defaults"] == f"{here / 'harness.toml'}: workers 3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((*PLANNED, "--launcher", "lsf"), ("--launcher",)),
+        ((*PLANNED, "--launcher", "slurm", "--workers", "2"), ("sbatch", "login node")),
+        ((*PLANNED, "--launcher", "ray", "--device", "cuda:1"), ("cuda:1", "--device cpu or cuda")),
+        (("tune", "--launcher", "ray", "--workers", "2", "--profile", "quick"), ("database", "--launcher local")),
+    ],
+    ids=in_words,
+)
+def test_a_cluster_that_cannot_be_used_is_one_error_before_anything_is_timed(
+    here: Path, arguments: tuple[str, ...], words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(here))  # without any sbatch
+    done = call(*arguments)
+    assert_refused(done, *words)
+    assert "timing" not in done[2]
+    assert list(here.iterdir()) == []
 
 
 def test_a_worker_leaves_at_once_where_all_is_done(finished: Path) -> None:  # noqa: ARG001
@@ -468,6 +536,31 @@ def test_a_run_that_is_out_of_time_leaves_with_130_and_says_how_to_go_on(tmp_pat
     assert status == 130, err
     assert found["out_of_time"] is True
     assert found["trials"]["waiting"] == 4
+
+
+def test_ctrl_c_while_steps_are_timed_ends_the_run_even_where_a_shell_had_it_ignored(tmp_path: Path) -> None:
+    (tmp_path / "pair.toml").write_text(PAIR, encoding="utf-8")
+    ignored = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+    command = [sys.executable, "-m", "harness", *RUN]
+    with subprocess.Popen(
+        [sys.executable, "-c", ignored, *command], cwd=tmp_path, env=dict(os.environ), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        assert any("timing a few steps" in line for line in running.stderr)
+        running.send_signal(signal.SIGINT)
+        talk = running.stderr.read()
+    assert running.returncode == 130, talk
+    assert "the same command goes on from here" in talk
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupt_that_a_library_swallowed_is_raised_again_at_the_next_event() -> None:
+    with Screen() as shown:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            shown("the plan")
 
 
 def test_ctrl_c_before_the_first_trial_leaves_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:

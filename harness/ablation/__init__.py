@@ -2,6 +2,7 @@
 
 facts    what a run says of itself
 choose   profile, recommended recipe, next size up
+launching where the workers are
 job      one study under one profile, from plan to report
 retune   a study whose arms are retuned: settings, choice, the same study again
 watch    following the workers
@@ -18,6 +19,7 @@ from harness.ablation.choose import check_device, choose_profile, command, next_
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.ablation.forecast import Forecast, plan_study
 from harness.ablation.job import REPORTS, RUNS, Job
+from harness.ablation.launching import Place
 from harness.ablation.retune import RetunedJob
 from harness.ablation.watch import Shifted
 from harness.errors import UsageError
@@ -30,6 +32,7 @@ __all__ = [
     "Job",
     "OnEvent",
     "Outcome",
+    "Place",
     "PlanFacts",
     "ProgressFacts",
     "Shifted",
@@ -52,6 +55,7 @@ def ablate(
     storage: str | None = None,
     artifacts: str | None = None,
     device: str = "auto",
+    place: Place = Place(),  # noqa: B008 - frozen
     timeout: float | None = None,
     screen: bool = False,
     recommended: bool = False,
@@ -72,7 +76,8 @@ def ablate(
         storage: where the ledger is kept; None for ``runs/<study>-<profile>/journal.log``.
         artifacts: folder for curves and per-image outcomes.
         device: auto, cpu, cuda or cuda:N.
-        timeout: seconds from now after which no new trial starts.
+        place: what starts the workers: this machine, or SLURM or Ray with what each task asks for.
+        timeout: seconds from now (on a cluster: from a task's start) after which no new trial starts.
         screen: explore: an arm may be stopped by epoch for being worse; kept in a study of its own and never judged.
         recommended: run the recommended recipe of the study's last report against the baseline, on seeds it never saw.
         retry_failed: run cells again that failed by their code.
@@ -83,10 +88,10 @@ def ablate(
         HarnessError: nothing ran: the study, the recipe, the images or the storage cannot be used.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    check_device(device)
+    place.check(device=device, workers=workers, timeout=timeout)
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
-    chosen, why = (profile, "as asked") if profile else choose_profile(loaded, device=device, on_event=on_event)
+    chosen, why = (profile, "as asked") if profile else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     if recommended:
         resolved = recommended_study(resolved, REPORTS)
@@ -103,6 +108,7 @@ def ablate(
         why,
         workers=workers,
         device=device,
+        place=place,
         storage=storage,
         artifacts=artifacts,
         screen=screen,

@@ -101,7 +101,7 @@ class ProgressFacts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of a study came to."""
+    """What a run of a study came to; ``elsewhere`` is the study's folder name where a cluster runs its trials."""
 
     study: str
     profile: str
@@ -114,6 +114,7 @@ class Outcome:
     failures: Sequence[str] = ()
     next_command: str = ""
     dry: bool = False
+    elsewhere: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -128,7 +129,11 @@ class Outcome:
         lines = [f"failed: {failure}" for failure in self.failures]
         left = self.counts.get("waiting", 0) + self.counts.get("running", 0)
         if left and not self.dry:
-            why = "stopped by hand" if self.interrupted else "out of time"
+            if self.interrupted and self.elsewhere:
+                follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
+                lines.append(f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}")
+                return lines
+            why = "stopped by hand" if self.interrupted else "out of time" if self.out_of_time else "not done"
             lines.append(f"{why}: {plural(left, 'trial')} left; the same command goes on from here")
         return lines
 

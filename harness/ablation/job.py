@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.ablation.choose import next_size
 from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
+from harness.ablation.launching import Place
 from harness.ablation.places import Places, choose_places
 from harness.ablation.watch import Watch
 from harness.design import CONTROL_OFFSET, Arm, arms, cells
@@ -54,6 +55,7 @@ class Job:
     source: str = ""
     asked: str = ""
     extra: Extra | None = None
+    place: Place = Place()  # noqa: RUF009 - frozen
 
     @classmethod
     def prepare(
@@ -69,6 +71,7 @@ class Job:
         retry_failed: bool,
         source: str = "",
         asked: str = "",
+        place: Place = Place(),  # noqa: B008 - frozen
     ) -> Job:
         """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
 
@@ -83,20 +86,20 @@ class Job:
         ground: Arena | None = None
         layout: Layout | Places
         if study.scripted:
+            place.check_script()
             code, fingerprint = check_script(study), ""
             layout = choose_places(study, device=device, workers=workers)
         else:
             from harness.train.run import check
-            from harness.train.timing import choose_layout
 
             grounds = [check(arm.recipe) for arm in planned]
             ground = grounds[0]
-            layout = choose_layout(planned[0].recipe, device=device, workers=workers)
+            layout = place.layout(planned[0].recipe, device=device, workers=workers)
             code, fingerprint = code_fingerprint(own), ground.split.fingerprint
         found = cells(study, fingerprint, code)
         return cls(
             study, why, planned, found, ground, layout, storage, artifacts, screen, retry_failed, code,
-            source=source, asked=asked,
+            source=source, asked=asked, place=place,
         )  # fmt: skip
 
     @property
@@ -243,18 +246,15 @@ class Job:
             return self._outcome(ledger, facts, written, result)
 
     def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:
-        from harness.launch import run_local
-
         watch = Watch(self, ledger, on_event)
         on_event(watch.progress())
-        return run_local(
+        return self.place.start(
+            self.layout,
             name=self.study.folder,
             storage=self.storage,
             artifacts=self.artifacts,
             runs=RUNS,
             workers=min(self.layout.workers, new),
-            devices=self.layout.devices,
-            threads=self.layout.threads,
             deadline=deadline,
             on_event=watch,
         )
@@ -362,6 +362,9 @@ class Job:
         failures = [f"{self.arms_of(t.recipe)} seed {t.seed}: {t.error}" for t in ledger.trials() if t.state == "failed"]
         left = counts.open > 0
         interrupted = bool(result and result.interrupted)
+        error = result.error if result and left else None
+        if error is not None:
+            failures.append(f"{error.message} ({error.hint})" if error.hint else error.message)
         return Outcome(
             study=self.study.name,
             profile=self.study.profile,
@@ -370,7 +373,8 @@ class Job:
             report=written.index,
             counts={name: getattr(counts, name) for name in counts.__slots__},
             interrupted=interrupted and left,
-            out_of_time=left and not interrupted,
+            out_of_time=left and not interrupted and error is None,
+            elsewhere=self.study.folder if self.place.launcher == "slurm" else "",
             failures=failures,
             next_command=self.next_command(),
         )

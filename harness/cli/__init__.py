@@ -5,6 +5,7 @@ Everything heavy is imported inside the command that needs it, so that ``harness
 
 app      the application and shared options
 complete what the shell completes them with
+place    options filled up with defaults
 screen   what a running verb looks like
 run      ablate, tune, bench
 read     show, plan, report, compare

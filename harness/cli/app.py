@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli import complete
-from harness.errors import UsageError
+from harness.cli.place import LauncherName
 
 RUN, READ, CLUSTER, SETUP = PANELS = ("Run", "Read", "Cluster", "Set up")
 
@@ -40,10 +40,13 @@ Sets = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a recipe field; repeatable.", autocompletion=complete.assignments),
 ]
 Base = Annotated[Path | None, typer.Option("--base", help="A recipe file, as tune writes it: fields set before --set.")]
-Workers = Annotated[str, typer.Option(help="Processes: auto, or a number.")]
+Workers = Annotated[
+    str | None, typer.Option(help="Processes, or tasks of a cluster: a number; default: auto, as many as fit this machine.")
+]
+LauncherOption = Annotated[LauncherName | None, typer.Option("--launcher", help="What starts the workers; default: local.")]
 Storage = Annotated[str | None, typer.Option(help="Where the ledger is kept; default: a journal under runs/.")]
 Artifacts = Annotated[str | None, typer.Option(help="Folder for curves and per-image outcomes; default: beside the ledger.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds after which no new trial starts; run again to go on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; touch nothing.")]
 
@@ -55,12 +58,3 @@ def overrides(assignments: list[str] | None, base: Path | None = None) -> dict[s
 
     fields = read_recipe(base) if base is not None else {}
     return {**fields, **dict(parse_assignment(text) for text in assignments or [])}
-
-
-def worker_count(text: str) -> int | None:
-    """Return what ``--workers`` asks for; None for auto."""
-    if text == "auto":
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--workers {text!r} is neither 'auto' nor a whole number from 1", "for example --workers 2")
-    return int(text)

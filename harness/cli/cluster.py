@@ -12,6 +12,7 @@ import typer
 
 from harness import console
 from harness.cli.app import CLUSTER, Json, Storage, Timeout, app
+from harness.cli.place import storage_of
 
 if TYPE_CHECKING:
     from harness.ledger import Ledger
@@ -26,15 +27,17 @@ def status(
     study: StudyFolder,
     storage: Storage = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds until all is final.")] = False,
-    json: Json = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on stdout; with --watch, a document a line.")
+    ] = False,
 ) -> None:
-    """Say of every arm how many trials wait, run, and are final, and who runs what since when."""
+    """Say of every arm how many trials wait, run, and are final, who runs what since when, and when all will be done."""
     from harness.search import SearchLedger
 
-    with SearchLedger.open(study, storage=storage, create=False) as ledger:
+    with SearchLedger.open(study, storage=storage_of(storage), create=False) as ledger:
         while True:
             if json:
-                console.data_json(_status(ledger))
+                console.data_json(_status(ledger), line=watch)
             else:
                 _show_status(ledger)
             if not watch or ledger.counts().open == 0:
@@ -43,7 +46,10 @@ def status(
 
 
 def _status(ledger: Ledger) -> dict[str, Any]:
+    from harness.pace import pace_of
+
     counts = ledger.counts()
+    pace = pace_of(ledger.trials())
     running = [
         {"cell": one.cell.key, "seed": one.cell.seed, "worker": one.worker, "since": one.since}
         for one in ledger.standings()
@@ -54,6 +60,8 @@ def _status(ledger: Ledger) -> dict[str, Any]:
         "trials": {name: getattr(counts, name) for name in (*_STATES, "total")},
         "arms": {arm: dict(states) for arm, states in _by_arm(ledger).items()},
         "running": running,
+        "trials_per_hour": pace,
+        "seconds_left": counts.open / pace * 3600 if pace and counts.running else None,
     }
 
 
@@ -69,10 +77,16 @@ def _by_arm(ledger: Ledger) -> dict[str, Counter[str]]:
 
 
 def _show_status(ledger: Ledger) -> None:
+    from harness.pace import pace_of
+    from harness.text import duration
+
     rows = [(arm, *(str(states[state] or "-") for state in _STATES)) for arm, states in _by_arm(ledger).items()]
     console.table(("arm", *_STATES), rows, right=_STATES)
     counts = ledger.counts()
-    console.say(f"{counts.final} of {counts.total} trials are final")
+    pace = pace_of(ledger.trials())
+    speed = f", {pace:.3g} an hour lately" if pace else ""
+    left = f", about {duration(counts.open / pace * 3600)} left" if pace and counts.running else ""
+    console.say(f"{counts.final} of {counts.total} trials are final{speed}{left}")
     for one in ledger.standings():
         if one.state == "running":
             console.say(f"running: {one.cell.key} seed {one.cell.seed} on {one.worker} since {one.since}")
@@ -95,7 +109,8 @@ def worker(
     from harness.launch import join
     from harness.ledger import parse_shard, shard_of_environment
 
-    share = parse_shard(shard) if shard else None if storage else shard_of_environment(os.environ)
+    storage = storage_of(storage)
+    share = parse_shard(shard) if shard else None if "://" in (storage or "") else shard_of_environment(os.environ)
     done = join(
         name=study,
         storage=storage,

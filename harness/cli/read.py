@@ -9,7 +9,8 @@ import typer
 
 from harness import console
 from harness.cli import complete
-from harness.cli.app import READ, Json, Seeds, StudyName, app
+from harness.cli.app import READ, Json, Seeds, Storage, StudyName, app
+from harness.cli.place import storage_of
 from harness.errors import ReportError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def report(
     *,
     from_: Annotated[Path | None, typer.Option("--from", help="Rebuild a report from its own folder.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Rebuild every report under reports/ from its own folder.")] = False,
+    storage: Storage = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: Json = False,
 ) -> None:
@@ -140,7 +142,7 @@ def report(
     if all_:
         written, failures = report_all(on_event=console.say)
     else:
-        written = write(studies or (), from_folder=from_, on_event=console.say)
+        written = write(studies or (), from_folder=from_, storage=storage_of(storage), on_event=console.say)
     if json:
         console.data_json([{"report": w.index, "answer": w.answer, "files": w.files} for w in written])
     else:

@@ -15,6 +15,7 @@ from harness.cli.app import (
     Device,
     DryRun,
     Json,
+    LauncherOption,
     MaybeStudyName,
     Profile,
     Seeds,
@@ -24,9 +25,10 @@ from harness.cli.app import (
     Workers,
     app,
     overrides,
-    worker_count,
 )
+from harness.cli.place import settle
 from harness.cli.screen import Screen, finish, finish_all
+from harness.defaults import find_defaults
 from harness.errors import UsageError
 
 
@@ -39,10 +41,11 @@ def ablate(
     seeds: Seeds = None,
     set_: Sets = None,
     base: Base = None,
-    workers: Workers = "auto",
+    workers: Workers = None,
+    launcher: LauncherOption = None,
     storage: Storage = None,
     artifacts: Artifacts = None,
-    device: Device = "auto",
+    device: Device = None,
     timeout: Timeout = None,
     screen: Annotated[bool, typer.Option("--screen", help="Explore: stop worse arms by epoch; nothing is judged.")] = False,
     recommended: Annotated[
@@ -62,14 +65,17 @@ def ablate(
         from harness.allstudies import ablate_all
 
         with Screen() as shown:
+            settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
+            if not settings.place.here:
+                raise UsageError("--all runs on this machine only", "`--launcher local`, or a study at a time with --study")
             whole = ablate_all(
                 profile=profile,
                 seeds=seeds,
                 overrides=overrides(set_, base),
-                workers=worker_count(workers),
-                storage=storage,
-                artifacts=artifacts,
-                device=device,
+                workers=settings.workers,
+                storage=settings.storage,
+                artifacts=settings.artifacts,
+                device=settings.device,
                 timeout=timeout,
                 retry_failed=retry_failed,
                 dry_run=dry_run,
@@ -80,15 +86,13 @@ def ablate(
     if study is None:
         raise UsageError("there is no study to run: --study is missing", "--study NAME for one, --all for every built-in one")
     with Screen() as shown:
+        settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
         outcome = run(
             study,
             profile=profile,
             seeds=seeds,
             overrides=overrides(set_, base),
-            workers=worker_count(workers),
-            storage=storage,
-            artifacts=artifacts,
-            device=device,
+            **settings.as_arguments(),
             timeout=timeout,
             screen=screen,
             recommended=recommended,
@@ -125,10 +129,11 @@ def tune(
     base: Base = None,
     sampler: Annotated[Sampler | None, typer.Option(help="In place of the study's.")] = None,
     pruner: Annotated[Pruner | None, typer.Option(help="In place of the study's.")] = None,
-    workers: Workers = "auto",
+    workers: Workers = None,
+    launcher: LauncherOption = None,
     storage: Storage = None,
     artifacts: Artifacts = None,
-    device: Device = "auto",
+    device: Device = None,
     timeout: Timeout = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -137,6 +142,7 @@ def tune(
     from harness.tuning import tune as run
 
     with Screen() as shown:
+        settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
         outcome = run(
             study,
             trials=trials,
@@ -145,10 +151,7 @@ def tune(
             overrides=overrides(set_, base),
             sampler=sampler.value if sampler else None,
             pruner=pruner.value if pruner else None,
-            workers=worker_count(workers),
-            storage=storage,
-            artifacts=artifacts,
-            device=device,
+            **settings.as_arguments(),
             timeout=timeout,
             dry_run=dry_run,
             on_event=shown,
@@ -159,7 +162,7 @@ def tune(
 @app.command(rich_help_panel=RUN)
 def bench(
     *,
-    device: Device = "auto",
+    device: Device = None,
     save: Annotated[bool, typer.Option("--save", help="Keep the figures under reports/bench.")] = False,
     json: Json = False,
 ) -> None:
@@ -167,7 +170,7 @@ def bench(
     from harness.bench import HEADS
     from harness.bench import bench as measure
 
-    found = measure(device=device, save=save, on_event=console.say)
+    found = measure(device=device or find_defaults().device or "auto", save=save, on_event=console.say)
     if json:
         console.data_json(found.as_json())
         return

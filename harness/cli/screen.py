@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+import signal
+import threading
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -15,15 +17,30 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Turns what a verb reports into lines and a progress bar."""
+    """Turns what a verb reports into lines and a progress bar, and sees to it that Ctrl-C is not lost.
+
+    An interrupt that arrives in the midst of an import, a finaliser or a callback of a library is swallowed there: the next
+    event raises it again. And a shell script starts what it runs with ``&`` with SIGINT ignored; it is heeded here all the
+    same, as it is while the workers run, because whoever sends it wants the run to stop.
+    """
 
     def __init__(self) -> None:
         self.progress: console.Progress | None = None
+        self._interrupted = False
+        self._before: Any = None
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        signal.default_int_handler(number, frame)
+
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
         self._end_progress(kind, value, trace)
         if kind is KeyboardInterrupt:  # before the first trial or after the last; between, the outcome says what is left
             console.say("interrupted; the same command goes on from here")
@@ -38,6 +55,8 @@ class Screen:
         from harness.ablation import PlanFacts, ProgressFacts
         from harness.allstudies import WholePlan
 
+        if self._interrupted:
+            raise KeyboardInterrupt
         if isinstance(event, WholePlan):
             console.table(
                 ("study", "trials", "to run", "time"), event.rows(), right=("trials", "to run"), title=event.title(), talk=True

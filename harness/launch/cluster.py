@@ -5,8 +5,8 @@ Without, task I of N works off its share in a journal of its own in the shared f
 process takes over while it watches. A task that is killed, preempted or lost with its node is run again by the cluster, or by
 running the same command again: only what is missing is done.
 
-Without submitit a job array does the same, from a folder that the nodes share, after `harness ablate` has planned the study
-(Ctrl-C is enough); a task finds its I/N in the variables of the array:
+Without submitit a job array does the same, from a folder that the nodes share, after `harness ablate --timeout 0` has
+planned the study; a task finds its I/N in the variables of the array:
 
     #SBATCH --array=1-50 --cpus-per-task=1 --time=04:00:00 --signal=USR1@60
     srun harness worker --study augmentations-full
@@ -14,7 +14,8 @@ Without submitit a job array does the same, from a folder that the nodes share, 
 
 from __future__ import annotations
 
-import threading
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,10 +24,13 @@ from typing import Any
 
 from harness.errors import StorageError, TrialError, UsageError
 from harness.launch.join import LaunchResult, join
+from harness.launch.signals import Interrupts
 from harness.ledger import Ledger
+from harness.text import plural
 from harness.worker import OWN_RUNNER, Event, Finished, Note
 
 _LOOK_SECONDS = 2.0  # between two looks at what the tasks have done
+_HOW = "Ctrl-C ends the watching and not the tasks; `harness status --study {name}` shows them, `harness report {name}` reports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def run_slurm(
     workers: int,
     ask: Ask,
     runner: str = OWN_RUNNER,
+    seconds: float | None = None,
     on_event: Callable[[Event], None],
     cluster: str = "slurm",
 ) -> LaunchResult:
@@ -72,6 +77,7 @@ def run_slurm(
         workers: tasks of the array.
         ask: what each of them needs.
         runner: ``module:function`` or ``file.py:function``.
+        seconds: of a task's life after which it starts no trial; None for no such limit.
         on_event: told what happens.
         cluster: ``slurm``; ``local`` runs the tasks as processes here, for trying it out.
 
@@ -95,15 +101,15 @@ def run_slurm(
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(f"no tasks can be submitted here: {error}", "run it on a login node of the cluster") from None
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
-        tasks = _tasks(ledger, name=name, storage=storage, artifacts=artifacts, runs=runs, workers=workers, runner=runner)
+        given = {"name": name, "storage": storage, "artifacts": artifacts, "runner": runner, "seconds": seconds}
+        tasks = _tasks(ledger, runs=runs, workers=workers, **given)
         with executor.batch():
-            jobs = [executor.submit(task, given) for given in tasks]
-        on_event(
-            Note(
-                "slurm", f"submitted {len(jobs)} tasks as {jobs[0].job_id.partition('_')[0]}; logs in {folder}" if jobs else ""
-            )
-        )
-        return _follow(ledger, lambda: sum(not job.done() for job in jobs), on_event)
+            jobs = [executor.submit(task, one) for one in tasks]
+        if jobs:
+            number = str(jobs[0].job_id).partition("_")[0]
+            on_event(Note("slurm", f"submitted {plural(len(jobs), 'task')} as job {number}; their logs are in {folder}"))
+            on_event(Note("slurm", _HOW.format(name=name)))
+        return _follow(ledger, lambda: sum(not job.done() for job in jobs), seconds, on_event)
 
 
 def run_ray(
@@ -115,6 +121,7 @@ def run_ray(
     workers: int,
     ask: Ask,
     runner: str = OWN_RUNNER,
+    seconds: float | None = None,
     on_event: Callable[[Event], None],
 ) -> LaunchResult:
     """Work off a planned study as tasks of a Ray cluster, and watch it. Arguments as ``run_slurm`` has them.
@@ -135,8 +142,11 @@ def run_ray(
     # A task that its node takes along is run again on another: it goes on with what its share has left.
     remote = ray.remote(num_cpus=ask.cpus, num_gpus=ask.gpus, max_retries=5)(task)
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
-        tasks = _tasks(ledger, name=name, storage=storage, artifacts=artifacts, runs=runs, workers=workers, runner=runner)
-        open_ = [remote.remote(given) for given in tasks]
+        given = {"name": name, "storage": storage, "artifacts": artifacts, "runner": runner, "seconds": seconds}
+        tasks = _tasks(ledger, runs=runs, workers=workers, **given)
+        open_ = [remote.remote(one) for one in tasks]
+        if open_:
+            on_event(Note("ray", f"sent {plural(len(open_), 'task')} to the cluster; they end with this command"))
 
         def left() -> int:
             nonlocal open_
@@ -146,13 +156,18 @@ def run_ray(
                     ray.get(reference)
             return len(open_)
 
-        return _follow(ledger, left, on_event)
+        return _follow(ledger, left, seconds, on_event)
 
 
 def task(given: Mapping[str, Any]) -> int:
     """Be one task of a cluster; return how many trials it recorded."""
+    if Path(given["folder"]).is_dir():  # a study may name files of the user's from there
+        os.chdir(given["folder"])
+    if given["data_root"] and Path(given["data_root"]).is_dir():  # a node whose images are elsewhere says so itself
+        os.environ.setdefault("HARNESS_DATA", given["data_root"])
     names = {key: given[key] for key in ("name", "storage", "artifacts", "shard", "runner")}
-    return join(**names, runs=Path(given["runs"]), on_event=lambda _: None).recorded
+    deadline = None if given["seconds"] is None else time.monotonic() + given["seconds"]
+    return join(**names, runs=Path(given["runs"]), deadline=deadline, on_event=lambda _: None).recorded
 
 
 def _tasks(ledger: Ledger, *, workers: int, runs: Path, **names: Any) -> Sequence[Mapping[str, Any]]:
@@ -162,18 +177,23 @@ def _tasks(ledger: Ledger, *, workers: int, runs: Path, **names: Any) -> Sequenc
             f"{counts.running} cells of {ledger.name} are running",
             "`harness status` says where; wait for them or cancel the jobs before sending new ones",
         )
+    if names["storage"] is not None and "://" not in names["storage"]:
+        names["storage"] = str(Path(names["storage"]).resolve())
+    plan = ledger.latest_plan()
+    places = {"runs": str(runs.resolve()), "folder": str(Path.cwd()), "data_root": plan.data_root if plan else ""}
     total = min(workers, counts.open)
     shards = [None] * total if ledger.many_hosts else [(index + 1, total) for index in range(total)]
-    return [{**names, "runs": str(runs.resolve()), "shard": shard} for shard in shards]
+    return [{**names, **places, "shard": shard} for shard in shards]
 
 
-def _follow(ledger: Ledger, left: Callable[[], int], on_event: Callable[[Event], None]) -> LaunchResult:
+def _follow(ledger: Ledger, left: Callable[[], int], seconds: float | None, on_event: Callable[[Event], None]) -> LaunchResult:
     """Tell of every trial that appears, until no task is left."""
+    end = None if seconds is None else time.monotonic() + seconds
     known = {trial.cell for trial in ledger.trials()}
     recorded = failed = 0
-    interrupted = False
-    try:
-        while True:
+    interrupts = Interrupts()
+    with interrupts.counted():
+        while not interrupts.count:
             running = left()
             ledger.absorb()
             for trial in ledger.trials():
@@ -184,12 +204,11 @@ def _follow(ledger: Ledger, left: Callable[[], int], on_event: Callable[[Event],
                     on_event(Finished(trial.worker, trial))
             if not running:
                 break
-            threading.Event().wait(_LOOK_SECONDS)
-    except KeyboardInterrupt:
-        interrupted = True
-        on_event(Note("cluster", "not watching any longer; the tasks go on, and `harness status` shows them"))
+            interrupts.came.wait(_LOOK_SECONDS)
+    interrupted = bool(interrupts.count)
     missing = ledger.unfinished()
+    late = end is not None and time.monotonic() >= end
     error = None
-    if missing and not interrupted:
+    if missing and not interrupted and not late:
         error = TrialError(f"the tasks ended with {missing} cells left", "run the same command again; the tasks' logs say why")
-    return LaunchResult(recorded, failed, 0, missing, interrupted=interrupted, out_of_time=False, error=error)
+    return LaunchResult(recorded, failed, 0, missing, interrupted=interrupted, out_of_time=bool(missing and late), error=error)

@@ -17,16 +17,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 from harness import errors
 from harness.errors import HarnessError, TrialError
 from harness.launch.join import THREADS, LaunchResult
+from harness.launch.signals import Interrupts
 from harness.ledger import Ledger
 from harness.search import SearchLedger
 from harness.worker import (
@@ -124,7 +124,7 @@ class _Crew:
         self._ledger, self._spec, self._logs, self._on_event, self._data_root = ledger, spec, logs, on_event, data_root
         self._slots: list[_Slot] = []
         self._inbox: queue.Queue[tuple[_Slot, str | None]] = queue.Queue()
-        self._interrupts = 0
+        self._interrupts = Interrupts()
         self._told = 0
         self._recorded = self._failed = self._died = 0
         self._error: HarnessError | None = None
@@ -151,7 +151,7 @@ class _Crew:
 
     def watch(self) -> LaunchResult:
         """Relay events until every worker has ended."""
-        with self._signals():
+        with self._interrupts.counted():
             try:
                 while self._slots:
                     self._turn()
@@ -160,10 +160,10 @@ class _Crew:
         left = self._ledger.unfinished()
         deadline = self._spec["deadline"]
         late = deadline is not None and time.monotonic() >= deadline
-        if left and not self._interrupts and not late and self._error is None:
+        if left and not self._interrupts.count and not late and self._error is None:
             self._error = TrialError("the workers ended before the plan was done", f"their logs are in {self._logs}")
         return LaunchResult(
-            self._recorded, self._failed, self._died, left, bool(self._interrupts), bool(left and late), self._error
+            self._recorded, self._failed, self._died, left, bool(self._interrupts.count), bool(left and late), self._error
         )
 
     def _turn(self) -> None:
@@ -173,8 +173,8 @@ class _Crew:
                 slot.silent = True
             else:
                 self._relay(slot, line)
-        if self._interrupts > self._told:
-            self._told = self._interrupts
+        if self._interrupts.count > self._told:
+            self._told = self._interrupts.count
             for slot in self._slots:
                 self._tell(slot, "stop")
             if self._told > 1:
@@ -206,11 +206,11 @@ class _Crew:
         if slot.ended:
             return
         reason = _why(slot.process.returncode, self._logs / f"{slot.name}.log")
-        if not self._interrupts:
+        if not self._interrupts.count:
             self._died += 1
             self._on_event(WorkerDied(slot.name, reason))
         self._ledger.reap()
-        if self._interrupts:
+        if self._interrupts.count:
             return
         if slot.deaths + 1 < DEATHS:
             self.start(slot.name, slot.device, slot.deaths + 1)
@@ -244,22 +244,6 @@ class _Crew:
             with suppress(OSError):
                 if stream is not None:
                     stream.close()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Count Ctrl-C and SIGTERM instead of being ended by them."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of handlers
-        self._interrupts += 1
 
 
 def _environment(device: str, threads: int, data_root: str) -> tuple[str, dict[str, str]]:

@@ -327,6 +327,19 @@ def _open_database(url: str) -> Opened:
     return Opened(storage, None, label)
 
 
+def studies_in(where: str | Path) -> list[str]:
+    """Return the names of the studies in a storage, sorted.
+
+    Raises:
+        StorageError: it is not there, or cannot be read.
+    """
+    opened = open_storage(where, create=False)
+    try:
+        return sorted(study.study_name for study in opened.storage.get_all_studies())
+    finally:
+        opened.close()
+
+
 def hide_password(where: str) -> str:
     """Return a storage's address with ``***`` in place of a password."""
     scheme, separator, rest = where.partition("://")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.defaults import find_defaults
 from harness.errors import DataError
 from harness.train import arrays, cache, sources
 
@@ -76,8 +77,8 @@ class SourceInfo:
 
 
 def data_root() -> Path:
-    """Return the folder that data sets are looked for in: ``HARNESS_DATA``, else a cache folder of the user's."""
-    chosen = os.environ.get("HARNESS_DATA")
+    """Return the folder of data sets: ``HARNESS_DATA``, else the default of ``harness.toml``, else the user's cache folder."""
+    chosen = os.environ.get("HARNESS_DATA") or find_defaults().data
     return Path(chosen).expanduser().absolute() if chosen else cache.user_folder()
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from harness.ablation import OnEvent, check_device, choose_profile
+from harness.ablation import OnEvent, Place, choose_profile
 from harness.errors import StudyError, UsageError
 from harness.space import conditional, place_of
 from harness.study import Study, load_study
@@ -34,6 +34,7 @@ def tune(
     storage: str | None = None,
     artifacts: str | None = None,
     device: str = "auto",
+    place: Place = Place(),  # noqa: B008 - frozen
     timeout: float | None = None,
     dry_run: bool = False,
     on_event: OnEvent = lambda _: None,
@@ -54,7 +55,8 @@ def tune(
         storage: where the ledgers are kept; None for ``runs/<study>-<profile>/journal.log``.
         artifacts: folder for curves.
         device: auto, cpu, cuda or cuda:N.
-        timeout: seconds from now after which no new trial starts.
+        place: what starts the workers: this machine, or SLURM or Ray on a database.
+        timeout: seconds from now (on a cluster: from a task's start) after which no new trial starts.
         dry_run: work out the plan and touch nothing.
         on_event: given ``TunePlan``, ``ProgressFacts`` and lines of text as they come.
 
@@ -68,17 +70,29 @@ def tune(
     if profile or loaded.profile:
         chosen, why = profile or loaded.profile, "as asked"
     else:
-        chosen, why = choose_profile(loaded, device=device, on_event=on_event, count=lambda one: count(ruled(one, rules)))
+        chosen, why = choose_profile(
+            loaded, device=place.timed_on(device), on_event=on_event, count=lambda one: count(ruled(one, rules))
+        )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
     _check(resolved)
-    check_device(device)
-    job = SearchJob.prepare(resolved, why, workers=workers, device=device, storage=storage, artifacts=artifacts)
+    _check_place(place, storage)
+    place.check(device=device, workers=workers, timeout=timeout)
+    job = SearchJob.prepare(resolved, why, workers=workers, device=device, storage=storage, artifacts=artifacts, place=place)
     if dry_run:
         facts = job.plan_facts(*job.already_done())
         on_event(facts)
         return TuneOutcome(resolved.name, resolved.profile, facts, next_command=job.next_command(), dry=True)
     return job.run(deadline, on_event)
+
+
+def _check_place(place: Place, storage: str | None) -> None:
+    """Refuse shards for a search: which recipe comes next depends on all trials so far, and a shard sees only its own."""
+    if not place.here and "://" not in (storage or ""):
+        raise UsageError(
+            f"a search on {place.launcher} needs a database: each of its trials looks at all that were before it",
+            "`--storage postgresql+psycopg://user@host/database`, or `--launcher local`",
+        )
 
 
 def _check(study: Study) -> None:

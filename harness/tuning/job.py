@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Shifted
+from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted
 from harness.errors import HarnessError, StorageError
 from harness.profiles import PROFILES
 from harness.space import Search, overrides
@@ -67,14 +67,22 @@ class SearchJob:
     layout: Layout
     storage: str | None
     artifacts: str | None
+    place: Place
 
     @classmethod
     def prepare(
-        cls, study: Study, why: str, *, workers: int | None, device: str, storage: str | None, artifacts: str | None
+        cls,
+        study: Study,
+        why: str,
+        *,
+        workers: int | None,
+        device: str,
+        storage: str | None,
+        artifacts: str | None,
+        place: Place,
     ) -> SearchJob:
         """Check reference and space against the images and time a few steps, so that what cannot run fails at once."""
         from harness.train.run import check
-        from harness.train.timing import choose_layout
 
         base = study.base_recipe
         ground = check(base)
@@ -84,7 +92,7 @@ class SearchJob:
                 found, _ = base.try_overrides(overrides(study.space, {name: value}))
                 if found is not None:
                     check(found)
-        return cls(study, why, ground, choose_layout(base, device=device, workers=workers), storage, artifacts)
+        return cls(study, why, ground, place.layout(base, device=device, workers=workers), storage, artifacts, place)
 
     @property
     def folder(self) -> Path:
@@ -217,16 +225,13 @@ class SearchJob:
         )
 
     def _drain(self, new: int, deadline: float | None, watch: Watch) -> LaunchResult:
-        from harness.launch import run_local
-
-        return run_local(
+        return self.place.start(
+            self.layout,
             name=self.study.folder,
             storage=self.storage,
             artifacts=self.artifacts,
             runs=RUNS,
             workers=min(self.layout.workers, new),
-            devices=self.layout.devices,
-            threads=self.layout.threads,
             deadline=deadline,
             on_event=watch,
         )
@@ -242,6 +247,7 @@ class SearchJob:
             self.why_profile,
             workers=self.layout.workers,
             device=device,
+            place=self.place,
             storage=self.storage,
             artifacts=self.artifacts,
             screen=False,

@@ -75,16 +75,24 @@ def test_with_a_worker_killed_every_two_seconds_every_cell_completes_once_and_wi
     with Ledger.open(which.folder, storage=storage, runs=tmp_path / "disturbed") as ledger:
         ledger.plan(light.plan_of(which, retries=10), light.cells_of(which))
     events: list[Event] = []
+    died = 0
     with Killer(which.folder, storage, tmp_path / "disturbed", 2.0) as killer:
-        result = run_local(
-            name=which.folder,
-            storage=storage,
-            runs=tmp_path / "disturbed",
-            workers=WORKERS,
-            threads=1,
-            runner=f"{light.__file__}:third",
-            on_event=events.append,
-        )
+        for _ in range(5):
+            result = run_local(
+                name=which.folder,
+                storage=storage,
+                runs=tmp_path / "disturbed",
+                workers=WORKERS,
+                threads=1,
+                runner=f"{light.__file__}:third",
+                on_event=events.append,
+            )
+            died += result.died
+            if not result.open:
+                break
+            # On a busy machine all four may be killed three times in a row before they finish anything: the run then ends and
+            # says so, and the same command goes on. An end for any other reason is a fault.
+            assert "died 3 times in a row" in str(result.error)
     with Ledger.open(which.folder, storage=storage, runs=tmp_path / "disturbed", create=False) as ledger:
         complete = [attempt.cell for attempt in ledger.attempts() if attempt.state == "complete"]
         trials = plain(ledger.trials())
@@ -92,5 +100,5 @@ def test_with_a_worker_killed_every_two_seconds_every_cell_completes_once_and_wi
     assert len(complete) == len(set(complete)) == len(ledger_cells := light.cells_of(which)) == len(trials)
     assert {cell.key for cell in ledger_cells} == set(complete)
     assert killer.killed >= 5
-    assert result.died == len([event for event in events if isinstance(event, WorkerDied)]) <= killer.killed
+    assert died == len([event for event in events if isinstance(event, WorkerDied)]) <= killer.killed
     assert trials == undisturbed(tmp_path / "undisturbed")
