@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.defaults import find_defaults
 from harness.study import parse_study
 
 ROOT = Path(__file__).parent.parent
@@ -93,8 +94,18 @@ def test_every_quick_command_runs(command: str, folder: Path, harness: Harness) 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
 def test_every_study_is_one(path: Path) -> None:
     for text in blocks(path, "toml"):
+        if text.startswith("# harness.toml"):
+            continue
         study = parse_study(tomllib.loads(text), name="example")
         assert study.question
+
+
+def test_every_file_of_defaults_is_one(tmp_path: Path) -> None:
+    found = [text for page in PAGES for text in blocks(page, "toml") if text.startswith("# harness.toml")]
+    assert found
+    for text in found:
+        (tmp_path / "harness.toml").write_text(text, encoding="utf-8")
+        assert {name for name, _ in find_defaults(tmp_path).sources} == set(tomllib.loads(text))
 
 
 def test_every_python_example_runs(folder: Path) -> None:
