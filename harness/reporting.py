@@ -68,7 +68,7 @@ def report(
                         reports / name,
                         metrics=own_metrics(plan.study),
                         screening=plan.screen,
-                        retuning=retuning_of(plan.study, runs=runs) if not plan.screen else None,
+                        retuning=retuning_of(plan.study, storage=storage, runs=runs) if not plan.screen else None,
                     )
                 )
     if not written:

@@ -117,7 +117,7 @@ class RetunedJob:
         found = cells(study, job.fingerprint, job.code)
         return Job(
             study, job.why_profile, arms(study), found, job.ground, job.layout, job.storage, job.artifacts,
-            retry_failed=job.retry_failed, code=job.code, asked=job.asked,
+            retry_failed=job.retry_failed, code=job.code, asked=job.asked, place=job.place,
         )  # fmt: skip
 
     def _outcome(self, first: Outcome, searched: _Searched, second: Outcome | None, on_event: OnEvent) -> Outcome:
@@ -225,16 +225,13 @@ def _plan(job: Job, study: Study) -> Plan:
 
 
 def _drain(job: Job, study: Study, new: int, deadline: float | None, watch: _Watch) -> LaunchResult:
-    from harness.launch import run_local
-
-    return run_local(
+    return job.place.start(
+        job.layout,
         name=study.folder,
         storage=job.storage,
         artifacts=job.artifacts,
         runs=RUNS,
         workers=min(job.layout.workers, new),
-        devices=job.layout.devices,
-        threads=job.layout.threads,
         deadline=deadline,
         on_event=watch,
     )
