@@ -170,7 +170,7 @@ def test_every_built_in_study_has_arms_cells_and_a_layout_under_every_profile(na
     assert study.why
 
 
-@pytest.mark.parametrize("name", sorted(available_studies()))
+@pytest.mark.parametrize("name", sorted(set(available_studies()) - {"reference"}))  # that one keeps no validation images
 def test_every_built_in_study_shares_its_baseline_with_the_others_in_quick(name: str) -> None:
     assert arms(load_study(name).under("quick"))[0].recipe == arms(load_study("augmentations").under("quick"))[0].recipe
 
