@@ -19,7 +19,6 @@ from harness.report.figures.canvas import FORMATS
 from harness.report.folder import read_bench, read_folder
 from harness.report.material import Material, Provenance, in_order
 from harness.report.tuning import TuningFacts
-from harness.space import Search
 from harness.study import Study
 from harness.trial import Curve, Metric, Outcomes, Trial
 
@@ -182,14 +181,15 @@ def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figur
 def analysis_json(analysis: Analysis) -> str:
     """Return the analysis as JSON; of what later versions added to it only what is not at its default."""
     content = analysis.model_dump(mode="json", by_alias=True)
-    study = content["study"]
-    for part, before, names in (
+    before = Study(question="?", margin_pp=1.0, seeds=1).model_dump(mode="json")
+    added: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
         (content, {"retuned": None}, ("retuned",)),
-        (study, Study.model_construct().model_dump(mode="json"), _ADDED_TO_STUDY),
-        (study["search"], Search().model_dump(mode="json"), ("retune_trials",)),
-    ):
+        (content["study"], before, _ADDED_TO_STUDY),
+        (content["study"]["search"], before["search"], ("retune_trials",)),
+    ]
+    for part, default, names in added:
         for name in names:
-            if part[name] == before[name]:
+            if part[name] == default[name]:
                 del part[name]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
