@@ -6,12 +6,13 @@ Works on a study's tables as read from TOML, before they are a ``Study``.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
+from harness.open_fields import carried, owned
 from harness.recipe import flatten
 from harness.space import flat_space
 
@@ -40,8 +41,9 @@ def resolve(
     out = {**raw, "profiles": {}, "profile": profile, "base": dict(raw["base"])}
     factors: dict[str, dict[str, Any]] = {factor["name"]: dict(factor) for factor in raw["factors"]}
     arms: dict[str, dict[str, Any]] = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in raw["arms"]}
+    net = _net((raw["base"], flatten(own.get(profile, {})), overrides))
     for origin, table in (("", builtin.get(profile, {})), (f"profiles.{profile}.", own.get(profile, {}))):
-        out["base"].update(flatten({key: value for key, value in table.items() if key not in _SPECIAL}))
+        out["base"] = _set_upon(out["base"], table, left_out=() if origin else owned("model", net))
         if "seeds" in table:
             out["looks"] = ()  # looks are declared for a number of seeds and fall with it
         out.update({key: table[key] for key in ("seeds", "looks", "margin_pp") if key in table})
@@ -63,11 +65,23 @@ def resolve(
                 else:
                     known[name].update(change)
         _amend_search(out, table, origin, faults)
-    out["base"].update(overrides)
+    out["base"] = {**carried(out["base"], overrides), **overrides}
     out["factors"], out["arms"] = tuple(factors.values()), tuple(arms.values())
     if seeds is not None:
         out["seeds"], out["looks"] = seeds, ()
     return out, faults
+
+
+def _net(layers: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the last of some overrides calls the net; empty where none does."""
+    return str(next((fields["model.name"] for fields in reversed(layers) if "model.name" in fields), ""))
+
+
+def _set_upon(base: Mapping[str, Any], table: Mapping[str, Any], *, left_out: Collection[str]) -> dict[str, Any]:
+    """Set a profile's recipe fields upon those of a base; the built-in sizes of our net say nothing about another net."""
+    changes = flatten({key: value for key, value in table.items() if key not in _SPECIAL})
+    changes = {name: value for name, value in changes.items() if name not in left_out}
+    return {**carried(base, changes), **changes}
 
 
 def _amend_search(out: dict[str, Any], table: Mapping[str, Any], origin: str, faults: list[str]) -> None:

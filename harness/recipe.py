@@ -11,7 +11,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,19 @@ from pydantic import (
 )
 
 from harness.errors import RecipeError, did_you_mean
+from harness.open_fields import (
+    OFF,
+    OPEN,
+    Keywords,
+    OwnName,
+    carried,
+    lost_defaults,
+    open_field,
+    own_augmentations,
+    owned,
+    owner_fault,
+)
+from harness.plugins import is_plugin
 from harness.settings import Settings, name_fault
 
 SCHEMA = 1  # bumped when the default of a field changes, so that old ids keep meaning what they meant
@@ -44,14 +57,30 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class DataRecipe(Part):
+class Pluggable(Part):
+    """A group of fields whose ``name`` may be code of the user's, which takes ``kwargs``."""
+
+    part: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        changed = [field for field, info in type(self).model_fields.items() if getattr(self, field) != info.default]
+        fault = owner_fault(self.part, getattr(self, "name", ""), getattr(self, "kwargs", ()), changed)
+        if fault:
+            raise ValueError(fault)
+        return self
+
+
+class DataRecipe(Pluggable):
     """Which images, and how they are split."""
 
-    name: str = Field("cifar10", min_length=1, description="a data set's name, or a folder of images or parquet shards")
+    part = "data"
+    name: str = Field("cifar10", min_length=1, description="a data set's name, a folder of images or shards, file.py:function")
     size: int = Field(0, ge=0, le=1024, description="side in pixels that images are resized to; 0 keeps their own")
     train: int = Field(0, ge=0, description="training images; 0 takes all that are left")
     val: int = Field(10_000, ge=0, description="images that decide; 0 draws the curves on the test set and bars verdicts")
     split_seed: int = Field(0, ge=0, description="fixes which images are training and which validation")
+    kwargs: Keywords = ()
 
 
 class AugmentRecipe(Part):
@@ -70,12 +99,22 @@ class AugmentRecipe(Part):
     erasing: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
     mixup: float = Field(0.0, ge=0, le=10, description="alpha of mixup's Beta distribution")
     cutmix: float = Field(0.0, ge=0, le=10, description="alpha of cutmix's Beta distribution")
+    own: Keywords = ()
+    kwargs: Keywords = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_is_absent(cls, tree: object) -> object:
+        return own_augmentations(tree)
 
 
-class ModelRecipe(Part):
+class ModelRecipe(Pluggable):
     """The net."""
 
-    name: Literal["blocknet"] = Field("blocknet", description="blocknet: blocks of three 3x3 convolutions")
+    part = "model"
+    name: Literal["blocknet"] | OwnName = Field(
+        "blocknet", description="blocknet: blocks of three 3x3 convolutions; torchvision:NAME; file.py:function"
+    )
     blocks: int = Field(6, ge=1, le=16, description="blocks of 3 x (conv3x3, BatchNorm, ReLU)")
     channels: Counts = Field("auto", description="channels of each block; auto: 32 doubling up to 512")
     pool: Counts = Field("auto", description="blocks (from 1) followed by a max-pool; auto: 1-4 while 2 pixels remain")
@@ -84,6 +123,7 @@ class ModelRecipe(Part):
     dropout: float = Field(0.25, ge=0, lt=1, description="dropout before the last layer")
     head: Literal["logits", "softmax"] = Field("logits", description="what the net returns to the cross-entropy")
     features: Literal["last", "concat"] = Field("last", description="the last block's output, or every block's, averaged")
+    kwargs: Keywords = ()
 
     @model_validator(mode="after")
     def _agree(self) -> ModelRecipe:
@@ -116,30 +156,41 @@ class ModelRecipe(Part):
         return channels, pool
 
 
-class OptimizerRecipe(Part):
+class OptimizerRecipe(Pluggable):
     """How gradients become weights."""
 
-    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam (L2), adamw (decoupled), sgd (Nesterov)")
+    part = "optimizer"
+    name: Literal["adam", "adamw", "sgd"] | OwnName = Field(
+        "adam", description="adam (L2), adamw (decoupled), sgd (Nesterov), file.py:CLASS"
+    )
     weight_decay: float = Field(1e-4, ge=0, le=10, description="L2 penalty, or decoupled decay with adamw")
     grad_clip: float = Field(0.1, ge=0, description="largest gradient; 0 is off")
     grad_clip_by: Literal["value", "norm"] = Field("value", description="clip each entry, or the norm of all")
+    kwargs: Keywords = ()
 
 
-class ScheduleRecipe(Part):
+class ScheduleRecipe(Pluggable):
     """The learning rate and the momentum of every step."""
 
-    name: Literal["one-cycle", "cosine", "constant"] = Field("one-cycle", description="shape over the run")
+    part = "schedule"
+    name: Literal["one-cycle", "cosine", "constant"] | OwnName = Field(
+        "one-cycle", description="shape over the run; file.py:function for one of yours"
+    )
     max_lr: float = Field(0.001, gt=0, le=100, description="the highest learning rate")
     pct_start: float = Field(0.3, gt=0, lt=1, description="share of steps that one-cycle spends rising")
     div: float = Field(25.0, ge=1, description="one-cycle starts at max_lr / div")
     final_div: float = Field(1e4, ge=1, description="one-cycle ends at max_lr / div / final_div")
     cycle_momentum: bool = Field(True, description="one-cycle moves momentum or beta1 0.95 - 0.85 - 0.95; else 0.9")
+    kwargs: Keywords = ()
 
 
-class LossRecipe(Part):
-    """What is minimised: cross-entropy."""
+class LossRecipe(Pluggable):
+    """What is minimised."""
 
+    part = "loss"
+    name: Literal["cross-entropy"] | OwnName = Field("cross-entropy", description="cross-entropy, or file.py:function")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    kwargs: Keywords = ()
 
 
 class TrainRecipe(Part):
@@ -182,22 +233,46 @@ class Recipe(Part):
         return digest({"schema": SCHEMA, kind: fields})  # adding 0.0 makes -0.0 the 0.0 that it equals
 
     def flat(self) -> dict[str, Any]:
-        """Return every field under its dotted name, in the order of the classes above; of a script, its settings."""
+        """Return every field that says something under its dotted name, in the order of the classes; of a script, its settings.
+
+        Fields whose names the user chose follow their part's; those that only a component of ours reads are left out where a
+        plug-in stands in its place.
+        """
         if self.settings is not None:
             return dict(self.settings.root)
-        return {f"{part}.{field}": value for part in PARTS for field, value in getattr(self, part)}
+        found: dict[str, Any] = {}
+        for part in PARTS:
+            silent = owned(part, getattr(getattr(self, part), "name", ""))
+            for field, value in getattr(self, part):
+                name = f"{part}.{field}"
+                if name in OPEN:
+                    found |= {f"{name}.{key}": one for key, one in value}
+                elif name not in silent:
+                    found[name] = value
+        return found
 
     def changed(self) -> dict[str, Any]:
         """Return the fields that differ from the reference recipe, under their dotted names; of a script, its settings."""
         if self.settings is not None:
             return self.flat()
         default = _DEFAULT.flat()
-        return {name: value for name, value in self.flat().items() if value != default[name]}
+        return {name: value for name, value in self.flat().items() if value != default.get(name, _ABSENT)}
 
     def difference(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
-        """Return ``{field: (here, there)}`` for every field in which the two recipes differ."""
-        there = other.flat()
-        return {name: (value, there.get(name)) for name, value in self.flat().items() if value != there.get(name)}
+        """Return ``{field: (here, there)}`` for every field that says something there and differs here.
+
+        A field that says nothing here counts with its default, and with None where it has no default; an augmentation of the
+        user's that is not there is off.
+        """
+        here = self.flat() if self.settings is not None else {**_DEFAULT.flat(), **self.flat()}
+        there = {name: OFF for name in self.flat() if name.startswith("augment.own.")} | other.flat()
+        return {name: (here.get(name), value) for name, value in there.items() if value != here.get(name, _ABSENT)}
+
+    def plugins(self) -> dict[str, str]:
+        """Return ``{field: file.py:attribute}`` for everything of the recipe that is code of the user's or of a library."""
+        named = {f"{part}.name": getattr(getattr(self, part), "name", "") for part in PARTS}
+        own = {f"augment.own.{name}": function for name, function in self.augment.own}
+        return {field: name for field, name in {**named, **own}.items() if is_plugin(name)}
 
     def stored(self) -> dict[str, Any]:
         """Return it as plain data that ``of_stored`` reads back to an equal recipe."""
@@ -245,18 +320,25 @@ class Recipe(Part):
 
     def try_overrides(self, overrides: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
         """As ``with_overrides``, returning ``(recipe, [])`` or ``(None, one sentence a fault)`` instead of raising."""
-        names = self.flat()
         if self.settings is not None:
+            names = self.flat()
             faults = [
                 f"{name}: no such setting in [base]{did_you_mean(name, names)}" for name in overrides if name not in names
             ]
             recipe, more = self.of_settings({**names, **{k: v for k, v in overrides.items() if k in names}})
             return (None, faults + more) if faults or more else (recipe, [])
-        faults = [f"{name}: no such recipe field{did_you_mean(name, names)}" for name in overrides if name not in names]
+        known = {name: value for name, value in overrides.items() if name in _NAMES or open_field(name)}
+        faults = [f"{name}: no such recipe field{_near(name)}" for name in overrides if name not in known]
         tree: dict[str, dict[str, Any]] = {}
-        for name, value in {**self.changed(), **{k: v for k, v in overrides.items() if k in names}}.items():
-            part, _, field = name.partition(".")
-            tree.setdefault(part, {})[field] = value
+        for name, value in {**carried(self.changed(), known), **known}.items():
+            start = open_field(name)
+            part, _, field = (start or name).partition(".")
+            section = tree.setdefault(part, {})
+            if start:
+                section.setdefault(field, {})[name.removeprefix(f"{start}.")] = value
+            else:
+                section[field] = value
+        faults += lost_defaults(tree, {name: value for name, value in known.items() if value == _DEFAULT_VALUES.get(name)})
         try:
             recipe = type(self).model_validate(tree)
         except ValidationError as error:
@@ -266,6 +348,14 @@ class Recipe(Part):
 
 PARTS = tuple(name for name in Recipe.model_fields if name != "settings")
 _DEFAULT = Recipe()
+_DEFAULT_VALUES = _DEFAULT.flat()
+_NAMES = tuple(_DEFAULT_VALUES)
+_ABSENT = object()  # equal to no value
+
+
+def _near(name: str) -> str:
+    """Return the nearest field for a name that is none, those with its own last name included."""
+    return did_you_mean(name, (*_NAMES, *(f"{start}.{name.rpartition('.')[2]}" for start in OPEN)))
 
 
 def digest(value: object, length: int = 16) -> str:
@@ -292,6 +382,9 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         given = "" if isinstance(fault["input"], (dict, Part)) else f" (given: {shown(fault['input'])})"
         if place in ("model.channels", "model.pool") and len(fault["loc"]) > 2:  # pydantic reports each branch of the union
             expected, given = "should be 'auto' or a list of whole numbers from 1", ""
+        elif place.endswith(".name") and len(fault["loc"]) > 2:  # likewise
+            words = _type_words(_field(place)).replace(" | ", ", ").rpartition(", ")
+            expected = f"should be {words[0]} or {words[2]}"
         sentence = f"{place}: {expected}{given}"
         if sentence not in seen:
             seen.add(sentence)
@@ -299,16 +392,23 @@ def _sentences(error: ValidationError) -> Iterator[str]:
 
 
 def fields() -> dict[str, tuple[str, Any, str]]:
-    """Return ``{dotted name: (type in words, default, description)}`` for every recipe field."""
-    table = {}
-    for part in PARTS:
-        part_type = Recipe.model_fields[part].annotation
-        for name, field in part_type.model_fields.items():  # type: ignore[union-attr]
-            table[f"{part}.{name}"] = (_type_words(field), field.default, field.description or "")
-    return table
+    """Return ``{dotted name: (type in words, default, description)}`` for every recipe field that has a default.
+
+    Those whose last name the user chooses are in ``harness.open_fields.OPEN``.
+    """
+    found = {name: _field(name) for name in _NAMES}
+    return {name: (_type_words(field), field.default, field.description or "") for name, field in found.items()}
+
+
+def _field(name: str) -> Any:
+    part, _, field = name.partition(".")
+    return Recipe.model_fields[part].annotation.model_fields[field]  # type: ignore[union-attr]
 
 
 def _type_words(field: Any) -> str:
+    kinds = get_args(field.annotation)
+    if len(kinds) == 2 and kinds[1] == OwnName:
+        return " | ".join((*get_args(kinds[0]), "FILE.py:NAME"))
     if field.annotation in (int, float, str, bool):
         words = {int: "whole number", float: "number", str: "text", bool: "true or false"}[field.annotation]
     elif "auto" in str(field.annotation):
@@ -343,33 +443,3 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
     return flat
-
-
-def schedule_table(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
-    """Return (learning rate, momentum or beta1) of each of ``steps`` steps.
-
-    one-cycle is the two-phase cosine form of Smith & Topin (arXiv 1708.07120) with the phase lengths of
-    ``torch.optim.lr_scheduler.OneCycleLR``: the peak falls on step ``pct_start * steps - 1``, which need not be whole.
-    cosine falls from max_lr towards 0 over the run; constant stays. Both keep the momentum at 0.9.
-    """
-    peak = schedule.max_lr
-    if schedule.name == "constant":
-        return [(peak, 0.9)] * steps
-    if schedule.name == "cosine":
-        return [(peak * (1 + math.cos(math.pi * step / steps)) / 2, 0.9) for step in range(steps)]
-    first, last = peak / schedule.div, peak / schedule.div / schedule.final_div
-    top = schedule.pct_start * steps - 1
-    table = []
-    for step in range(steps):
-        if step <= top:
-            share = step / top if top > 0 else 1.0
-            rate, momentum = _cosine(first, peak, share), _cosine(0.95, 0.85, share)
-        else:
-            share = (step - top) / (steps - 1 - top)
-            rate, momentum = _cosine(peak, last, share), _cosine(0.85, 0.95, share)
-        table.append((rate, momentum if schedule.cycle_momentum else 0.9))
-    return table
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) / 2.0 * (1 + math.cos(math.pi * share))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.open_fields import OPEN
 from harness.recipe import PARTS, Recipe, fields
 from harness.study import Study
 
@@ -42,6 +43,7 @@ _ABOUT = {
     "profiles": "what is different at one size: recipe fields, seeds, looks, margin_pp, factors.NAME, arms.NAME",
 }
 _SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}  # of a script, which is free to name them
+_PATTERNS = tuple(f"^{start.replace('.', chr(92) + '.')}\\..+$" for start in OPEN)  # model.kwargs.NAME and its like
 _HIDDEN = ("profile", "table", "settings")  # written beside a report, not by hand
 
 
@@ -54,7 +56,8 @@ def study_schema() -> dict[str, Any]:
         top[name] = {**top[name], "description": text}
     defs |= _recipe_fields()
     defs["Overrides"] = _overrides()
-    defs["FieldName"] = {"anyOf": [{"enum": list(fields())}, _SETTING]}
+    patterns = [{"type": "string", "pattern": one} for one in _PATTERNS]
+    defs["FieldName"] = {"anyOf": [{"enum": list(fields())}, *patterns, _SETTING]}
     names = {"anyOf": [_ref("FieldName"), {"type": "array", "items": _ref("FieldName"), "minItems": 1}]}
     defs["Factor"]["properties"]["field"] = names
     defs["Settings"] = _settings()
@@ -105,8 +108,12 @@ def _recipe_fields() -> dict[str, Any]:
         reference = made["properties"][part]
         target = reference.get("$ref") or reference["allOf"][0]["$ref"]
         properties = made["$defs"][target.rpartition("/")[2]]["properties"]
-        found |= {f"{part}.{name}": value for name, value in properties.items()}
-        referred = {name: _ref(f"{part}.{name}") for name in properties}
+        names = [name for name in properties if f"{part}.{name}" not in OPEN]
+        found |= {f"{part}.{name}": properties[name] for name in names}
+        referred = {name: _ref(f"{part}.{name}") for name in names}
+        for start, text in OPEN.items():  # tables of names that the user chooses
+            if start.startswith(f"{part}."):
+                referred[start.partition(".")[2]] = {"type": "object", "description": text}
         found[part] = {"type": "object", "properties": referred, "additionalProperties": False}
     return found
 
@@ -114,7 +121,9 @@ def _recipe_fields() -> dict[str, Any]:
 def _overrides() -> dict[str, Any]:
     """Recipe fields, as tables of parts and under dotted names."""
     names = [*PARTS, *fields()]
-    return {"type": "object", "properties": {name: _ref(name) for name in names}, "additionalProperties": False}
+    named = {name: _ref(name) for name in names}
+    chosen = {pattern: {"description": text} for pattern, text in zip(_PATTERNS, OPEN.values(), strict=True)}
+    return {"type": "object", "properties": named, "patternProperties": chosen, "additionalProperties": False}
 
 
 def _settings() -> dict[str, Any]:
@@ -146,7 +155,7 @@ def _profile(top: Mapping[str, Any], defs: Mapping[str, Any], *, free: bool) -> 
     }
     if free:
         return {**_settings(), "properties": own}
-    return {"type": "object", "properties": {**own, **_overrides()["properties"]}, "additionalProperties": False}
+    return {**_overrides(), "properties": {**own, **_overrides()["properties"]}}
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from harness.errors import did_you_mean
+from harness.open_fields import open_field
 from harness.recipe import Recipe, shown
 
 DUMMY = "dummy"  # a parameter of every search that nothing depends on: the noise floor of importances
@@ -208,7 +209,7 @@ def _entry_faults(name: str, entry: Dimension, space: Mapping[str, Dimension], b
     if name == DUMMY:
         yield f"{place}: the name is taken by the parameter that measures noise"
     unknown = [field for field in entry.fields(name) if field not in flat]
-    yield from (f"{place}: {field}: no such recipe field{did_you_mean(field, flat)}" for field in unknown)
+    yield from (f"{place}: {_unknown(field, flat)}" for field in unknown)
     for field in entry.fields(name):
         if field.startswith("data.") and field not in unknown:
             yield f"{place}: {field} decides which images are compared on, so that scores would not be comparable"
@@ -231,6 +232,15 @@ def _entry_faults(name: str, entry: Dimension, space: Mapping[str, Dimension], b
         for end in ends:
             yield from (f"{place}: {fault}" for fault in base.try_overrides(dict.fromkeys(entry.fields(name), end))[1])
     yield from _when_faults(place, entry, space)
+
+
+def _unknown(field: str, flat: Mapping[str, Any]) -> str:
+    """Return why a base recipe has no such field."""
+    if open_field(field):
+        return f"{field} has no value in [base], and a search begins at one"
+    if field in Recipe().flat():
+        return f"{field} says nothing to the plug-in that [base] names"
+    return f"{field}: no such recipe field{did_you_mean(field, flat)}"
 
 
 def _interval_faults(place: str, entry: Dimension, *, whole: bool) -> Iterator[str]:

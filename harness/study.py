@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.errors import StudyError, UsageError, did_you_mean
+from harness.open_fields import open_field
 from harness.profiles import PROFILES, resolve
 from harness.recipe import Recipe, flatten, shown
 from harness.settings import Word, script_faults
@@ -293,9 +294,11 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
         return []
     recipe, found = _recipe_of(flatten(base), scripted=bool(raw.get("command") or raw.get("runner")))
     faults = [f"base.{fault}" for fault in found]
-    recipe = recipe or Recipe()
     if found and (raw.get("command") or raw.get("runner")):
         return faults  # what the arms may set is not known
+    # a broken base is reported once: what it names still decides which fields there are
+    named = {name: value for name, value in flatten(base).items() if name.endswith(".name") or name.startswith("model.kwargs.")}
+    recipe = recipe or Recipe().try_overrides(named)[0] or Recipe()
     for index, arm in enumerate(_tables(raw.get("arms"))):
         if isinstance(arm.get("set"), Mapping):
             faults += [f"arms[{arm.get('name', index)}].set.{fault}" for fault in recipe.try_overrides(flatten(arm["set"]))[1]]
@@ -328,9 +331,13 @@ def _agreement_faults(study: Study) -> list[str]:
     for kind, names in (("factors", [f.name for f in study.factors]), ("arms", [a.name for a in study.arms])):
         faults += [f"{kind}: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
     swept = study.design == "sweep"
+    recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()  # a broken base has been reported where it stands
     for factor in study.factors:
         if swept and len(factor.levels) < 2:
             faults.append(f"factors[{factor.name}].levels: a sweep needs at least two levels")
+        for field in factor.field if swept else ():
+            if open_field(field) and field not in recipe.flat():
+                faults.append(f"factors[{factor.name}]: {field} has no value in [base], and a sweep begins at one")
         if not swept and (factor.off is None or factor.on is None):
             faults.append(f"factors[{factor.name}]: design {study.design!r} needs both off and on")
     if study.design != "arms" and not study.factors:
@@ -342,7 +349,6 @@ def _agreement_faults(study: Study) -> list[str]:
     if study.table and (study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)):
         faults.append("table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty")
     faults += script_faults(_raw(study))
-    recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()  # a broken base has been reported where it stands
     return faults + space_faults(study.space, recipe) + retune_faults(study.retune, study.space, _varied(study))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.confirm import Judged, answer, confirmation, departures, finalists, judge
 from harness.errors import ReportError, StorageError
 from harness.ledger import Ledger
+from harness.open_fields import self_standing
 from harness.recipe import digest
 from harness.recipe_file import write_recipe
 from harness.report import Provenance, SearchTrial, TuningFacts, Written, read_folder, write_report
@@ -175,9 +176,11 @@ def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
     candidate = next((row for row in judged.finalists if row.chosen), None)
     origin = f"{study.folder}, {plural(confirmed.n, 'fresh seed')}"
     verdict = "beats the reference" if confirmed.improved else "the reference: nothing was confirmed to beat it"
-    write_recipe(folder / RECIPE, judged.winner, name=f"{study.folder}-winner", why=f"{origin}: {verdict}")
+    base = study.base_recipe.flat()
+    write_recipe(folder / RECIPE, self_standing(judged.winner, base), name=f"{study.folder}-winner", why=f"{origin}: {verdict}")
     if not confirmed.improved and candidate is not None:
-        write_recipe(folder / CANDIDATE, candidate.overrides, name=f"{study.folder}-candidate", why=f"{origin}: unconfirmed")
+        fields = self_standing(candidate.overrides, base)
+        write_recipe(folder / CANDIDATE, fields, name=f"{study.folder}-candidate", why=f"{origin}: unconfirmed")
     else:
         (folder / CANDIDATE).unlink(missing_ok=True)
     return RECIPE

@@ -83,6 +83,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import harness
+from harness.train import protocols
 
 
 def train(loader: DataLoader[tuple[torch.Tensor, ...]]) -> str:
@@ -115,6 +116,33 @@ def recipe() -> harness.Recipe:
         raise SystemExit(error.hint) from error
 
 
+def net(*, in_channels: int, side: int, classes: int, hidden: int = 16) -> torch.nn.Module:
+    pixels = in_channels * side * side
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(pixels, hidden), torch.nn.Linear(hidden, classes))
+
+
+def images() -> dict[str, object]:
+    return {"train_images": torch.zeros(8, 4, 4, dtype=torch.uint8), "train_labels": [0, 1] * 4, "classes": ["a", "b"]}
+
+
+def darker(x: torch.Tensor, generator: torch.Generator, strength: float = 0.5) -> torch.Tensor:
+    return x * (1 - strength * torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device))
+
+
+def halves(step: int, steps: int) -> float:
+    return 1.0 if 2 * step < steps else 0.5
+
+
+def squared(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (logits.softmax(dim=1) - target).square().sum(dim=1).mean()
+
+
+factory: protocols.NetFactory = net
+source: protocols.ImageSource = images
+augmentation: protocols.Augmentation = darker
+optimizer: protocols.OptimizerFactory = torch.optim.RMSprop
+schedule: protocols.Schedule = halves
+loss: protocols.Loss = squared
 print(train(DataLoader(TensorDataset(torch.rand(32, 1, 8, 8), torch.zeros(32, dtype=torch.int64)), batch_size=8)))
 """
 

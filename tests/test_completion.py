@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.open_fields import OPEN
 from harness.recipe import fields
 from harness.study import available_studies
 
@@ -43,7 +44,8 @@ def test_profiles_complete_with_those_of_the_study(tmp_path: Path) -> None:
 
 def test_fields_complete_with_an_equals_sign_and_values_after_it(tmp_path: Path) -> None:
     offered = complete("harness ablate --set augment.", tmp_path)
-    assert offered == [f"{name}=" for name in fields() if name.startswith("augment.")]
+    chosen = [f"{start}." for start in OPEN if start.startswith("augment.")]
+    assert sorted(offered) == sorted([*(f"{name}=" for name in fields() if name.startswith("augment.")), *chosen])
     values = complete("harness ablate --set augment.flip=", tmp_path)
     assert values == ["augment.flip=none", "augment.flip=random", "augment.flip=alternating"]
 

@@ -30,7 +30,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {  # field: (values that it jus
     "augment.erasing": ([0, 1], [-0.01, 1.01]),
     "augment.mixup": ([0, 10], [-0.01, 10.1]),
     "augment.cutmix": ([0, 10], [-0.01, 10.1]),
-    "model.name": (["blocknet"], ["resnet18"]),
+    "model.name": (["blocknet", "net.py:Net", "torchvision:resnet18"], ["resnet18", "net.py:", ":Net"]),
     "model.blocks": ([1, 16], [0, 17, 2.0]),
     "model.channels": (["auto", [1, 2, 3, 4, 5, 6]], [[0, 1, 1, 1, 1, 1], [1.5], [], [1], "automatic", 3, [[1]]]),
     "model.pool": (["auto", [], [6], [1, 2, 3]], [[0], [7], [-1], "none"]),
@@ -39,16 +39,17 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {  # field: (values that it jus
     "model.dropout": ([0, 0.99], [-0.01, 1]),
     "model.head": (["logits", "softmax"], ["sigmoid"]),
     "model.features": (["last", "concat"], ["first"]),
-    "optimizer.name": (["adam", "adamw", "sgd"], ["lion", ""]),
+    "optimizer.name": (["adam", "adamw", "sgd", "own.py:Lion"], ["lion", ""]),
     "optimizer.weight_decay": ([0, 10], [-1e-9, 10.1]),
     "optimizer.grad_clip": ([0, 1e9], [-0.1]),
     "optimizer.grad_clip_by": (["value", "norm"], ["max"]),
-    "schedule.name": (["one-cycle", "cosine", "constant"], ["onecycle"]),
+    "schedule.name": (["one-cycle", "cosine", "constant", "own.py:linear"], ["onecycle"]),
     "schedule.max_lr": ([1e-9, 100], [0, -1, 100.1]),
     "schedule.pct_start": ([0.01, 0.99], [0, 1]),
     "schedule.div": ([1, 1e9], [0.9]),
     "schedule.final_div": ([1, 1e9], [0.9]),
     "schedule.cycle_momentum": ([True, False], [1, "yes"]),
+    "loss.name": (["cross-entropy", "own.py:focal"], ["focal"]),
     "loss.label_smoothing": ([0, 0.99], [-0.1, 1]),
     "train.epochs": ([1, 10_000], [0, 10_001, "3"]),
     "train.batch_size": ([2, 65_536], [1, 65_537]),
@@ -163,7 +164,9 @@ overrides = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=12), anyth
 valid = st.fixed_dictionaries(
     {},
     optional={
-        name: st.sampled_from(inside) for name, (inside, _) in BOUNDS.items() if name not in ("model.channels", "model.pool")
+        name: st.sampled_from([value for value in inside if ":" not in str(value)])  # a plug-in takes other fields away
+        for name, (inside, _) in BOUNDS.items()
+        if name not in ("model.channels", "model.pool")
     },
 )
 

@@ -22,7 +22,7 @@ KINDS: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer"
 SOUND: dict[str, Any] = {"schema": 1, "question": "Why?", "seeds": 3, "margin_pp": 1.0}
 
 
-def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iterator[str]:  # noqa: C901, PLR0912 - keywords
+def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iterator[str]:
     """The part of JSON Schema that the schema uses, as the specification has it."""
     if "$ref" in schema:
         yield from faults(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], place)
@@ -50,17 +50,25 @@ def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iter
     bounds |= {"maxLength": lambda b: len(value) <= b, "minItems": lambda b: len(value) >= b}
     yield from (f"{place}: {key} {schema[key]}" for key, holds in bounds.items() if key in schema and not holds(schema[key]))
     if isinstance(value, dict):
-        known, rest = schema.get("properties", {}), schema.get("additionalProperties", {})
-        yield from (f"{place}.{name}: missing" for name in schema.get("required", ()) if name not in value)
-        for name, item in value.items():
-            yield from faults(name, schema.get("propertyNames", {}), f"{place}.{name}")
-            if name not in known and rest is False:
-                yield f"{place}.{name}: unknown"
-            elif name in known or rest:
-                yield from faults(item, known.get(name, rest), f"{place}.{name}")
+        yield from object_faults(value, schema, place)
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
         for index, item in enumerate(value):
             yield from faults(item, schema["items"], f"{place}[{index}]")
+
+
+def object_faults(value: dict[str, Any], schema: dict[str, Any], place: str) -> Iterator[str]:
+    known, rest = schema.get("properties", {}), schema.get("additionalProperties", {})
+    yield from (f"{place}.{name}: missing" for name in schema.get("required", ()) if name not in value)
+    patterns = schema.get("patternProperties", {})
+    for name, item in value.items():
+        yield from faults(name, schema.get("propertyNames", {}), f"{place}.{name}")
+        fitting = [one for pattern, one in patterns.items() if re.search(pattern, name)]
+        if name not in known and fitting:
+            yield from (fault for one in fitting for fault in faults(item, one, f"{place}.{name}"))
+        elif name not in known and rest is False:
+            yield f"{place}.{name}: unknown"
+        elif name in known or rest:
+            yield from faults(item, known.get(name, rest), f"{place}.{name}")
 
 
 def test_the_committed_schema_is_what_the_code_makes() -> None:
@@ -90,6 +98,9 @@ def test_a_new_study_satisfies_the_schema() -> None:
         {"schema": 2},
         {"base": {"model": {"dropuot": 0.1}}},
         {"base": {"model.dropout": 1.5}},
+        {"base": {"model.name": "resnet18"}},
+        {"base": {"model.kwarg.depth": 1}},
+        {"factors": [{"name": "a", "field": "model.kwarg.depth", "off": 0, "on": 1}]},
         {"base": {"augment": {"flip": "always"}}},
         {"factors": [{"name": "a", "field": "augment.corp", "off": 0, "on": 1}]},
         {"factors": [{"field": "augment.crop"}]},
@@ -125,6 +136,21 @@ def test_the_settings_of_a_script_have_free_names_in_base_arms_factors_and_profi
 )
 def test_what_no_script_study_may_say_the_schema_refuses(change: dict[str, Any]) -> None:
     assert list(faults(SCRIPT | change)) != []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": {"model": {"name": "net.py:Net", "kwargs": {"depth": 2}}}},
+        {"base": {"model.name": "torchvision:resnet18", "model.kwargs.cifar_stem": True}},
+        {"base": {"augment": {"own": {"posterize": "aug.py:posterize"}, "kwargs": {"posterize": {"bits": 4}}}}},
+        {"factors": [{"name": "a", "field": "augment.own.posterize", "off": "none", "on": "aug.py:posterize"}]},
+        {"profiles": {"quick": {"optimizer.name": "own.py:Lion", "optimizer.kwargs.beta2": 0.9}}},
+    ],
+    ids=str,
+)
+def test_code_of_the_users_is_named_and_given_arguments_as_any_field_is_set(change: dict[str, Any]) -> None:
+    assert list(faults(SOUND | change)) == []
 
 
 @pytest.mark.parametrize("missing", ["question", "seeds", "margin_pp"])

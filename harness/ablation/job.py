@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
 from harness.ablation.launching import Place
 from harness.ablation.places import Places, choose_places
 from harness.ablation.watch import Watch
-from harness.design import CONTROL_OFFSET, Arm, arms, cells
+from harness.design import CONTROL_OFFSET, Arm, arms, cell_code, cells, study_code
 from harness.metrics import own_metrics
-from harness.plugins import code_fingerprint
+from harness.open_fields import carried
 from harness.recipe import Recipe
 from harness.study import Study
 from harness.text import plural
@@ -49,6 +49,7 @@ class Job:
     screen: bool = False
     retry_failed: bool = False
     code: str = ""
+    codes: Mapping[str, str] = field(default_factory=dict)
     planned: tuple[Cell, ...] = ()
     before: int = 0
     reported: float = 0.0
@@ -82,9 +83,9 @@ class Job:
         from harness.worker import check_script
 
         planned = arms(study)
-        own = own_metrics(study)
         ground: Arena | None = None
         layout: Layout | Places
+        codes: dict[str, str] = {}
         if study.scripted:
             place.check_script()
             code, fingerprint = check_script(study), ""
@@ -95,10 +96,11 @@ class Job:
             grounds = [check(arm.recipe) for arm in planned]
             ground = grounds[0]
             layout = place.layout(planned[0].recipe, device=device, workers=workers)
-            code, fingerprint = code_fingerprint(own), ground.split.fingerprint
-        found = cells(study, fingerprint, code)
+            code, fingerprint = study_code(study), ground.split.fingerprint
+            codes = {arm.recipe.id: cell_code(study, arm.recipe) for arm in planned}
+        found = cells(study, fingerprint, codes or code)
         return cls(
-            study, why, planned, found, ground, layout, storage, artifacts, screen, retry_failed, code,
+            study, why, planned, found, ground, layout, storage, artifacts, screen, retry_failed, code, codes,
             source=source, asked=asked, place=place,
         )  # fmt: skip
 
@@ -263,7 +265,7 @@ class Job:
         """Return the cells that are planned at the start: all, or those up to the first look."""
         if not self.study.looks:
             return self.cells
-        return cells(self.study, self.fingerprint, self.code, upto_seed=self.study.looks[0])
+        return cells(self.study, self.fingerprint, self.codes or self.code, upto_seed=self.study.looks[0])
 
     def after_look(self, ledger: Ledger) -> tuple[Cell, ...]:
         """Return the cells that a completed look calls for, beyond those planned; none when all is decided."""
@@ -286,7 +288,7 @@ class Job:
         due = next((look for look in self.study.looks if look > seeds_done), None)
         if not names or due is None:
             return ()
-        found = cells(self.study, self.fingerprint, self.code, arms_in=names, upto_seed=due)
+        found = cells(self.study, self.fingerprint, self.codes or self.code, arms_in=names, upto_seed=due)
         return tuple(cell for cell in found if cell.key not in done)
 
     def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
@@ -335,7 +337,7 @@ class Job:
         if not changes or self.study.scripted or written.analysis.seeds_planned > len(written.analysis.seeds):
             path.unlink(missing_ok=True)
             return
-        fields = {**self.arms[0].recipe.changed(), **changes}
+        fields = {**carried(self.arms[0].recipe.changed(), changes), **changes}
         write_recipe(path, fields, name=f"{self.study.folder}-recommended", why="unconfirmed until it is run on fresh seeds")
 
     def _provenance(self, trials: Sequence[Trial]) -> Provenance:

@@ -50,12 +50,14 @@ def profiles(context: typer.Context, incomplete: str) -> Choices:
 
 def assignments(incomplete: str) -> Choices:
     """Return ``field=`` for every recipe field that begins so; after the ``=``, the values of a field with a few."""
+    from harness.open_fields import OPEN
     from harness.recipe import fields
 
     table = fields()
     name, equals, _ = incomplete.partition("=")
     if not equals:
-        return _beginning(incomplete, ((f"{field}=", f"{text} ({kind})") for field, (kind, _, text) in table.items()))
+        offered = [(f"{field}=", f"{text} ({kind})") for field, (kind, _, text) in table.items()]
+        return _beginning(incomplete, [*offered, *((f"{start}.", text) for start, text in OPEN.items())])
     values = _values(table[name]) if name in table else ()
     return _beginning(incomplete, ((f"{name}={value}", "") for value in values))
 
@@ -65,7 +67,7 @@ def _values(field: tuple[str, Any, str]) -> Iterator[str]:
     if kind == "true or false":
         yield from ("true", "false")
     elif " | " in kind:
-        yield from kind.split(" | ")
+        yield from (value for value in kind.split(" | ") if ":" not in value)
 
 
 def _beginning(incomplete: str, found: Iterable[tuple[str, str]]) -> Choices:

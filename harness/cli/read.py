@@ -54,9 +54,10 @@ def _show_studies(*, json: bool) -> None:
 
 
 def _show_fields(*, json: bool) -> None:
+    from harness.open_fields import OPEN
     from harness.recipe import fields
 
-    table = fields()
+    table = fields() | {f"{start}.NAME": ("value of yours", "", text) for start, text in OPEN.items()}
     if json:
         console.data_json({name: {"type": t, "default": d, "description": text} for name, (t, d, text) in table.items()})
         return

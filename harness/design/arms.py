@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.design.fraction import fraction
 from harness.errors import StudyError, did_you_mean
+from harness.open_fields import carried
 from harness.recipe import Recipe
 from harness.study import Factor, Study
 
@@ -58,7 +59,10 @@ def arms(study: Study) -> tuple[Arm, ...]:
         on.update(factor.setting(factor.on))
     baseline = _arm(study.baseline, base, on, components=_baseline_components(study, base))
     found = [baseline, *_made(study, base, baseline)]
-    found += [_arm(hand.name, base, {**on, **hand.set}, why=hand.why, reference=study.baseline) for hand in study.arms]
+    found += [
+        _arm(hand.name, base, {**carried(on, hand.set), **hand.set}, why=hand.why, reference=study.baseline)
+        for hand in study.arms
+    ]
     found = _set(study, found)
     _refuse_twins(study, found)
     departs = [{key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()} for arm in found]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from harness.design.arms import arms
 from harness.errors import UsageError
+from harness.recipe import Recipe
 from harness.study import Study
 from harness.trial import Cell
 
@@ -20,7 +21,7 @@ def seeds(study: Study) -> tuple[int, ...]:
 def cells(
     study: Study,
     data_fingerprint: str,
-    code_fingerprint: str = "",
+    codes: Mapping[str, str] | str = "",
     *,
     arms_in: Collection[str] | None = None,
     upto_seed: int | None = None,
@@ -33,7 +34,8 @@ def cells(
     Args:
         study: a study under a profile.
         data_fingerprint: of the images, as ``harness.train.data`` gives it.
-        code_fingerprint: of the plug-ins that the recipes name; empty without any.
+        codes: ``{recipe id: fingerprint of its plug-ins}``, as ``cell_code`` gives it; one left out has none. A text is the
+            fingerprint of every recipe.
         arms_in: names of the arms to plan; None plans all. The A/A arm goes with the baseline.
         upto_seed: how many of the study's seeds, from the first; None plans all.
 
@@ -50,9 +52,14 @@ def cells(
     found: dict[str, Cell] = {}
     for seed in seeds(study)[:upto_seed]:
         for arm in wanted:
-            cell = Cell.of(arm.recipe, seed, data_fingerprint, code_fingerprint)
+            cell = Cell.of(arm.recipe, seed, data_fingerprint, _code(codes, arm.recipe))
             found.setdefault(cell.key, cell)
         if study.control and planned[0] in wanted:
-            cell = Cell.of(planned[0].recipe, seed + CONTROL_OFFSET, data_fingerprint, code_fingerprint)
+            own = _code(codes, planned[0].recipe)
+            cell = Cell.of(planned[0].recipe, seed + CONTROL_OFFSET, data_fingerprint, own)
             found.setdefault(cell.key, cell)
     return tuple(found.values())
+
+
+def _code(codes: Mapping[str, str] | str, recipe: Recipe) -> str:
+    return codes if isinstance(codes, str) else codes.get(recipe.id, "")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.design import study_code
 from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
 from harness.search import SearchLedger
@@ -71,7 +72,7 @@ def join(
         stop: set to make the worker leave.
 
     Raises:
-        StorageError: there is no such plan, or engine, recipe schema, images or a script differ from it.
+        StorageError: there is no such plan, or engine, recipe schema, images, plug-in code or a script differ from it.
         UsageError: there is no such runner.
         DataError: the images are missing or unreadable here.
     """
@@ -88,7 +89,7 @@ def join(
             os.environ[variable] = str(plan.threads)
         found = runner_for(runner, plan.study, runs / name)
         if runner == OWN_RUNNER:
-            code = check_script(plan.study) if plan.study.scripted else plan.code_fingerprint
+            code = check_script(plan.study) if plan.study.scripted else study_code(plan.study)
             ledger.match(data_fingerprint=_images(plan), code_fingerprint=code)
         return drain(
             ledger,

@@ -30,16 +30,18 @@ SEARCH_SEED = 3_000_000  # beyond every seed of an ablation, an A/A arm or a con
 _PREFIX = "search"
 
 
-def slots(study: Study, data_fingerprint: str) -> tuple[Cell, ...]:
+def slots(study: Study, data_fingerprint: str, code_fingerprint: str = "") -> tuple[Cell, ...]:
     """Return the slots of a search: as many cells as its budget, all at the search's seed, named by what they are part of.
 
     Args:
         study: under a profile, with a space.
         data_fingerprint: of the images.
+        code_fingerprint: of the plug-ins that base recipe and space name; empty without any.
     """
     base = study.base_recipe
     space = {name: entry.model_dump(mode="json") for name, entry in study.space.items()}
-    about = digest([base.id, space, data_fingerprint, ENGINE, SCHEMA], 8)
+    code = [code_fingerprint] if code_fingerprint else []
+    about = digest([base.id, space, data_fingerprint, ENGINE, SCHEMA, *code], 8)
     keys = [_key(f"{_PREFIX}-{about}", slot) for slot in range(study.search.trials)]
     return tuple(Cell(recipe=base, seed=SEARCH_SEED, key=key) for key in keys)
 
@@ -64,14 +66,14 @@ class SearchLedger(Ledger):
         """Check that what was tried before belongs to this search.
 
         Raises:
-            StorageError: it was of another space, another base recipe or other images: scores could not be compared.
+            StorageError: it was of another space, base recipe, images or plug-in code: scores could not be compared.
         """
         about = _about(cells[0].key)
         with self._book.reachable("reading the trials"):
             strangers = {key_of(row) for row in self._book.rows() if key_of(row) and _about(key_of(row)) != about}
         if strangers:
             raise StorageError(
-                f"{self.name} holds a search of another space, base recipe or images",
+                f"{self.name} holds a search of another space, base recipe, images or plug-in code",
                 f"move runs/{self.name} away to begin a new one, or name another place with --storage",
             )
 

@@ -1,7 +1,7 @@
 """Data sets as uint8 tensors with a fingerprint, and their fixed, stratified splits.
 
-A name is one that :func:`describe` lists, or a folder. Known names are looked for below the data root (``HARNESS_DATA``); a
-folder may hold parquet shards, one folder of images a class, or IDX files.
+A name is one that :func:`describe` lists, a folder, or a function of the user's. Known names are looked for below the data root
+(``HARNESS_DATA``); a folder may hold parquet shards, one folder of images a class, or IDX files.
 
 Shapes: N images, C channels (1 grey, 3 colour), H and W pixels.
 """
@@ -9,9 +9,10 @@ Shapes: N images, C channels (1 grey, 3 colour), H and W pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,23 +89,26 @@ def load(
     size: int = 0,
     root: Path | None = None,
     download: bool = False,
+    kwargs: Mapping[str, Any] | None = None,
     on_event: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Load a data set, from the cache when its files are unchanged.
 
     Args:
-        name: a known name or the path of a folder.
+        name: a known name, the path of a folder, or ``file.py:function``.
         size: side in pixels that images are cut (centre) and resized to; 0 keeps their own size.
         root: folder that known names are looked for in; :func:`data_root` by default.
         download: fetch a known data set that is not here.
+        kwargs: keyword arguments of a function of the user's.
         on_event: told in words about downloads, decoding, and what a user should know of the source.
 
     Raises:
         DataError: the name is unknown, or the images are missing, unreadable or inconsistent.
+        UsageError, RecipeError: a function of the user's cannot be imported, or called so.
     """
     tell = on_event or _silent
     place = root or data_root()
-    source = _find(name, place, size)
+    source = _find(name, place, size, kwargs)
     if source is None and download:
         sources.download(name, place, tell)
         source = sources.find(name, place)
@@ -253,12 +257,12 @@ def _moments(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     return tuple(means), tuple(stds)
 
 
-def _find(name: str, root: Path, size: int) -> sources.Source | None:
+def _find(name: str, root: Path, size: int, kwargs: Mapping[str, Any] | None = None) -> sources.Source | None:
     if size and size < _SMALLEST:
         raise DataError(
             f"data.size={size} is smaller than {_SMALLEST} pixels", f"use {_SMALLEST} or more, or 0 to keep the size"
         )
-    return sources.find(name, root)
+    return sources.find(name, root, kwargs)
 
 
 def _entry(source: sources.Source, root: Path, size: int) -> cache.Entry:

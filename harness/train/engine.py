@@ -43,16 +43,19 @@ class Choice:
     why: str
 
 
-def choose(device: torch.device | str, asked: str = "auto", opt_func: OptFunc = torch.optim.Adam) -> Choice:
+def choose(
+    device: torch.device | str, asked: str = "auto", opt_func: OptFunc = torch.optim.Adam, *, obstacle: str = ""
+) -> Choice:
     """Return the engine for a device.
 
     Args:
         device: that training runs on.
         asked: auto, eager or graph; auto takes the environment variable ``HARNESS_ENGINE`` when that is set.
         opt_func: the optimiser; only those of ours can be recorded.
+        obstacle: why the step cannot be recorded, in words; empty when it can.
 
     Raises:
-        UsageError: there is no such engine, or the graph engine has no CUDA device.
+        UsageError: there is no such engine, the graph engine has no CUDA device, or there is an obstacle to it.
     """
     if asked == "auto":
         asked = os.environ.get(VARIABLE) or "auto"
@@ -61,10 +64,14 @@ def choose(device: torch.device | str, asked: str = "auto", opt_func: OptFunc = 
     cuda = torch.device(device).type == "cuda"
     if asked == "graph" and not cuda:
         raise UsageError(f"the graph engine records CUDA graphs, and the device is {device}", "use the eager engine")
+    if asked == "graph" and obstacle:
+        raise UsageError(f"the graph engine cannot record this recipe: {obstacle}", "use the eager engine")
     if asked != "auto":
         return Choice("graph" if asked == "graph" else "eager", "as asked")
     if cuda and opt_func not in FLAT_OPTIMIZERS:
         return Choice("eager", "this optimiser's numbers change on the host, which a graph would freeze")
+    if cuda and obstacle:
+        return Choice("eager", obstacle)
     if cuda:
         return Choice("graph", "a CUDA graph launches the whole step at once")
     return Choice("eager", "CUDA graphs need a CUDA device")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tensor, Tensor]:
     """Return (log p_NK float32, labels_N) of a net over a loader, on the CPU; the net is left in eval mode."""
     model.eval()
-    softmax = bool(getattr(model, "softmax", False))
+    softmax = getattr(model, "softmax", False) is True
     rows, labels = [], []
     for x_BCHW, labels_B in loader:
         with torch.autocast(x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):

@@ -83,8 +83,7 @@ class TrainLoader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.images_NCHW), self.batch_size)
-        return whole + (rest > 1)
+        return steps_an_epoch(len(self.images_NCHW), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         yield from self.batches(self.draw())
@@ -135,7 +134,7 @@ class TrainLoader:
         if self.mixes:
             target_BK = (labels_B[:, None] == self.classes_K).float()
             x_BCHW, target = augment.mix_batch(x_BCHW, target_BK, self.ops, rows)
-        return x_BCHW.contiguous(memory_format=self.memory_format), target
+        return formatted(x_BCHW, self.memory_format), target
 
     def _order(self, total: int) -> Tensor:
         if not self.shuffle:
@@ -154,6 +153,24 @@ class TrainLoader:
         if self.device.type != "cpu":
             return 1
         return max(1, _CHUNK_VALUES // (self.batch_size * self.images_NCHW[0].numel()))
+
+
+def formatted(x_BCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Return images in a memory format, without a copy where they are in it.
+
+    Grey images are in both at once, and a convolution takes them for channels_last by their strides: those that are to be
+    contiguous get the strides of a new tensor.
+    """
+    x_BCHW = x_BCHW.contiguous(memory_format=memory_format)
+    if memory_format is torch.contiguous_format and x_BCHW.shape[1] == 1:
+        return x_BCHW.flatten().view(x_BCHW.shape)
+    return x_BCHW
+
+
+def steps_an_epoch(images: int, batch_size: int) -> int:
+    """Return the number of batches of an epoch; a last one of a single image is left out."""
+    whole, rest = divmod(images, min(batch_size, images))
+    return whole + (rest > 1)
 
 
 def take_images(images_NCHW: Tensor, index_B: Tensor, device: torch.device) -> Tensor:
@@ -205,4 +222,4 @@ class EvalLoader:
             rows = slice(start, start + self.batch_size)
             images_BCHW = self.images_NCHW[rows].to(self.labels_N.device, non_blocking=True)
             x_BCHW = augment.augment_batch(images_BCHW, (), {}, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype)
-            yield x_BCHW.contiguous(memory_format=self.memory_format), self.labels_N[rows]
+            yield formatted(x_BCHW, self.memory_format), self.labels_N[rows]

@@ -12,11 +12,12 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.errors import DivergedError, UsageError
-from harness.recipe import ScheduleRecipe, schedule_table
+from harness.recipe import ScheduleRecipe
 from harness.train.capture import wait
 from harness.train.engine import Driver, Eager, Program, choose, placed, room_for
 from harness.train.loaders import TrainLoader
-from harness.train.step import AUTOCAST, OptFunc, Step, StepSettings
+from harness.train.own import table_of
+from harness.train.step import AUTOCAST, LossFunc, OptFunc, Step, StepSettings
 from harness.train.streams import stream_seed
 
 Entry = dict[str, Any]
@@ -46,6 +47,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     label_smoothing: float = 0.0,
     precision: str = "fp32",
     nesterov: bool = True,
+    loss_func: LossFunc | None = None,
     clean_loader: Iterable[Any] | None = None,
     steps_per_epoch: int | None = None,
     seed: int | None = None,
@@ -71,6 +73,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
         label_smoothing: share of each target spread over all classes.
         precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the loss.
         nesterov: form of SGD's momentum.
+        loss_func: (out_NK, target) to the mean loss of a batch, in place of cross-entropy; validation loss stays cross-entropy.
         clean_loader: training images without augmentation, evaluated every epoch; without it the history's ``train_loss``
             is the loss during training and ``train_accuracy`` is None.
         steps_per_epoch: needed when ``train_loader`` has no ``len()``.
@@ -96,8 +99,10 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     if not 0 < max_lr < math.inf:
         raise UsageError(f"max_lr is {max_lr} and must be above 0", "0.001 is a good first try for Adam")
     shape = (schedule or ScheduleRecipe()).model_copy(update={"max_lr": float(max_lr)})
-    table = schedule_table(shape, epochs * steps)
-    settings = StepSettings(float(weight_decay), grad_clip, grad_clip_by, label_smoothing, precision, opt_func, nesterov)
+    table = table_of(shape, epochs * steps)
+    settings = StepSettings(
+        float(weight_decay), grad_clip, grad_clip_by, label_smoothing, precision, opt_func, nesterov, loss_func
+    )
     before = engine.warm_seconds if isinstance(engine, Program) else 0.0
     driver = _driver(engine, model, table, settings, train_loader)
     step = driver.step
@@ -202,7 +207,7 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    softmax = bool(getattr(model, "softmax", False))
+    softmax = getattr(model, "softmax", False) is True  # a net may have a layer of this name, which says nothing
     loss = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     images = 0

@@ -1,4 +1,4 @@
-"""The nets. Legend: N batch, C channels, H height, W width, F features, K classes."""
+"""Our net, and how any net is built and counted. Legend: N batch, C channels, H height, W width, F features, K classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.plugins import is_plugin
 from harness.recipe import ModelRecipe
+from harness.train import nets
 
 
 class Dropout(nn.Module):
@@ -87,10 +89,13 @@ def build(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int, see
     """Return a freshly initialised net on the CPU; the caller's random state is left as it was.
 
     Raises:
-        RecipeError: the recipe pools more than the images have pixels.
+        RecipeError: the recipe pools more than the images have pixels, or names a net that cannot be made for them.
+        UsageError: the recipe names a file that cannot be imported.
     """
     with torch.random.fork_rng(devices=[]):  # initialisers take no generator
         torch.manual_seed(seed)
+        if is_plugin(recipe.name):
+            return nets.make(recipe, in_channels=in_channels, side=side, classes=classes)
         return BlockNet(recipe, in_channels=in_channels, side=side, classes=classes)
 
 

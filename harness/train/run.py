@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, DivergedError
+from harness.plugins import is_plugin
 from harness.recipe import DataRecipe, Recipe
-from harness.train import augment, data, tensorboard
+from harness.train import augment, augment_own, data, nets, own, tensorboard
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.environment import environment
 from harness.train.judge import judge
-from harness.train.loaders import EvalLoader, TrainLoader
+from harness.train.loaders import EvalLoader, TrainLoader, steps_an_epoch
 from harness.train.loop import Entry, fit_one_cycle
 from harness.train.meter import Meter
 from harness.train.model import build, cost_of
@@ -33,7 +34,6 @@ from harness.trial import Cell, Curve, Outcomes, State, Trial
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
 CLEAN_IMAGES = 10_000  # training images on which the final clean train accuracy is measured, or all when there are fewer
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 _CURVE = tuple(name for name in Curve.model_fields)
 
 
@@ -68,7 +68,7 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     Raises:
         DataError: the images are missing, unreadable or too few.
     """
-    dataset = data.load(recipe.name, size=recipe.size)
+    dataset = data.load(recipe.name, size=recipe.size, kwargs=dict(recipe.kwargs))
     split = data.split(dataset, train=recipe.train, val=recipe.val, split_seed=recipe.split_seed)
     height, width = split.train_images_NCHW.shape[2:]
     if height != width:
@@ -101,16 +101,33 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
 
     Raises:
         DataError: the images are missing, unreadable or too few.
-        RecipeError: the net or an augmentation does not fit them.
-        UsageError: TensorBoard's events are asked for and cannot be written.
+        RecipeError: the net or an augmentation does not fit them, or a plug-in does not fit its protocol.
+        UsageError: a plug-in cannot be imported, or TensorBoard's events are asked for and cannot be written.
     """
     tensorboard.wanted()
     found = arena(recipe.data, device)
-    recipe.model.layout(found.shape[1])
+    channels, side, _ = found.shape
+    classes, images = len(found.split.classes), len(found.split.train_labels_N)
+    if is_plugin(recipe.model.name):
+        nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
+    else:
+        recipe.model.layout(side)
     one = augment.Epoch(size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1)
-    for op in augment.build(recipe.augment.model_dump(), found.shape[0]):
+    for op in augment.build(recipe.augment.model_dump(), channels):
         op.draw(one, torch.Generator())  # what does not fit the images says so here
+        if isinstance(op, augment_own.Own):
+            augment_own.check(op, found.shape)
+    own.check_parts(recipe, classes=classes, steps=recipe.train.epochs * steps_an_epoch(images, recipe.train.batch_size))
     return found
+
+
+def engine_for(recipe: Recipe, device: str, asked: str = "auto") -> Choice:
+    """Return the engine that a recipe's trials run with on a device.
+
+    Raises:
+        UsageError: there is no such engine, or it cannot run them.
+    """
+    return choose(device, asked, own.optimizer_of(recipe.optimizer), obstacle=own.cannot_be_recorded(recipe))
 
 
 def run(
@@ -135,7 +152,7 @@ def run(
     Returns:
         The trial, complete, pruned or diverged, and for a complete one what the net did with each image.
     """
-    chosen = choose(device, engine)
+    chosen = engine_for(cell.recipe, device, engine)
     torch.set_num_threads(cell.recipe.train.threads or threads)
     try:
         return _run(cell, device, chosen, metric, on_epoch)
@@ -247,17 +264,20 @@ def step_settings(recipe: Recipe, device: torch.device | str) -> StepSettings:
         recipe.optimizer.grad_clip_by,
         recipe.loss.label_smoothing,
         precision_on(device, recipe.train.precision),
-        OPTIMIZERS[recipe.optimizer.name],
+        own.optimizer_of(recipe.optimizer),
+        loss_func=own.loss_of(recipe.loss),
     )
 
 
 def place(recipe: Recipe, ground: Arena, device: str, seed: int) -> tuple[nn.Module, torch.memory_format]:
     """Return a fresh net on the device and the memory format of its convolutions."""
     channels, side, _ = ground.shape
+    classes = len(ground.split.classes)
     # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets, on the CPU (see tests/benchmarks) and on GPUs
     memory_format = torch.channels_last
-    seeded = stream_seed(seed, "init")
-    model = build(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes), seed=seeded)
+    if is_plugin(recipe.model.name):
+        memory_format = nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
+    model = build(recipe.model, in_channels=channels, side=side, classes=classes, seed=stream_seed(seed, "init"))
     return model.to(device).to(memory_format=memory_format), memory_format
 
 
@@ -322,10 +342,11 @@ def fit(
         loaders.val,
         optimizer.weight_decay,
         optimizer.grad_clip or None,
-        OPTIMIZERS[optimizer.name],
+        own.optimizer_of(optimizer),
         schedule=recipe.schedule,
         grad_clip_by=optimizer.grad_clip_by,
         label_smoothing=recipe.loss.label_smoothing,
+        loss_func=own.loss_of(recipe.loss),
         precision=precision_on(loaders.train.device, recipe.train.precision),
         engine=engine,
         clean_loader=loaders.probe,

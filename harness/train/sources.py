@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from harness.errors import DataError, did_you_mean
+from harness.plugins import is_plugin
 from harness.train import folders, parquet, pixels
 from harness.train.arrays import Arrays, OnEvent, hold_out
 from harness.train.cache import can_write, hold
+from harness.train.own_images import read_own
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _TIMEOUT = 30.0  # seconds without an answer after which a download gives up; Python's own default is to wait for ever
@@ -105,7 +107,7 @@ class Source:
     """A data set that was found: ``read(size, on_event)`` decodes it. Without ``files`` it is small and never cached."""
 
     name: str
-    kind: str  # embedded, torchvision, idx, parquet or tree
+    kind: str  # embedded, torchvision, idx, parquet, tree or own
     where: Path
     files: tuple[Path, ...]
     read: Callable[[int, OnEvent], Arrays]
@@ -118,8 +120,8 @@ def is_folder(name: str) -> bool:
     return name not in KNOWN and (any(s in name for s in separators) or name[:1] in ("~", ".") or Path(name).is_dir())
 
 
-def find(name: str, root: Path) -> Source | None:
-    """Return the source of a known name or of a folder, or None when it is not here. Decodes nothing.
+def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> Source | None:
+    """Return the source of a known name, a folder or a function of the user's; None when it is not here. Decodes nothing.
 
     A known name means, in this order, torchvision's files below ``root``, then parquet shards (or plain IDX files) in
     ``root/name``.
@@ -132,11 +134,13 @@ def find(name: str, root: Path) -> Source | None:
         return Source(name, "embedded", Path(__file__).parent / "_data", (), lambda size, _: read(size))
     if known := KNOWN.get(name):
         return _find_torchvision(known, root) or _find_below(known, root / name)
+    if is_plugin(name) and not Path(name).is_dir():
+        return Source(name, "own", Path(name.rpartition(":")[0]), (), lambda size, _: read_own(name, kwargs or {}, size))
     if is_folder(name):
         return _find_folder(name, Path(name).expanduser())
     raise DataError(
         f"there is no data set {name!r}{did_you_mean(name, KNOWN)}",
-        f"known names: {', '.join(KNOWN)}; or give the path of a folder of images or parquet shards",
+        f"known names: {', '.join(KNOWN)}; or give the path of a folder of images or parquet shards, or file.py:function",
     )
 
 

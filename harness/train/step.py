@@ -20,6 +20,7 @@ from harness.errors import UsageError
 from harness.train.optim import COLUMNS, FlatParameters, LossScale, Update, schedule_rows
 
 OptFunc = Callable[..., torch.optim.Optimizer]
+LossFunc = Callable[[Tensor, Tensor], Tensor]
 FLAT_OPTIMIZERS: dict[object, str] = {torch.optim.Adam: "adam", torch.optim.AdamW: "adamw", torch.optim.SGD: "sgd"}
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,6 +36,7 @@ class StepSettings:
         precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the loss.
         opt_func: an optimiser class; Adam, AdamW and SGD of torch run as flat updates, any other as it is.
         nesterov: form of SGD's momentum.
+        loss_func: (out_NK, target) to a scalar, in place of the cross-entropy; it takes no label smoothing.
 
     Raises:
         UsageError: a setting that cannot be, which torch would take in silence.
@@ -47,6 +49,7 @@ class StepSettings:
     precision: str = "fp32"
     opt_func: OptFunc = torch.optim.Adam
     nesterov: bool = True
+    loss_func: LossFunc | None = None
 
     def __post_init__(self) -> None:
         if self.grad_clip is not None and not self.grad_clip > 0:
@@ -59,12 +62,14 @@ class StepSettings:
             raise UsageError(f"weight_decay is {self.weight_decay} and must be 0 or more", "0 is off")
         if not 0 <= self.label_smoothing < 1:
             raise UsageError(f"label_smoothing is {self.label_smoothing} and must be in [0, 1)", "0 is off")
+        if self.label_smoothing and self.loss_func is not None:
+            raise UsageError("label_smoothing is the cross-entropy's and would not reach your loss", "smooth labels in it")
 
     @property
     def structure(self) -> tuple[object, ...]:
         """What of the settings decides which operations a step consists of; the rest are numbers."""
         clipping = self.grad_clip_by if self.grad_clip is not None else "off"
-        return (clipping, self.label_smoothing > 0, self.precision, self.opt_func, self.nesterov)
+        return (clipping, self.label_smoothing > 0, self.precision, self.opt_func, self.nesterov, self.loss_func)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,10 @@ class Step:
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             out_NK = self.model(x_NCHW)
         out_NK = out_NK.float()
-        loss = cross_entropy(out_NK, target, self.smoothing if self.settings.label_smoothing > 0 else None)
+        if self.settings.loss_func is not None:
+            loss = self.settings.loss_func(out_NK, target)
+        else:
+            loss = cross_entropy(out_NK, target, self.smoothing if self.settings.label_smoothing > 0 else None)
         (loss if self.scaler is None else loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             grad_P = self.weights.gather_gradients()

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness.recipe import Recipe, schedule_table
+from harness.recipe import Recipe
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
-from harness.train.engine import Choice, Program, choose
+from harness.train.engine import Choice, Program
 from harness.train.loop import evaluate
 from harness.train.model import cost_of
-from harness.train.run import Loaders, arena, place, step_settings
+from harness.train.own import table_of
+from harness.train.run import Loaders, arena, engine_for, place, step_settings
 from harness.train.step import Step
 
 _SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
@@ -67,10 +68,10 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     ground = arena(recipe.data, device)
     model, memory_format = place(recipe, ground, device, seed=0)
     loaders = Loaders.of(recipe, ground, 0, memory_format)
-    settings, table = step_settings(recipe, device), schedule_table(recipe.schedule, _ROOM)
+    settings, table = step_settings(recipe, device), table_of(recipe.schedule, _ROOM)
     precision = precision_on(device, recipe.train.precision)
     model.train()
-    if choose(device, engine).name == "graph":
+    if engine_for(recipe, device, engine).name == "graph":
         program = Program(model, settings, loaders.train, room=_ROOM)
         program.begin(table, settings, loaders.train)
         at_once = min(len(loaders.train), _AT_ONCE)  # steps share the draws that an epoch starts with
@@ -131,7 +132,7 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = choose(device, engine)
+    chosen = engine_for(recipe, device, engine)
     return replace(_layout(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
 
 

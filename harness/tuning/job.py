@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted
+from harness.design import study_code
 from harness.errors import HarnessError, StorageError
 from harness.profiles import PROFILES
 from harness.space import Search, overrides
@@ -68,6 +69,7 @@ class SearchJob:
     storage: str | None
     artifacts: str | None
     place: Place
+    code: str = ""
 
     @classmethod
     def prepare(
@@ -92,7 +94,8 @@ class SearchJob:
                 found, _ = base.try_overrides(overrides(study.space, {name: value}))
                 if found is not None:
                     check(found)
-        return cls(study, why, ground, place.layout(base, device=device, workers=workers), storage, artifacts, place)
+        layout = place.layout(base, device=device, workers=workers)
+        return cls(study, why, ground, layout, storage, artifacts, place, study_code(study))
 
     @property
     def folder(self) -> Path:
@@ -105,7 +108,7 @@ class SearchJob:
         from harness.ledger import Ledger
         from harness.search import SearchLedger, slots, tried
 
-        keys = {cell.key for cell in slots(self.study, self.ground.split.fingerprint)}
+        keys = {cell.key for cell in slots(self.study, self.ground.split.fingerprint, self.code)}
         try:
             with SearchLedger.open(self.study.folder, storage=self.storage, runs=RUNS, create=False) as ledger:
                 found = [one for one in tried(ledger) if one.row is not None and one.row.user_attrs["cell"] in keys]
@@ -161,7 +164,7 @@ class SearchJob:
         from harness.confirm import confirmation, finalists
         from harness.search import SearchLedger, slots, tried
 
-        cells = slots(self.study, self.ground.split.fingerprint)
+        cells = slots(self.study, self.ground.split.fingerprint, self.code)
         with SearchLedger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
             ledger.same_search(cells)
             planned = ledger.plan(self._plan(), cells)
@@ -215,7 +218,7 @@ class SearchJob:
         return Plan(
             study=self.study,
             data_fingerprint=split.fingerprint,
-            code_fingerprint="",
+            code_fingerprint=self.code,
             threads=self.layout.threads,
             device=self.layout.devices[0].partition(":")[0],
             workers=self.layout.workers,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.recipe import ModelRecipe, ScheduleRecipe, schedule_table
+from harness.recipe import ModelRecipe, ScheduleRecipe
+from harness.schedules import schedule_table
 from harness.train import evaluate
 from harness.train.model import build
 from harness.train.step import Step, StepSettings

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.recipe import schedule_table
+from harness.schedules import schedule_table
 from harness.train import run
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import Program, choose

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.design import CONTROL_OFFSET, arms, cells
-from harness.recipe import Recipe, schedule_table
+from harness.recipe import Recipe
 from harness.report import Material, Provenance
+from harness.schedules import schedule_table
 from harness.study import Study, load_study, parse_study
 from harness.trial import Cell, Curve, Environment, Outcomes, Trial
 

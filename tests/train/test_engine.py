@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.recipe import ScheduleRecipe, schedule_table
+from harness.recipe import ScheduleRecipe
+from harness.schedules import schedule_table
 from harness.train import engine as engines
 from harness.train import run
 from harness.train.capture import EagerReplay, Handed, Resident, kept
@@ -138,7 +139,7 @@ def test_a_whole_trial_on_a_program_equals_the_eager_trial(change: dict[str, Any
     expected, _ = run(wanted)
     # by its full name: the package has a function of that name, too
     module = importlib.import_module("harness.train.run")
-    monkeypatch.setattr(module, "choose", lambda *_: Choice("graph", "to be tried on a CPU"))
+    monkeypatch.setattr(module, "choose", lambda *_, **__: Choice("graph", "to be tried on a CPU"))
     found, _ = run(wanted)
     assert found.environment.engine == "graph"
     assert found.metrics == pytest.approx(expected.metrics, rel=1e-3, abs=1e-4)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import Analysis
-from harness.recipe import schedule_table
+from harness.plugins import is_plugin
 from harness.report.document import Cell, Figure, Table, table
 from harness.report.figures import canvas, scores
 from harness.report.lookup import arm_of
 from harness.report.material import Material, recipe_ids
 from harness.report.palette import PAGE
 from harness.report.words import confidence, listed, number
+from harness.schedules import schedule_table
 from harness.text import plural
 from harness.trial import Curve, Trial
 
@@ -151,7 +152,12 @@ def _rates(job: _Job) -> Figure | None:
         images = recipe.data.train or 100 * recipe.train.batch_size  # all images: the shape does not depend on how many
         steps = recipe.train.epochs * max(1, -(-images // recipe.train.batch_size))
         every = max(1, steps // 300)
-        rates = tuple(rate for rate, _ in schedule_table(recipe.schedule, steps)[::every])
+        if is_plugin(recipe.schedule.name):  # code of the user's is not run for a report: what its trials noted is drawn
+            rates = _noted(job, arm.name)
+            if not rates:
+                continue
+        else:
+            rates = tuple(rate for rate, _ in schedule_table(recipe.schedule, steps)[::every])
         shapes.setdefault((rates, recipe.train.epochs), []).append(arm.name)
     if not shapes:
         return None
@@ -189,6 +195,12 @@ def _rates(job: _Job) -> Figure | None:
     behind = table("Learning rate of each distinct schedule.", ["Arms", ">First", ">Highest", ">At epoch", ">Last"], rows)
     caption = "Learning rate of every step, from the recipe" + ("; the same in every arm." if len(shapes) == 1 else ".")
     return canvas.figure(opened, "rates", "Learning rate", alt=alt, caption=caption, table=behind)
+
+
+def _noted(job: _Job, arm: str) -> tuple[float, ...]:
+    """Return the last learning rate of every epoch, as the first trial of an arm that has a curve noted it."""
+    curves = (job.material.curves.get(trial.cell) for trial in job.trials.get(arm, ()))
+    return next((curve.learning_rate for curve in curves if curve is not None and curve.learning_rate), ())
 
 
 def _bands(job: _Job, columns: Mapping[str, str], scale: float = 1.0) -> dict[str, dict[str, scores.Band]]:
