@@ -57,6 +57,10 @@ class Job:
     brief: bool = False
 
 
+# Fields that later versions added, at what every recipe had before: earlier reports stay byte for byte.
+_ADDED = (("loss.name", "cross-entropy"),)
+
+
 def sections(job: Job) -> tuple[Section, ...]:
     """Return every section that has something to say, in the order of reading."""
     makers = (
@@ -260,7 +264,7 @@ def reproduce(job: Job) -> Section:
     if study.table:
         return Section("reproduce", "How to reproduce", tuple(blocks))
     base = study.base_recipe
-    rows = [[name, plain(value)] for name, value in base.flat().items()]
+    rows = [[name, plain(value)] for name, value in base.flat().items() if (name, value) not in _ADDED]
     blocks.append(
         Details(
             "The base settings" if study.scripted else "The base recipe, every field",
