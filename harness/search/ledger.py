@@ -73,7 +73,7 @@ class SearchLedger(Ledger):
             strangers = {key_of(row) for row in self._book.rows() if key_of(row) and _about(key_of(row)) != about}
         if strangers:
             raise StorageError(
-                f"{self.name} holds a search of another space, base recipe, images or plug-in code",
+                f"{self.name} holds a search of another space, base recipe or images, or with other plug-in code",
                 f"move runs/{self.name} away to begin a new one, or name another place with --storage",
             )
 
