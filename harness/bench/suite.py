@@ -18,8 +18,9 @@ from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
 from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
 from harness.errors import UsageError
+from harness.parts import DataRecipe
 from harness.profiles import builtin_profiles
-from harness.recipe import DataRecipe, Recipe, flatten
+from harness.recipe import Recipe, flatten
 from harness.train import data
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import choose

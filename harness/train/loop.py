@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.errors import DivergedError, UsageError
-from harness.recipe import ScheduleRecipe
+from harness.parts import ScheduleRecipe
 from harness.train.capture import wait
 from harness.train.engine import Driver, Eager, Program, choose, placed, room_for
 from harness.train.loaders import TrainLoader

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RecipeError, did_you_mean
+from harness.parts import ModelRecipe
 from harness.plugins import LIBRARY
-from harness.recipe import ModelRecipe
 from harness.train.optim import FlatParameters
 from harness.train.own import attempt, find
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import HarnessError, RecipeError, did_you_mean
+from harness.parts import LossRecipe, OptimizerRecipe, ScheduleRecipe
 from harness.plugins import is_plugin, load_plugin
-from harness.recipe import LossRecipe, OptimizerRecipe, Recipe, ScheduleRecipe
+from harness.recipe import Recipe
 from harness.schedules import schedule_table
 from harness.train.step import LossFunc, OptFunc
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, DivergedError
+from harness.parts import DataRecipe
 from harness.plugins import is_plugin
-from harness.recipe import DataRecipe, Recipe
+from harness.recipe import Recipe
 from harness.train import augment, augment_own, data, nets, own, tensorboard
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait

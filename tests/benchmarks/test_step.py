@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.recipe import ModelRecipe, ScheduleRecipe
+from harness.parts import ModelRecipe, ScheduleRecipe
 from harness.schedules import schedule_table
 from harness.train import evaluate
 from harness.train.model import build

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.recipe import ScheduleRecipe
+from harness.parts import ScheduleRecipe
 from harness.schedules import schedule_table
 from harness.train import engine as engines
 from harness.train import run

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from harness.errors import DivergedError, UsageError
-from harness.recipe import ScheduleRecipe
+from harness.parts import ScheduleRecipe
 from harness.schedules import schedule_table
 from harness.train import evaluate, fit_one_cycle
 from harness.train.loop import epoch_line

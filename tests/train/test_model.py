@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.errors import RecipeError
-from harness.recipe import ModelRecipe
+from harness.parts import ModelRecipe
 from harness.train.model import BlockNet, Dropout, build, cost, cost_of, dropouts
 from tests.train.tiny import CLASSES, SIDE, batches, net, weights
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from harness.errors import HarnessError, RecipeError, UsageError
-from harness.recipe import LossRecipe, OptimizerRecipe, Recipe, ScheduleRecipe
+from harness.parts import LossRecipe, OptimizerRecipe, ScheduleRecipe
+from harness.recipe import Recipe
 from harness.train import nets, own, run
 from harness.train.model import build, cost_of
 from harness.train.run import arena, check, engine_for, place

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
 from harness.errors import DataError, RecipeError
-from harness.recipe import ModelRecipe
+from harness.parts import ModelRecipe
 from harness.train import run
 from harness.train.judge import judge, predict
 from harness.train.loaders import EvalLoader

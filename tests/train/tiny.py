@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.recipe import ModelRecipe, Recipe
+from harness.parts import ModelRecipe
+from harness.recipe import Recipe
 from harness.train.model import build
 from harness.trial import Cell
 
