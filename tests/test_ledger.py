@@ -543,3 +543,11 @@ def test_a_net_is_not_held_to_be_guessing_before_it_has_made_fifty_steps(tmp_pat
         claim = claimed(ledger)
         stops = [ledger.report(claim, epoch, {"val_accuracy": 0.11}) for epoch in range(30)]
     assert stops.index(True) + 1 == 18  # of three steps each; reported every second epoch
+
+
+def test_nobody_is_held_to_be_guessing_where_nothing_measures_accuracy() -> None:
+    assert chance_level(10, 0) == 0.0
+
+
+def test_the_level_of_guessing_is_an_even_share_and_two_deviations() -> None:
+    assert chance_level(10, 900) == pytest.approx(0.1 + 2 * 0.01)

@@ -208,6 +208,7 @@ class Job:
         """Plan, drain and report."""
         from harness.ledger import Ledger, Plan, chance_level
 
+        counts = self.image_counts()
         plan = Plan(
             study=self.study,
             data_fingerprint=self.fingerprint,
@@ -218,7 +219,7 @@ class Job:
             data_root=self.data_root(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             screen=self.screen,
-            chance=chance_level(len(self.classes), self.image_counts()["val"]) if self.ground is not None else 0.0,
+            chance=chance_level(len(self.classes), counts["val"] or counts["test"]),  # without val, test draws the curves
         )
         with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
             result: LaunchResult | None = None

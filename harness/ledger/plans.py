@@ -65,10 +65,17 @@ class Plan:
         return {name: value for name, value in self.as_dict().items() if name in named}
 
 
-def chance_level(classes: int, val_images: int) -> float:
-    """Return the accuracy up to which a net is held to be guessing: 1 / classes and two binomial standard deviations."""
+def chance_level(classes: int, images: int) -> float:
+    """Return the accuracy up to which a net is held to be guessing: 1 / classes and two binomial standard deviations.
+
+    Args:
+        classes: how many there are.
+        images: that the accuracy is measured on; of none, nothing is known, and the level is 0.
+    """
+    if not images:
+        return 0.0
     share = 1.0 / max(classes, 1)
-    return share + 2.0 * math.sqrt(share * (1.0 - share) / max(val_images, 1))
+    return share + 2.0 * math.sqrt(share * (1.0 - share) / images)
 
 
 @dataclass(frozen=True, slots=True)
