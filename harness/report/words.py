@@ -249,7 +249,8 @@ def support(analysis: Analysis) -> tuple[str, ...]:
     """Return the sentences under the answer: the overfitting gap, the power of the study, what it read from the test set."""
     told = []
     second = second_metric(analysis)
-    if analysis.study.metric != analysis.gap and has_metric(analysis, second) and analysis.seeds and not analysis.screening:
+    compared = len(analysis.arms) > 1 and analysis.seeds and not analysis.screening
+    if compared and analysis.study.metric != analysis.gap and has_metric(analysis, second):
         told.append(_gap_sentence(analysis))
     if analysis.detectable_pp is not None and len(analysis.arms) > 1:
         told.append(
