@@ -17,7 +17,8 @@ from harness.recipe import flatten
 from harness.space import flat_space
 
 PROFILES = ("quick", "small", "full")
-_SPECIAL = ("seeds", "looks", "margin_pp", "factors", "arms", "space", "search")  # keys of a profile that are not recipe fields
+_RULES = ("seeds", "first_seed", "looks", "margin_pp")  # keys of a study that a profile replaces
+_SPECIAL = (*_RULES, "factors", "arms", "space", "search")  # keys of a profile that are not recipe fields
 
 
 @cache
@@ -46,7 +47,7 @@ def resolve(
         out["base"] = _set_upon(out["base"], table, left_out=() if origin else owned("model", net))
         if "seeds" in table:
             out["looks"] = ()  # looks are declared for a number of seeds and fall with it
-        out.update({key: table[key] for key in ("seeds", "looks", "margin_pp") if key in table})
+        out.update({key: table[key] for key in _RULES if key in table})
         for kind, known, allowed in (("factors", factors, {"off", "on", "levels"}), ("arms", arms, {"set", "drop"})):
             changes = table.get(kind, {})
             if not isinstance(changes, Mapping):

@@ -40,7 +40,7 @@ _ABOUT = {
     "search": "how `harness tune` searches the space",
     "space": "recipe fields that `harness tune` searches, between what",
     "retune": "entries of the space that every arm is tried over, with an equal small budget, beside the verdicts as they are",
-    "profiles": "what is different at one size: recipe fields, seeds, looks, margin_pp, factors.NAME, arms.NAME",
+    "profiles": "what is different at one size: recipe fields, seeds, first_seed, looks, margin_pp, factors.NAME, arms.NAME",
 }
 _SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}  # of a script, which is free to name them
 _PATTERNS = tuple(f"^{start.replace('.', chr(92) + '.')}\\..+$" for start in OPEN)  # model.kwargs.NAME and its like
@@ -148,7 +148,7 @@ def _profile(top: Mapping[str, Any], defs: Mapping[str, Any], *, free: bool) -> 
         "properties": {"set": arm["set"], "drop": {"type": "boolean"}},
         "additionalProperties": False,
     }
-    own = {key: top[key] for key in ("seeds", "looks", "margin_pp", "search")} | {"space": {"type": "object"}}
+    own = {key: top[key] for key in ("seeds", "first_seed", "looks", "margin_pp", "search")} | {"space": {"type": "object"}}
     own |= {
         "factors": {"type": "object", "additionalProperties": change},
         "arms": {"type": "object", "additionalProperties": other},

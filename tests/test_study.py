@@ -475,3 +475,10 @@ def test_every_study_survives_its_own_toml(sets: dict[str, Any], question: str, 
     hand = [{"name": name, "set": changes, "why": question} for name, changes in sets.items()]
     found = study(arms=hand, question=question, margin_pp=margin_pp, seeds=seeds)
     assert parse_study(tomllib.loads(found.to_toml()), name="test") == found
+
+
+def test_a_profile_may_take_fresh_seeds() -> None:
+    found = study(seeds=3, profiles={"quick": {"seeds": 4, "first_seed": 100}})
+    assert (found.under("quick").first_seed, found.under("quick").seeds) == (100, 4)
+    assert found.under("small").first_seed == 0
+    assert "profile quick: first_seed" in faults({**MINIMAL, "profiles": {"quick": {"first_seed": -1}}})
