@@ -147,8 +147,9 @@ class Trial(_Stored):
     ``metrics`` are of the last epoch, under the names of ``METRICS``; empty unless the state is complete.
     ``epochs`` counts finished epochs. ``curve`` and ``outcomes`` live in the trial's artifact. ``label`` is the name of the arm
     in a table of runs whose recipes nobody knows; ``recipe`` is then the reference and says nothing. ``readings`` are
-    of the machine: start_seconds (before training: data, net, warm-up) and, on an NVIDIA GPU with the extra ``energy``,
-    joules, watts, sm_mhz (a mean) and celsius (the highest). ``adopted`` names the folder that a trial finished elsewhere was
+    of the machine: start_seconds (before training: data, net, warm-up); on a CPU cpu_seconds (what training had of the
+    processor: less than train_seconds where other work ran beside it); on an NVIDIA GPU with the extra ``energy`` joules,
+    watts, sm_mhz (a mean) and celsius (the highest). ``adopted`` names the folder that a trial finished elsewhere was
     taken over from, such as ``reports/dropout-small``.
     """
 

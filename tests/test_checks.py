@@ -208,3 +208,17 @@ def test_without_validation_images_nothing_is_judged_and_a_check_says_so() -> No
     assert {effect.verdict for effect in analysis.effects} == {""}
     assert {effect.p for effect in analysis.effects if effect.metric == "accuracy"} == {None}
     assert [check.level for check in analysis.checks if check.name == "validation"] == ["fail"]
+
+
+def test_seconds_of_a_machine_that_did_other_work_are_said_to_compare_little(study: Study, trials: list[Trial]) -> None:
+    def timed(share: float) -> list[Trial]:
+        alone = HOME.model_copy(update={"threads": 1})
+        return [
+            one.model_copy(update={"train_seconds": 10.0, "readings": {"cpu_seconds": 10 * share}, "environment": alone})
+            for one in trials
+        ]
+
+    assert check(study, timed(0.95), "busy machine").level == "ok"
+    found = check(study, timed(0.5), "busy machine")
+    assert (found.level, "2.00 times" in found.what) == ("warn", True)
+    assert not [c for c in analyze(study, trials).checks if c.name == "busy machine"]

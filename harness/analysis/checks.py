@@ -14,6 +14,7 @@ from harness.stats import holm, variance_ratio_p
 from harness.trial import Trial
 
 CONTROL_ALPHA = 0.01  # raw level at which the A/A arm warns: one in a hundred sound studies does
+BUSY = 1.25  # wall seconds of training for one of the processor, beyond which times are those of a machine with other work
 SHORT_RUN = 16  # epochs; shorter runs vary more between seeds than their error rate says (arXiv 2304.01910)
 _MOST_NAMED = 6  # arms in a list that says only what is still to come
 _FIELDS = ("harness", "torch", "device", "cpu", "threads", "precision", "engine")  # of the environment, those that move numbers
@@ -54,6 +55,7 @@ def all_checks(
         _control(table, effects),
         _pruned(table),
         _short_runs(table),
+        _busy(table),
         _constant(effects),
     ]
     found += [check for check in optional if check is not None]
@@ -327,6 +329,22 @@ def _short_runs(table: Table) -> Check | None:
     return Check(
         level="warn", name="short runs", what=what, hint="take the sd from finished trials, not from the plan's fall-back"
     )
+
+
+def _busy(table: Table) -> Check | None:
+    """Whether trials of one thread had the processor to themselves; None where that was not measured."""
+    ratios: dict[str, float] = {}
+    for arm in table.arms:
+        timed = [run.trial for run in table.of(arm.name) if run.trial.readings.get("cpu_seconds")]
+        if timed and all(trial.environment.threads == 1 for trial in timed):
+            ratios[arm.name] = sum(t.train_seconds for t in timed) / sum(t.readings["cpu_seconds"] for t in timed)
+    if not ratios:
+        return None
+    worst = max(ratios, key=lambda name: ratios[name])
+    told = f"training took up to {ratios[worst]:.2f} times its processor time ({worst})"
+    bad = f"{told}: other work ran beside it, and seconds of arms compare little" if ratios[worst] > BUSY else ""
+    hint = "accuracies are not affected; for times, run on an idle machine, or compare processor times"
+    return _check("busy machine", bad, ok=f"{told}: seconds of arms can be compared", hint=hint)
 
 
 def _constant(effects: Sequence[Effect]) -> Check | None:

@@ -29,6 +29,7 @@ def _read(name: str) -> Callable[[Trial], float | None]:
 
 _READINGS = (
     _Reading("Training, s", ".1f", lambda trial: trial.train_seconds or None),
+    _Reading("Processor, s", ".1f", _read("cpu_seconds")),
     _Reading("Evaluation, s", ".1f", lambda trial: trial.eval_seconds or None),
     _Reading("Start, s", ".2f", _read("start_seconds")),
     _Reading("Peak memory, MiB", ",.0f", lambda trial: trial.peak_mib or None),
@@ -53,8 +54,10 @@ def readings(material: Material, analysis: Analysis) -> Details | None:
         [Cell(name), Cell(str(len(found[name]))), *(_cell(_READINGS[i], row[i]) for i in shown)]
         for name, row in medians.items()
     ]
-    caption = "Median over an arm's completed trials. Start: data, net and warm-up. Memory: of the GPU, else of the process."
     heads = ["Arm", ">n", *(f">{_READINGS[i].head}" for i in shown)]
+    processor = "Processor: of the training, what the process had of it. " if ">Processor, s" in heads else ""
+    rest = f"{processor}Start: data, net and warm-up. Memory: of the GPU, else of the process."
+    caption = f"Median over an arm's completed trials. {rest}"
     return Details("What a trial took", (table(caption, heads, rows),))
 
 

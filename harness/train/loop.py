@@ -86,8 +86,9 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     Returns:
         One dict an epoch: epoch (zero-based), train_loss, train_accuracy (clean), online_loss, online_accuracy (during
         training), val_loss, val_accuracy, lrs (of every step), learning_rate (the last), grad_norm (mean before clipping),
-        clipped_share (of steps), seconds (training, from the start), eval_seconds (this epoch's), warm_seconds (first calls
-        and recordings so far, which are not in seconds).
+        clipped_share (of steps), seconds (training, from the start), cpu_seconds (of them, what this
+        process had of the processor), eval_seconds (this epoch's), warm_seconds (first calls and recordings so far, which are
+        not in seconds).
 
     Raises:
         DivergedError: the loss, the gradient or the finished epoch's net stopped being finite; it names the first bad step.
@@ -107,7 +108,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     driver = _driver(engine, model, table, settings, train_loader)
     step = driver.step
     history: list[Entry] = []
-    trained = 0.0
+    trained = processor = 0.0
     for epoch in range(epochs):
         set_epoch = getattr(train_loader, "set_epoch", None) or getattr(
             getattr(train_loader, "sampler", None), "set_epoch", None
@@ -117,10 +118,11 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
         if seed is not None:
             torch.manual_seed(stream_seed(seed, "dropout", epoch))
         wait(step.device)
-        started, warm = time.perf_counter(), driver.warm_seconds
+        started, busy, warm = time.perf_counter(), time.process_time(), driver.warm_seconds
         seen = driver.epoch(train_loader, steps)
         logged = step.read(epoch * steps)  # waits for the device
         trained += time.perf_counter() - started - (driver.warm_seconds - warm)
+        processor += time.process_time() - busy
         # an infinite gradient can still be clipped by value; one that is not a number spoils the weights at once
         values = zip(logged.losses, logged.grad_norms, strict=True)
         bad = next((i for i, (loss, norm) in enumerate(values) if not math.isfinite(loss) or math.isnan(norm)), None)
@@ -145,6 +147,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
             "grad_norm": sum(logged.grad_norms) / len(logged.grad_norms),
             "clipped_share": sum(logged.clipped) / len(logged.clipped),
             "seconds": trained,
+            "cpu_seconds": processor,
             "eval_seconds": time.perf_counter() - started,
             "warm_seconds": driver.warm_seconds - before,
         }

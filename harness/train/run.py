@@ -207,7 +207,7 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
     channels, side, _ = ground.shape
     params, mflop = cost_of(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes))
     trained = history[-1]["seconds"] if history else 0.0
-    readings["start_seconds"] += history[-1]["warm_seconds"] if history else 0.0
+    readings |= _taken(history, device, before=readings["start_seconds"])
     common = {
         "cell": cell.key,
         "seed": cell.seed,
@@ -233,6 +233,14 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
     evaluating += time.perf_counter() - began
     readings |= meter.readings()
     return Trial(**common, state="complete", metrics=metrics, eval_seconds=evaluating, readings=readings), outcomes
+
+
+def _taken(history: list[Entry], device: str, *, before: float) -> dict[str, float]:
+    """Return start_seconds, of ``before`` and the first calls, and on a CPU cpu_seconds: beside a GPU it only waits."""
+    if not history:
+        return {}
+    alone = {"cpu_seconds": history[-1]["cpu_seconds"]} if torch.device(device).type == "cpu" else {}
+    return {"start_seconds": before + history[-1]["warm_seconds"], **alone}
 
 
 _PROGRAMS = Programs()

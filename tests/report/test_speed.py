@@ -70,3 +70,8 @@ def test_the_ratio_names_what_it_is_to() -> None:
     found = speed.benchmark({"results": [result]})
     assert found is not None
     assert "0.99 × loop/bare" in [cell.text for block in found.blocks if isinstance(block, Table) for cell in block.rows[0]]
+
+
+def test_processor_time_is_explained_where_it_was_measured() -> None:
+    assert "Processor:" in took(measured(cpu_seconds=3.0)).caption
+    assert "Processor:" not in took(measured()).caption

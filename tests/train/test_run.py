@@ -63,6 +63,10 @@ def test_a_trial_says_what_it_ran_on(finished: Finished) -> None:
     assert trial.environment.torch == torch.__version__
     assert trial.environment.threads == 1
     assert trial.environment.device == "cpu"
+    assert trial.readings["start_seconds"] > 0
+    assert (
+        0 < trial.readings["cpu_seconds"] < 1.5 * trial.train_seconds
+    )  # one thread: clocks may differ a little in what they count
     assert min(trial.train_seconds, trial.eval_seconds, trial.images_per_second, trial.peak_mib, trial.mflop_per_image) > 0
 
 
