@@ -16,6 +16,7 @@ from harness.analysis import Analysis, Effect
 from harness.report import TuningFacts, read_analysis, read_folder, words
 from harness.report.folder import read_tuning
 from harness.report.lookup import effect_on, in_order, leading, summary_of
+from harness.report.retuned import sentence
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
@@ -34,6 +35,8 @@ SWEPT = {
     "grad-clip": "Gradient clipping",
     "blocks": "Blocks",
     "head": "Head",
+    "optimizer": "Optimiser",
+    "schedule": "Schedule",
 }
 WRITTEN = {"train_accuracy": 98.0, "accuracy": 92.0}  # %, of the write-up
 WRITTEN_ONSET = 30  # epochs, of the write-up
@@ -47,7 +50,9 @@ def findings(reports: Path = REPORTS) -> str:
     }
     tuning = read_tuning(reports / f"tune-{PROFILE}" / "tuning.json")
     lines = [_augmentations(found["augmentations"])] if "augmentations" in found else []
-    lines += [_swept(title, found[name]) for name, title in SWEPT.items() if name in found]
+    for name, title in SWEPT.items():
+        lines += [_swept(title, found[name])] if name in found else []
+        lines += [_retuned(found["depth"])] if name == "blocks" and "depth" in found else []
     lines += [_claims(found["claims"])] if "claims" in found else []
     lines += [_tune(found["tune"], tuning)] if tuning is not None and "tune" in found else []
     lines += [_reference(found["reference"], reports)] if "reference" in found else []
@@ -108,6 +113,17 @@ def _swept(title: str, analysis: Analysis) -> str:
         else ("none is shown to be better than the reference")
     )
     return f"- **{title}** ({_link(analysis)}): {head}{f' ({base})' if base else ''}. {_each(analysis, judged)}."
+
+
+def _retuned(analysis: Analysis) -> str:
+    """What becomes of the depths when each has a learning rate of its own."""
+    retuned = analysis.retuned
+    told = [] if retuned is None else [
+        f"`{pair.term}` {words.difference(pair.as_is)} as it is ({pair.as_is.verdict or 'not judged'}), "
+        f"{words.difference(pair.retuned)} retuned ({pair.retuned.verdict or 'not judged'}), n = {pair.retuned.n}"
+        for pair in retuned.pairs
+    ]  # fmt: skip
+    return f"- **Depth, with a learning rate of its own** ({_link(analysis)}): {sentence(analysis)} {'; '.join(told)}."
 
 
 def _claims(analysis: Analysis) -> str:
