@@ -159,7 +159,8 @@ def _note(found: Sequence[Tried], *, shares: bool, left_out: Sequence[str]) -> s
     told = []
     done = sum(one.value is not None for one in found)
     if not shares:
-        told.append(f"Importances need {ENOUGH} complete trials; there {'is' if done == 1 else 'are'} {done}.")
+        have = f"there {'is' if done == 1 else 'are'} {done}"
+        told.append(f"Importances need {ENOUGH} complete trials; {have}. The same command with more --trials searches on.")
     if left_out:
         told.append(f"Without importance, because they take part in some trials only: {', '.join(left_out)}.")
     broken = sum(bool(one.broken) for one in found)

@@ -34,6 +34,7 @@ SWEPT = {
     "weight-decay": "Weight decay",
     "grad-clip": "Gradient clipping",
     "blocks": "Blocks",
+    "width": "Width",
     "head": "Head",
     "optimizer": "Optimiser",
     "schedule": "Schedule",
@@ -58,16 +59,17 @@ def findings(reports: Path = REPORTS) -> str:
     lines += [_reference(found["reference"], reports)] if "reference" in found else []
     if not lines:
         return "No report has been committed yet.\n"
-    return "\n".join([_scale(found), "", *lines, "", *_published(found, tuning)]) + "\n"
+    return "\n".join([_scale(found, tuning), "", *lines, "", *_published(found, tuning)]) + "\n"
 
 
-def _scale(found: dict[str, Analysis]) -> str:
+def _scale(found: dict[str, Analysis], tuning: TuningFacts | None) -> str:
     first = next(iter(found.values()))
     recipe = first.study.base_recipe
-    trials = sum(one.trials_total for one in found.values())
+    searched = tuning.history if tuning is not None else ()
+    trials = sum(one.trials_total for one in found.values()) + len(searched)
     epochs = sorted({one.study.base_recipe.train.epochs for one in found.values()})
     length = words.plural(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
-    seconds = sum(one.train_seconds_total for one in found.values())
+    seconds = sum(one.train_seconds_total for one in found.values()) + sum(trial.seconds for trial in searched)
     size = (
         f"{recipe.data.train:,} CIFAR-10 images at {recipe.data.size} pixels, a net of {first.arms[0].params_m:.2g} M weights"
     )
@@ -143,11 +145,21 @@ def _claims(analysis: Analysis) -> str:
 
 
 def _tune(analysis: Analysis, tuning: TuningFacts) -> str:
-    """What the search found, and what it cost."""
+    """What the search found, how it differs in gap and size, and what finding it cost."""
     searched = sum(trial.seconds for trial in tuning.history)
     cost = f"{words.plural(len(tuning.history), 'trial')} of search, {words.seconds(searched)} of training, then "
     cost += f"{words.plural(analysis.trials_total, 'trial')} on fresh seeds, {words.seconds(analysis.train_seconds_total)}"
-    return f"- **The best recipe** ({_link(analysis)}): {tuning.answer} Cost: {cost}."
+    beside = ""
+    chosen = next((e for e in leading(analysis) if tuning.confirmed and e.term == tuning.confirmed.name), None)
+    if chosen is not None:
+        gap = effect_on(analysis, chosen, analysis.gap)
+        sizes = [one.params_m for one in analysis.arms if one.name in {chosen.term, analysis.study.baseline}]
+        beside = f" Its gap: {words.difference(gap)} {words.gap_word(gap)}".rstrip() + f", n = {chosen.n}" if gap else ""
+        if len(sizes) == 2 and sizes[0] and sizes[1] and abs(sizes[1] / sizes[0] - 1) > 0.01:
+            beside += f"; its net has {sizes[1] / sizes[0]:.1f} times the weights, which the difference is of too"
+        beside += "."
+    limits = f" within {tuning.limits}" if tuning.limits else ""
+    return f"- **The best recipe{limits}** ({_link(analysis)}): {tuning.answer}{beside} Cost: {cost}."
 
 
 def _reference(analysis: Analysis, reports: Path) -> str:

@@ -90,7 +90,7 @@ def verdicts(job: Job) -> Section | None:
     blocks: list[Block] = [tables.verdicts(analysis)]
     if analysis.reasons:
         blocks += [Paragraph("What to change, in order:"), Bullets(tuple(map(words.sentence, analysis.reasons)), ordered=True)]
-    if analysis.recommended:
+    if analysis.recommended and job.material.tuning is None:  # what a search recommends was run on fresh seeds: see there
         command = f"harness ablate --study {analysis.study.name}" + (
             f" --profile {analysis.study.profile}" if analysis.study.profile else ""
         )
@@ -208,7 +208,8 @@ def tuning(job: Job) -> Section | None:
     if facts.recipe:
         improved = facts.confirmed is not None and facts.confirmed.improved
         whose = "the confirmed recipe" if improved else "the reference, unchanged; candidate.toml holds the best, unconfirmed"
-        blocks.append(Paragraph(f"{facts.recipe} holds {whose}. `--base {facts.recipe}` starts any study from it.", "note"))
+        where = f"reports/{job.analysis.study.folder}/{facts.recipe}"
+        blocks.append(Paragraph(f"{facts.recipe} holds {whose}. Any study starts from it with --base {where}.", "note"))
     drawings = (
         draw_search.history,
         draw_searching.timeline,

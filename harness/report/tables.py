@@ -33,6 +33,8 @@ from harness.report.words import (
 )
 from harness.text import plural
 
+_MOST_NAMED = 6  # fields that an arm's line in the verdict table names
+
 
 def verdicts(analysis: Analysis) -> Table:
     """Return the table that answers the question: difference, gap difference, extra seconds and verdict of every contrast."""
@@ -102,6 +104,8 @@ def _name(analysis: Analysis, effect: Effect) -> Cell:
     if arm is None or effect.kind == "main":
         factor = next((f for f in analysis.study.factors if f.name == effect.term), None)
         return Cell(effect.term, note=f"{plain(factor.off)} → {plain(factor.on)}" if factor is not None else "")
+    if len(arm.overrides) > _MOST_NAMED and not arm.components:  # what a search found: the next table lists it
+        return Cell(effect.term, note=f"{len(arm.overrides)} fields differ, listed below")
     return Cell(effect.term, note=changes(analysis, arm))
 
 

@@ -205,3 +205,12 @@ def test_the_ticks_of_a_logarithmic_parameter_need_no_tex(tmp_path: Path) -> Non
     facts = material.tuning.model_copy(update={"history": history})
     page = write_material(tmp_path / "report", dataclasses.replace(material, tuning=facts), provisional=True).index
     assert "mathdefault" not in page.read_text(encoding="utf-8")
+
+
+def test_the_report_of_a_search_points_to_its_recipe_and_to_no_run_that_would_confirm_it_again(tmp_path: Path) -> None:
+    whole = planted.augmentations(images=False)
+    assert "--recommended" in write_material(tmp_path / "ablation", whole, provisional=True).index.read_text(encoding="utf-8")
+    searched = dataclasses.replace(whole, tuning=tuned().tuning)
+    page = write_material(tmp_path / "search", searched, provisional=True).index.read_text(encoding="utf-8")
+    assert "--recommended" not in page
+    assert f"--base reports/{whole.study.folder}/best.toml" in page

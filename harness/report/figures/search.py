@@ -13,7 +13,7 @@ from harness.report.words import number, plain
 from harness.text import plural
 from harness.trial import METRICS
 
-_SLICES = 9  # parameters that are drawn; the table has all
+_SLICES = 15  # parameters that are drawn; the table has all
 
 
 def scaled(facts: TuningFacts) -> tuple[float, str, float]:
@@ -142,7 +142,7 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         for ax in opened.axes[len(names) :]:
             ax.remove()
         opened.axes = opened.axes[: len(names)]
-        for i, (ax, name) in enumerate(zip(opened.axes, names, strict=True)):
+        for ax, name in zip(opened.axes, names, strict=True):
             chosen = [(t.params[name], scale * (t.value or 0.0)) for t in done if name in t.params]
             numeric = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v, _ in chosen)
             x: list[Any] = [v if numeric else canvas.short(plain(v), 12) for v, _ in chosen]
@@ -157,7 +157,8 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             elif numeric:
                 ax.xaxis.set_major_locator(MaxNLocator(3, integer=all(isinstance(v, int) for v in x)))
             ax.set_xlabel(canvas.short(name, 28))
-            ax.set_ylabel(label if i % across == 0 else "")
+            ax.set_ylabel("")
+        opened.drawing.supylabel(label, fontsize="medium", color=PAGE["muted"])  # once: it is longer than a row is high
     alt = f"Search scores of {plural(len(done), 'trial')} against each of {plural(len(names), 'parameter')} by itself."
     caption = "Each dot is a completed trial. Where the sampler looked is not uniform: a dense place is not a good place."
     if len(varied) > len(names):
