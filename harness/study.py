@@ -149,6 +149,11 @@ class Study(_Strict):
         return self.scripted or bool(self.table)
 
     @property
+    def without_validation(self) -> bool:
+        """Whether it keeps no validation images, so that its curves and its scores are of the test set."""
+        return not self.foreign and self.base.get("data.val") == 0
+
+    @property
     def base_recipe(self) -> Recipe:
         """The recipe that arms depart from."""
         return Recipe.of_stored({"settings": self.base} if self.scripted else self.base)
