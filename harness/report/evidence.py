@@ -11,6 +11,7 @@ from harness.report.lookup import effects_of, in_order, leading, metric_of, on_h
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
 from harness.report.words import MARKS, MINUS, bounds, confidence, number, sample, seconds
+from harness.study import Study
 from harness.text import plural
 from harness.trial import Trial
 
@@ -151,7 +152,8 @@ def classes(analysis: Analysis) -> Table | None:
     counts = sorted({item.n for item in analysis.classes})
     caption = (
         f"Difference in {on_held_out(analysis, 'accuracy')} within each class, pp: mean [low, high], "
-        f"{confidence(analysis.study)}, n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds; exploratory, uncorrected."
+        f"{confidence(analysis.study)}, n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds; exploratory, "
+        "uncorrected."
     )
     return table(caption, ["Arm", *(f">{label}" for label in labels)], rows)
 
@@ -194,7 +196,7 @@ def trials(material: Material, analysis: Analysis) -> Table:
             value = trial.metrics.get(name)
             percent = None if value is None else 100 * value
             cells.append(Cell(number(percent) or "–", percent))
-        cells += [Cell(str(trial.epochs)), Cell(seconds(trial.train_seconds), trial.train_seconds), Cell(trial.cell)]
+        cells += [_epochs(trial, analysis.study), Cell(seconds(trial.train_seconds), trial.train_seconds), Cell(trial.cell)]
         rows.append(cells)
     left = len(material.trials) - len(rows)
     caption = f"{plural(len(material.trials), 'trial')}" + (f"; the other {left:,} are in trials.csv" if left else "")
@@ -221,7 +223,14 @@ def ended(material: Material) -> Table | None:
     if not bad:
         return None
     rows = [
-        [t.cell, Cell(str(t.seed)), _state(t), Cell(str(t.attempt)), Cell(str(t.epochs)), Cell(t.error or "–", note=t.cause)]
+        [
+            t.cell,
+            Cell(str(t.seed)),
+            _state(t),
+            Cell(str(t.attempt)),
+            _epochs(t, material.study),
+            Cell(t.error or "–", note=t.cause),
+        ]
         for t in bad[:SHOWN_TRIALS]
     ]
     caption = f"{plural(len(bad), 'trial')} that did not run to the end, or were run again."
@@ -231,6 +240,11 @@ def ended(material: Material) -> Table | None:
 def _state(trial: Trial) -> Cell:
     mark = {"complete": "ok", "pruned": "warn"}.get(trial.state, "fail")
     return Cell(f"{MARKS[mark].symbol} {trial.state}", mark=mark)
+
+
+def _epochs(trial: Trial, study: Study) -> Cell:
+    """How many epochs a trial finished; a script need not tell."""
+    return Cell("–" if study.scripted and not trial.epochs else str(trial.epochs))
 
 
 def _p(value: float | None) -> Cell:

@@ -42,8 +42,8 @@ _CURVE = tuple(name for name in Curve.model_fields)
 class Arena:
     """What the trials of a study share on a device: the split, resident where it fits, and the clean training subsets.
 
-    ``clean_index_N`` are the training images of the final clean accuracy, ``probe_index_N`` the part of them that is measured every
-    epoch, of the size of the validation images, or of the test images where there are none; both are fixed by the split seed.
+    ``clean_index_N`` are the training images of the final clean accuracy, ``probe_index_N`` the part of them that is measured
+    every epoch: as many as there are validation images, or test images where there are none. Both are fixed by the split seed.
     """
 
     split: data.Split
