@@ -124,8 +124,7 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     )
     if study.scripted:
         trained = f"A training script was run with {seeds} in every setting; a seed is handed to the script of every arm alike"
-        scored = on_held_out(analysis, "accuracy")
-    outcome = f"The outcome is {metric.label}, as the script reports it."
+        outcome = f"The outcome is {metric.label}, as the script reports it."
     if study.table:
         paired = f"{plural(arms, 'arm')} were compared on {plural(done, 'seed')}, differences paired by seed"
         return [(f"From a table of finished runs, {paired}; the outcome is {metric.label}.", "bouthillier2021"), *rules]
