@@ -27,6 +27,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 HEAVY = ("torch", "torchvision")  # several gigabytes with their CUDA packages: taken from another environment where possible
 KNOWN = ("--constraint", str(CONSTRAINTS))
 LATER = ["pyparsing<3.3"]  # the lowest matplotlib calls what 3.3 warns of, and warnings are errors in tests
+NEEDS_LATER_RICH = "tests/test_architecture.py::test_modules_import_only_what_the_contracts_allow"  # its linter: 14.2
 MOST_PROCESSES = 4  # of the unit tests: each imports torch
 
 nox.options.sessions = ["lint", "types", "tests"]
@@ -37,9 +38,7 @@ nox.needs_version = ">=2024.4"
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests: warnings are errors; no network, no GPU, no database."""
-    python = environment(session, "test")
-    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES)
-    session.run(python, "-m", "pytest", "--numprocesses", str(cores), "-p", "no:benchmark", *session.posargs)
+    unit_tests(session, environment(session, "test"))
 
 
 @nox.session
@@ -102,7 +101,7 @@ def lowest(session: nox.Session) -> None:
     python = environment_beside(session, "lowest")
     lightest = [f"{one.name}=={lower_bound(one)}" for one in light_requirements()]
     session.run(python, "-m", "pip", "install", "--quiet", *lightest, *LATER)
-    session.run(python, "-m", "pytest", "-p", "no:benchmark", *session.posargs)
+    unit_tests(session, python, "--deselect", NEEDS_LATER_RICH)
 
 
 @nox.session
@@ -111,7 +110,7 @@ def newest(session: nox.Session) -> None:
     python = environment_beside(session, "newest")
     names = [one.name for one in light_requirements()]
     session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "--upgrade-strategy", "eager", *names)
-    session.run(python, "-m", "pytest", "-p", "no:benchmark", *session.posargs)
+    unit_tests(session, python)
 
 
 @nox.session
@@ -147,6 +146,12 @@ tops = sorted({{path.parts[0] for path in importlib.metadata.files("harness") if
 if tops != ["harness"]: raise SystemExit(f"the wheel installs {{tops}}")
 if not (home.parent / "py.typed").is_file(): raise SystemExit("the wheel does not say that it is typed")
 """
+
+
+def unit_tests(session: nox.Session, python: str, *options: str) -> None:
+    """Run the unit tests in an environment, a process a core."""
+    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES)
+    session.run(python, "-m", "pytest", "--numprocesses", str(cores), "-p", "no:benchmark", *options, *session.posargs)
 
 
 def run_suite(session: nox.Session, folder: str, *extras: str, options: list[str] | None = None) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.ablation import REPORTS, Job, OnEvent, Outcome, ablate, check_device, choose_profile
+from harness.ablation import REPORTS, Job, OnEvent, Outcome, RetunedJob, ablate, check_device, choose_profile
 from harness.design import cells
 from harness.errors import HarnessError, ReportError, UsageError
+from harness.retuning import most_trials
 from harness.study import Study, builtin_studies, load_study
 from harness.text import duration, plural
 from harness.tuning import tune
@@ -28,7 +29,7 @@ class Share:
     """What one study adds to the whole.
 
     Attributes:
-        trials: of its plan.
+        trials: of its plan, with what retuning its arms adds at most.
         to_run: those that are neither finished anywhere nor part of a study before it.
         seconds: that these will take here.
         error: why it cannot be run; then there are no trials.
@@ -202,10 +203,19 @@ def _searched(study: Study) -> bool:
     return bool(study.space) and not study.arms and not study.factors
 
 
+def _retuning(job: Job) -> tuple[int, int]:
+    """How many trials retuning a study's arms adds at most, and how many of them are not final; none where it does not."""
+    if not job.study.retune:
+        return 0, 0
+    retuned = RetunedJob.prepare(job)
+    more = job.extra.trials if job.extra is not None else 0
+    return more, more - retuned.already_done()
+
+
 def _profile(names: Sequence[str], device: str, on_event: OnEvent) -> tuple[str, str]:
     def trials(resolved: Study) -> int:
         others = [load_study(name).under(resolved.profile) for name in names]
-        return sum(count(ruled(one, {})) if _searched(one) else len(cells(one, "")) for one in others)
+        return sum(count(ruled(one, {})) if _searched(one) else len(cells(one, "")) + most_trials(one) for one in others)
 
     first = next((study for study in map(load_study, names) if not _searched(study)), load_study(names[0]))
     return choose_profile(first, device=device, on_event=on_event, count=trials)
@@ -239,10 +249,9 @@ def _planned(
             counted |= {trial.cell for trial in job.already_done()}
             new = {cell.key for cell in job.cells} - counted
             counted |= new
-            seconds = job.seconds_of(len(new))
-            shares.append(
-                Share(name, len(job.cells), len(new), seconds or 0.0)
-            )  # of our engine, as all that is built in: timed
+            more, left = _retuning(job)
+            seconds = job.seconds_of(len(new) + left) or 0.0  # of our engine, as all that is built in: timed
+            shares.append(Share(name, len(job.cells) + more, len(new) + left, seconds))
         except HarnessError as error:
             shares.append(Share(name, error=f"{error.message} ({error.hint})"))
     return WholePlan(profile, why, tuple(shares))

@@ -6,45 +6,22 @@ import hashlib
 import re
 import shlex
 from pathlib import Path
+from typing import Unpack
 
 from harness.errors import ReportError
 from harness.report import Provenance, Written, write_index, write_report
-from harness.runs_table import Runs, Unit, read_runs
+from harness.runs_table import Columns, Runs, read_runs
 from harness.text import plural
 
 
-def analyze_table(
-    path: Path | str,
-    *,
-    arm: str,
-    seed: str,
-    metric: str,
-    baseline: str,
-    margin: float,
-    train: str = "",
-    gap: str = "",
-    unit: Unit = "auto",
-    lower_is_better: bool = False,
-    common_seeds: bool = False,
-    alpha: float = 0.05,
-    reports: Path = Path("reports"),
-) -> tuple[Written, Runs]:
+def analyze_table(path: Path | str, *, reports: Path = Path("reports"), **columns: Unpack[Columns]) -> tuple[Written, Runs]:
     """Analyse a table of finished runs and write its report under ``reports/<name of the file>``.
 
     Args:
-        path: of a CSV file, as ``harness.runs_table.read_runs`` takes it.
-        arm: as ``read_runs`` takes it, and so are all that follow.
-        seed: column of the seed.
-        metric: column of the score that decides.
-        baseline: name of the arm that the others are compared with.
-        margin: smallest difference worth acting on.
-        train: column of training scores.
-        gap: column of the overfitting gap.
-        unit: auto, percent, share or number.
-        lower_is_better: for errors and losses.
-        common_seeds: keep only the seeds that every arm has.
-        alpha: level of the tests and intervals.
+        path: of a CSV file, one run a row, a header first.
         reports: folder of all reports.
+        columns: ``arm``, ``seed``, ``metric``, ``baseline`` and ``margin``, and if wanted ``train``, ``gap``, ``unit``,
+            ``lower_is_better``, ``common_seeds`` and ``alpha``: as ``harness.runs_table.read_runs`` takes them.
 
     Returns:
         What was written, and the table as it was read.
@@ -54,26 +31,9 @@ def analyze_table(
         UsageError: an argument that cannot be.
     """
     file = Path(path)
-    found = read_runs(
-        file,
-        arm=arm,
-        seed=seed,
-        metric=metric,
-        baseline=baseline,
-        margin=margin,
-        train=train,
-        gap=gap,
-        unit=unit,
-        lower_is_better=lower_is_better,
-        common_seeds=common_seeds,
-        alpha=alpha,
-    )
+    found = read_runs(file, **columns)
     folder = reports / found.study.name
     _refuse_other_report(folder, file)
-    columns = [("arm", arm), ("seed", seed), ("metric", metric), ("baseline", baseline), ("margin", f"{margin:g}")]
-    columns += [("train", train), ("gap", gap), ("unit", "" if unit == "auto" else unit)]
-    words = ["harness", "analyze", file.name, *(part for key, value in columns if value for part in (f"--{key}", value))]
-    words += ["--lower-is-better"] * lower_is_better + ["--common-seeds"] * common_seeds
     content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     written = write_report(
         folder,
@@ -82,11 +42,23 @@ def analyze_table(
         metrics=found.metrics,
         seeds=found.seeds,
         provenance=Provenance(
-            commands=(shlex.join(words),), data=f"{file.name}, {plural(len(found.trials), 'row')}, sha256 {content}"
+            commands=(_command(file, columns),), data=f"{file.name}, {plural(len(found.trials), 'row')}, sha256 {content}"
         ),
     )
     write_index(reports)
     return written, found
+
+
+def _command(file: Path, columns: Columns) -> str:
+    """Return the command that makes this report again."""
+    unit = columns.get("unit", "auto")
+    told = [("arm", columns["arm"]), ("seed", columns["seed"]), ("metric", columns["metric"])]
+    told += [("baseline", columns["baseline"]), ("margin", f"{columns['margin']:g}")]
+    told += [("train", columns.get("train", "")), ("gap", columns.get("gap", "")), ("unit", "" if unit == "auto" else unit)]
+    words = ["harness", "analyze", file.name, *(part for key, value in told if value for part in (f"--{key}", value))]
+    words += ["--lower-is-better"] * columns.get("lower_is_better", False)
+    words += ["--common-seeds"] * columns.get("common_seeds", False)
+    return shlex.join(words)
 
 
 def _refuse_other_report(folder: Path, file: Path) -> None:

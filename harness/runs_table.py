@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NotRequired, TypedDict
 
 from harness.analysis.table import gap_name
 from harness.errors import ReportError, UsageError, did_you_mean
@@ -49,6 +49,22 @@ class Runs:
     metrics: Mapping[str, Metric]
     seeds: tuple[int, ...]
     notes: tuple[str, ...]
+
+
+class Columns(TypedDict):
+    """What ``read_runs`` is told of a table beside its path, by the names of its arguments."""
+
+    arm: str
+    seed: str
+    metric: str
+    baseline: str
+    margin: float
+    train: NotRequired[str]
+    gap: NotRequired[str]
+    unit: NotRequired[Unit]
+    lower_is_better: NotRequired[bool]
+    common_seeds: NotRequired[bool]
+    alpha: NotRequired[float]
 
 
 def read_runs(

@@ -149,6 +149,11 @@ class Study(_Strict):
         return self.scripted or bool(self.table)
 
     @property
+    def without_validation(self) -> bool:
+        """Whether it keeps no validation images, so that its curves and its scores are of the test set."""
+        return not self.foreign and self.base.get("data.val") == 0
+
+    @property
     def base_recipe(self) -> Recipe:
         """The recipe that arms depart from."""
         return Recipe.of_stored({"settings": self.base} if self.scripted else self.base)
@@ -280,6 +285,8 @@ def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str =
         listed = list(dict.fromkeys(f"{prefix}{fault}" for fault in faults))
         of_recipe = any(fault.startswith(("base", "arms[", "factors[", "space")) for fault in faults)
         hint = "`harness show fields` lists every recipe field" if of_recipe else _HINT
+        if any(fault.startswith("schema:") for fault in faults):  # what else is at fault may be so by that other schema
+            hint = "this version reads schema 1, so write `schema = 1`; a file of a later schema needs a later harness"
         if len(listed) == 1:
             raise StudyError(f"{source}: {listed[0]}", hint)
         lines = "\n".join(f"  - {fault}" for fault in listed)

@@ -200,7 +200,7 @@ def pack_artifact(curve: Curve, outcomes: Outcomes | None) -> bytes:
                 arrays[f"{part}_size"] = np.asarray(correct_N.size)
             arrays[f"{part}_loss"] = getattr(outcomes, f"{part}_loss_N").astype(np.float16)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)  # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
     return buffer.getvalue()
 
 

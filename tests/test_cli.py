@@ -347,6 +347,13 @@ def test_a_plan_is_json_before_anything_has_run(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
+def test_a_search_is_refused_for_a_study_that_runs_a_script_under_the_studys_own_name(here: Path) -> None:
+    text = 'question = "q"\nseeds = 2\nmargin_pp = 1\ncommand = ["python", "train.py", "--lr", "{lr}"]\n[base]\nlr = 0.1\n'
+    (here / "mine.toml").write_text(text + '[[arms]]\nname = "fast"\nset = { lr = 0.3 }\n', encoding="utf-8")
+    done = call("tune", "--study", "mine.toml")
+    assert_refused(done, "study 'mine' runs a training script", "`harness ablate`")
+
+
 def test_without_validation_images_a_plan_says_that_nothing_is_judged(here: Path) -> None:  # noqa: ARG001
     _, _, err = call(*PLANNED, "--seeds", "2", "--set", "train.epochs=2", "--set", "data.val=0")
     assert "without validation images nothing is judged" in err

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.ablation import PlanFacts, ProgressFacts, ablate
+from harness.allstudies import ablate_all
 from harness.analysis import Analysis, Pair, Retuned, Retuning, Setting, analyze, join
 from harness.design import arms
 from harness.errors import HarnessError, ReportError
@@ -227,6 +228,21 @@ def test_a_study_without_validation_images_cannot_be_retuned(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HarnessError, match=r"data\.val leaves none"):
         ablate(study(), profile="quick", overrides={**FEW, "data.val": 0}, workers=1, device="cpu", dry_run=True)
+
+
+def test_the_cost_of_all_studies_counts_what_retuning_adds_and_what_of_it_is_left(
+    ran: tuple[Path, Any, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"profile": "quick", "seeds": 3, "overrides": FEW, "workers": 2, "device": "cpu", "dry_run": True}
+    told = []
+    for folder in (tmp_path, ran[0]):
+        monkeypatch.chdir(folder)
+        file = tmp_path / "again.toml"
+        file.write_text(study().to_toml(), encoding="utf-8")
+        told.append(ablate_all((str(file),), **options).plan)
+    assert [[(share.trials, share.to_run) for share in plan.shares] for plan in told] == [[(18, 18)], [(18, 0)]]
+    assert told[0].seconds > 0 == told[1].seconds
+    assert told[0].rows()[-1][:3] == ("in all", "18", "18")
 
 
 def test_a_screening_retunes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness.ablation.facts import ProgressFacts
 from harness.design import arms, cells
 from harness.errors import HarnessError, StorageError, StudyError, TrialError, UsageError
 from harness.ledger import Ledger, Plan
@@ -449,6 +450,18 @@ def test_a_script_study_runs_to_a_report_that_speaks_of_settings_and_not_of_imag
         assert word not in page
     again = outcome_of(here, dry_run=True)
     assert (again.plan.to_run, again.plan.estimated_from) == (0, "the mean of 4 finished trials")
+
+
+def test_a_script_that_fails_is_told_with_its_last_words_and_without_epochs_that_nobody_counted(here: Path) -> None:
+    (here / "train.py").write_text("raise ValueError('no such layer')", encoding="utf-8")
+    events: list[Any] = []
+    outcome_of(here, on_event=events.append)
+    lines = [event.line for event in events if isinstance(event, ProgressFacts) and event.line]
+    assert len(lines) == 4
+    assert all("failed: the script ended with exit code 1: ValueError: no such layer (log: " in line for line in lines)
+    report = (here / "reports" / "mine" / "report.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in report.splitlines() if "no such layer" in line]
+    assert [row[4] for row in rows] == ["\N{EN DASH}"] * 4  # the epochs
 
 
 def test_outcomes_are_none_because_a_script_tells_nothing_of_single_images(here: Path) -> None:

@@ -149,6 +149,14 @@ def test_a_fault_is_named_with_its_place(change: dict[str, Any], expected: str) 
     assert expected in faults({**MINIMAL, **change})
 
 
+def test_a_study_of_another_schema_is_refused_with_the_schema_that_is_read() -> None:
+    raw = {**MINIMAL, "schema": 9, "arms": [{"name": "a", "set": {"augment.later": 1}}]}
+    with pytest.raises(StudyError) as caught:
+        parse_study(raw, name="s")
+    assert "schema = 1" in caught.value.hint
+    assert "show fields" not in caught.value.hint
+
+
 BAD_FOLDERS = ["../up", "a/b", "a\\b", "..", ".", "", " ", "a\nb", "a\x00b", "<b>x</b>", "-x", "ü", "a" * 81, "con:aux"]
 
 

@@ -170,15 +170,15 @@ def _reference(analysis: Analysis, reports: Path) -> str:
         summary = summary_of(analysis, arm.name, metric)
         if summary is None or summary.mean is None:
             continue
-        name = "training" if metric == "train_accuracy" else "validation"
+        name, note = ("training", "") if metric == "train_accuracy" else ("test", " (used for validation, as in the write-up)")
         level = f"{summary.mean:.1f} % {words.bounds(summary.low, summary.high)}"
         apart = f"{words.number(summary.mean - theirs, signed=True)} pp from its {theirs:g} %"
-        told.append(f"{name} accuracy {level} (n = {summary.n}), {apart}")
+        told.append(f"{name} accuracy{note} {level} (n = {summary.n}), {apart}")
     seeds = arm.completed
     if arm.onset_epoch is None:
-        turn = f"validation loss turns up in none of {words.plural(seeds, 'seed')}"
+        turn = f"test loss turns up in none of {words.plural(seeds, 'seed')}"
     else:
-        turn = f"validation loss turns up at epoch {arm.onset_epoch:g} (median of {seeds - arm.onset_none} of {seeds} seeds)"
+        turn = f"test loss turns up at epoch {arm.onset_epoch:g} (median of {seeds - arm.onset_none} of {seeds} seeds)"
     recipe = analysis.study.base_recipe
     folder = reports / analysis.study.folder
     lowest = [min(range(len(curve)), key=curve.val_loss.__getitem__) + 1 for curve in read_folder(folder).curves.values()]
@@ -187,8 +187,8 @@ def _reference(analysis: Analysis, reports: Path) -> str:
         f"{recipe.data.train:,} of 50,000 training images, {recipe.data.size} of 32 pixels a side, {arm.params_m:.2g} of 15.0 M"
     )
     return (
-        f"- **The reference, as published** ({_link(analysis)}; {recipe.train.epochs} epochs, the test set for validation as "
-        f"in the write-up, so nothing is judged): {'; '.join(told)}; {turn}{best}, the write-up's after about {WRITTEN_ONSET}. "
+        f"- **The reference, as published** ({_link(analysis)}; {recipe.train.epochs} epochs, no validation images kept, so "
+        f"nothing is judged): {'; '.join(told)}; {turn}{best}, the write-up's after about {WRITTEN_ONSET}. "
         f"The likely reason for the difference is scale: {scale} weights."
     )
 

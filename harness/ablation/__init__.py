@@ -18,7 +18,7 @@ from typing import Any
 from harness.ablation.choose import check_device, choose_profile, command, next_size, recommended_study
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.ablation.forecast import Forecast, plan_study
-from harness.ablation.job import REPORTS, RUNS, Job
+from harness.ablation.job import REPORTS, RUNS, Job, drain
 from harness.ablation.launching import Place
 from harness.ablation.retune import RetunedJob
 from harness.ablation.watch import Shifted
@@ -35,10 +35,12 @@ __all__ = [
     "Place",
     "PlanFacts",
     "ProgressFacts",
+    "RetunedJob",
     "Shifted",
     "ablate",
     "check_device",
     "choose_profile",
+    "drain",
     "next_size",
     "plan_study",
     "recommended_study",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.ablation.choose import next_size
 from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
@@ -25,13 +25,51 @@ from harness.trial import Cell, Trial, complete
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
-    from harness.ledger import Ledger, Offer
+    from harness.ledger import Ledger, Offer, Plan
     from harness.report import Provenance, Written
     from harness.train.run import Arena
     from harness.train.timing import Layout
 
 REPORTS = Path("reports")
 RUNS = Path("runs")
+
+
+class Placed(Protocol):
+    """What is about to be run: where, and by how many workers."""
+
+    @property
+    def layout(self) -> Layout | Places:
+        """Devices, workers and threads."""
+        ...
+
+    @property
+    def storage(self) -> str | None:
+        """Where the ledger is kept."""
+        ...
+
+    @property
+    def artifacts(self) -> str | None:
+        """Folder for curves and per-image outcomes."""
+        ...
+
+    @property
+    def place(self) -> Place:
+        """What starts the workers."""
+        ...
+
+
+def drain(job: Placed, study: Study, new: int, deadline: float | None, on_event: Any) -> LaunchResult:
+    """Start the workers on a planned study, no more of them than it has new trials, and follow them until they leave."""
+    return job.place.start(
+        job.layout,
+        name=study.folder,
+        storage=job.storage,
+        artifacts=job.artifacts,
+        runs=RUNS,
+        workers=min(job.layout.workers, new),
+        deadline=deadline,
+        on_event=on_event,
+    )
 
 
 @dataclass(slots=True)
@@ -204,13 +242,13 @@ class Job:
             return ""  # nothing is compared
         return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
 
-    def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
-        """Plan, drain and report."""
-        from harness.ledger import Ledger, Plan, chance_level
+    def plan(self, study: Study) -> Plan:
+        """Return the plan of a study that runs as this job does: its own, or a part of its retuning."""
+        from harness.ledger import Plan, chance_level
 
         counts = self.image_counts()
-        plan = Plan(
-            study=self.study,
+        return Plan(
+            study=study,
             data_fingerprint=self.fingerprint,
             code_fingerprint=self.code,
             threads=self.layout.threads,
@@ -221,6 +259,12 @@ class Job:
             screen=self.screen,
             chance=chance_level(len(self.classes), counts["val"] or counts["test"]),  # without val, test draws the curves
         )
+
+    def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
+        """Plan, drain and report."""
+        from harness.ledger import Ledger
+
+        plan = self.plan(self.study)
         with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
             result: LaunchResult | None = None
             facts: PlanFacts | None = None
@@ -251,16 +295,7 @@ class Job:
     def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:
         watch = Watch(self, ledger, on_event)
         on_event(watch.progress())
-        return self.place.start(
-            self.layout,
-            name=self.study.folder,
-            storage=self.storage,
-            artifacts=self.artifacts,
-            runs=RUNS,
-            workers=min(self.layout.workers, new),
-            deadline=deadline,
-            on_event=watch,
-        )
+        return drain(self, self.study, new, deadline, watch)
 
     def first_cells(self) -> tuple[Cell, ...]:
         """Return the cells that are planned at the start: all, or those up to the first look."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import Extra, OnEvent, Outcome, ProgressFacts
-from harness.ablation.job import RUNS, Job
+from harness.ablation.job import RUNS, Job, drain
 from harness.ablation.watch import Shifted
 from harness.design import arms, cells
-from harness.errors import StudyError
+from harness.errors import StorageError, StudyError
 from harness.recipe import Recipe
 from harness.retuning import Tried, check_metric, choose, retuned_study, retuning_cells, retuning_study, settings
 from harness.study import Study
@@ -25,7 +24,6 @@ from harness.trial import Cell, Trial
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
-    from harness.ledger import Plan
     from harness.search import SearchLedger
 
 
@@ -64,6 +62,21 @@ class RetunedJob:
         job.extra = _extra(job, len(wanted))
         return cls(job, wanted)
 
+    def already_done(self) -> int:
+        """Return how many of the trials that retuning adds are final, touching nothing."""
+        from harness.search import SearchLedger
+
+        job, keys = self.job, {cell.key for cell in self.cells}
+        folder = retuning_study(job.study).folder
+        try:
+            with SearchLedger.open(folder, storage=job.storage, runs=RUNS, create=False) as ledger:
+                tried = [trial for trial in ledger.trials() if trial.cell in keys]
+        except StorageError:
+            return 0
+        if len(tried) < len(keys):  # which settings are run again is not known yet
+            return len(tried)
+        return len(tried) + len(self._retuned(retuned_study(job.study, choose(job.study, tried))).already_done())
+
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Run the study as it is, try the settings, run the retuned study, and report both."""
         later = len(self.cells) + len(self.job.cells)
@@ -89,11 +102,11 @@ class RetunedJob:
         job, study = self.job, retuning_study(self.job.study)
         result: LaunchResult | None = None
         with SearchLedger.open(study.folder, storage=job.storage, artifacts=job.artifacts, runs=RUNS) as ledger:
-            planned = ledger.plan(_plan(job, study), self.cells, retry_failed=job.retry_failed)
+            planned = ledger.plan(job.plan(study), self.cells, retry_failed=job.retry_failed)
             if planned.new and (deadline is None or time.monotonic() < deadline):
                 watch = _Watch(self, ledger, on_event)
                 on_event(watch.progress())
-                result = _drain(job, study, planned.new, deadline, watch)
+                result = drain(job, study, planned.new, deadline, watch)
                 if result.error is not None:
                     raise result.error
             counts, trials = ledger.counts(), ledger.trials()
@@ -206,35 +219,6 @@ def _extra(job: Job, tried: int) -> Extra:
         f"{plural(tried, 'trial')}, then at most {plural(again, 'trial')} at the best ones: about {duration(seconds)} more"
     )
     return Extra(words, tried + again, seconds)
-
-
-def _plan(job: Job, study: Study) -> Plan:
-    from harness.ledger import Plan, chance_level
-
-    return Plan(
-        study=study,
-        data_fingerprint=job.fingerprint,
-        code_fingerprint=job.code,
-        threads=job.layout.threads,
-        device=job.layout.devices[0].partition(":")[0],
-        workers=job.layout.workers,
-        data_root=job.data_root(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        chance=chance_level(len(job.classes), job.image_counts()["val"]),
-    )
-
-
-def _drain(job: Job, study: Study, new: int, deadline: float | None, watch: _Watch) -> LaunchResult:
-    return job.place.start(
-        job.layout,
-        name=study.folder,
-        storage=job.storage,
-        artifacts=job.artifacts,
-        runs=RUNS,
-        workers=min(job.layout.workers, new),
-        deadline=deadline,
-        on_event=watch,
-    )
 
 
 def _plain(setting: Mapping[str, Any]) -> str:

@@ -67,6 +67,10 @@ class Watch:
 
     def _line(self, trial: Trial) -> str:
         arm = self.job.arms_of(trial.recipe)
+        if trial.state != "complete" and self.job.study.scripted and not trial.epochs:
+            return (
+                f"{arm} seed {trial.seed}: {trial.state}: {trial.error}"  # of a script's epochs nothing is known before its end
+            )
         if trial.state != "complete":
             return f"{arm} seed {trial.seed}: {trial.state} after {plural(trial.epochs, 'epoch')}. {self._why(trial)}".rstrip()
         return f"{arm} seed {trial.seed}: {self._scores(trial.metrics)}, {trial.train_seconds + trial.eval_seconds:.1f} s"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.advice import detectable, needed, recommend
-from harness.analysis.checks import all_checks, without_validation
+from harness.analysis.checks import all_checks
 from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
@@ -110,7 +110,7 @@ def analyze(
 def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
     """Take p-values and verdict from an effect between looks, in a screening, and where the test set drew the curves."""
     between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
-    barred = without_validation(table)
+    barred = table.study.without_validation
     if effect.metric != table.study.metric or not (screening or between or barred):
         return effect
     why = "screening" if screening else "no validation images" if barred else ""

@@ -231,6 +231,8 @@ def _test_reads(table: Table) -> Check:
     ok = "the test set was not read"
     if reads:
         ok = f"the test set was read {_count(reads, 'time')}, once a finished trial, and decided nothing"
+    if reads and table.study.without_validation:
+        ok = "the test set was read after every epoch, to draw the curves, and decided nothing"
     bad = (
         f"the test set decides this study and was read {_count(reads, 'time')}: nothing may be chosen by it" if decided else ""
     )
@@ -258,13 +260,8 @@ def _size(table: Table) -> Check:
     return _check("model size", bad, ok="every arm has the baseline's size", hint=hint)
 
 
-def without_validation(table: Table) -> bool:
-    """Whether the study kept no validation images, so that its curves and scores are of the test set."""
-    return not table.study.foreign and table.study.base.get("data.val") == 0
-
-
 def _validation(table: Table) -> Check | None:
-    if not without_validation(table):
+    if not table.study.without_validation:
         return None
     what = "data.val is 0, so that the test set drew the curves and nothing is judged"
     return Check(level="fail", name="validation", what=what, hint="keep validation images with data.val to have verdicts")

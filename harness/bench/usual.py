@@ -43,16 +43,8 @@ def pil_transform(augment: AugmentRecipe, side: int, mean: Sequence[float], std:
     """Return torchvision's transforms of a recipe's crop, flip and colour jitter, then tensor and normalisation."""
     from torchvision import transforms as tv
 
-    crop_mode = "constant" if augment.crop_mode == "zero" else augment.crop_mode
-    steps: list[Any] = []
-    if augment.crop:
-        steps.append(tv.RandomCrop(side, padding=augment.crop, padding_mode=crop_mode))
-    if augment.flip != "none":
-        steps.append(tv.RandomHorizontalFlip())
-    jitter = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
-    if any(jitter):
-        steps.append(tv.ColorJitter(*jitter))
-    transform: Callable[[Any], Tensor] = tv.Compose([*steps, tv.ToTensor(), tv.Normalize(list(mean), list(std))])
+    finish = [tv.ToTensor(), tv.Normalize(list(mean), list(std))]
+    transform: Callable[[Any], Tensor] = tv.Compose([*_steps(tv, augment, side), *finish])
     return transform
 
 
@@ -60,18 +52,23 @@ def v2_transform(augment: AugmentRecipe, side: int, mean: Sequence[float], std: 
     """Return the same in torchvision's v2 transforms, on uint8 tensors image by image."""
     from torchvision.transforms import v2
 
+    finish = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+    transform: Callable[[Any], Tensor] = v2.Compose([v2.PILToTensor(), *_steps(v2, augment, side), *finish])
+    return transform
+
+
+def _steps(of: Any, augment: AugmentRecipe, side: int) -> list[Any]:
+    """Return crop, flip and colour jitter from one of torchvision's two modules of transforms."""
     crop_mode = "constant" if augment.crop_mode == "zero" else augment.crop_mode
-    steps: list[Any] = [v2.PILToTensor()]
+    steps: list[Any] = []
     if augment.crop:
-        steps.append(v2.RandomCrop(side, padding=augment.crop, padding_mode=crop_mode))
+        steps.append(of.RandomCrop(side, padding=augment.crop, padding_mode=crop_mode))
     if augment.flip != "none":
-        steps.append(v2.RandomHorizontalFlip())
+        steps.append(of.RandomHorizontalFlip())
     jitter = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
     if any(jitter):
-        steps.append(v2.ColorJitter(*jitter))
-    finish = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
-    transform: Callable[[Any], Tensor] = v2.Compose([*steps, *finish])
-    return transform
+        steps.append(of.ColorJitter(*jitter))
+    return steps
 
 
 def plain_loader(

@@ -139,9 +139,13 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for a better recipe, run the best again on fresh seeds, and report both."""
+    from harness.study import load_study
     from harness.tuning import tune as run
 
     with Screen() as shown:
+        if load_study(study).scripted:
+            told = f"study {load_study(study).name!r} runs a training script, and a search needs our engine"
+            raise UsageError(told, "`harness ablate` runs it; `harness show tune` shows a study that can be searched")
         settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
         outcome = run(
             study,

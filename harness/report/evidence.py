@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from harness.analysis import Analysis, Effect
 from harness.report.document import Cell, Column, Table, table
-from harness.report.lookup import effects_of, in_order, leading, metric_of
+from harness.report.lookup import effects_of, in_order, leading, metric_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
 from harness.report.words import MARKS, MINUS, bounds, confidence, number, sample, seconds
+from harness.study import Study
 from harness.text import plural
 from harness.trial import Trial
 
@@ -93,7 +94,8 @@ def onsets(analysis: Analysis) -> Table | None:
             ]
         )
     caption = (
-        "Onset of overfitting: epoch of the lowest validation loss (median of 3) where it later rises by more than 2 %; "
+        f"Onset of overfitting: epoch of the lowest {on_held_out(analysis, 'loss')} (median of 3) where it later rises by more "
+        "than 2 %; "
         "median over the seeds that have one."
     )
     return table(caption, ["Arm", ">Onset epoch", ">Seeds without"], rows)
@@ -149,8 +151,9 @@ def classes(analysis: Analysis) -> Table | None:
         rows.append([Cell(name), *cells])
     counts = sorted({item.n for item in analysis.classes})
     caption = (
-        f"Difference in validation accuracy within each class, pp: mean [low, high], {confidence(analysis.study)}, "
-        f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds; exploratory, uncorrected."
+        f"Difference in {on_held_out(analysis, 'accuracy')} within each class, pp: mean [low, high], "
+        f"{confidence(analysis.study)}, n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds; exploratory, "
+        "uncorrected."
     )
     return table(caption, ["Arm", *(f">{label}" for label in labels)], rows)
 
@@ -185,13 +188,15 @@ def trials(material: Material, analysis: Analysis) -> Table:
         zip(recipe_ids(material.trials), material.trials, strict=True),
         key=lambda item: (item[1].seed, place.get(item[0], len(place)), item[1].cell),
     )
+    tested = analysis.study.without_validation  # the same accuracy need not stand there twice
+    shown = ("accuracy", "train_accuracy", "gap", *(() if tested else ("test_accuracy",)))
     for key, trial in listed[:SHOWN_TRIALS]:
         cells = [Cell(" = ".join(named.get(key, ["–"]))), Cell(str(trial.seed)), _state(trial)]
-        for name in ("accuracy", "train_accuracy", "gap", "test_accuracy"):
+        for name in shown:
             value = trial.metrics.get(name)
-            shown = None if value is None else 100 * value
-            cells.append(Cell(number(shown) or "–", shown))
-        cells += [Cell(str(trial.epochs)), Cell(seconds(trial.train_seconds), trial.train_seconds), Cell(trial.cell)]
+            percent = None if value is None else 100 * value
+            cells.append(Cell(number(percent) or "–", percent))
+        cells += [_epochs(trial, analysis.study), Cell(seconds(trial.train_seconds), trial.train_seconds), Cell(trial.cell)]
         rows.append(cells)
     left = len(material.trials) - len(rows)
     caption = f"{plural(len(material.trials), 'trial')}" + (f"; the other {left:,} are in trials.csv" if left else "")
@@ -199,12 +204,12 @@ def trials(material: Material, analysis: Analysis) -> Table:
         "Arm",
         ">Seed",
         "State",
-        Column("Accuracy", numeric=True, note="val, %"),
+        Column("Accuracy", numeric=True, note="test, used for validation, %" if tested else "val, %"),
         Column("Accuracy", numeric=True, note="train, %"),
     ]
     heads += [
         Column("Gap", numeric=True, note="pp"),
-        Column("Accuracy", numeric=True, note="test, %"),
+        *([] if tested else [Column("Accuracy", numeric=True, note="test, %")]),
         ">Epochs",
         ">Training",
         "Cell",
@@ -218,7 +223,14 @@ def ended(material: Material) -> Table | None:
     if not bad:
         return None
     rows = [
-        [t.cell, Cell(str(t.seed)), _state(t), Cell(str(t.attempt)), Cell(str(t.epochs)), Cell(t.error or "–", note=t.cause)]
+        [
+            t.cell,
+            Cell(str(t.seed)),
+            _state(t),
+            Cell(str(t.attempt)),
+            _epochs(t, material.study),
+            Cell(t.error or "–", note=t.cause),
+        ]
         for t in bad[:SHOWN_TRIALS]
     ]
     caption = f"{plural(len(bad), 'trial')} that did not run to the end, or were run again."
@@ -228,6 +240,11 @@ def ended(material: Material) -> Table | None:
 def _state(trial: Trial) -> Cell:
     mark = {"complete": "ok", "pruned": "warn"}.get(trial.state, "fail")
     return Cell(f"{MARKS[mark].symbol} {trial.state}", mark=mark)
+
+
+def _epochs(trial: Trial, study: Study) -> Cell:
+    """How many epochs a trial finished; a script need not tell."""
+    return Cell("–" if study.scripted and not trial.epochs else str(trial.epochs))
 
 
 def _p(value: float | None) -> Cell:

@@ -171,7 +171,7 @@ def _images(material: Material) -> bytes:
     losses = [np.asarray(material.outcomes[key].val_loss_N, dtype=np.float16) for key in keys]
     arrays["val_loss"] = np.concatenate(losses or [np.zeros(0, np.float16)])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)  # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.analysis import Analysis, ArmFacts, Effect, Summary
 from harness.trial import METRICS, Metric
@@ -13,16 +14,31 @@ _ORDER = {"better": 0, "worse": 1, "equivalent": 2, "unresolved": 3, "": 4}
 def metric_of(analysis: Analysis, name: str = "") -> Metric:
     """Return a metric's unit, direction and label; of the study's own metric when no name is given.
 
+    Where the test set draws the curves for want of validation images, the label says so.
     A metric of the user's own, which ``METRICS`` does not list, takes its unit and its direction from the analysis.
     """
     name = name or analysis.study.metric
     known = METRICS.get(name)
     if known is not None:
-        return known
+        return replace(known, label=of_test_set(known.label)) if analysis.study.without_validation else known
     units = [s.unit for s in analysis.summaries if s.metric == name] + [e.unit for e in analysis.effects if e.metric == name]
     higher = analysis.higher_is_better if name == analysis.study.metric else None
     label = "overfitting gap" if name == analysis.gap else name.rpartition(":")[2].replace("_", " ")
     return Metric(name, "pp" if "pp" in units[:1] else "1", higher, label)
+
+
+def of_test_set(text: str) -> str:
+    """Return words about validation as they are where the test set takes its place: ``test accuracy (used for validation)``."""
+    if "validation" not in text:
+        return text
+    said = text.replace("validation", "test")
+    return f"{said[:-1]}; used for validation)" if said.endswith(")") else f"{said} (used for validation)"
+
+
+def on_held_out(analysis: Analysis, what: str) -> str:
+    """Return ``validation WHAT``, or what that is of where there are no validation images."""
+    text = f"validation {what}".strip()
+    return of_test_set(text) if analysis.study.without_validation else text
 
 
 def effects_of(analysis: Analysis, kind: str, metric: str = "") -> list[Effect]:

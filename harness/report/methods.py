@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis import Analysis
-from harness.report.lookup import effects_of, metric_of
+from harness.report.lookup import effects_of, metric_of, of_test_set, on_held_out
 from harness.report.words import listed
 from harness.study import Study
 from harness.text import plural
@@ -111,7 +111,8 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
         f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
         f"{study.alpha:g} with Holm's correction over each family of comparisons"
     )
-    outcome = f"The outcome is {metric.label} after the last epoch; the overfitting gap is train minus validation accuracy."
+    scored = on_held_out(analysis, "accuracy")
+    outcome = f"The outcome is {metric.label} after the last epoch; the overfitting gap is train minus {scored}."
     rules = [
         (f"{judged}.", "holm1979"),
         (f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.", "schuirmann1987"),
@@ -185,4 +186,13 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
             "overfitting gap": "train accuracy minus accuracy, as the script reports them",
         }
         return tuple((term, told.get(term, text)) for term, text in terms if term != "validation, test")
+    if study.without_validation:
+        told = {
+            "overfitting gap": f"clean train accuracy (no augmentation, eval mode) minus {of_test_set('validation accuracy')}, "
+            "last epoch",
+            "onset": f"the epoch after which {of_test_set('validation loss')} rises for good",
+            "validation, test": "no validation images were kept: test images took their place after every epoch, and so "
+            "nothing is judged",
+        }
+        return tuple((term, told.get(term, text)) for term, text in terms)
     return tuple(terms)

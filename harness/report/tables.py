@@ -178,6 +178,8 @@ def verdict_cell(analysis: Analysis, effect: Effect) -> Cell:
 def levels(analysis: Analysis, metrics: Sequence[str] = ("accuracy", "train_accuracy", "gap", "test_accuracy")) -> Table:
     """Return every arm's mean of the leading metrics with sd, interval and n."""
     shown = [m for m in dict.fromkeys([analysis.study.metric, *metrics, analysis.gap]) if has_metric(analysis, m)]
+    if analysis.study.without_validation and {"accuracy", "test_accuracy"} <= set(shown):
+        shown.remove("test_accuracy")  # the same number
     heads: list[str | Column] = ["Arm"]
     for name in shown:
         metric = metric_of(analysis, name)

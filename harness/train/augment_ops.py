@@ -107,8 +107,6 @@ def integers(u: Tensor, count: Tensor | int) -> Tensor:
 
 # --- crop and flip ----------------------------------------------------------------------------------------------------
 
-Border = Literal["reflect", "zero", "edge"]
-
 
 def resample(x_NCHW: Tensor, shift_N2: Tensor | None, flip_N: Tensor | None, border: str) -> Tensor:
     """Shift, then mirror, by one gather on flat pixel indices: exact on any dtype, and both cost what one costs.

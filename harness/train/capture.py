@@ -126,18 +126,6 @@ def kept(step: Step) -> Iterator[None]:
 # --- what a recorded step reads ---------------------------------------------------------------------------------------
 
 
-class Feed(Protocol):
-    """Where a recorded step finds its batch."""
-
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Return (x_BCHW, target) from memory that stays; runs inside the recording."""
-        ...
-
-    def rewind(self) -> None:
-        """Go back to the first batch."""
-        ...
-
-
 class Resident:
     """Batches of a ``TrainLoader`` whose images lie on the device: gathered and augmented inside the recording.
 

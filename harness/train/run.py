@@ -42,8 +42,8 @@ _CURVE = tuple(name for name in Curve.model_fields)
 class Arena:
     """What the trials of a study share on a device: the split, resident where it fits, and the clean training subsets.
 
-    ``clean_index_N`` are the training images of the final clean accuracy, ``probe_index_N`` the validation-sized part of
-    them that is measured every epoch; both are fixed by the split seed.
+    ``clean_index_N`` are the training images of the final clean accuracy, ``probe_index_N`` the part of them that is measured
+    every epoch: as many as there are validation images, or test images where there are none. Both are fixed by the split seed.
     """
 
     split: data.Split
@@ -83,7 +83,7 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     placed = data.Split(**moved, classes=split.classes, mean=split.mean, std=split.std, fingerprint=split.fingerprint)
     total = len(placed.train_labels_N)
     order_N = torch.randperm(total, generator=generator(recipe.split_seed, "clean")).to(device)
-    probe = max(len(placed.val_labels_N), 1)
+    probe = len(placed.val_labels_N) or len(placed.test_labels_N)  # as many as draw the other curve
     return Arena(placed, order_N[:CLEAN_IMAGES].sort().values, order_N[: min(probe, CLEAN_IMAGES)].sort().values)
 
 

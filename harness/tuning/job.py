@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted
+from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted, drain
 from harness.design import study_code
 from harness.errors import HarnessError, StorageError
 from harness.profiles import PROFILES
@@ -174,7 +174,7 @@ class SearchJob:
             if planned.new:
                 watch = Watch(self.study, ledger, on_event, total=facts.cells, before=planned.kept)
                 on_event(watch.progress())
-                result = self._drain(planned.new, deadline, watch)
+                result = drain(self, self.study, planned.new, deadline, watch)
                 if result.error is not None:
                     raise result.error
             searched = ledger.counts()
@@ -225,18 +225,6 @@ class SearchJob:
             data_root=str(data.data_root()),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             chance=chance_level(len(split.classes), len(split.val_labels_N)),
-        )
-
-    def _drain(self, new: int, deadline: float | None, watch: Watch) -> LaunchResult:
-        return self.place.start(
-            self.layout,
-            name=self.study.folder,
-            storage=self.storage,
-            artifacts=self.artifacts,
-            runs=RUNS,
-            workers=min(self.layout.workers, new),
-            deadline=deadline,
-            on_event=watch,
         )
 
     def _confirm(

@@ -72,7 +72,7 @@ def test_losses_of_test_images_are_read_where_an_earlier_version_kept_them(writt
         (tmp_path / file).write_bytes((written.folder / file).read_bytes())
     with np.load(written.folder / "images.npz") as stored:
         losses = np.linspace(0, 3, int(stored["test_size"].sum()), dtype=np.float16)
-        np.savez_compressed(tmp_path / "images.npz", allow_pickle=False, **stored, test_loss=losses)
+        np.savez_compressed(tmp_path / "images.npz", **stored, test_loss=losses)
     back = read_folder(tmp_path).outcomes
     np.testing.assert_array_equal(np.concatenate([one.test_loss_N for one in back.values()]), losses)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import html.parser
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from harness.report import Written, words
+from harness.report import Written, words, write_material
 from harness.report.render import escape_markdown
+from tests.report import planted
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -145,3 +147,24 @@ def test_every_interval_in_a_caption_names_its_kind(page: str) -> None:
     with_intervals = [caption for caption in captions if "[low, high]" in caption]
     assert with_intervals
     assert all("t" in caption or "bench" in caption for caption in with_intervals)
+
+
+def test_where_the_test_set_took_the_place_of_validation_images_no_number_is_called_one_of_validation(tmp_path: Path) -> None:
+    """Two arms, so that every table and figure is there; what is left are sentences that say that there were none."""
+    arm = {"name": "cutout", "set": {"augment.cutout": 2}}
+    study = planted.study_of({"design": "arms", "arms": [arm], "base": {"data.val": 0}, "profiles": {"quick": {"data.val": 0}}})
+    written = write_material(tmp_path / "planted-quick", planted.material(study))
+    shown = "\n".join(
+        re.sub(r"<(style|svg|script)\b.*?</\1>", "", (written.folder / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+        for name in ("index.html", "report.md", "methods.tex", "ablation.tex", "effects.tex")
+    ) + "".join(path.read_text(encoding="utf-8") for path in (written.folder / "figures").glob("*.svg"))
+    assert "test accuracy (used for validation)" in shown
+    assert "test loss (used for validation)" in shown
+    rest = re.sub(
+        r"used for validation|without validation|no validation|keep validation|validation, test|1,000 validation"
+        r"|(?<=<td>)validation(?=</td>)|\| validation \||validation: data.val is 0",
+        "",
+        shown,
+        flags=re.IGNORECASE,
+    )
+    assert re.findall(r".{0,60}validation.{0,40}", rest, flags=re.IGNORECASE) == []

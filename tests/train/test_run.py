@@ -284,6 +284,12 @@ def test_the_clean_images_are_fixed_by_the_split_seed_and_not_by_the_trials() ->
     assert len(first.probe.images_NCHW) == len(first.val.images_NCHW)
 
 
+def test_without_validation_images_the_clean_training_curve_is_of_as_many_images_as_the_test_set_has() -> None:
+    """A curve of one image, as it once was, says nothing, and neither does the gap drawn from it."""
+    there = arena(recipe(data__val=0).data, "cpu")
+    assert len(there.probe_index_N) == min(len(there.split.test_labels_N), len(there.split.train_labels_N)) > 1
+
+
 def test_a_cutout_larger_than_the_images_is_refused_before_anything_runs() -> None:
     with pytest.raises(RecipeError, match=r"augment\.cutout is 100, larger than images of 8x8"):
         check(recipe(augment__cutout=100))

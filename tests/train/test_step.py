@@ -23,6 +23,9 @@ DECAY = 0.01
 
 # float32 on one thread: the same terms are multiplied in another order. Measured: 5e-7 in a weight, 2e-7 in a loss.
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
+# SGD at a rate of 0.3 makes rounding grow: in a weight 1e-7 after 15 steps, and after 50 of them 4e-5 with torch 2.15 and 2e-4
+# with 2.11. With Nesterov's momentum in place of the plain one it would be 6e-2 after 5 steps.
+LOOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}
 
 RATES: dict[object, float] = {torch.optim.Adam: 0.01, torch.optim.AdamW: 0.01, torch.optim.SGD: 0.3, torch.optim.NAdam: 0.01}
 Optimizer = Callable[[Any], torch.optim.Optimizer]
@@ -85,7 +88,13 @@ def pair(memory_format: torch.memory_format = torch.contiguous_format) -> tuple[
     return mine, plain
 
 
-def assert_agree(settings: StepSettings, memory_format: torch.memory_format = torch.contiguous_format, **book: Any) -> None:
+def assert_agree(
+    settings: StepSettings,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    *,
+    close: dict[str, Any] = CLOSE,
+    **book: Any,
+) -> None:
     mine, plain = pair(memory_format)
     content = [(x_NCHW.to(memory_format=memory_format), labels_N) for x_NCHW, labels_N in batches(STEPS)]
     with torch.random.fork_rng(devices=[]):
@@ -93,8 +102,8 @@ def assert_agree(settings: StepSettings, memory_format: torch.memory_format = to
         expected = textbook(plain, content, **book)
         torch.manual_seed(7)
         losses = ours(mine, content, settings)
-    torch.testing.assert_close(torch.tensor(losses), torch.tensor(expected), **CLOSE)
-    torch.testing.assert_close(list(mine.state_dict().values()), list(plain.state_dict().values()), **CLOSE)
+    torch.testing.assert_close(torch.tensor(losses), torch.tensor(expected), **close)
+    torch.testing.assert_close(list(mine.state_dict().values()), list(plain.state_dict().values()), **close)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS.values(), ids=FORMATS)
@@ -114,7 +123,7 @@ def test_label_smoothing_equals_torchs_over_fifty_steps() -> None:
 
 def test_sgd_without_nesterov_equals_torchs_over_fifty_steps() -> None:
     settings = StepSettings(DECAY, opt_func=torch.optim.SGD, nesterov=False)
-    assert_agree(settings, make=lambda weights: torch.optim.SGD(weights, 0.1, 0.9, weight_decay=DECAY))
+    assert_agree(settings, close=LOOSE, make=lambda weights: torch.optim.SGD(weights, 0.1, 0.9, weight_decay=DECAY))
 
 
 def test_a_foreign_optimiser_equals_a_textbook_loop_with_it() -> None:

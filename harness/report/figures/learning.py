@@ -11,7 +11,7 @@ from harness.analysis import Analysis
 from harness.plugins import is_plugin
 from harness.report.document import Cell, Figure, Table, table
 from harness.report.figures import canvas, scores
-from harness.report.lookup import arm_of
+from harness.report.lookup import arm_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.palette import PAGE
 from harness.report.words import confidence, listed, number
@@ -73,13 +73,12 @@ def _losses(job: _Job) -> Figure | None:
     if onsets:
         first = min(onsets, key=lambda name: onsets[name] or 0.0)
         count = plural(len(onsets), "arm")
-        alt = f"Validation loss turns up in {count} of {len(bands)}, first in {first} (epoch {onsets[first]:g})."
+        alt = f"{_loss(job)} turns up in {count} of {len(bands)}, first in {first} (epoch {onsets[first]:g})."
     else:
-        alt = f"Validation loss does not turn up in any of {plural(len(bands), 'arm')}."
-    caption = (
-        _caption(job, "Cross-entropy") + " A tick on the validation curve marks the onset: the median epoch of lowest loss."
-    )
-    behind = _table(bands, "Loss", {"train": "train", "val": "val"}, "1")
+        alt = f"{_loss(job)} does not turn up in any of {plural(len(bands), 'arm')}."
+    curve = "test" if job.analysis.study.without_validation else "validation"
+    caption = _caption(job, "Cross-entropy") + f" A tick on the {curve} curve marks the onset: the median epoch of lowest loss."
+    behind = _table(bands, "Loss", _curves(job), "1")
     return canvas.figure(opened, "losses", "Loss by epoch", alt=alt, caption=caption, table=behind)
 
 
@@ -95,8 +94,8 @@ def _accuracies(job: _Job) -> Figure | None:
             ax.set_ylim(max(0.0, low - 2), min(100.5, max(ends) + 0.06 * (max(ends) - low) + 1))
     finals = {name: float(pair["val"].mean_E[-1]) for name, pair in bands.items() if "val" in pair}
     best = max(finals, key=lambda name: finals[name])
-    alt = f"At the last epoch {best} has the highest validation accuracy, {number(finals[best])} %."
-    behind = _table(bands, "Accuracy, %", {"train": "train", "val": "val"}, "pp")
+    alt = f"At the last epoch {best} has the highest {on_held_out(job.analysis, 'accuracy')}, {number(finals[best])} %."
+    behind = _table(bands, "Accuracy, %", _curves(job), "pp")
     caption = _caption(job, "Accuracy")
     return canvas.figure(opened, "accuracies", "Accuracy by epoch", alt=alt, caption=caption, table=behind)
 
@@ -131,7 +130,7 @@ def _gaps(job: _Job) -> Figure | None:
         if wide != narrow
         else f"The gap of {wide} ends at {number(finals[wide])} pp."
     )
-    caption = _caption(job, "Clean train accuracy minus validation accuracy", lines="")
+    caption = _caption(job, f"Clean train accuracy minus {on_held_out(job.analysis, 'accuracy')}", lines="")
     behind = _table(bands, "Gap, pp", {"gap": "gap"}, "pp")
     return canvas.figure(opened, "gaps", "Overfitting gap by epoch", alt=alt, caption=caption, table=behind)
 
@@ -258,7 +257,7 @@ def _draw(
                 ax.fill_between(epochs, band.low_E, band.high_E, color=colour, alpha=0.18, linewidth=0, zorder=2)
             sns.lineplot(x=epochs, y=band.mean_E, ax=ax, color=colour, linewidth=1.6, errorbar=None, zorder=3,
                          linestyle=line)  # fmt: skip
-            words = {"train": "train, clean", "val": "validation", "gap": "gap"}
+            words = {"train": "train, clean", "val": on_held_out(analysis, ""), "gap": "gap"}
             lines[words[which]] = Line2D([], [], color=colour, linewidth=1.6, linestyle=line)
         ax.set_title(canvas.short(name, 24), color=PAGE["ink"])
         across = min(_ACROSS, len(panels))
@@ -283,7 +282,18 @@ def _onset(ax: Axes, analysis: Analysis, name: str, band: scores.Band | None) ->
     )
 
 
-def _caption(job: _Job, what: str, lines: str = "solid validation, dashed train (clean: no augmentation)") -> str:
+def _loss(job: _Job) -> str:
+    text = on_held_out(job.analysis, "loss")
+    return text[:1].upper() + text[1:]
+
+
+def _curves(job: _Job) -> dict[str, str]:
+    return {"train": "train", "val": on_held_out(job.analysis, "") if job.analysis.study.without_validation else "val"}
+
+
+def _caption(job: _Job, what: str, lines: str | None = None) -> str:
+    if lines is None:
+        lines = f"solid {on_held_out(job.analysis, '')}, dashed train (clean: no augmentation)"
     study, n = job.analysis.study, len(job.analysis.seeds)
     text = f"{what}: mean over seeds" + (f", band {confidence(study)}, n = {n}" if n > 1 else "")
     text += f"; {lines}." if lines else "."

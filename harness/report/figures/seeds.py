@@ -9,7 +9,7 @@ from harness.analysis import Analysis
 from harness.report import evidence
 from harness.report.document import Cell, Figure, Table, table
 from harness.report.figures import canvas, scores
-from harness.report.lookup import effects_of, metric_of
+from harness.report.lookup import effects_of, metric_of, on_held_out
 from harness.report.material import Material
 from harness.report.palette import PAGE
 from harness.report.words import confidence, number, sample
@@ -139,7 +139,8 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     )
     left = len(names) - len(rows)
     caption = (
-        "Difference in validation accuracy within each class, pp; purple is up, orange is down, the number says by how much. "
+        f"Difference in {on_held_out(analysis, 'accuracy')} within each class, pp; purple is up, orange is down, the number "
+        "says by how much. "
         f"Intervals ({confidence(analysis.study)}) are in the table; exploratory, uncorrected."
         + (f" The {plural(left, 'arm')} with the smallest effects {'is' if left == 1 else 'are'} left out." if left else "")
     )

@@ -9,7 +9,7 @@ from harness.analysis import Analysis, Effect
 from harness.report import tables
 from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas, scores
-from harness.report.lookup import effects_of, metric_of, summary_of
+from harness.report.lookup import effects_of, metric_of, on_held_out, summary_of
 from harness.report.material import Material
 from harness.report.palette import MARKERS, PAGE, colour
 from harness.report.words import confidence, listed, mark_of, number, seconds
@@ -33,6 +33,7 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
             points.append((arm.name, x, y))
     if len(points) < 2:
         return None
+    scored = on_held_out(analysis, "accuracy")
     with canvas.sheet("against-gap", 3.9, formats=formats) as opened:
         ax = opened.ax
         for name, x, y in points:
@@ -41,13 +42,14 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
                 ax.plot([x.low, x.high], [y.mean or 0.0] * 2, color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
                 ax.plot([x.mean or 0.0] * 2, [y.low, y.high], color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
             _dot(ax, float(x.mean or 0), float(y.mean or 0), mark, base=name == analysis.study.baseline)
-        ax.set_xlabel("overfitting gap, pp  (clean train minus validation)")
-        ax.set_ylabel("validation accuracy, %")
+        held_out = "test" if analysis.study.without_validation else "validation"
+        ax.set_xlabel(f"overfitting gap, pp  (clean train minus {held_out})")
+        ax.set_ylabel(f"{scored}, %")
         _labels(opened, [(name, float(x.mean or 0), float(y.mean or 0)) for name, x, y in points])
     best = max(points, key=lambda p: p[2].mean or 0)
     tight = min(points, key=lambda p: p[1].mean or 0)
     alt = (
-        f"{best[0]} has the highest validation accuracy, {number(best[2].mean)} %, at a gap of {number(best[1].mean)} pp; "
+        f"{best[0]} has the highest {scored}, {number(best[2].mean)} %, at a gap of {number(best[1].mean)} pp; "
         f"{tight[0]} has the narrowest gap, {number(tight[1].mean)} pp, at {number(tight[2].mean)} %."
     )
     counts = sorted({y.n for _, _, y in points})
@@ -57,7 +59,7 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         "Up is better; left overfits less. Symbols are the verdicts; the ring marks the baseline."
     )
     rows = [[Cell(n), tables.level_cell(analysis, n, "accuracy"), tables.level_cell(analysis, n, "gap")] for n, _, _ in points]
-    behind = table(caption, ["Arm", ">Validation accuracy", ">Overfitting gap"], rows)
+    behind = table(caption, ["Arm", f">{scored[:1].upper()}{scored[1:]}", ">Overfitting gap"], rows)
     return canvas.figure(opened, "against-gap", "Accuracy against overfitting gap", alt=alt, caption=caption, table=behind)
 
 
