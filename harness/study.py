@@ -278,9 +278,7 @@ def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str =
         study = Study.model_validate(raw)
     except ValidationError as error:
         faults = faults + [_sentence(fault) for fault in error.errors()]
-    faults = faults + _override_faults(raw)
-    if study is not None:
-        faults = faults + _agreement_faults(study)
+    faults = faults + _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
     if faults or study is None:
         listed = list(dict.fromkeys(f"{prefix}{fault}" for fault in faults))
         of_recipe = any(fault.startswith(("base", "arms[", "factors[", "space")) for fault in faults)
@@ -289,8 +287,7 @@ def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str =
             hint = "this version reads schema 1, so write `schema = 1`; a file of a later schema needs a later harness"
         if len(listed) == 1:
             raise StudyError(f"{source}: {listed[0]}", hint)
-        lines = "\n".join(f"  - {fault}" for fault in listed)
-        raise StudyError(f"{source} has {len(listed)} faults:\n{lines}", hint)
+        raise StudyError("\n  - ".join([f"{source} has {len(listed)} faults:", *listed]), hint)
     return study
 
 

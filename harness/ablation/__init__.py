@@ -18,8 +18,8 @@ from typing import Any
 from harness.ablation.choose import check_device, choose_profile, command, next_size, recommended_study
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.ablation.forecast import Forecast, plan_study
-from harness.ablation.job import REPORTS, RUNS, Job, drain
-from harness.ablation.launching import Place
+from harness.ablation.job import REPORTS, Job
+from harness.ablation.launching import RUNS, Place, drain
 from harness.ablation.retune import RetunedJob
 from harness.ablation.watch import Shifted
 from harness.errors import UsageError

@@ -123,7 +123,7 @@ def plan_study(
 
 
 def _finished(folder: str) -> list[Trial]:
-    from harness.ablation.job import RUNS
+    from harness.ablation.launching import RUNS
     from harness.ledger import Ledger
 
     try:

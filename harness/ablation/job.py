@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.ablation.choose import next_size
 from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
-from harness.ablation.launching import Place
+from harness.ablation.launching import RUNS, Place, drain
 from harness.ablation.places import Places, choose_places
 from harness.ablation.watch import Watch
 from harness.design import CONTROL_OFFSET, Arm, arms, cell_code, cells, study_code
@@ -31,45 +31,6 @@ if TYPE_CHECKING:
     from harness.train.timing import Layout
 
 REPORTS = Path("reports")
-RUNS = Path("runs")
-
-
-class Placed(Protocol):
-    """What is about to be run: where, and by how many workers."""
-
-    @property
-    def layout(self) -> Layout | Places:
-        """Devices, workers and threads."""
-        ...
-
-    @property
-    def storage(self) -> str | None:
-        """Where the ledger is kept."""
-        ...
-
-    @property
-    def artifacts(self) -> str | None:
-        """Folder for curves and per-image outcomes."""
-        ...
-
-    @property
-    def place(self) -> Place:
-        """What starts the workers."""
-        ...
-
-
-def drain(job: Placed, study: Study, new: int, deadline: float | None, on_event: Any) -> LaunchResult:
-    """Start the workers on a planned study, no more of them than it has new trials, and follow them until they leave."""
-    return job.place.start(
-        job.layout,
-        name=study.folder,
-        storage=job.storage,
-        artifacts=job.artifacts,
-        runs=RUNS,
-        workers=min(job.layout.workers, new),
-        deadline=deadline,
-        on_event=on_event,
-    )
 
 
 @dataclass(slots=True)

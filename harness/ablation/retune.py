@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import Extra, OnEvent, Outcome, ProgressFacts
-from harness.ablation.job import RUNS, Job, drain
+from harness.ablation.job import Job
+from harness.ablation.launching import RUNS, drain
 from harness.ablation.watch import Shifted
 from harness.design import arms, cells
 from harness.errors import StorageError, StudyError
