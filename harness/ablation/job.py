@@ -207,6 +207,7 @@ class Job:
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
         from harness.ledger import Ledger, Plan, chance_level
+        from harness.reporting import trials_kept
 
         counts = self.image_counts()
         plan = Plan(
@@ -244,8 +245,9 @@ class Job:
                 on_event(f"look at {max(cell.seed for cell in wanted) + 1} seeds: still undecided: {names}")
                 wanted = (*wanted, *more)
             on_event("writing the report")
-            written = self.report(ledger)
-            self._write_recommended(written)
+            with trials_kept(self.study.folder, storage=self.storage):
+                written = self.report(ledger)
+                self._write_recommended(written)
             return self._outcome(ledger, facts, written, result)
 
     def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:
