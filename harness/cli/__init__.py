@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print. The only place that exits.
 
-Exit codes: 0 done; 1 ran with failures, or without its report (or ``--check`` says worse); 2 nothing ran; 130 interrupted or out of
-time, resumable.
+Exit codes: 0 done; 1 ran with failures, or without its report (or ``--check`` says worse); 2 nothing ran; 130 interrupted or
+out of time, resumable.
 Everything heavy is imported inside the command that needs it, so that ``harness --help`` answers at once.
 
 app      the application and shared options

@@ -323,6 +323,27 @@ def test_a_database_password_appears_in_no_error_log_or_record(tmp_path: Path, d
     assert "s3cret" not in kept
 
 
+def test_a_connection_lost_while_the_planner_lock_is_held_is_an_error_and_planning_again_goes_on(
+    tmp_path: Path, database: str
+) -> None:
+    import psycopg
+
+    def lose_the_connection(ledger: Ledger) -> None:
+        with (
+            ledger._book.reachable("planning"),
+            ledger._book.planning(timeout=1.0) as got,
+            psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as other,
+        ):
+            assert got
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+
+    which = light.study()
+    with Ledger.open(NAME, storage=database, runs=tmp_path) as ledger:
+        with pytest.raises(StorageError, match="planning failed"):
+            lose_the_connection(ledger)
+        assert ledger.plan(light.plan_of(which), light.cells_of(which)).new == 9
+
+
 def test_a_database_that_goes_away_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be opened"):
         Ledger.open(NAME, storage="postgresql+psycopg://nobody:s3cret@127.0.0.1:9/none", runs=tmp_path)
