@@ -1,7 +1,8 @@
 """Every error that harness raises on purpose.
 
 Each carries one sentence that says what is wrong and, where there is one, a hint that says what to do about it. The command
-line prints them as ``error: ...`` and ``hint: ...`` and exits with status 2; nothing else in the package exits.
+line prints them as ``error: ...`` and ``hint: ...`` and exits with status 2, or 1 where trials ran and only their report is
+missing; nothing else in the package exits.
 
     HarnessError                 anything below; catch this one
     ├── UsageError               an option or an argument that cannot be
@@ -10,6 +11,7 @@ line prints them as ``error: ...`` and ``hint: ...`` and exits with status 2; no
     ├── DataError                images that are missing, unreadable or inconsistent
     ├── StorageError             a ledger that cannot be opened, is held by another planner, or does not match
     ├── ReportError              a folder or a table that cannot be turned into a report
+    │   └── UnreportedError      trials that are kept, and whose report could not be written
     └── TrialError               a trial that cannot give a result
         └── DivergedError        its loss stopped being a finite number
 """
@@ -54,6 +56,10 @@ class StorageError(HarnessError):
 
 class ReportError(HarnessError):
     """A folder or a table that cannot be turned into a report."""
+
+
+class UnreportedError(ReportError):
+    """Trials that are kept, and whose report could not be written."""
 
 
 class TrialError(HarnessError):

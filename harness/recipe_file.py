@@ -41,7 +41,7 @@ def write_recipe(path: Path, overrides: Mapping[str, Any], *, name: str, why: st
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be written: {error}", "choose a folder that you may write to") from None
+        raise RecipeError(f"{path}: cannot be written: {error}", "choose a folder that you may write to") from error
 
 
 def read_recipe(path: Path | str) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.confirm import is_confirmation
-from harness.errors import HarnessError, ReportError, did_you_mean
+from harness.errors import HarnessError, RecipeError, ReportError, UnreportedError, did_you_mean
 from harness.ledger import Attempt, Ledger, hide_password, studies_in
 from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
@@ -76,6 +78,31 @@ def report(
         raise ReportError(f"{listed}: shown in the report of the study that it is part of", "bare `harness report` writes all")
     write_index(reports)
     return written
+
+
+@contextmanager
+def trials_kept(name: str, *, storage: str | None) -> Iterator[None]:
+    """Say of a report that cannot be written, at the end of a run, that its trials are kept and how it is written later.
+
+    Args:
+        name: the study's folder name.
+        storage: where its ledger is, when that was said.
+
+    Raises:
+        UnreportedError: the disk is full, or refuses.
+    """
+    try:
+        yield
+    except (ReportError, RecipeError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):  # nothing that room or rights would mend
+            raise
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        again = f"`harness report {name}`{' with the same --storage' if storage else ''}"
+        raise UnreportedError(
+            f"the trials ran, but their report could not be written: {error}",
+            f"{'make room on that disk' if full else 'see to it that it can be'}, then {again}: no trial is lost",
+        ) from error
 
 
 def report_all(

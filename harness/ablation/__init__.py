@@ -88,6 +88,7 @@ def ablate(
 
     Raises:
         HarnessError: nothing ran: the study, the recipe, the images or the storage cannot be used.
+        UnreportedError: trials ran, and their report cannot be written.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     place.check(device=device, workers=workers, timeout=timeout)

@@ -224,6 +224,7 @@ class Job:
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
         from harness.ledger import Ledger
+        from harness.reporting import trials_kept
 
         plan = self.plan(self.study)
         with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
@@ -246,11 +247,12 @@ class Job:
                 if not more:
                     break
                 names = ", ".join(sorted({self.arms_of(cell.recipe) for cell in more}))
-                on_event(f"look at {max(cell.seed for cell in wanted) + 1} seeds: still undecided: {names}")
+                on_event(f"look at {len({cell.seed for cell in wanted})} seeds: still undecided: {names}")
                 wanted = (*wanted, *more)
             on_event("writing the report")
-            written = self.report(ledger)
-            self._write_recommended(written)
+            with trials_kept(self.study.folder, storage=self.storage):
+                written = self.report(ledger)
+                self._write_recommended(written)
             return self._outcome(ledger, facts, written, result)
 
     def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:

@@ -138,9 +138,11 @@ class RetunedJob:
         """Write the study's report again, with both verdicts, and return what all of it came to."""
         from harness.ledger import Ledger
         from harness.report.retuned import sentence
+        from harness.reporting import trials_kept
 
         on_event("writing the report with both verdicts")
-        with Ledger.open(self.job.study.folder, storage=self.job.storage, runs=RUNS, create=False) as ledger:
+        name, storage = self.job.study.folder, self.job.storage
+        with Ledger.open(name, storage=storage, runs=RUNS, create=False) as ledger, trials_kept(name, storage=storage):
             written = self.job.report(ledger)
         parts = [first.counts, searched.counts, *([second.counts] if second else [])]
         counts = {name: sum(part[name] for part in parts) for name in first.counts}

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. The only place that exits.
 
-Exit codes: 0 done; 1 ran with failures (or ``--check`` says worse); 2 nothing ran; 130 interrupted or out of time, resumable.
+Exit codes: 0 done; 1 ran with failures, or without its report (or ``--check`` says worse); 2 nothing ran; 130 interrupted or
+out of time, resumable.
 Everything heavy is imported inside the command that needs it, so that ``harness --help`` answers at once.
 
 app      the application and shared options
@@ -23,7 +24,7 @@ import typer
 from harness import console
 from harness.cli import bring, cluster, read, run, setup
 from harness.cli.app import PANELS, app
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnreportedError
 
 INTERRUPTED = 130
 
@@ -40,7 +41,7 @@ def main() -> None:
         sys.exit(app(prog_name="harness", standalone_mode=False))
     except HarnessError as error:
         console.error(error)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, UnreportedError) else 2)
     except typer.TyperException as error:
         _say_usage(error)
         sys.exit(2)

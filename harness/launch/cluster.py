@@ -15,6 +15,7 @@ planned the study; a task finds its I/N in the variables of the array:
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from harness.text import plural
 from harness.worker import OWN_RUNNER, Event, Finished, Note
 
 _LOOK_SECONDS = 2.0  # between two looks at what the tasks have done
+_ASK_SECONDS = 10.0  # between two questions to SLURM's controller, which many users share
 _HOW = "Ctrl-C ends the watching and not the tasks; `harness status --study {name}` shows them, `harness report {name}` reports"
 
 
@@ -83,7 +85,7 @@ def run_slurm(
 
     Raises:
         UsageError: submitit is not installed, or there is no SLURM here.
-        StorageError: there is no such plan, or its tasks are still running.
+        StorageError: there is no such plan, or its tasks still wait or run.
     """
     try:
         import submitit
@@ -102,6 +104,8 @@ def run_slurm(
         raise UsageError(f"no tasks can be submitted here: {error}", "run it on a login node of the cluster") from None
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
         given = {"name": name, "storage": storage, "artifacts": artifacts, "runner": runner, "seconds": seconds}
+        if cluster == "slurm":
+            _refuse_second_array(folder)
         tasks = _tasks(ledger, runs=runs, workers=workers, **given)
         with executor.batch():
             jobs = [executor.submit(task, one) for one in tasks]
@@ -109,7 +113,56 @@ def run_slurm(
             number = str(jobs[0].job_id).partition("_")[0]
             on_event(Note("slurm", f"submitted {plural(len(jobs), 'task')} as job {number}; their logs are in {folder}"))
             on_event(Note("slurm", _HOW.format(name=name)))
-        return _follow(ledger, lambda: sum(not job.done() for job in jobs), seconds, on_event)
+        left = _Queue(jobs).left if cluster == "slurm" else lambda: sum(not job.done() for job in jobs)
+        return _follow(ledger, left, seconds, on_event)
+
+
+class _Queue:
+    """The tasks of a job array that have not ended, by the results they leave and by what SLURM's queue still lists.
+
+    Not by ``sacct``, as submitit does it: without accounting a cancelled task would never end, and with it the question is put
+    every ten minutes only.
+    """
+
+    def __init__(self, jobs: Sequence[Any]) -> None:
+        self._jobs, self._asked = list(jobs), 0.0
+
+    def left(self) -> int:
+        """Return how many tasks have not ended."""
+        self._jobs = [job for job in self._jobs if not job.paths.result_pickle.exists()]
+        if self._jobs and time.monotonic() - self._asked > _ASK_SECONDS:
+            self._asked = time.monotonic()
+            listed = _listed(str(self._jobs[0].job_id).partition("_")[0])
+            if listed is not None:
+                self._jobs = [job for job in self._jobs if str(job.job_id) in listed]
+        return len(self._jobs)
+
+
+def _refuse_second_array(folder: Path) -> None:
+    """Refuse to submit while tasks of the study still wait or run: waiting ones have written nothing that would tell.
+
+    Raises:
+        StorageError: there are some.
+    """
+    numbers = [int(path.name.partition("_")[0]) for path in folder.glob("[0-9]*_submission.sh")]
+    listed = _listed(str(max(numbers))) if numbers else None
+    if listed:
+        raise StorageError(
+            f"{plural(len(listed), 'task')} of job {max(numbers)} still wait or run",
+            f"`squeue --job {max(numbers)}` shows them; wait for them, or `scancel {max(numbers)}` before sending new ones",
+        )
+
+
+def _listed(number: str) -> set[str] | None:
+    """Return the tasks of a job that wait, run or are ending, as ``5_0``; None when SLURM does not say."""
+    command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={number}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - a constant program
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode and "Invalid job id" not in done.stderr:  # which is what it says of a job that is long over
+        return None
+    return set(done.stdout.split())
 
 
 def run_ray(

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
@@ -121,6 +122,10 @@ class _DatabaseLock:
         self._connection: Any = None
 
     def acquire(self, timeout: float | None = None) -> bool:
+        with _as_optuna_says():
+            return self._acquire(timeout)
+
+    def _acquire(self, timeout: float | None) -> bool:
         from sqlalchemy import text
 
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -142,10 +147,22 @@ class _DatabaseLock:
 
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            try:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self._key})
-            finally:
-                connection.close()
+            with _as_optuna_says():
+                try:
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": self._key})
+                finally:
+                    connection.close()
+
+
+@contextmanager
+def _as_optuna_says() -> Iterator[None]:
+    """Raise what the database does to us as Optuna raises it, so that it is one error wherever it happens."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StorageInternalError(str(getattr(error, "orig", None) or error)) from error
 
 
 class _JournalLock(JournalFileOpenLock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -250,4 +251,6 @@ def _replace(folder: Path, files: Mapping[str, bytes], *, stale: bool) -> None:
         for path in old:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise ReportError(f"{folder} cannot be written: {error}", "choose a folder that you may write to") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "make room on its disk, then write it again" if full else "choose a folder that you may write to"
+        raise ReportError(f"{folder} cannot be written: {error.strerror or error}", hint) from error

@@ -62,6 +62,7 @@ def tune(
 
     Raises:
         HarnessError: nothing ran: the study, its space, the images or the storage cannot be used.
+        UnreportedError: trials ran, and their report cannot be written.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     loaded = load_study(study) if isinstance(study, str) else study

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,18 +198,20 @@ class SearchJob:
 
     def write(self, ledger: SearchLedger, *, provisional: bool) -> Written:
         """Write the report over what the ledgers hold."""
+        from harness.reporting import trials_kept
         from harness.tuned import report_search
 
-        return report_search(
-            ledger,
-            self.folder,
-            storage=self.storage,
-            runs=RUNS,
-            labels=self.ground.split.val_labels_N.cpu().numpy(),
-            classes=self.ground.split.classes,
-            provenance=self._provenance(),
-            provisional=provisional,
-        )
+        with nullcontext() if provisional else trials_kept(self.study.folder, storage=self.storage):
+            return report_search(
+                ledger,
+                self.folder,
+                storage=self.storage,
+                runs=RUNS,
+                labels=self.ground.split.val_labels_N.cpu().numpy(),
+                classes=self.ground.split.classes,
+                provenance=self._provenance(),
+                provisional=provisional,
+            )
 
     def _plan(self) -> Plan:
         from harness.ledger import Plan, chance_level

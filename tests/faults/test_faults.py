@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness.errors import StorageError
@@ -126,20 +128,33 @@ def test_a_journal_cut_at_any_byte_of_its_last_record_is_completed(tmp_path: Pat
             assert len(attempts) == len(set(attempts)) == ledger.counts().complete == 2
 
 
+@contextlib.contextmanager
+def disk_of(mebibytes: int, folder: Path) -> Iterator[Path]:
+    """A disk of its own at a folder."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if (
-        os.getuid() != 0
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode
-    ):
-        pytest.skip("a tmpfs cannot be mounted here")
-    try:
+    with disk_of(1, tmp_path / "disk") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a disk; return the file to remove for making room again."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 512)
+    return filler
 
 
 @pytest.mark.parametrize("full", ["artifacts", "journal"])
@@ -150,14 +165,11 @@ def test_a_disk_that_is_full_stops_the_run_and_after_making_room_nothing_is_miss
     which = light.study(seeds=2)
     with Ledger.open(NAME, runs=runs, artifacts=str(small_disk / "artifacts")) as ledger:
         ledger.plan(light.plan_of(which), light.cells_of(which))
-    filler = small_disk / "filler"
     ledger = Ledger.open(NAME, runs=runs)
     try:
         claim = ledger.claim("w")
         assert claim is not None
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"0" * 512)
+        filler = fill(small_disk)
         with pytest.raises(StorageError, match="No space left"):
             light.complete(ledger, claim)
     finally:
@@ -173,6 +185,59 @@ def test_a_disk_that_is_full_stops_the_run_and_after_making_room_nothing_is_miss
             assert light.complete(ledger, claim) is not None
         assert all(len(ledger.artifact(trial)[0]) == light.EPOCHS for trial in ledger.trials())
     complete_once(runs, 6)
+
+
+TINY = """
+schema = 1
+question = "Does dropout help?"
+design = "sweep"
+seeds = 2
+margin_pp = 5.0
+
+[[factors]]
+name = "dropout"
+field = "model.dropout"
+levels = [0.25, 0.0]
+
+[profiles.quick]
+seeds = 2
+train.epochs = 2
+"""
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor_the_report_before(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+
+    def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    ablate = ("ablate", "--study", "tiny.toml", "--profile", "quick", "--workers", "1")
+    with disk_of(16, tmp_path / "reports") as disk:
+        first = harness(*ablate)
+        assert first.returncode == 0, first.stderr
+        before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
+        filler = fill(disk)
+        full = harness(*ablate, "--seeds", "3")
+        assert full.returncode == 1, full.stderr
+        assert full.stdout == ""
+        assert "Traceback" not in full.stderr
+        assert full.stderr.count("error: ") == 1
+        assert "error: the trials ran, but their report could not be written: reports/tiny-quick" in full.stderr
+        assert "hint: make room on that disk, then `harness report tiny-quick`: no trial is lost" in full.stderr
+        filler.unlink()
+        assert {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()} == before
+        again = harness("report", "tiny-quick")
+        assert again.returncode == 0, again.stderr
+        table: Any = pd.read_parquet(disk / "tiny-quick" / "trials.parquet")
+        assert len(table) == table["cell"].nunique() == 2 * 3
 
 
 ABLATE = """
@@ -256,6 +321,27 @@ def test_a_database_password_appears_in_no_error_log_or_record(tmp_path: Path, d
         if path.is_file():
             kept += path.read_bytes().decode("latin-1")
     assert "s3cret" not in kept
+
+
+def test_a_connection_lost_while_the_planner_lock_is_held_is_an_error_and_planning_again_goes_on(
+    tmp_path: Path, database: str
+) -> None:
+    import psycopg
+
+    def lose_the_connection(ledger: Ledger) -> None:
+        with (
+            ledger._book.reachable("planning"),
+            ledger._book.planning(timeout=1.0) as got,
+            psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as other,
+        ):
+            assert got
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+
+    which = light.study()
+    with Ledger.open(NAME, storage=database, runs=tmp_path) as ledger:
+        with pytest.raises(StorageError, match="planning failed"):
+            lose_the_connection(ledger)
+        assert ledger.plan(light.plan_of(which), light.cells_of(which)).new == 9
 
 
 def test_a_database_that_goes_away_is_an_error_that_says_so(tmp_path: Path) -> None:
