@@ -186,3 +186,24 @@ def test_a_study_without_a_space_is_refused_with_one_that_has() -> None:
     with pytest.raises(UsageError) as raised:
         tune("augmentations", profile="quick", device="cpu")
     assert "harness show tune" in raised.value.hint
+
+
+def test_a_search_that_beats_a_poor_reference_leaves_one_report_with_the_recipe_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # 48 steps: too few to be stopped as guessing
+    poor = {**FEW, "schedule.max_lr": 1e-6, "train.epochs": 4, "data.train": 300, "train.batch_size": 25}
+    rates = {"schedule.max_lr": {"choices": [1e-6, 0.01]}}
+    outcome = tune(
+        study(rates, search={"confirm": 1, "sampler": "random"}),
+        trials=4,
+        profile="quick",
+        overrides=poor,
+        workers=2,
+        device="cpu",
+    )
+    assert outcome.improved
+    assert outcome.recipe is not None
+    assert read_recipe(outcome.recipe) == {"schedule.max_lr": 0.01}
+    assert [path.name for path in Path("reports").iterdir() if path.is_dir()] == ["equal-quick"]

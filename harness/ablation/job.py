@@ -252,7 +252,7 @@ class Job:
             on_event("writing the report")
             with trials_kept(self.study.folder, storage=self.storage):
                 written = self.report(ledger)
-                self._write_recommended(written)
+                self.write_recommended(written)
             return self._outcome(ledger, facts, written, result)
 
     def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:
@@ -327,7 +327,7 @@ class Job:
 
         return str(data.data_root())
 
-    def _write_recommended(self, written: Written) -> None:
+    def write_recommended(self, written: Written) -> None:
         """Write what the report recommends as a recipe file that ``--base`` takes, or take an outdated one away."""
         from harness.recipe_file import write_recipe
 

@@ -58,6 +58,9 @@ class _Confirmation(Job):
             return Job.report(self, ledger, provisional=provisional)
         return self.write(provisional)
 
+    def write_recommended(self, written: Written) -> None:
+        """Write nothing: the search's report has the recipe of its winner beside it."""
+
 
 @dataclass(slots=True)
 class SearchJob:

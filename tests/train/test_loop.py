@@ -117,7 +117,7 @@ def test_momentum_stays_at_nine_tenths_when_it_is_not_cycled() -> None:
 def test_the_history_has_exactly_the_documented_keys() -> None:
     documented = {
         "epoch", "train_loss", "train_accuracy", "online_loss", "online_accuracy", "val_loss", "val_accuracy",
-        "lrs", "learning_rate", "grad_norm", "clipped_share", "seconds", "eval_seconds", "warm_seconds",
+        "lrs", "learning_rate", "grad_norm", "clipped_share", "seconds", "cpu_seconds", "eval_seconds", "warm_seconds",
     }  # fmt: skip
     assert [set(entry) for entry in fit(clean_loader=VAL)] == [documented] * 2
 
