@@ -5,35 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
+
+from tests.faults.tiny import ABLATE, HARNESS, STUDY, complete_once, run
 
 pytestmark = pytest.mark.filterwarnings("default")
 
-HARNESS = [sys.executable, "-m", "harness"]
-ABLATE = [*HARNESS, "ablate", "--study", "tiny.toml", "--profile", "quick"]
-SEEDS = 4
-STUDY = f"""
-schema = 1
-question = "Does dropout help?"
-design = "sweep"
-seeds = {SEEDS}
-margin_pp = 5.0
-
-[[factors]]
-name = "dropout"
-field = "model.dropout"
-levels = [0.25, 0.0]
-
-[profiles.quick]
-seeds = {SEEDS}
-"""
 DEFAULTS = """
 launcher = "slurm"
 workers = 2
@@ -42,8 +23,6 @@ account = "vision"
 minutes = 7
 cpus = 2
 """
-CELLS = 2 * SEEDS
-
 
 @pytest.fixture
 def here(tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -51,10 +30,6 @@ def here(tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLURM_CONF", str(slurm))
     (tmp_path / "tiny.toml").write_text(STUDY, encoding="utf-8")
     return tmp_path
-
-
-def run(here: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
 
 
 def queue(*columns: str) -> list[str]:
@@ -81,13 +56,6 @@ def started(here: Path, words: str, *more: str) -> tuple[subprocess.Popen[str], 
         if words in line:
             return process, said
     raise AssertionError(said)
-
-
-def complete_once(here: Path) -> None:
-    trials: Any = pd.read_parquet(here / "reports" / "tiny-quick" / "trials.parquet")
-    trials = trials[trials["final"]]
-    assert set(trials["state"]) == {"complete"}
-    assert len(trials) == trials["cell"].nunique() == CELLS
 
 
 def test_a_study_is_sent_to_slurm_and_followed_to_its_report(here: Path) -> None:

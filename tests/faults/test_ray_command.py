@@ -1,0 +1,62 @@
+"""Ray from the command line, on a cluster of two nodes: a study in shards, and a search on a database that keeps its password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.ledger import Ledger
+from harness.report import read_folder
+from tests.faults.tiny import ABLATE, HARNESS, STUDY, complete_once, run
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ray's own: it leaves processes and files to the collector
+
+SEARCH = """
+schema = 1
+question = "Which dropout?"
+seeds = 2
+margin_pp = 5.0
+
+[search]
+confirm = 1
+
+[space]
+"model.dropout" = { low = 0, high = 0.6 }
+
+[profiles.quick]
+seeds = 2
+"""
+
+
+def test_a_study_is_sent_to_ray_and_followed_to_its_report(tmp_path: Path, ray_cluster: Any) -> None:
+    (tmp_path / "tiny.toml").write_text(STUDY, encoding="utf-8")
+    (tmp_path / "harness.toml").write_text(f'address = "{ray_cluster.address}"\n', encoding="utf-8")
+    done = run(tmp_path, *ABLATE, "--launcher", "ray", "--workers", "2", "--set", "train.epochs=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "reports/tiny-quick/index.html\n"
+    assert "sent 2 tasks to the cluster" in done.stderr
+    complete_once(tmp_path)
+
+
+def test_a_search_on_ray_and_a_database_is_confirmed_and_writes_its_password_nowhere(
+    tmp_path: Path, ray_cluster: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster.address)
+    (tmp_path / "few.toml").write_text(SEARCH, encoding="utf-8")
+    command = [*HARNESS, "tune", "--study", "few.toml", "--trials", "4", "--profile", "quick", "--set", "train.epochs=2"]
+    done = run(tmp_path, *command, "--launcher", "ray", "--workers", "2", "--storage", database)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "reports/few-quick/index.html\n"
+    assert "sent 2 tasks to the cluster" in done.stderr
+    found = read_folder(tmp_path / "reports" / "few-quick").tuning
+    assert found is not None
+    assert [trial.number for trial in found.history] == [0, 1, 2, 3]
+    assert found.confirmed is not None
+    password = "s3cret"
+    assert password in database
+    assert password not in done.stdout + done.stderr
+    written = [path for folder in ("reports", "runs") for path in (tmp_path / folder).rglob("*") if path.is_file()]
+    assert tmp_path / "reports" / "few-quick" / "index.html" in written
+    assert [path for path in written if path.read_bytes().count(password.encode())] == []
