@@ -24,6 +24,7 @@ minutes = 7
 cpus = 2
 """
 
+
 @pytest.fixture
 def here(tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the study, from which jobs can be submitted."""
