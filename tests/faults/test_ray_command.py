@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from harness.report import read_folder
 from harness.search import SearchLedger
-from tests.faults.tiny import ABLATE, HARNESS, STUDY, complete_once, run
+from tests.faults.tiny import ABLATE, HARNESS, STUDY, complete_once, run, started
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray's own: it leaves processes and files to the collector
 
@@ -40,6 +41,21 @@ def test_a_study_is_sent_to_ray_and_followed_to_its_report(tmp_path: Path, ray_c
     assert done.returncode == 0, done.stderr
     assert done.stdout == "reports/tiny-quick/index.html\n"
     assert "sent 2 tasks to the cluster" in done.stderr
+    complete_once(tmp_path)
+
+
+def test_ctrl_c_ends_rays_tasks_too_and_the_same_command_completes_the_study(tmp_path: Path, ray_cluster: Any) -> None:
+    (tmp_path / "tiny.toml").write_text(STUDY, encoding="utf-8")
+    (tmp_path / "harness.toml").write_text(f'address = "{ray_cluster.address}"\n', encoding="utf-8")
+    slow = ("--launcher", "ray", "--workers", "2", "--set", "train.epochs=40")
+    process, _ = started(tmp_path, "[2/", *slow)
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(600) == 130, rest
+    assert "Traceback" not in rest
+    again = run(tmp_path, *ABLATE, *slow)
+    assert again.returncode == 0, again.stderr
     complete_once(tmp_path)
 
 

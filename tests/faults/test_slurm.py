@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.tiny import ABLATE, HARNESS, STUDY, complete_once, run
+from tests.faults.tiny import ABLATE, HARNESS, STUDY, complete_once, run, started
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -45,18 +45,6 @@ def until(what: Callable[[], object]) -> None:
     while not what():
         assert time.monotonic() < end
         time.sleep(0.2)
-
-
-def started(here: Path, words: str, *more: str) -> tuple[subprocess.Popen[str], str]:
-    """Start an ablation; return it, and what it had said when it had said these words."""
-    process = subprocess.Popen([*ABLATE, *more], cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if words in line:
-            return process, said
-    raise AssertionError(said)
 
 
 def test_a_study_is_sent_to_slurm_and_followed_to_its_report(here: Path) -> None:

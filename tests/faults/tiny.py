@@ -34,6 +34,18 @@ def run(here: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
 
 
+def started(here: Path, words: str, *more: str) -> tuple[subprocess.Popen[str], str]:
+    """Start an ablation; return it, and what it had said when it had said these words."""
+    process = subprocess.Popen([*ABLATE, *more], cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if words in line:
+            return process, said
+    raise AssertionError(said)
+
+
 def complete_once(here: Path) -> None:
     trials: Any = pd.read_parquet(here / "reports" / "tiny-quick" / "trials.parquet")
     trials = trials[trials["final"]]
