@@ -15,6 +15,7 @@ planned the study; a task finds its I/N in the variables of the array:
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,8 @@ from harness.worker import OWN_RUNNER, Event, Finished, Note
 
 _LOOK_SECONDS = 2.0  # between two looks at what the tasks have done
 _ASK_SECONDS = 10.0  # between two questions to SLURM's controller, which many users share
+_CONNECT_SECONDS = 20.0  # for a host that does not answer at all; one that refuses does so at once
+_NO_RAY = "`ray start --head` starts one; its address goes into `address` of harness.toml or into RAY_ADDRESS"
 _HOW = "Ctrl-C ends the watching and not the tasks; `harness status --study {name}` shows them, `harness report {name}` reports"
 
 
@@ -188,10 +191,11 @@ def run_ray(
     except ImportError:
         raise UsageError("the ray launcher needs ray", "pip install 'harness[ray]'") from None
     if not ray.is_initialized():
+        _refuse_silence(ask.address or os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(address=ask.address or None, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"no Ray cluster can be reached: {error}", "`ray start --head` starts one") from None
+            raise UsageError(f"no Ray cluster can be reached: {error}", _NO_RAY) from None
     # A task that its node takes along is run again on another: it goes on with what its share has left.
     remote = ray.remote(num_cpus=ask.cpus, num_gpus=ask.gpus, max_retries=5)(task)
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
@@ -210,6 +214,22 @@ def run_ray(
             return len(open_)
 
         return _follow(ledger, left, seconds, on_event)
+
+
+def _refuse_silence(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray itself goes on trying for minutes, deaf to Ctrl-C.
+
+    Raises:
+        UsageError: nothing listens there.
+    """
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
+    if scheme not in ("", "ray") or not port.isdigit():  # as "auto", which Ray looks up
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"no Ray cluster can be reached at {address}: {error}", _NO_RAY) from None
 
 
 def task(given: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real SLURM on loopback, of Debian's packages, for the tests that need them."""
+"""A real PostgreSQL and a real SLURM on loopback, of Debian's packages, and a Ray cluster, for the tests that need them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,22 @@ def database(server: str) -> Iterator[str]:
     yield server.rpartition("/")[0] + f"/{name}"
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster: a head that runs nothing, and two nodes of two cores."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        cluster.add_node(num_cpus=2)
+        cluster.add_node(num_cpus=2)
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 SLURM = """

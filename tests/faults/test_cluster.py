@@ -47,21 +47,15 @@ def test_submitits_local_executor_drains_a_study_in_shards(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Ray cluster: a head that runs nothing, and two nodes of two cores."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+def nodes(ray_cluster: Any) -> Iterator[Any]:
+    """The Ray cluster, with this process as its driver."""
+    import ray
 
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    cluster.add_node(num_cpus=2)
-    cluster.add_node(num_cpus=2)
-    ray.init(address=cluster.address, log_to_driver=False)
+    ray.init(address=ray_cluster.address, log_to_driver=False)
     try:
-        yield cluster
+        yield ray_cluster
     finally:
         ray.shutdown()
-        cluster.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore")  # ray's own: it leaves processes and files to the collector

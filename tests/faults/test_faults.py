@@ -95,8 +95,8 @@ storage.datetime = Clock
 def test_clocks_an_hour_apart_have_no_worker_taken_for_dead(tmp_path: Path) -> None:
     light.planned(tmp_path, seeds=4, beat_seconds=0.2, grace_seconds=1.5).close()
     with (
-        program(SKEWED, str(tmp_path), "slow", "late", "-3600") as late,
-        program(SKEWED, str(tmp_path), "slow", "early", "3600") as early,
+        program(SKEWED, str(tmp_path), "slow", "late", "-1800") as late,
+        program(SKEWED, str(tmp_path), "slow", "early", "1800") as early,
     ):
         said(late, "left")
         said(early, "left")

@@ -5,35 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
+
+from tests.faults.tiny import ABLATE, HARNESS, STUDY, complete_once, run, started
 
 pytestmark = pytest.mark.filterwarnings("default")
 
-HARNESS = [sys.executable, "-m", "harness"]
-ABLATE = [*HARNESS, "ablate", "--study", "tiny.toml", "--profile", "quick"]
-SEEDS = 4
-STUDY = f"""
-schema = 1
-question = "Does dropout help?"
-design = "sweep"
-seeds = {SEEDS}
-margin_pp = 5.0
-
-[[factors]]
-name = "dropout"
-field = "model.dropout"
-levels = [0.25, 0.0]
-
-[profiles.quick]
-seeds = {SEEDS}
-"""
 DEFAULTS = """
 launcher = "slurm"
 workers = 2
@@ -42,7 +23,6 @@ account = "vision"
 minutes = 7
 cpus = 2
 """
-CELLS = 2 * SEEDS
 
 
 @pytest.fixture
@@ -51,10 +31,6 @@ def here(tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLURM_CONF", str(slurm))
     (tmp_path / "tiny.toml").write_text(STUDY, encoding="utf-8")
     return tmp_path
-
-
-def run(here: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
 
 
 def queue(*columns: str) -> list[str]:
@@ -69,25 +45,6 @@ def until(what: Callable[[], object]) -> None:
     while not what():
         assert time.monotonic() < end
         time.sleep(0.2)
-
-
-def started(here: Path, words: str, *more: str) -> tuple[subprocess.Popen[str], str]:
-    """Start an ablation; return it, and what it had said when it had said these words."""
-    process = subprocess.Popen([*ABLATE, *more], cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if words in line:
-            return process, said
-    raise AssertionError(said)
-
-
-def complete_once(here: Path) -> None:
-    trials: Any = pd.read_parquet(here / "reports" / "tiny-quick" / "trials.parquet")
-    trials = trials[trials["final"]]
-    assert set(trials["state"]) == {"complete"}
-    assert len(trials) == trials["cell"].nunique() == CELLS
 
 
 def test_a_study_is_sent_to_slurm_and_followed_to_its_report(here: Path) -> None:
