@@ -55,7 +55,7 @@ def findings(reports: Path = REPORTS) -> str:
         lines += [_swept(title, found[name])] if name in found else []
         lines += [_retuned(found["depth"])] if name == "blocks" and "depth" in found else []
     lines += [_claims(found["claims"])] if "claims" in found else []
-    lines += [_tune(found["tune"], tuning)] if tuning is not None and "tune" in found else []
+    lines += [_tune(found["tune"], tuning, found.get("width"))] if tuning is not None and "tune" in found else []
     lines += [_reference(found["reference"], reports)] if "reference" in found else []
     if not lines:
         return "No report has been committed yet.\n"
@@ -144,7 +144,7 @@ def _claims(analysis: Analysis) -> str:
     )
 
 
-def _tune(analysis: Analysis, tuning: TuningFacts) -> str:
+def _tune(analysis: Analysis, tuning: TuningFacts, width: Analysis | None) -> str:
     """What the search found, how it differs in gap and size, and what finding it cost."""
     searched = sum(trial.seconds for trial in tuning.history)
     cost = f"{words.plural(len(tuning.history), 'trial')} of search, {words.seconds(searched)} of training, then "
@@ -157,9 +157,16 @@ def _tune(analysis: Analysis, tuning: TuningFacts) -> str:
         beside = f" Its gap: {words.difference(gap)} {words.gap_word(gap)}".rstrip() + f", n = {chosen.n}" if gap else ""
         if len(sizes) == 2 and sizes[0] and sizes[1] and abs(sizes[1] / sizes[0] - 1) > 0.01:
             beside += f"; its net has {sizes[1] / sizes[0]:.1f} times the weights, which the difference is of too"
+            beside += _alone(width, next(row for row in tuning.finalists if row.chosen).overrides.get("model.width"))
         beside += "."
     limits = f" within {tuning.limits}" if tuning.limits else ""
     return f"- **The best recipe{limits}** ({_link(analysis)}): {tuning.answer}{beside} Cost: {cost}."
+
+
+def _alone(width: Analysis | None, value: object) -> str:
+    """What the width of the chosen recipe does by itself, on other seeds; nothing where that was not run."""
+    found = [e for e in leading(width) if e.term == f"width={value}"] if width is not None else []
+    return f" (that width alone, on other seeds: {_one(width, found[0])})" if width is not None and found else ""
 
 
 def _reference(analysis: Analysis, reports: Path) -> str:
