@@ -112,12 +112,13 @@ def run_slurm(
         tasks = _tasks(ledger, runs=runs, workers=workers, **given)
         with executor.batch():
             jobs = [executor.submit(task, one) for one in tasks]
+        told: list[Note] = []
         if jobs:
             number = str(jobs[0].job_id).partition("_")[0]
-            on_event(Note("slurm", f"submitted {plural(len(jobs), 'task')} as job {number}; their logs are in {folder}"))
-            on_event(Note("slurm", _HOW.format(name=name)))
+            told.append(Note("slurm", f"submitted {plural(len(jobs), 'task')} as job {number}; their logs are in {folder}"))
+            told.append(Note("slurm", _HOW.format(name=name)))
         left = _Queue(jobs).left if cluster == "slurm" else lambda: sum(not job.done() for job in jobs)
-        return _follow(ledger, left, seconds, on_event)
+        return _follow(ledger, left, seconds, on_event, told=told)
 
 
 class _Queue:
@@ -202,8 +203,8 @@ def run_ray(
         given = {"name": name, "storage": storage, "artifacts": artifacts, "runner": runner, "seconds": seconds}
         tasks = _tasks(ledger, runs=runs, workers=workers, **given)
         open_ = [remote.remote(one) for one in tasks]
-        if open_:
-            on_event(Note("ray", f"sent {plural(len(open_), 'task')} to the cluster; they end with this command"))
+        sent = f"sent {plural(len(open_), 'task')} to the cluster; they end with this command"
+        told = [Note("ray", sent)] if open_ else []
 
         def left() -> int:
             nonlocal open_
@@ -213,7 +214,7 @@ def run_ray(
                     ray.get(reference)
             return len(open_)
 
-        return _follow(ledger, left, seconds, on_event)
+        return _follow(ledger, left, seconds, on_event, told=told)
 
 
 def _refuse_silence(address: str) -> None:
@@ -259,13 +260,22 @@ def _tasks(ledger: Ledger, *, workers: int, runs: Path, **names: Any) -> Sequenc
     return [{**names, **places, "shard": shard} for shard in shards]
 
 
-def _follow(ledger: Ledger, left: Callable[[], int], seconds: float | None, on_event: Callable[[Event], None]) -> LaunchResult:
-    """Tell of every trial that appears, until no task is left."""
+def _follow(
+    ledger: Ledger,
+    left: Callable[[], int],
+    seconds: float | None,
+    on_event: Callable[[Event], None],
+    *,
+    told: Sequence[Note] = (),
+) -> LaunchResult:
+    """Say what was sent, then tell of every trial that appears, until no task is left; Ctrl-C ends it from the first word on."""
     end = None if seconds is None else time.monotonic() + seconds
-    known = {trial.cell for trial in ledger.trials()}
     recorded = failed = 0
     interrupts = Interrupts()
     with interrupts.counted():
+        known = {trial.cell for trial in ledger.trials()}
+        for note in told:
+            on_event(note)
         while not interrupts.count:
             running = left()
             ledger.absorb()
