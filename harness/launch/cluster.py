@@ -268,7 +268,7 @@ def _follow(
     *,
     told: Sequence[Note] = (),
 ) -> LaunchResult:
-    """Say what was sent, then tell of every trial that appears, until no task is left; Ctrl-C ends it from the first word on."""
+    """Say what was sent, then tell of every trial that appears until no task is left; Ctrl-C ends it from its first word."""
     end = None if seconds is None else time.monotonic() + seconds
     recorded = failed = 0
     interrupts = Interrupts()
