@@ -21,6 +21,7 @@ from harness.errors import StorageError
 from harness.launch import join, run_local
 from harness.ledger import Ledger
 from tests import light
+from tests.faults import tiny
 
 NAME = light.study().folder
 LIGHT = str(light.__file__)
@@ -187,45 +188,16 @@ def test_a_disk_that_is_full_stops_the_run_and_after_making_room_nothing_is_miss
     complete_once(runs, 6)
 
 
-TINY = """
-schema = 1
-question = "Does dropout help?"
-design = "sweep"
-seeds = 2
-margin_pp = 5.0
-
-[[factors]]
-name = "dropout"
-field = "model.dropout"
-levels = [0.25, 0.0]
-
-[profiles.quick]
-seeds = 2
-train.epochs = 2
-"""
-
-
 @pytest.mark.filterwarnings("default")
 def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor_the_report_before(tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
-
-    def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "harness", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-
-    ablate = ("ablate", "--study", "tiny.toml", "--profile", "quick", "--workers", "1")
+    (tmp_path / "tiny.toml").write_text(tiny.STUDY, encoding="utf-8")
+    ablate = (*tiny.ABLATE, "--workers", "1", "--set", "train.epochs=2", "--seeds")
     with disk_of(16, tmp_path / "reports") as disk:
-        first = harness(*ablate)
+        first = tiny.run(tmp_path, *ablate, "2")
         assert first.returncode == 0, first.stderr
         before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
         filler = fill(disk)
-        full = harness(*ablate, "--seeds", "3")
+        full = tiny.run(tmp_path, *ablate, "3")
         assert full.returncode == 1, full.stderr
         assert full.stdout == ""
         assert "Traceback" not in full.stderr
@@ -234,7 +206,7 @@ def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor
         assert "hint: make room on that disk, then `harness report tiny-quick`: no trial is lost" in full.stderr
         filler.unlink()
         assert {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()} == before
-        again = harness("report", "tiny-quick")
+        again = tiny.run(tmp_path, *tiny.HARNESS, "report", "tiny-quick")
         assert again.returncode == 0, again.stderr
         table: Any = pd.read_parquet(disk / "tiny-quick" / "trials.parquet")
         assert len(table) == table["cell"].nunique() == 2 * 3
