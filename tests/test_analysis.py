@@ -234,8 +234,7 @@ def with_outcomes(
     found = {}
     for one in trials:
         rate_N = 0.8 - harder.get(names[one.recipe_id], 0.0) * labels_N
-        loss_N = np.zeros(400, dtype=np.float16)
-        found[one.cell] = Outcomes(rng.random(400) < rate_N, loss_N, np.zeros(0, dtype=bool), loss_N[:0])
+        found[one.cell] = Outcomes(rng.random(400) < rate_N, np.zeros(0, dtype=bool))
     return found, labels_N
 
 

@@ -39,7 +39,7 @@ def test_studies_complete_by_name(command: str, tmp_path: Path) -> None:
 
 def test_profiles_complete_with_those_of_the_study(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('schema = 1\nquestion = "?"\nseeds = 3\nmargin_pp = 1\n[profiles.tiny]\nseeds = 1\n')
-    assert complete("harness ablate --study own.toml --profile ", tmp_path) == ["quick", "small", "full", "tiny"]
+    assert complete("harness ablate --study own.toml --profile ", tmp_path) == ["quick", "small", "medium", "full", "tiny"]
 
 
 def test_fields_complete_with_an_equals_sign_and_values_after_it(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_cells_of_an_unknown_arm_are_refused() -> None:
         cells(study_of("a"), "images", arms_in={"c"})
 
 
-@pytest.mark.parametrize("profile", ["quick", "small", "full"])
+@pytest.mark.parametrize("profile", ["quick", "small", "medium", "full"])
 @pytest.mark.parametrize("name", sorted(available_studies()))
 def test_every_built_in_study_has_arms_cells_and_a_layout_under_every_profile(name: str, profile: str) -> None:
     study = load_study(name).under(profile)

@@ -139,7 +139,7 @@ def test_what_a_script_study_cannot_say_is_a_fault_that_names_its_place(changes:
     assert words in faults_of(**changes)
 
 
-@pytest.mark.parametrize("profile", ["quick", "small", "full"])
+@pytest.mark.parametrize("profile", ["quick", "small", "medium", "full"])
 def test_the_built_in_profiles_are_not_for_scripts(profile: str) -> None:
     with pytest.raises(UsageError, match=f"no profile '{profile}'"):
         parse_study(RAW, name="mine").under(profile)

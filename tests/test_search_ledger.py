@@ -24,7 +24,7 @@ from harness.worker import OnEpoch, drain
 from tests import light
 
 EPOCHS = 10
-OUTCOMES = Outcomes(np.ones(4, bool), np.ones(4, np.float16), np.ones(2, bool), np.ones(2, np.float16))
+OUTCOMES = Outcomes(np.ones(4, bool), np.ones(2, bool))
 SPACE: dict[str, Any] = {
     "schedule.max_lr": {"low": 1e-4, "high": 1e-1, "log": True},
     "model.blocks": {"low": 2, "high": 7},

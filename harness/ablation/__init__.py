@@ -71,7 +71,7 @@ def ablate(
 
     Args:
         study: a study, its name, or a study file.
-        profile: quick, small, full or the study's own; None takes what fits here (see ``choose_profile``).
+        profile: quick, small, medium, full or the study's own; None takes what fits here (see ``choose_profile``).
         seeds: number of seeds, in place of the profile's.
         overrides: recipe fields, between the profile's and the arms'.
         workers: processes; None lets timed steps decide.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.text import duration, plural
+from harness.trial import deciding_images
 
 OnEvent = Callable[[Any], None]
 
@@ -63,7 +64,8 @@ class PlanFacts:
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
         where = f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
-        held = f"{self.val_images:,} validation (decide), {self.test_images:,} test (read once)"
+        held = deciding_images(train=self.train_images, val=self.val_images, test=self.test_images)
+        held += f", {self.test_images:,} test (read once)"
         if not self.val_images:
             held = f"{self.test_images:,} test (its curves are drawn; without validation images nothing is judged)"
         taken = ", ".join(f"{count} from {place}" for place, count in self.adopted.items())

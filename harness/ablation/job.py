@@ -21,7 +21,7 @@ from harness.open_fields import carried
 from harness.recipe import Recipe
 from harness.study import Study
 from harness.text import plural
-from harness.trial import Cell, Trial, complete
+from harness.trial import Cell, Trial, complete, curve_images, split_words
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
@@ -207,7 +207,6 @@ class Job:
         """Return the plan of a study that runs as this job does: its own, or a part of its retuning."""
         from harness.ledger import Plan, chance_level
 
-        counts = self.image_counts()
         return Plan(
             study=study,
             data_fingerprint=self.fingerprint,
@@ -218,7 +217,7 @@ class Job:
             data_root=self.data_root(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             screen=self.screen,
-            chance=chance_level(len(self.classes), counts["val"] or counts["test"]),  # without val, test draws the curves
+            chance=chance_level(len(self.classes), curve_images(**self.image_counts())),
         )
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
@@ -345,10 +344,10 @@ class Job:
 
         places = sorted({f"{t.environment.device} ({t.environment.cpu})" for t in trials if t.environment.device})
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
-        sizes = [f"{count:,} {part}" for part, count in self.image_counts().items()]
+        counts = self.image_counts()
         return Provenance(
             commands=(self.asked,) if self.asked else (),
-            data=f"{self.arms[0].recipe.data.name}: {', '.join(sizes)}" if self.ground is not None else "",
+            data=split_words(self.arms[0].recipe.data.name, **counts) if self.ground is not None else "",
             data_fingerprint=self.fingerprint,
             hardware="; ".join(places),
             harness=next((t.environment.harness for t in trials), ""),

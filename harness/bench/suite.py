@@ -29,6 +29,7 @@ from harness.train.meter import Meter
 from harness.train.model import cost_of
 from harness.train.run import Arena, arena
 from harness.train.timing import usable_cores
+from harness.trial import curve_images
 from harness.worker.provenance import completed
 
 BUDGET_SECONDS = 150.0
@@ -160,7 +161,8 @@ def _made_up(recipe: DataRecipe, device: str) -> Arena:
     classes = tuple("0123456789")
     split = data.Split(**parts, classes=classes, mean=(0.5,) * 3, std=(0.25,) * 3, fingerprint="made up")
     some_N = torch.arange(10_000, device=device)
-    return Arena(split, some_N, some_N)
+    curve_N = some_N[: curve_images(train=50_000 - recipe.val, val=recipe.val, test=10_000)]
+    return Arena(split, clean_index_N=some_N, probe_index_N=curve_N, curve_index_N=curve_N)
 
 
 def _with_best_usual(samples: list[Sample], cases: list[Case]) -> tuple[list[Sample], list[Case]]:

@@ -31,7 +31,7 @@ MaybeStudyName = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
-        help="quick, small, full or one of the study's own; default: what fits here.", autocompletion=complete.profiles
+        help="quick, small, medium, full or one of the study's own; default: what fits here.", autocompletion=complete.profiles
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds, in place of the profile's.")]

@@ -167,9 +167,6 @@ def _images(material: Material) -> bytes:
         arrays[f"{part}_size"] = np.asarray(sizes, dtype=np.int64)
         correct = [np.packbits(getattr(material.outcomes[key], f"{part}_correct_N")) for key in keys]
         arrays[f"{part}_correct"] = np.concatenate(correct or [np.zeros(0, np.uint8)])
-    # Of test images, six times as many, nothing reads the losses: with them a folder would be too large to commit.
-    losses = [np.asarray(material.outcomes[key].val_loss_N, dtype=np.float16) for key in keys]
-    arrays["val_loss"] = np.concatenate(losses or [np.zeros(0, np.float16)])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
     return buffer.getvalue()

@@ -191,13 +191,10 @@ def _read_images(path: Path) -> tuple[dict[str, Outcomes], Any, tuple[str, ...]]
             parts: list[dict[str, Any]] = [{} for _ in stored["cells"]]
             for part in ("val", "test"):
                 sizes, packed = stored[f"{part}_size"], stored[f"{part}_correct"]
-                losses = stored.get(f"{part}_loss")  # of test images an early version kept them too
-                ends, packed_ends = np.cumsum(sizes), np.cumsum((sizes + 7) // 8)
+                packed_ends = np.cumsum((sizes + 7) // 8)
                 for i, size in enumerate(sizes.tolist()):
                     bits = packed[packed_ends[i] - (size + 7) // 8 : packed_ends[i]]
                     parts[i][f"{part}_correct_N"] = np.unpackbits(bits, count=size).astype(bool)
-                    none = np.zeros(0, dtype=np.float16)
-                    parts[i][f"{part}_loss_N"] = none if losses is None else losses[ends[i] - size : ends[i]]
             cells = stored["cells"].tolist()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ReportError(f"{path} cannot be read: {error}", "copy it again, or delete it to do without images") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
@@ -79,7 +78,7 @@ def judge(
         metrics["top5"] = _mean((val_NK.topk(5, dim=1).indices == val_N[:, None]).any(dim=1))
     if own_metric:
         metrics.update(_own(own_metric, (val_NK, val_N), (clean_NK, clean_N)))
-    outcomes = Outcomes(correct_N.numpy(), _losses(val_NK, val_N), right_N.numpy(), _losses(test_NK, test_N))
+    outcomes = Outcomes(correct_N.numpy(), right_N.numpy())
     return {name: value for name, value in metrics.items() if math.isfinite(value)}, outcomes
 
 
@@ -93,10 +92,6 @@ def _own(name: str, val: tuple[Tensor, Tensor], clean: tuple[Tensor, Tensor]) ->
 
 def _mean(correct_N: Tensor) -> float:
     return float(correct_N.double().mean())
-
-
-def _losses(log_NK: Tensor, labels_N: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
-    return F.nll_loss(log_NK, labels_N, reduction="none").clamp(max=6e4).numpy().astype(np.float16)
 
 
 def _by_class(guess_N: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:

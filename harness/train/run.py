@@ -31,7 +31,7 @@ from harness.train.meter import Meter
 from harness.train.model import build, cost_of
 from harness.train.step import StepSettings
 from harness.train.streams import generator, stream_seed
-from harness.trial import Cell, Curve, Outcomes, State, Trial
+from harness.trial import Cell, Curve, Outcomes, State, Trial, curve_images
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
 CLEAN_IMAGES = 10_000  # training images on which the final clean train accuracy is measured, or all when there are fewer
@@ -42,13 +42,15 @@ _CURVE = tuple(name for name in Curve.model_fields)
 class Arena:
     """What the trials of a study share on a device: the split, resident where it fits, and the clean training subsets.
 
-    ``clean_index_N`` are the training images of the final clean accuracy, ``probe_index_N`` the part of them that is measured
-    every epoch: as many as there are validation images, or test images where there are none. Both are fixed by the split seed.
+    ``curve_index_N`` are the validation images that draw the curves, or the test images where there are none: as many as
+    ``harness.trial.curve_images`` says. ``clean_index_N`` are the training images of the final clean accuracy, and
+    ``probe_index_N`` the part of them that is measured every epoch, as many as draw the other curve. The split seed fixes all.
     """
 
     split: data.Split
     clean_index_N: Tensor
     probe_index_N: Tensor
+    curve_index_N: Tensor
 
     @property
     def resident(self) -> bool:
@@ -81,10 +83,19 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     place = device if fits(size, free_bytes(device)) else "cpu"
     moved |= {name: images_NCHW.to(place) for name, images_NCHW in images.items()}
     placed = data.Split(**moved, classes=split.classes, mean=split.mean, std=split.std, fingerprint=split.fingerprint)
-    total = len(placed.train_labels_N)
-    order_N = torch.randperm(total, generator=generator(recipe.split_seed, "clean")).to(device)
-    probe = len(placed.val_labels_N) or len(placed.test_labels_N)  # as many as draw the other curve
-    return Arena(placed, order_N[:CLEAN_IMAGES].sort().values, order_N[: min(probe, CLEAN_IMAGES)].sort().values)
+    total, held_out = len(placed.train_labels_N), len(placed.val_labels_N) or len(placed.test_labels_N)
+    count = curve_images(train=total, val=len(placed.val_labels_N), test=len(placed.test_labels_N))
+
+    def chosen(images: int, purpose: str, most: int) -> Tensor:
+        order_N = torch.randperm(images, generator=generator(recipe.split_seed, purpose))
+        return order_N[:most].sort().values.to(device)
+
+    return Arena(
+        placed,
+        clean_index_N=chosen(total, "clean", CLEAN_IMAGES),
+        probe_index_N=chosen(total, "clean", min(count, CLEAN_IMAGES)),
+        curve_index_N=chosen(held_out, "curve", count),
+    )
 
 
 def free_bytes(device: str) -> float:
@@ -295,9 +306,10 @@ class Loaders:
     """The loaders of one trial."""
 
     train: TrainLoader
-    val: EvalLoader
-    test: EvalLoader
+    curve: EvalLoader  # validation images, or test images where there are none, every epoch
     probe: EvalLoader  # clean training images, every epoch
+    val: EvalLoader  # all validation images, or test images where there are none, at the end
+    test: EvalLoader  # at the end
     clean: EvalLoader  # clean training images, at the end
 
     @classmethod
@@ -323,13 +335,24 @@ class Loaders:
             classes=len(split.classes),
             memory_format=memory_format,
         )
-        val = (split.val_images_NCHW, split.val_labels_N)
+
+        def part(of: tuple[Tensor, Tensor], index_N: Tensor) -> EvalLoader:
+            images_NCHW, labels_N = of
+            if len(index_N) == len(labels_N):  # all of them: no copy
+                return still(images_NCHW, labels_N)
+            return still(images_NCHW[index_N.to(images_NCHW.device)], labels_N[index_N])
+
+        trained = (split.train_images_NCHW, split.train_labels_N)
         test = (split.test_images_NCHW, split.test_labels_N)
-        probe, clean = (
-            still(split.train_images_NCHW[index_N.to(split.train_images_NCHW.device)], split.train_labels_N[index_N])
-            for index_N in (ground.probe_index_N, ground.clean_index_N)
+        held_out = (split.val_images_NCHW, split.val_labels_N) if len(split.val_labels_N) else test
+        return cls(
+            train,
+            curve=part(held_out, ground.curve_index_N),
+            probe=part(trained, ground.probe_index_N),
+            val=still(*held_out),
+            test=still(*test),
+            clean=part(trained, ground.clean_index_N),
         )
-        return cls(train, still(*(val if len(val[1]) else test)), still(*test), probe, clean)
 
 
 def fit(
@@ -348,7 +371,7 @@ def fit(
         recipe.schedule.max_lr,
         model,
         loaders.train,
-        loaders.val,
+        loaders.curve,
         optimizer.weight_decay,
         optimizer.grad_clip or None,
         own.optimizer_of(optimizer),

@@ -16,11 +16,13 @@ from harness.train.engine import Choice, Program
 from harness.train.loop import evaluate
 from harness.train.model import cost_of
 from harness.train.own import table_of
-from harness.train.run import Loaders, arena, engine_for, place, step_settings
+from harness.train.run import CLEAN_IMAGES, Loaders, arena, engine_for, place, step_settings
 from harness.train.step import Step
+from harness.trial import curve_images
 
 _SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
 _WORTH = 0.9  # threads must beat processes by more than the timing's noise
+_TEST_IMAGES = 10_000  # of a data set that is not here, as CIFAR-10 has them
 _ROOM = 20_000  # steps, more than are ever timed
 _AT_ONCE = 50  # steps of a recorded program that are timed together
 _LONG_CALL = 2.0  # seconds: of such a call the first says enough, warm-up or not
@@ -89,8 +91,9 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     per_step, steps = per_call / at_once, calls * at_once
     per_sample, _ = _timed(lambda: evaluate(model, sample, precision=precision), device, warm=1)
     per_image = per_sample / sum(len(labels_B) for _, labels_B in sample)
-    still_an_epoch = len(ground.probe_index_N) + len(loaders.val.labels_N)
-    still = recipe.train.epochs * still_an_epoch + len(loaders.test.labels_N) + len(ground.clean_index_N)
+    still_an_epoch = len(loaders.probe.labels_N) + len(loaders.curve.labels_N)
+    at_the_end = sum(len(part.labels_N) for part in (loaders.val, loaders.test, loaders.clean))
+    still = recipe.train.epochs * still_an_epoch + at_the_end
     seconds = recipe.train.epochs * len(loaders.train) * per_step + still * per_image
     images = min(recipe.train.batch_size, len(ground.split.train_labels_N))
     channels, side, _ = ground.shape
@@ -111,8 +114,9 @@ def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, image
     side = recipe.data.size or shape[1]
     _, mflop = cost_of(recipe.model, in_channels=shape[0], side=side, classes=classes)
     train = recipe.data.train or max(images - recipe.data.val, 1)
-    still = recipe.data.val + min(recipe.data.val, train)
-    return recipe.train.epochs * (train + still / 3) * mflop / rate  # forward alone is a third of forward and backward
+    curve = curve_images(train=train, val=recipe.data.val, test=_TEST_IMAGES)
+    still = recipe.train.epochs * (curve + min(curve, train)) + recipe.data.val + _TEST_IMAGES + min(train, CLEAN_IMAGES)
+    return (recipe.train.epochs * train + still / 3) * mflop / rate  # forward alone is a third of forward and backward
 
 
 def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None = None, engine: str = "auto") -> Layout:

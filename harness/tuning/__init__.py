@@ -46,7 +46,7 @@ def tune(
     Args:
         study: a study with a space, its name, or a study file.
         trials: budget of the search; None for the study's (50 unless it says otherwise).
-        profile: quick, small, full or the study's own; None takes the largest that fits here.
+        profile: quick, small, medium, full or the study's own; None takes the largest that fits here.
         seeds: fresh seeds of the confirmation, in place of the profile's.
         overrides: recipe fields of the reference and of every trial, after the profile's.
         sampler: tpe, gp or random, in place of the study's.

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.ablation import Outcome, PlanFacts
 from harness.text import duration, plural
+from harness.trial import deciding_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class TunePlan(PlanFacts):
         kept = f", {done} of them done already" if done else ""
         where = f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
         again = f"then the {self.confirm} best and the reference" if self.confirm > 1 else "then the best and the reference"
-        images = f"images {self.data}: {self.train_images:,} train, {self.val_images:,} validation (decide), "
+        held = deciding_images(train=self.train_images, val=self.val_images, test=self.test_images)
+        images = f"images {self.data}: {self.train_images:,} train, {held}, "
         space = f"{plural(self.trials, 'trial')} over {plural(self.entries, 'entry', 'entries')} of the space"
         lines = [
             f"profile {self.profile}: {self.why_profile}",

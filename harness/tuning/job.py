@@ -16,6 +16,7 @@ from harness.profiles import PROFILES
 from harness.space import Search, overrides
 from harness.study import Study, load_study
 from harness.text import duration
+from harness.trial import curve_images, split_words
 from harness.tuning.facts import TuneOutcome, TunePlan
 from harness.tuning.watch import Watch
 
@@ -230,7 +231,7 @@ class SearchJob:
             workers=self.layout.workers,
             data_root=str(data.data_root()),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            chance=chance_level(len(split.classes), len(split.val_labels_N)),
+            chance=chance_level(len(split.classes), curve_images(**self._counts())),
         )
 
     def _confirm(
@@ -253,15 +254,18 @@ class SearchJob:
         job.write = lambda provisional: self.write(ledger, provisional=provisional)  # type: ignore[attr-defined]
         return job.run(deadline, on_event)
 
+    def _counts(self) -> dict[str, int]:
+        """Images of each part."""
+        return {part: len(getattr(self.ground.split, f"{part}_labels_N")) for part in ("train", "val", "test")}
+
     def _provenance(self) -> Provenance:
         from harness.report import Provenance
         from harness.worker.provenance import commit
 
         split, name = self.ground.split, self.study.base_recipe.data.name
-        sizes = (len(split.train_labels_N), len(split.val_labels_N), len(split.test_labels_N))
         return Provenance(
             commands=(self.command(self.study.profile),),
-            data="{}: {:,} train, {:,} validation, {:,} test".format(name, *sizes),
+            data=split_words(name, **self._counts()),
             data_fingerprint=split.fingerprint,
             hardware=", ".join(self.layout.devices),
             commit=commit(),

@@ -114,8 +114,7 @@ def _trial(
     epochs = cell.recipe.train.epochs if state == "complete" else max(1, cell.recipe.train.epochs // 3)
     curve = _curve(cell.recipe, val=accuracy, train=min(accuracy + gap, 1.0), extra_gap=planted.gap, epochs=epochs, rng=rng)
     seconds = 1.2 * planted.slower * (1 + 0.03 * rng.normal())
-    loss_N = np.where(correct_N, 0.1, 2.0).astype(np.float16)
-    outcome = Outcomes(val_correct_N=correct_N, val_loss_N=loss_N, test_correct_N=correct_N[::-1], test_loss_N=loss_N[::-1])
+    outcome = Outcomes(val_correct_N=correct_N, test_correct_N=correct_N[::-1])
     metrics = {
         "accuracy": accuracy,
         "train_accuracy": accuracy + gap,

@@ -63,18 +63,27 @@ def test_per_image_outcomes_come_back_bit_by_bit(material: Material, written: Wr
     back = read_folder(written.folder).outcomes
     assert set(back) == set(material.outcomes)
     for key, outcome in material.outcomes.items():
-        for name in ("val_correct_N", "val_loss_N", "test_correct_N"):
+        for name in ("val_correct_N", "test_correct_N"):
             np.testing.assert_array_equal(getattr(back[key], name), getattr(outcome, name))
 
 
-def test_losses_of_test_images_are_read_where_an_earlier_version_kept_them(written: Written, tmp_path: Path) -> None:
+def test_outcomes_are_read_where_an_earlier_version_kept_the_losses_of_the_images_too(
+    material: Material, written: Written, tmp_path: Path
+) -> None:
     for file in ("study.toml", "trials.parquet"):
         (tmp_path / file).write_bytes((written.folder / file).read_bytes())
     with np.load(written.folder / "images.npz") as stored:
         losses = np.linspace(0, 3, int(stored["test_size"].sum()), dtype=np.float16)
         np.savez_compressed(tmp_path / "images.npz", **stored, test_loss=losses)
     back = read_folder(tmp_path).outcomes
-    np.testing.assert_array_equal(np.concatenate([one.test_loss_N for one in back.values()]), losses)
+    for key, outcome in material.outcomes.items():
+        np.testing.assert_array_equal(back[key].test_correct_N, outcome.test_correct_N)
+
+
+def test_the_file_of_outcomes_holds_packed_bits_and_no_losses(written: Written) -> None:
+    with np.load(written.folder / "images.npz") as stored:
+        assert not [name for name in stored if name.endswith("_loss")]
+        assert stored["val_correct"].size == ((stored["val_size"] + 7) // 8).sum()
 
 
 def test_labels_classes_study_and_provenance_come_back(material: Material, written: Written) -> None:

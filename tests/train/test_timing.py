@@ -47,11 +47,17 @@ def test_a_layout_chosen_by_timing_uses_no_more_cores_than_there_are() -> None:
     assert layout.why
 
 
-def test_an_extrapolated_cost_is_proportional_to_the_epochs_and_inversely_to_the_rate() -> None:
-    few, many = (recipe(train__epochs=epochs) for epochs in (3, 30))
-    cost = {"shape": (1, 8, 8), "classes": 10, "images": 1500}
-    assert extrapolate(many, **cost, rate=100.0) == pytest.approx(10 * extrapolate(few, **cost, rate=100.0))  # type: ignore[arg-type]
-    assert extrapolate(few, **cost, rate=50.0) == pytest.approx(2 * extrapolate(few, **cost, rate=100.0))  # type: ignore[arg-type]
+def cost(epochs: int, rate: float) -> float:
+    return extrapolate(recipe(train__epochs=epochs), shape=(1, 8, 8), classes=10, images=1500, rate=rate)
+
+
+def test_an_extrapolated_cost_grows_by_as_much_with_every_epoch_and_ends_with_one_evaluation_of_all_images() -> None:
+    assert cost(30, 100.0) - cost(20, 100.0) == pytest.approx(cost(20, 100.0) - cost(10, 100.0))
+    assert cost(10, 100.0) < 10 * cost(1, 100.0)
+
+
+def test_an_extrapolated_cost_is_inversely_proportional_to_the_rate() -> None:
+    assert cost(3, 50.0) == pytest.approx(2 * cost(3, 100.0))
 
 
 def test_the_record_of_a_training_names_torch_threads_arithmetic_and_engine() -> None:
