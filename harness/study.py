@@ -164,7 +164,7 @@ class Study(_Strict):
         Precedence: reference < [base] < built-in profile < [profiles.X] < overrides < arm.
 
         Args:
-            profile: quick, small, medium, full, or a profile of the study's own; of a study that runs a script, its own or none ("").
+            profile: quick, small, medium, full, or one of the study's own; of a study that runs a script, its own or none ("").
             overrides: recipe fields set on the command line.
             seeds: number of seeds, in place of the profile's.
 

@@ -107,7 +107,7 @@ def plan(
     study: StudyName,
     profile: Annotated[
         str | None,
-        typer.Option(help="quick, small, medium, full or one of the study's own; default: quick.", autocompletion=complete.profiles),
+        typer.Option(help="quick, small, medium, full or the study's own; default: quick.", autocompletion=complete.profiles),
     ] = None,
     effect: Annotated[float | None, typer.Option(min=0, help="Effect that should be found; default: the margin.")] = None,
     seeds: Seeds = None,
