@@ -164,7 +164,7 @@ def test_cells_of_an_unknown_arm_are_refused() -> None:
 def test_every_built_in_study_has_arms_cells_and_a_layout_under_every_profile(name: str, profile: str) -> None:
     study = load_study(name).under(profile)
     planned = arms(study)
-    side = {"quick": 14, "small": 16, "full": 32}[profile]
+    side = {"quick": 14, "small": 16, "medium": 32, "full": 32}[profile]
     assert len(cells(study, "images")) == len(planned) * len(seeds(study))
     assert all(arm.recipe.model.layout(side)[0] for arm in planned)
     assert study.why
