@@ -17,7 +17,7 @@ from harness.recipe import flatten
 from harness.space import flat_space
 
 PROFILES = ("quick", "small", "medium", "full")
-_RULES = ("seeds", "first_seed", "looks", "margin_pp")  # keys of a study that a profile replaces
+_RULES = ("seeds", "first_seed", "looks", "margin_pp", "gap_margin_pp")  # keys of a study that a profile replaces
 _SPECIAL = (*_RULES, "factors", "arms", "space", "search")  # keys of a profile that are not recipe fields
 
 

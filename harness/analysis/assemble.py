@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.analysis.advice import detectable, needed, recommend
+from harness.analysis.advice import detectable, judged_family, needed, recommend
 from harness.analysis.checks import all_checks
 from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
 from harness.analysis.looks import Progress, progress
@@ -74,8 +74,7 @@ def analyze(
     effects = [_withheld(effect, table, state, screening) for effect in effects]
     primary = [effect for effect in effects if effect.metric == study.metric]
     judged = [effect for effect in primary if effect.kind in ("arm", "main")]
-    lead = [effect for effect in judged if effect.verdict] or judged
-    recommended, reasons = recommend(table, primary)
+    advice = recommend(table, state, effects)
     every = {run.trial.cell: run.trial for run in (*table.runs.values(), *table.control.values())}
     return Analysis(
         study=study,
@@ -92,16 +91,18 @@ def analyze(
         higher_is_better=table.primary.higher_is_better,
         gap=table.gap,
         margin=table.margin,
-        level=1.0 - interval_alpha(study.alpha, study.looks),
+        level=1.0 - interval_alpha(study, len(state.blocks)),
         orders=tuple(orders(table, state)),
         aliases=aliases(table),
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
         environments=tuple(sorted({_environment(trial.environment) for trial in every.values()} - {""})),
-        detectable_pp=detectable(table, [effect for effect in lead if effect.kind == "arm"]),
+        detectable_pp=detectable(table, judged_family(table, judged)),
         seeds_needed=needed(table, judged),
-        recommended=recommended,
-        reasons=reasons,
+        recommended=advice.changes,
+        reasons=advice.reasons,
+        kept=advice.kept,
+        recommended_arm=advice.arm,
         trials_total=len(every),
         train_seconds_total=fsum(trial.train_seconds for trial in every.values()),
     )

@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.model import Verdict
-from harness.stats import holm, look_statistics, one_sample_t, pocock_boundary, sequential_p, sequential_tost, tost
+from harness.stats import Boundary, holm, level_at, look_statistics, one_sample_t, sequential_p, sequential_tost, tost
+from harness.study import Study
 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory
@@ -58,6 +59,7 @@ def judge(
     margin: float,
     sign: int = 1,
     looks: Sequence[int] = (),
+    boundary: Boundary = "wang-tsiatis",
     has_direction: bool = True,
 ) -> dict[str, Judgement]:
     """Judge a family of effects from their per-seed differences.
@@ -68,13 +70,14 @@ def judge(
         margin: largest difference not worth acting on, in the unit of the differences.
         sign: 1 when more is better, -1 when less is.
         looks: all declared looks; empty for a fixed number of seeds.
+        boundary: declared with the looks.
         has_direction: False for a metric without a better end, which can be equivalent but neither better nor worse.
 
     Returns:
         A judgement for each member.
     """
     names = list(differences)
-    tested = [_p_values(differences[name], margin, looks) for name in names]
+    tested = [_p_values(differences[name], margin, looks, boundary) for name in names]
     adjusted = holm([p for p, _ in tested]) if names else np.empty(0)
     equivalence = holm([p for _, p in tested]) if names else np.empty(0)
     found = {}
@@ -88,15 +91,15 @@ def judge(
     return found
 
 
-def _p_values(values: Sequence[float], margin: float, looks: Sequence[int]) -> tuple[float, float]:
+def _p_values(values: Sequence[float], margin: float, looks: Sequence[int], boundary: Boundary) -> tuple[float, float]:
     """Return (two-sided p, p for equivalence); nan where no test can be made."""
     if len(values) < FEWEST_PAIRS:
         return nan, nan
     plain = one_sample_t(values)
     constant = plain.sd == 0.0 and plain.mean != 0.0
     if looks:
-        p = sequential_p(look_statistics(values, looks), looks)
-        p_equivalence = sequential_tost(values, margin, looks=looks)
+        p = sequential_p(look_statistics(values, looks), looks, boundary=boundary)
+        p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
     else:
         p, p_equivalence = plain.p, tost(values, margin)
     return (nan, nan) if constant else (p, p_equivalence)
@@ -158,9 +161,11 @@ def word(
     return {"better": "helps", "worse": "hurts"}.get(verdict, "")
 
 
-def interval_alpha(alpha: float, looks: Sequence[int]) -> float:
-    """Return the level of every interval: alpha, or with looks Pocock's constant level, which makes them repeated intervals."""
-    return pocock_boundary(looks, alpha=alpha) if looks else alpha
+def interval_alpha(study: Study, seeds: int) -> float:
+    """Return the level of an interval over some seeds: alpha, or with looks that of the last look, for a repeated interval."""
+    if not study.looks:
+        return study.alpha
+    return level_at(seeds, study.looks, alpha=study.alpha, boundary=study.boundary)
 
 
 def number(value: float | np.floating[npt.NBitBase] | None) -> float | None:
