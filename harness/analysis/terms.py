@@ -11,6 +11,7 @@ from itertools import combinations
 from harness.analysis.effects import effect_of, look_notes, with_judgement
 from harness.analysis.looks import Progress
 from harness.analysis.model import Effect
+from harness.analysis.standing import AT_CHANCE
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge
 from harness.design import alias_table, switches
@@ -66,7 +67,7 @@ def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = 
 
 def _matters(reason: str) -> bool:
     """Whether what is wrong with one arm takes the verdict from every contrast: at chance and without effect it does not."""
-    return reason not in ("at chance", "did nothing") and not reason.startswith("its reference")
+    return reason not in (AT_CHANCE, "did nothing") and not reason.startswith("its reference")
 
 
 def _shared_seeds(table: Table, state: Progress, arms: Sequence[str], metric: str) -> list[int]:

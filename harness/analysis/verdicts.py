@@ -8,9 +8,8 @@ Verdict of an effect on the primary metric, in this order:
 3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
 4. ``unresolved``: everything else. Never "no effect".
 
-A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with: zero on
-every seed is a tie (equivalent, never a winner), anything else is unresolved, because on a coarse metric with few seeds it
-happens by chance.
+A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with, and on a
+coarse metric with few seeds they happen by chance: unresolved, with that reason; zero on every seed is called a tie.
 
 Word of an arm, from its verdict on the primary metric and the interval of its overfitting gap:
 
@@ -38,6 +37,8 @@ from harness.stats import holm, look_statistics, one_sample_t, pocock_boundary, 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory
 BELOW_MARGIN = "measurable, below the margin"
+SAME_ON_EVERY_SEED = "the same difference on every seed: no variance to test with"
+TIE = "tie on every seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,14 @@ def _p_values(values: Sequence[float], margin: float, looks: Sequence[int]) -> t
     if len(values) < FEWEST_PAIRS:
         return nan, nan
     plain = one_sample_t(values)
-    constant = plain.sd == 0.0 and plain.mean != 0.0
+    if plain.sd == 0.0:
+        return nan, nan
     if looks:
         p = sequential_p(look_statistics(values, looks), looks)
         p_equivalence = sequential_tost(values, margin, looks=looks)
     else:
         p, p_equivalence = plain.p, tost(values, margin)
-    return (nan, nan) if constant else (p, p_equivalence)
+    return p, p_equivalence
 
 
 def decide(
@@ -119,7 +121,7 @@ def decide(
         return "", (f"{_pairs(n)}: no verdict",)
     notes = ["exploratory"] if n < FIRM_PAIRS else []
     if isnan(p_holm):
-        return "unresolved", (*notes, "the same difference on every seed: no variance to test with")
+        return "unresolved", (*notes, SAME_ON_EVERY_SEED if mean else TIE)
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
