@@ -28,8 +28,8 @@ from harness.analysis import Analysis, ArmFacts, Summary, Verdict
 from harness.analysis.standing import AT_CHANCE
 from harness.analysis.verdicts import FEWEST_PAIRS, SAME_ON_EVERY_SEED, TIE, decide, number
 from harness.errors import UsageError
-from harness.stats import holm, paired_t, tost
-from harness.stats.paired import two_sided_p, upper_p
+from harness.stats import differences, holm, on_grid, paired_t, size_of, tost, zero_below
+from harness.stats.paired import moments, two_sided_p, upper_p
 
 SPEED = "images_per_second"
 SPEED_MARGIN = 0.05  # share; two runs of one program on a shared machine differ by less than that
@@ -392,9 +392,8 @@ def _test(a: dict[int, float], b: dict[int, float], *, alpha: float, margin: flo
         seeds = sorted(a)
         one, other = [b[seed] for seed in seeds], [a[seed] for seed in seeds]
         result = paired_t(one, other, alpha=alpha)
-        differences = [x - y for x, y in zip(one, other, strict=True)]
         constant = result.sd == 0.0
-        n, p_equivalence = len(seeds), tost(differences, margin)
+        n, p_equivalence = len(seeds), tost(differences(one, other), margin)
         return _Tested(
             "paired", sizes, result.mean, result.low, result.high, result.p, p_equivalence, constant,
             error=result.sd / sqrt(n), df=n - 1, sd=result.sd,
@@ -405,20 +404,24 @@ def _test(a: dict[int, float], b: dict[int, float], *, alpha: float, margin: flo
 def _welch(one: Sequence[float], other: Sequence[float], *, alpha: float, margin: float) -> _Tested:
     """Welch's t test, interval and equivalence of mean(one) - mean(other), on Satterthwaite's degrees of freedom."""
     sizes = (len(other), len(one))
-    mean = float(np.mean(one) - np.mean(other))
+    arrays = [np.asarray(values, dtype=np.float64) for values in (one, other)]
+    scale = size_of(*arrays)
+    (mean_one, sd_one), (mean_other, sd_other) = (moments(array) for array in arrays)
+    mean = float(on_grid(mean_one - mean_other, scale))
     if min(sizes) < 2:
         return _Tested("welch", sizes, mean, nan, nan, nan, nan, constant=False)
-    parts = [float(np.var(values, ddof=1)) / len(values) for values in (one, other)]
+    parts = [sd_one**2 / len(one), sd_other**2 / len(other)]
     if sum(parts) == 0.0:
         return _Tested("welch", sizes, mean, mean, mean, nan, nan, constant=True, error=0.0)
     error = sqrt(sum(parts))
     df = sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True))
     half = -float(stdtrit(df, alpha / 2)) * error
+    low, high = (zero_below(end, scale) for end in (mean - half, mean + half))
     p_equivalence = max(upper_p((mean + margin) / error, df), upper_p((margin - mean) / error, df))
     variances = [part * len(values) for part, values in zip(parts, (one, other), strict=True)]
     share = sum(variances) ** 2 / sum(variance**2 for variance in variances)
     return _Tested(
-        "welch", sizes, mean, mean - half, mean + half, two_sided_p(mean / error, df), p_equivalence, constant=False,
+        "welch", sizes, mean, low, high, two_sided_p(mean / error, df), p_equivalence, constant=False,
         error=error, df=df, sd=sqrt(sum(variances)), df_share=share,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from harness.analysis.standing import AT_CHANCE
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge
 from harness.design import alias_table, switches
-from harness.stats import factorial_contrast, one_sample_t, shapley
+from harness.stats import differences, factorial_contrast, one_sample_t, shapley
 from harness.trial import Metric
 
 _OFF, _ADDITIVE = "off", "additive"  # what a main effect and an interaction are compared with
@@ -145,10 +145,10 @@ def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, ter
     among = [seed for seed in state.shown[one] if seed in state.shown[other]]
     wrong = {name: state.reasons[name] for name in (one, other) if name in state.reasons}
     _, scores, reference = table.pairs(one, other, metric.name, among)
-    differences = [a - b for a, b in zip(scores, reference, strict=True)]
+    values = differences(scores, reference).tolist()
     if any(why.startswith("censored") for why in wrong.values()):
-        differences = []
-    result = one_sample_t(differences, alpha=interval_alpha(table.study.alpha, table.study.looks))
+        values = []
+    result = one_sample_t(values, alpha=interval_alpha(table.study.alpha, table.study.looks))
     return effect_of(
         result,
         kind=kind,
@@ -156,6 +156,6 @@ def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, ter
         reference=other,
         metric=metric.name,
         unit=metric.unit,
-        differences=differences,
+        differences=values,
         note="; ".join(f"{name}: {why}" for name, why in wrong.items()),
     )

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.model import Verdict
-from harness.stats import holm, look_statistics, one_sample_t, pocock_boundary, sequential_p, sequential_tost, tost
+from harness.stats import holm, look_statistics, one_sample_t, pocock_boundary, sequential_p, sequential_tost, tost, zero_below
 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory
@@ -81,7 +81,7 @@ def judge(
     found = {}
     for name, (p, _), p_holm, p_equivalence in zip(names, tested, adjusted, equivalence, strict=True):
         values = differences[name]
-        mean = sum(values) / len(values) if values else 0.0
+        mean = one_sample_t(values).mean if values else 0.0
         verdict, notes = decide(
             len(values), mean, p_holm=float(p_holm), p_equivalence=float(p_equivalence), alpha=alpha, sign=sign * has_direction
         )
@@ -152,7 +152,8 @@ def word(
     """
     falls = gap[1] is not None and gap[1] < 0
     worst = (interval[0] if sign > 0 else interval[1]) if verdict else None
-    not_worse = verdict in ("better", "equivalent") or (verdict != "worse" and worst is not None and sign * worst > -margin)
+    inside = worst is not None and zero_below(sign * worst + margin, margin) > 0.0
+    not_worse = verdict in ("better", "equivalent") or (verdict != "worse" and inside)
     if falls and not_worse:
         return "regularises"
     if falls and verdict == "worse":

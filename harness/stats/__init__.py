@@ -24,7 +24,19 @@ from harness.stats.contrasts import contrast_signs, factorial_contrast, shapley
 from harness.stats.curves import calibration_error, onset_epoch
 from harness.stats.families import binomial_interval, holm
 from harness.stats.images import TwoWay, two_way_interval
-from harness.stats.paired import Mean, Paired, mean_interval, one_sample_t, paired_t, tost, variance_ratio_p
+from harness.stats.paired import (
+    Mean,
+    Paired,
+    differences,
+    mean_interval,
+    on_grid,
+    one_sample_t,
+    paired_t,
+    size_of,
+    tost,
+    variance_ratio_p,
+    zero_below,
+)
 from harness.stats.power import binomial_sd, detectable_effect, power, seeds_needed
 from harness.stats.sensitivity import Trimmed, bootstrap_interval, trimmed
 from harness.stats.sequential import (
@@ -47,10 +59,12 @@ __all__ = [
     "calibration_error",
     "contrast_signs",
     "detectable_effect",
+    "differences",
     "factorial_contrast",
     "holm",
     "look_statistics",
     "mean_interval",
+    "on_grid",
     "one_sample_t",
     "onset_epoch",
     "paired_t",
@@ -62,8 +76,10 @@ __all__ = [
     "sequential_power",
     "sequential_tost",
     "shapley",
+    "size_of",
     "tost",
     "trimmed",
     "two_way_interval",
     "variance_ratio_p",
+    "zero_below",
 ]

@@ -31,6 +31,8 @@ from harness.stats.paired import (
     check_margin,
     half_width,
     moments,
+    on_grid,
+    size_of,
     t_statistic,
     two_sided_p,
     upper_p,
@@ -108,7 +110,8 @@ def sequential_tost(differences_S: npt.ArrayLike, margin: float, *, looks: Seque
     check_margin(margin)
     values_S, declared = as_vector(differences_S, "differences"), check_looks(looks)
     sides = []
-    for shifted_S in (values_S + margin, margin - values_S):
+    scale = max(size_of(values_S), margin)
+    for shifted_S in (on_grid(values_S + margin, scale), on_grid(margin - values_S, scale)):
         t_J = look_statistics(shifted_S, declared)
         if t_J.size == 0 or bool(np.isnan(t_J).any()):
             return nan
