@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.report import read_folder, rebuild, write_index, write_material
@@ -17,6 +21,24 @@ KEPT = ROOT / "tests" / "data" / "report-schema-1"
 NUMBERS = ("analysis.json", "effects.csv")
 RAW = ("trials.parquet", "curves.parquet", "images.npz")
 LARGEST_RAW = 1_500_000  # bytes
+
+
+def dispatched(*prefixes: str) -> str:
+    """The sets of instructions that numpy could pick at run time here and can be told not to, those with these prefixes."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return " ".join(name for name in found if name.startswith(prefixes))
+
+
+PROCESSORS = {
+    "without AVX-512": {"NPY_DISABLE_CPU_FEATURES": dispatched("AVX512", "X86_V4")},
+    "without AVX2 and FMA": {"NPY_DISABLE_CPU_FEATURES": dispatched("AVX512", "X86_V", "AVX2", "FMA3")},
+    "Haswell": {"OPENBLAS_CORETYPE": "Haswell", "ATEN_CPU_CAPABILITY": "avx2"},
+    "Zen": {"OPENBLAS_CORETYPE": "Zen"},
+    "SkylakeX": {"OPENBLAS_CORETYPE": "SkylakeX"},
+}
+"""Settings under which numpy, its linear algebra and torch add in the order of another processor."""
+
+NEEDED = {"Haswell": "AVX2", "Zen": "AVX2", "SkylakeX": "AVX512F"}
 
 
 def same(folder: Path, before: Path, names: tuple[str, ...]) -> list[str]:
@@ -56,3 +78,21 @@ def test_the_landing_page_is_that_of_the_committed_reports(tmp_path: Path) -> No
                 shutil.copy(folder / name, tmp_path / folder.name)
     write_index(tmp_path)
     assert same(tmp_path, ROOT / "reports", ("README.md",)) == []
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_other_processors_make_the_same_bytes(processor: str, tmp_path: Path) -> None:
+    from numpy._core._multiarray_umath import __cpu_features__
+
+    changes = PROCESSORS[processor]
+    if not all(changes.values()) or not __cpu_features__.get(NEEDED.get(processor, "SSE2"), False):
+        pytest.skip(f"this processor cannot be made one of kind: {processor}")
+    child = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("remade.py")), str(tmp_path), str(KEPT), *map(str, FOLDERS)],
+        env={**os.environ, **changes, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (child.returncode, child.stdout) == (0, ""), child.stderr

@@ -802,3 +802,74 @@ def test_an_argument_that_cannot_be_gets_an_error_with_a_hint(call: Callable[[],
 def assert_same(a: stats.Paired, b: stats.Paired) -> None:
     fields = ("n", "mean", "sd", "low", "high", "p", "seed_correlation", "pairing_gain")
     assert_allclose([getattr(a, f) for f in fields], [getattr(b, f) for f in fields], rtol=1e-8, atol=1e-10)
+
+
+# Counts of right answers, and how many there are: the scores of a table in pp, as a trial's are made.
+COUNTS = st.sampled_from([300, 10_000]).flatmap(
+    lambda images: st.tuples(
+        st.just(images), st.lists(st.integers(0, images // 2), min_size=4, max_size=8), st.integers(-images // 4, images // 4)
+    )
+)
+
+
+def in_pp(counts: list[int], images: int) -> list[float]:
+    return [count / images * 100.0 for count in counts]
+
+
+@given(COUNTS)
+def test_scores_that_tie_or_differ_by_one_amount_have_no_variance(table: tuple[int, list[int], int]) -> None:
+    images, counts, shift = table
+    base = in_pp([images // 4 + count for count in counts], images)
+    arm = in_pp([images // 4 + count + shift for count in counts], images)
+    found = stats.paired_t(arm, base)
+    assert found.sd == 0.0
+    assert len(set(stats.differences(arm, base).tolist())) == 1
+    assert (found.mean == 0.0) == (shift == 0)
+    assert found.low == found.mean == found.high
+
+
+@given(COUNTS)
+def test_gains_that_cancel_over_seeds_are_a_mean_of_zero(table: tuple[int, list[int], int]) -> None:
+    images, counts, shift = table
+    base = [images // 4 + count for count in counts + counts]
+    arm = [count + (shift if place < len(counts) else -shift) for place, count in enumerate(base)]
+    found = stats.paired_t(in_pp(arm, images), in_pp(base, images))
+    assert (found.mean, found.p) == (0.0, 1.0)
+
+
+@given(COUNTS)
+def test_uncorrelated_scores_have_a_correlation_of_zero(table: tuple[int, list[int], int]) -> None:
+    images, counts, shift = table
+    shift = shift or 1
+    base = [images // 4 + count for count in counts + counts]
+    arm = [images // 2 + (shift if place < len(counts) else -shift) for place in range(len(base))]
+    r = stats.paired_t(in_pp(arm, images), in_pp(base, images)).seed_correlation
+    assert math.isnan(r) if len(set(counts)) == 1 else r == 0.0
+
+
+@given(COUNTS)
+def test_components_that_add_have_interactions_of_zero(table: tuple[int, list[int], int]) -> None:
+    images, counts, shift = table
+    levels = list(product([0, 1], repeat=2))
+    base = [images // 4 + count for count in counts]
+    rows = [[(count + (a + b) * (shift // 4)) / images * 100.0 for count in base] for a, b in levels]
+    assert stats.factorial_contrast(rows, levels)[0, 1].tolist() == [0.0] * len(counts)
+
+
+@given(st.integers(-40, 6), COUNTS)
+def test_the_grid_follows_the_scores_so_that_small_losses_keep_their_digits(
+    power: int, table: tuple[int, list[int], int]
+) -> None:
+    _, counts, _ = table
+    losses = np.array(counts) * 1.37 + np.arange(len(counts)) ** 2
+    small, large = (stats.paired_t(losses * size, np.zeros(len(counts))) for size in (2.0**power, 1.0))
+    assert small.mean == large.mean * 2.0**power
+    assert small.sd == large.sd * 2.0**power
+    assert small.p == large.p
+
+
+def test_a_tiny_p_value_that_is_real_stays() -> None:
+    wave = np.sin(np.arange(40.0))
+    expected = scipy_stats.ttest_rel(70 + wave, 60 + np.zeros(40)).pvalue
+    assert expected < 1e-30
+    assert stats.paired_t(70 + wave, 60 + np.zeros(40)).p == pytest.approx(float(expected), rel=1e-6)

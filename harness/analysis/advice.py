@@ -21,7 +21,7 @@ from harness.analysis.table import Table
 from harness.analysis.terms import main_series
 from harness.design import Arm
 from harness.errors import UsageError
-from harness.stats import detectable_effect, noninferiority, seeds_to_settle, sequential_noninferiority
+from harness.stats import detectable_effect, differences, noninferiority, seeds_to_settle, sequential_noninferiority
 from harness.stats.sequential import boundary_levels
 
 _RESOLVING_POWER = 0.8
@@ -401,7 +401,7 @@ def _arm_with(table: Table, changes: Sequence[_Change | Mapping[str, Any]]) -> A
 def _own(table: Table, state: Progress, arm: Arm, metric: str) -> dict[int, float]:
     """An arm's difference to its reference at each seed."""
     seeds, scores, reference = table.pairs(arm.name, arm.reference, metric, state.own[arm.name])
-    return {seed: score - other for seed, score, other in zip(seeds, scores, reference, strict=True)}
+    return dict(zip(seeds, differences(scores, reference).tolist(), strict=True))
 
 
 def _against_baseline(table: Table, state: Progress, arm: Arm, metric: str) -> dict[int, float]:
@@ -411,7 +411,7 @@ def _against_baseline(table: Table, state: Progress, arm: Arm, metric: str) -> d
         return _own(table, state, arm, metric)
     among = [seed for seed in state.shown[arm.name] if seed in state.shown[base]]
     seeds, scores, reference = table.pairs(arm.name, base, metric, among)
-    return {seed: score - other for seed, score, other in zip(seeds, scores, reference, strict=True)}
+    return dict(zip(seeds, differences(scores, reference).tolist(), strict=True))
 
 
 def _verdict(effect: Effect) -> str:

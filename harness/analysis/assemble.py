@@ -15,7 +15,7 @@ from harness.analysis.checks import all_checks
 from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
-from harness.analysis.standing import chance_accuracy, chance_line
+from harness.analysis.standing import AT_CHANCE, at_chance, chance_accuracy, chance_line, own_reason
 from harness.analysis.table import Table, join
 from harness.analysis.terms import aliases, orders, term_effects
 from harness.analysis.verdicts import interval_alpha, word
@@ -82,7 +82,7 @@ def analyze(
         seeds_planned=len(table.seeds),
         finished=not state.arms_in and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
         screening=screening,
-        arms=tuple(_facts(table, state, arm, effects) for arm in table.arms),
+        arms=tuple(_facts(table, state, arm, effects, line) for arm in table.arms),
         summaries=tuple(summaries(table, state)),
         effects=tuple(effects),
         classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
@@ -119,7 +119,7 @@ def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) ->
     return effect.model_copy(update={"p": None, "p_holm": None, "p_equivalence": None, "verdict": _NO_VERDICT, "note": note})
 
 
-def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -> ArmFacts:
+def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: float | None) -> ArmFacts:
     runs = table.of(arm.name)
     done = [run for run in runs if run.status == "complete"]
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
@@ -148,7 +148,14 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -
         censored_at=min(pruned, default=None),
         onset_epoch=float(median(shown)) if shown else None,
         onset_none=len(onsets) - len(shown),
+        trouble=_trouble(table, state, arm.name, line),
     )
+
+
+def _trouble(table: Table, state: Progress, arm: str, line: float | None) -> str:
+    """Why an arm's own runs cannot be judged, whatever it is compared with."""
+    among = state.shown[arm]
+    return own_reason(table, arm, among, state.missing) or (AT_CHANCE if at_chance(table, arm, line, among) else "")
 
 
 def _planned(table: Table, state: Progress, arm: str) -> int:

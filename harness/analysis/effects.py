@@ -11,7 +11,7 @@ from harness.analysis.looks import Progress
 from harness.analysis.model import ClassEffect, Effect, Summary
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, number
-from harness.stats import Paired, mean_interval, one_sample_t, paired_t, two_way_interval
+from harness.stats import Paired, differences, mean_interval, one_sample_t, paired_t, two_way_interval
 from harness.trial import Outcomes
 
 _NO_ESTIMATE = ("censored", "did nothing")  # reasons for which a number would be read as a result
@@ -83,7 +83,7 @@ def arm_effects(
                 reference=arm.reference,
                 metric=metric.name,
                 unit=metric.unit,
-                differences=[a - b for a, b in zip(scores, reference, strict=True)],
+                differences=differences(scores, reference).tolist(),
             )
             if metric.name == table.study.metric:
                 notes = (
@@ -170,14 +170,15 @@ def _with_lost(table: Table, pair: tuple[str, str], *, among: Sequence[int], rea
         return ""
     runs = [(table.runs.get((pair[0], seed)), table.runs.get((pair[1], seed))) for seed in among]
     both = [(one, other) for one, other in runs if one is not None and other is not None and other.status == "complete"]
-    differences = [
-        one.scores.get("accuracy", chance) - other.scores["accuracy"]
+    scored = [
+        (one.scores.get("accuracy", chance), other.scores["accuracy"])
         for one, other in both
         if one.status in ("complete", "diverged") and "accuracy" in other.scores
     ]
     if not any(one.status == "diverged" for one, _ in both):
         return ""
-    return f"{reason}, {sum(differences) / len(differences):+.2f} pp with the diverged seeds counted at chance"
+    mean = paired_t([score for score, _ in scored], [score for _, score in scored]).mean
+    return f"{reason}, {mean:+.2f} pp with the diverged seeds counted at chance"
 
 
 def _with_images(effect: Effect, table: Table, *, among: Sequence[int], outcomes: Mapping[str, Outcomes]) -> Effect:
@@ -217,7 +218,7 @@ def control_effects(table: Table) -> list[Effect]:
             reference=table.arms[0].name,
             metric=metric.name,
             unit=metric.unit,
-            differences=[a - b for a, b in scores],
+            differences=differences([a for a, _ in scores], [b for _, b in scores]).tolist(),
         )
         found.append(effect.model_copy(update={"p": number(result.p) if metric.name == table.study.metric else None}))
     return found if table.control else []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from harness.analysis.standing import chance_line, complete_blocks, holes, unjudged
 from harness.analysis.table import Table, join
 from harness.analysis.verdicts import Judgement, judge
+from harness.stats import differences
 from harness.study import Study
 from harness.trial import Curve, Metric, Trial
 
@@ -174,13 +175,13 @@ def with_references(table: Table, undecided: Collection[str]) -> frozenset[str]:
 
 def _judge(table: Table, own: Mapping[str, tuple[int, ...]], reasons: Mapping[str, str]) -> dict[str, Judgement]:
     """Judge the arms that can be, as one family, on the primary metric."""
-    differences: dict[str, list[float]] = {}
+    by_arm: dict[str, list[float]] = {}
     for arm in table.arms:
         if arm.reference and arm.name not in reasons and own.get(arm.name):
             _, scores, reference = table.pairs(arm.name, arm.reference, table.study.metric, own[arm.name])
-            differences[arm.name] = [a - b for a, b in zip(scores, reference, strict=True)]
+            by_arm[arm.name] = differences(scores, reference).tolist()
     return judge(
-        differences,
+        by_arm,
         alpha=table.study.alpha,
         margin=table.margin,
         sign=table.sign,

@@ -95,6 +95,7 @@ class ArmFacts(_Stored):
     censored_at: int | None = None  # epoch at which a screening stopped it
     onset_epoch: float | None = None  # counted from 1; median over seeds with an onset
     onset_none: int = 0  # seeds without one
+    trouble: str = ""  # why its own runs cannot be judged, whatever it is compared with: "unstable (1 of 8)", ...
 
 
 class ClassEffect(_Stored):

@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Literal
 
 from harness.design import CONTROL_OFFSET, Arm, arms, seeds
+from harness.stats import differences
 from harness.study import Study
 from harness.trial import METRICS, Curve, Metric, Trial
 
@@ -184,13 +185,13 @@ def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) 
     higher = metric_named(primary, known).higher_is_better is not False
     gap = gap_name(primary)
     if gap not in stored and primary in stored and f"train_{primary}" in stored:
-        difference = stored[f"train_{primary}"] - stored[primary]
+        difference = differences([stored[f"train_{primary}"]], [stored[primary]]).item()
         stored[gap] = difference if higher else -difference  # positive: better on what it was trained on
     if "best_accuracy" not in stored and curve.val_accuracy:
         best = max(range(len(curve.val_accuracy)), key=lambda epoch: curve.val_accuracy[epoch])
         stored["best_accuracy"] = curve.val_accuracy[best]
         if len(curve.train_accuracy) == len(curve.val_accuracy):
-            stored.setdefault("best_gap", curve.train_accuracy[best] - curve.val_accuracy[best])
+            stored.setdefault("best_gap", float(differences([curve.train_accuracy[best]], [curve.val_accuracy[best]])[0]))
     scores = {name: value * metric_named(name, known).scale for name, value in stored.items() if isfinite(value)}
     return Run(trial, "complete" if primary in scores else "failed", scores, curve)
 

@@ -11,10 +11,11 @@ from itertools import combinations
 from harness.analysis.effects import effect_of, look_notes, with_judgement
 from harness.analysis.looks import Progress
 from harness.analysis.model import Effect
+from harness.analysis.standing import AT_CHANCE
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge
 from harness.design import alias_table, switches
-from harness.stats import factorial_contrast, one_sample_t, shapley
+from harness.stats import differences, factorial_contrast, one_sample_t, shapley
 from harness.trial import Metric
 
 _OFF, _ADDITIVE = "off", "additive"  # what a main effect and an interaction are compared with
@@ -78,7 +79,7 @@ def main_series(table: Table, state: Progress, metric: str) -> dict[str, dict[in
 
 def _matters(reason: str) -> bool:
     """Whether what is wrong with one arm takes the verdict from every contrast: at chance and without effect it does not."""
-    return reason not in ("at chance", "did nothing") and not reason.startswith("its reference")
+    return reason not in (AT_CHANCE, "did nothing") and not reason.startswith("its reference")
 
 
 def _shared_seeds(table: Table, state: Progress, arms: Sequence[str], metric: str) -> list[int]:
@@ -164,10 +165,10 @@ def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, ter
     among = [seed for seed in state.shown[one] if seed in state.shown[other]]
     wrong = {name: state.reasons[name] for name in (one, other) if name in state.reasons}
     _, scores, reference = table.pairs(one, other, metric.name, among)
-    differences = [a - b for a, b in zip(scores, reference, strict=True)]
+    values = differences(scores, reference).tolist()
     if any(why.startswith("censored") for why in wrong.values()):
-        differences = []
-    result = one_sample_t(differences, alpha=interval_alpha(table.study, len(among)))
+        values = []
+    result = one_sample_t(values, alpha=interval_alpha(table.study, len(among)))
     return effect_of(
         result,
         kind=kind,
@@ -175,6 +176,6 @@ def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, ter
         reference=other,
         metric=metric.name,
         unit=metric.unit,
-        differences=differences,
+        differences=values,
         note="; ".join(f"{name}: {why}" for name, why in wrong.items()),
     )

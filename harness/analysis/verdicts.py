@@ -8,9 +8,8 @@ Verdict of an effect on the primary metric, in this order:
 3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
 4. ``unresolved``: everything else. Never "no effect".
 
-A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with: zero on
-every seed is a tie (equivalent, never a winner), anything else is unresolved, because on a coarse metric with few seeds it
-happens by chance.
+A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with, and on a
+coarse metric with few seeds they happen by chance: unresolved, with that reason; zero on every seed is called a tie.
 
 Word of an arm, from its verdict on the primary metric and the interval of its overfitting gap:
 
@@ -33,12 +32,24 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.model import Verdict
-from harness.stats import Boundary, holm, level_at, look_statistics, one_sample_t, sequential_p, sequential_tost, tost
+from harness.stats import (
+    Boundary,
+    holm,
+    level_at,
+    look_statistics,
+    one_sample_t,
+    sequential_p,
+    sequential_tost,
+    tost,
+    zero_below,
+)
 from harness.study import Study
 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory
 BELOW_MARGIN = "measurable, below the margin"
+SAME_ON_EVERY_SEED = "the same difference on every seed: no variance to test with"
+TIE = "tie on every seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,7 @@ def judge(
     found = {}
     for name, (p, _), p_holm, p_equivalence in zip(names, tested, adjusted, equivalence, strict=True):
         values = differences[name]
-        mean = sum(values) / len(values) if values else 0.0
+        mean = one_sample_t(values).mean if values else 0.0
         verdict, notes = decide(
             len(values), mean, p_holm=float(p_holm), p_equivalence=float(p_equivalence), alpha=alpha, sign=sign * has_direction
         )
@@ -96,13 +107,14 @@ def _p_values(values: Sequence[float], margin: float, looks: Sequence[int], boun
     if len(values) < FEWEST_PAIRS:
         return nan, nan
     plain = one_sample_t(values)
-    constant = plain.sd == 0.0 and plain.mean != 0.0
+    if plain.sd == 0.0:
+        return nan, nan
     if looks:
         p = sequential_p(look_statistics(values, looks), looks, boundary=boundary)
         p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
     else:
         p, p_equivalence = plain.p, tost(values, margin)
-    return (nan, nan) if constant else (p, p_equivalence)
+    return p, p_equivalence
 
 
 def decide(
@@ -122,7 +134,7 @@ def decide(
         return "", (f"{_pairs(n)}: no verdict",)
     notes = ["exploratory"] if n < FIRM_PAIRS else []
     if isnan(p_holm):
-        return "unresolved", (*notes, "the same difference on every seed: no variance to test with")
+        return "unresolved", (*notes, SAME_ON_EVERY_SEED if mean else TIE)
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
@@ -153,7 +165,8 @@ def word(
     """
     falls = gap[1] is not None and gap[1] < 0
     worst = (interval[0] if sign > 0 else interval[1]) if verdict else None
-    not_worse = verdict in ("better", "equivalent") or (verdict != "worse" and worst is not None and sign * worst > -margin)
+    inside = worst is not None and zero_below(sign * worst + margin, margin) > 0.0
+    not_worse = verdict in ("better", "equivalent") or (verdict != "worse" and inside)
     if falls and not_worse:
         return "regularises"
     if falls and verdict == "worse":

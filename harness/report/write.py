@@ -139,9 +139,24 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         ReportError: the folder cannot be written.
     """
     material = replace(material, trials=in_order(material.trials), attempts=in_order(material.attempts))
+    analysis = analysed(material)
+    report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
+    files: dict[str, bytes] = {}
+    if data:
+        files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
+    files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
+    _replace(folder, files, stale=data)
+    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
+
+
+def analysed(material: Material) -> Analysis:
+    """Return the numbers of a report as they are stored and shown: with 6 significant digits.
+
+    What is zero or equal up to rounding has become so before, at the scale of the scores (`harness.stats.on_grid`).
+    """
     analysis = analyze(
         material.study,
-        material.trials,
+        in_order(material.trials),
         curves=material.curves,
         outcomes=material.outcomes,
         labels=material.labels_N,
@@ -154,14 +169,7 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
     )
     if material.retuning is not None:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
-    analysis = Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))  # what is shown is what is stored
-    report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
-    files: dict[str, bytes] = {}
-    if data:
-        files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
-    files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
-    _replace(folder, files, stale=data)
-    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
+    return Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))
 
 
 def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True) -> dict[str, bytes]:

@@ -27,12 +27,16 @@ from harness.stats.images import TwoWay, two_way_interval
 from harness.stats.paired import (
     Mean,
     Paired,
+    differences,
     mean_interval,
     noninferiority,
+    on_grid,
     one_sample_t,
     paired_t,
+    size_of,
     tost,
     variance_ratio_p,
+    zero_below,
 )
 from harness.stats.power import (
     binomial_sd,
@@ -70,6 +74,7 @@ __all__ = [
     "chance_settled",
     "contrast_signs",
     "detectable_effect",
+    "differences",
     "expected_seeds",
     "factorial_contrast",
     "holm",
@@ -77,6 +82,7 @@ __all__ = [
     "look_statistics",
     "mean_interval",
     "noninferiority",
+    "on_grid",
     "one_sample_t",
     "onset_epoch",
     "paired_t",
@@ -89,8 +95,10 @@ __all__ = [
     "sequential_power",
     "sequential_tost",
     "shapley",
+    "size_of",
     "tost",
     "trimmed",
     "two_way_interval",
     "variance_ratio_p",
+    "zero_below",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UsageError
-from harness.stats.paired import FloatArray
+from harness.stats.paired import FloatArray, on_grid, size_of
 
 Term = tuple[int, ...]
 
@@ -80,8 +80,8 @@ def factorial_contrast(scores_AS: npt.ArrayLike, levels_AK: npt.ArrayLike) -> di
     effects: dict[Term, FloatArray] = {}
     for index, term in enumerate(terms):
         on = signs_AT[:, index] > 0
-        # Sorted before the sum: both halves of a factor that does nothing then cancel to the last bit, as a plain sum may not.
-        effects[term] = (np.sort(scores[on], axis=0).sum(axis=0) - np.sort(scores[~on], axis=0).sum(axis=0)) * (2.0 / arms)
+        contrast_S = (scores[on].sum(axis=0) - scores[~on].sum(axis=0)) * (2.0 / arms)
+        effects[term] = on_grid(contrast_S, size_of(scores))
     return effects
 
 
@@ -119,4 +119,4 @@ def shapley(values: Mapping[frozenset[int], npt.ArrayLike], players: int) -> Flo
             if player not in chosen:
                 weight = factorial(len(chosen)) * factorial(players - len(chosen) - 1) / factorial(players)
                 result[player] += weight * (arrays[chosen | {player}] - arrays[chosen])
-    return result
+    return on_grid(result, size_of(*arrays.values()))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from harness.errors import UsageError
-from harness.stats.paired import check_level
+from harness.stats.paired import check_level, zero_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +76,29 @@ def two_way_interval(outcome_SI: npt.ArrayLike, baseline_SI: npt.ArrayLike, *, a
     difference_SI = np.subtract(arm_SI, base_SI, dtype=np.float64)
     if difference_SI.size == 0 or not bool(np.isfinite(difference_SI).all()):
         return TwoWay(seeds, images, nan, nan, nan, nan, nan)
-    mean = float(difference_SI.mean())
+    scale = float(np.abs(difference_SI).max())
+    mean = zero_below(float(difference_SI.mean()), scale)
     if seeds < 2 or images < 2:
         return TwoWay(seeds, images, mean, nan, nan, nan, nan)
     seed_S, image_I = difference_SI.mean(axis=1) - mean, difference_SI.mean(axis=0) - mean
     df_seed, df_image = seeds - 1, images - 1
     square_seed, square_image = images * float(seed_S @ seed_S), seeds * float(image_I @ image_I)
     centred_SI = difference_SI - mean
-    square_rest = max(0.0, float(np.vdot(centred_SI, centred_SI)) - square_seed - square_image)
+    square_all = float(np.vdot(centred_SI, centred_SI))
+    square_rest = max(0.0, square_all - square_seed - square_image)
     ms_seed, ms_image, ms_rest = square_seed / df_seed, square_image / df_image, square_rest / (df_seed * df_image)
+
+    # A component of variance is a difference, whose root would turn rounding of 1e-16 into 1e-8.
+    unit = max(square_all / (df_seed * df_image), ms_seed, ms_image)
+    of_seeds, of_images = (max(0.0, zero_below(square - ms_rest, unit)) for square in (ms_seed, ms_image))
     t_seed, t_image = float(stdtrit(df_seed, alpha / 2)), float(stdtrit(df_image, alpha / 2))
-    half = sqrt((t_seed**2 * ms_seed + t_image**2 * max(0.0, ms_image - ms_rest)) / (seeds * images))
+    half = sqrt((t_seed**2 * ms_seed + t_image**2 * of_images) / (seeds * images))
     return TwoWay(
         seeds,
         images,
         mean,
-        mean - half,
-        mean + half,
-        sqrt(max(0.0, ms_seed - ms_rest) / images),
-        sqrt(max(0.0, ms_image - ms_rest) / seeds),
+        zero_below(mean - half, scale),
+        zero_below(mean + half, scale),
+        sqrt(of_seeds / images),
+        sqrt(of_images / seeds),
     )

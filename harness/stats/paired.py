@@ -9,7 +9,7 @@ keep its level.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite, isnan, nan, sqrt
+from math import frexp, fsum, inf, isfinite, isnan, ldexp, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +20,9 @@ from harness.errors import UsageError
 
 FloatArray = npt.NDArray[np.float64]
 
-# Differences that should be equal come out a few units in the last place apart (0.3 - 0.2 is not 0.1). Without a floor those
-# crumbs are a "variance" and t is astronomic for an arm that did nothing. 16 units leave room for the two subtractions and the
-# mean.
-_ROUNDING = 16 * float(np.finfo(np.float64).eps)
+# Of the scale of the numbers that went in. A few operations err by some 1e-15 of it, a thousandth of this.
+_GRID = 2.0**-42
+_UNITLESS = 1e-12  # correlations, and shares of a variance
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,60 @@ def check_level(value: float, name: str = "alpha") -> float:
     return float(value)
 
 
+def size_of(*arrays: FloatArray) -> float:
+    """The largest magnitude among the numbers of some arrays, 0 without any: the scale that their rounding is relative to."""
+    return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
+
+
+def on_grid(values: npt.ArrayLike, scale: float) -> FloatArray:
+    """Values without their rounding noise: the one rule by which a number counts as zero, or as equal to another.
+
+    What is zero or equal on paper comes out some units in the last place off (0.3 - 0.2 is not 0.1), by how much depends on the
+    order in which the processor adds. Written with six digits, or tested, those crumbs would pass for results. Hence:
+
+    - A difference or contrast of scores is rounded to a multiple of 2^-42 (2e-13) of the scale of the scores, itself rounded up
+      to a power of two. So ties are ties, equal differences are equal, and their sums are exact in any order.
+    - A mean, an sd, an end of an interval, or a distance from the margin below that of its scale is zero.
+    - A correlation within 1e-12 of 0, 1 or -1 is that, or within what rounding does to it where scores hardly vary.
+    - Sums are taken with `math.fsum`, which rounds once, whatever the processor.
+
+    Everything is relative to the scores, so losses of 1e-5 keep their digits. P-values are left alone: what they are computed
+    from has been rounded, and one of 1e-30 is a result.
+
+    Args:
+        values: of any shape; what is not finite stays.
+        scale: size of the numbers that were added and subtracted, in their unit.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    step = ldexp(_GRID, frexp(scale)[1]) if isfinite(scale) else 0.0
+    # A step that underflows, or numbers near the largest float, have no grid.
+    if not step > 0.0 or scale > 1e290:
+        return array
+    return np.rint(array / step) * step + 0.0  # no minus zero
+
+
+def zero_below(value: float, scale: float) -> float:
+    """The value, or 0 where it is no more than the rounding of numbers of this scale (`on_grid`)."""
+    return 0.0 if abs(value) <= _GRID * scale else value
+
+
+def differences(scores_S: npt.ArrayLike, baseline_S: npt.ArrayLike) -> FloatArray:
+    """Scores minus baseline scores, shape (S,), in their unit, without rounding noise (`on_grid`).
+
+    Raises:
+        UsageError: the two differ in length or are not flat.
+    """
+    arm_S, base_S = as_vector(scores_S, "scores"), as_vector(baseline_S, "baseline scores")
+    if arm_S.size != base_S.size:
+        raise UsageError(
+            f"{arm_S.size} scores cannot be paired with {base_S.size} baseline scores",
+            "keep only the seeds that both arms finished",
+        )
+    return on_grid(arm_S - base_S, size_of(arm_S, base_S))
+
+
 def moments(differences_S: FloatArray, *, scale: float | None = None) -> tuple[float, float]:
-    """Mean and sd of the differences, with what is only rounding set to zero.
+    """Mean and sd of the differences, with what is only rounding set to zero (`on_grid`).
 
     Args:
         differences_S: any number of differences.
@@ -90,14 +141,14 @@ def moments(differences_S: FloatArray, *, scale: float | None = None) -> tuple[f
     n = differences_S.size
     if n == 0 or not bool(np.isfinite(differences_S).all()):
         return nan, nan
-    floor = _ROUNDING * (float(np.abs(differences_S).max()) if scale is None else scale)
-    mean = float(differences_S.mean())
-    sd = float(differences_S.std(ddof=1)) if n > 1 else nan
-    if sd <= floor:
-        sd = 0.0
-    if abs(mean) <= floor and not sd > 0.0:
-        mean = 0.0
-    return mean, sd
+    largest = size_of(differences_S)
+    scale = largest if scale is None else scale
+    # Shrunk to about 1 first, by a power of two and thus exactly, so that no square underflows or overflows.
+    unit = ldexp(1.0, frexp(largest)[1] - 1) if largest else 1.0
+    values = (differences_S / unit).tolist()
+    mean = fsum(values) / n
+    sd = sqrt(fsum((value - mean) ** 2 for value in values) / (n - 1)) if n > 1 else nan
+    return zero_below(mean * unit, scale), zero_below(sd * unit, scale)
 
 
 def t_statistic(mean: float, sd: float, n: int) -> float:
@@ -143,16 +194,11 @@ def paired_t(scores_S: npt.ArrayLike, baseline_S: npt.ArrayLike, *, alpha: float
     """
     check_level(alpha)
     arm_S, base_S = as_vector(scores_S, "scores"), as_vector(baseline_S, "baseline scores")
-    if arm_S.size != base_S.size:
-        raise UsageError(
-            f"{arm_S.size} scores cannot be paired with {base_S.size} baseline scores",
-            "keep only the seeds that both arms finished",
-        )
+    differences_S = differences(arm_S, base_S)
     n = arm_S.size
     if not bool(np.isfinite(arm_S).all() and np.isfinite(base_S).all()):
         return Paired(n, nan, nan, nan, nan, nan, nan, nan)
-    scale = float(max(np.abs(arm_S).max(), np.abs(base_S).max())) if n else 0.0
-    result = _summary(arm_S - base_S, alpha, scale)
+    result = _summary(differences_S, alpha, size_of(arm_S, base_S))
     if n < 2:
         return result
     sd_a, sd_b = moments(arm_S)[1], moments(base_S)[1]
@@ -216,7 +262,7 @@ def tost(differences_S: npt.ArrayLike, margin: float) -> float:
     mean, sd = moments(values_S)
     n = values_S.size
     if sd == 0.0:
-        return 0.0 if abs(mean) < margin else 1.0
+        return 0.0 if zero_below(margin - abs(mean), margin) > 0.0 else 1.0
     return max(upper_p(t_statistic(mean + margin, sd, n), n - 1), upper_p(t_statistic(margin - mean, sd, n), n - 1))
 
 
@@ -276,10 +322,11 @@ def variance_ratio_p(a_S: npt.ArrayLike, b_S: npt.ArrayLike) -> float:
         raise UsageError(f"{x_S.size} scores cannot be paired with {y_S.size}", "keep only the seeds that both arms finished")
     if x_S.size < 3 or not bool(np.isfinite(x_S).all() and np.isfinite(y_S).all()):
         return nan
-    scale = float(max(np.abs(x_S).max(), np.abs(y_S).max()))
-    if moments(x_S + y_S, scale=scale)[1] == 0.0 or moments(x_S - y_S, scale=scale)[1] == 0.0:
+    scale = size_of(x_S, y_S)
+    sums_S, differences_S = on_grid(x_S + y_S, scale), differences(x_S, y_S)
+    if moments(sums_S, scale=scale)[1] == 0.0 or moments(differences_S, scale=scale)[1] == 0.0:
         return 1.0
-    r = _correlation(x_S + y_S, x_S - y_S)
+    r = _correlation(sums_S, differences_S)
     df = x_S.size - 2
     return two_sided_p(inf if abs(r) >= 1.0 else r * sqrt(df / (1.0 - r * r)), df)
 
@@ -288,12 +335,22 @@ def _summary(differences_S: FloatArray, alpha: float, scale: float | None) -> Pa
     n = differences_S.size
     mean, sd = moments(differences_S, scale=scale)
     half = half_width(sd, n, alpha)
-    return Paired(n, mean, sd, mean - half, mean + half, two_sided_p(t_statistic(mean, sd, n), n - 1), nan, nan)
+    low, high = (zero_below(end, size_of(differences_S) if scale is None else scale) for end in (mean - half, mean + half))
+    return Paired(n, mean, sd, low, high, two_sided_p(t_statistic(mean, sd, n), n - 1), nan, nan)
 
 
 def _correlation(a_S: FloatArray, b_S: FloatArray) -> float:
     if a_S.size < 3:
         return nan
-    a_S, b_S = a_S - a_S.mean(), b_S - b_S.mean()
-    a_S, b_S = a_S / np.linalg.norm(a_S), b_S / np.linalg.norm(b_S)  # before the product: tiny scores must not underflow
-    return float(np.clip(a_S @ b_S, -1.0, 1.0))
+    # Both in units of their largest deviation, before any product: tiny scores must not underflow.
+    deviations = [array - moments(array)[0] for array in (a_S, b_S)]
+    a, b = ((array / size_of(array)).tolist() for array in deviations)
+    norms = sqrt(fsum(x * x for x in a)) * sqrt(fsum(y * y for y in b))
+    r = fsum(x * y for x, y in zip(a, b, strict=True)) / norms
+
+    # Scores that hardly vary have few digits left in their deviations, and so has their correlation.
+    noise = sum(
+        2.0 * float(np.finfo(np.float64).eps) * size_of(x) / size_of(d) for x, d in zip((a_S, b_S), deviations, strict=True)
+    )
+    tolerance = max(_UNITLESS, noise)
+    return 0.0 if abs(r) <= tolerance else float(np.sign(r)) if 1.0 - abs(r) <= tolerance else r

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UsageError
-from harness.stats.paired import Paired, as_vector, check_level, moments, one_sample_t
+from harness.stats.paired import Paired, as_vector, check_level, moments, on_grid, one_sample_t, size_of
 
 _MAD_TO_SD = 1.4826  # 1 / the third quartile of the standard normal: makes the MAD of Gaussian data estimate their sd
 _CUTOFF = 3.5
@@ -67,7 +67,8 @@ def bootstrap_interval(
     found = bootstrap(
         (values_S,), np.mean, n_resamples=resamples, batch=1000, confidence_level=1 - alpha, method="BCa", rng=rng
     ).confidence_interval
-    return float(found.low), float(found.high)
+    low, high = on_grid([found.low, found.high], size_of(values_S)).tolist()
+    return low, high
 
 
 def trimmed(differences_S: npt.ArrayLike, *, alpha: float = 0.05) -> Trimmed:
@@ -90,5 +91,6 @@ def trimmed(differences_S: npt.ArrayLike, *, alpha: float = 0.05) -> Trimmed:
         return Trimmed(one_sample_t(values_S, alpha=alpha), ())
     distance_S = np.abs(values_S - np.median(values_S))
     limit = _CUTOFF * _MAD_TO_SD * float(np.median(distance_S))
-    outlying_S = distance_S > limit if limit > 0 else np.zeros(values_S.size, dtype=np.bool_)
+    # A distance that equals the limit up to rounding is none beyond it.
+    outlying_S = on_grid(distance_S - limit, size_of(values_S)) > 0.0 if limit > 0 else np.zeros(values_S.size, dtype=np.bool_)
     return Trimmed(one_sample_t(values_S[~outlying_S], alpha=alpha), tuple(int(i) for i in np.flatnonzero(outlying_S)))

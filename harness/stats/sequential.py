@@ -32,7 +32,17 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtr
 
 from harness.errors import UsageError
-from harness.stats.paired import FloatArray, as_vector, check_level, check_margin, half_width, moments, t_statistic
+from harness.stats.paired import (
+    FloatArray,
+    as_vector,
+    check_level,
+    check_margin,
+    half_width,
+    moments,
+    on_grid,
+    size_of,
+    t_statistic,
+)
 from harness.stats.power import paired_sd
 
 Boundary = Literal["wang-tsiatis", "pocock"]
@@ -113,7 +123,8 @@ def sequential_noninferiority(
     """
     check_margin(margin)
     declared = check_looks(looks)
-    t_J = look_statistics(as_vector(differences_S, "differences") + margin, declared)
+    values_S = as_vector(differences_S, "differences")
+    t_J = look_statistics(on_grid(values_S + margin, max(size_of(values_S), margin)), declared)
     if t_J.size == 0 or bool(np.isnan(t_J).any()):
         return nan
     return _null_probability(_largest(t_J, declared, boundary), declared, boundary, two_sided=False)
