@@ -343,7 +343,7 @@ def test_many_seeds_a_look_give_wang_and_tsiatis_boundary_of_the_normal_integral
 
 
 def test_wang_and_tsiatis_ask_for_more_at_the_first_look_and_less_at_the_last_than_pocock() -> None:
-    ours, pocock = (stats.boundary_levels([5, 10], boundary=rule) for rule in ("wang-tsiatis", "pocock"))  # type: ignore[arg-type]
+    ours, pocock = (stats.boundary_levels([5, 10], boundary=rule) for rule in ("wang-tsiatis", "pocock"))
     assert ours[0] < pocock[0] == pocock[1] < ours[1] < 0.05
 
 
@@ -458,6 +458,25 @@ def test_the_expected_seeds_are_those_of_a_plain_simulation(effect: float, margi
             taken[np.array(equal)] = look
     expected = stats.expected_seeds(0.4 / math.sqrt(2), effect, looks=looks, margin=margin)
     assert taken.mean() == pytest.approx(expected, abs=4 * taken.std() / math.sqrt(studies) + 0.01)
+
+
+@pytest.mark.parametrize(("seeds", "images"), [(3, 50), (8, 300)])
+def test_quality_and_images_make_up_the_variance_between_seeds(seeds: int, images: int) -> None:
+    rng = np.random.default_rng(31)
+    right_SI = rng.random((seeds, images)) < rng.random(images) + 0.1 * rng.standard_normal((seeds, 1))
+    result = stats.two_way_interval(right_SI, np.zeros((seeds, images)))
+    total = right_SI.mean(axis=1).var(ddof=1)
+    assert max(0.0, total - stats.image_variance(right_SI)) == pytest.approx(result.sd_seeds**2, abs=1e-12)
+
+
+def test_the_part_of_the_images_is_that_of_runs_that_differ_in_their_errors_alone() -> None:
+    """400 runs of one quality on images with rates of their own: all variance is sum q (1 - q) / I^2. Four standard errors."""
+    rng = np.random.default_rng(32)
+    rate_I = rng.random(500)
+    right_SI = rng.random((400, 500)) < rate_I
+    expected = float((rate_I * (1 - rate_I)).sum()) / 500**2
+    assert stats.image_variance(right_SI) == pytest.approx(expected, rel=0.02)
+    assert right_SI.mean(axis=1).var(ddof=1) == pytest.approx(expected, rel=4 * math.sqrt(2 / 399))
 
 
 # Chance of ending settled, and non-inferiority.

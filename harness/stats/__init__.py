@@ -9,7 +9,7 @@ definition and its source. numpy and scipy only; whatever is random takes a Gene
     sequential   looks that were declared: boundary, p-values, repeated intervals, power, expected seeds
     contrasts    main effects, two-factor interactions and Shapley values, seed by seed
     power        seeds needed, power, smallest detectable effect, chance of ending settled
-    images       intervals for new images as well as new seeds
+    images       intervals for new images as well as new seeds, the noise of few images
     curves       calibration error, onset of overfitting
     sensitivity  second opinions: a bootstrap interval, the result without outliers
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 from harness.stats.contrasts import contrast_signs, factorial_contrast, shapley
 from harness.stats.curves import calibration_error, onset_epoch
 from harness.stats.families import binomial_interval, holm
-from harness.stats.images import TwoWay, two_way_interval
+from harness.stats.images import TwoWay, image_variance, two_way_interval
 from harness.stats.paired import (
     Mean,
     Paired,
@@ -78,6 +78,7 @@ __all__ = [
     "expected_seeds",
     "factorial_contrast",
     "holm",
+    "image_variance",
     "level_at",
     "look_statistics",
     "mean_interval",
