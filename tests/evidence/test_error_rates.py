@@ -1,8 +1,8 @@
 """Error rates of what the program says, over simulated studies whose truth is known: `nox -s evidence` prints them.
 
 Everything goes through the functions that a report is made with. Seeds were fixed before the first run. A rate passes when the
-bound that is promised is not contradicted by its exact 99.9 % binomial interval. Accuracies in pp; one arm's sd between seeds is
-1 unless a test says otherwise, so a paired difference has 1.41.
+bound that is promised is not contradicted by its exact 99.9 % binomial interval. Accuracies in pp; one arm's sd between seeds
+is 1 unless a test says otherwise, so a paired difference has 1.41.
 """
 
 from __future__ import annotations
@@ -247,9 +247,7 @@ def test_the_seeds_that_settle_an_effect_settle_it_as_often_as_promised(effect: 
         verdicts = [judge({"a": row.tolist()}, alpha=0.05, margin=2.0)["a"].verdict for row in rows]
         rates.append((seeds, sum(verdict in ("better", "worse", "equivalent") for verdict in verdicts)))
     (seeds, settled), (others, before) = rates
-    tell(
-        f"effect {effect:g}, margin 2: {seeds} seeds settle {shown(settled, 2000)}; before, {others} seeds {shown(before, 2000)}"
-    )
+    tell(f"effect {effect:g}: {seeds} seeds settle {shown(settled, 2000)}; before, {others} seeds {shown(before, 2000)}")
     assert interval(settled, 2000)[1] >= 0.8
 
 
@@ -275,9 +273,7 @@ def test_expected_seeds_against_a_fixed_number_of_seeds(boundary: stats.Boundary
         takes = stats.expected_seeds(sd, effect, looks=looks, boundary=boundary)
         sizes = np.arange(2, 12)
         fixed = float(np.interp(power, [stats.power(sd, effect, n=int(n)) for n in sizes], sizes))
-        tell(
-            f"looks (5, 10), {boundary}, effect {effect:g} sd: power {power:.3f}, {takes:.2f} seeds, a fixed n takes {fixed:.2f}"
-        )
+        tell(f"{boundary} (5, 10), effect {effect:g} sd: power {power:.3f}, {takes:.2f} seeds, a fixed n takes {fixed:.2f}")
         rows = rng.normal(effect, 1.0, (2000, 10))
         level = stats.boundary_levels(looks, boundary=boundary)[0]
         early = int((scipy_stats.ttest_1samp(rows[:, :5], 0.0, axis=1).pvalue <= level).sum())
