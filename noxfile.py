@@ -65,6 +65,12 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def evidence(session: nox.Session) -> None:
+    """Simulate studies whose truth is known and print how often the program errs: minutes."""
+    run_suite(session, "evidence", "test", options=["-s", "-q", "-p", "no:benchmark"])
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """Read report pages in a real browser; needs Debian's chromium."""
     run_suite(session, "browser", "test", "browser")

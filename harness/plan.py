@@ -8,6 +8,7 @@ from math import fsum, sqrt
 
 from harness.design import CONTROL_OFFSET, arms, cells
 from harness.errors import UsageError
+from harness.profiles import Observed, observed
 from harness.study import Study
 from harness.trial import METRICS, Metric, Trial
 
@@ -16,14 +17,16 @@ WANTED_POWER = 0.8
 SHORT_RUN = 16  # epochs
 _FEWEST = 3  # finished seeds that an sd is taken from
 _ACCURACY = 0.9  # assumed before anything was trained
+_MOSTLY = 0.5  # share of the variance from which on it pays to say what more images would save
 
 
 @dataclass(frozen=True, slots=True)
 class PowerPlan:
     """What a study can find.
 
-    Mappings by correlation give the figure if pairing gains nothing (0.0) and if arms move together (0.5). Power and seeds are
-    those of one comparison at alpha; ``power_family`` is the least power under Holm's correction, when every other arm is null.
+    Mappings by correlation give the figure if pairing gains nothing (0.0) and if arms move together (0.5). All but ``power``
+    are those of the contrast that is judged (a main effect in a factorial, else a paired difference) at alpha over the size of
+    its family: what Holm asks of the smallest p, so they hold whatever the other members are.
 
     Attributes:
         metric, unit: what decides and the unit of sd, effect and detectable effects.
@@ -33,9 +36,14 @@ class PowerPlan:
         effect: the wanted effect.
         seeds: planned.
         looks: declared, empty for a fixed number of seeds.
+        contrast: what is judged, in words.
+        family: number of those that are judged together.
         seeds_needed: seeds that find the effect with 80 % power; None when out of reach.
         detectable: smallest effect that the planned seeds find with 80 % power; None below two seeds.
-        power, power_family: chance that the planned seeds find the effect.
+        power: chance that the planned seeds find the effect in one comparison at alpha.
+        power_family: the same within its family.
+        expected_seeds: mean number of seeds of an arm with the effect, with looks; else the planned number.
+        expected_seeds_null: the same of an arm without an effect, which leaves as equivalent.
         arms: number of arms, the baseline included.
         trials: cells at the planned seeds; ``trials_first_look`` at the first look, the least a study with looks can end with.
         seconds: estimated time of all trials, one after the other; None without ``seconds_per_trial``.
@@ -50,10 +58,14 @@ class PowerPlan:
     alpha: float
     seeds: int
     looks: tuple[int, ...]
+    contrast: str
+    family: int
     seeds_needed: Mapping[float, int | None]
     detectable: Mapping[float, float | None]
     power: Mapping[float, float | None]
     power_family: Mapping[float, float | None]
+    expected_seeds: Mapping[float, float | None]
+    expected_seeds_null: Mapping[float, float | None]
     arms: int
     trials: int
     trials_first_look: int
@@ -68,10 +80,21 @@ class PowerPlan:
         small, usual = (self.detectable[rho] for rho in CORRELATIONS)
         if self.sd is None or small is None or usual is None:
             return f"power unknown: {self.source}"
+        among = f" among {self.family}" if self.family > 1 else ""
         return (
-            f"finds {small:.2g} {self.unit} with {100 * WANTED_POWER:.0f} % power "
+            f"finds {small:.2g} {self.unit}{among} with {100 * WANTED_POWER:.0f} % power "
             f"({usual:.2g} if paired seeds correlate at .5); sd {self.sd:.2g} {self.unit} {self.source}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """What is known of the spread between seeds: sd of one arm, its source, caveats, and the figures of the profile."""
+
+    sd: float | None
+    source: str
+    caveats: tuple[str, ...] = ()
+    seen: Observed | None = None
 
 
 def plan_power(
@@ -85,8 +108,9 @@ def plan_power(
 ) -> PowerPlan:
     """Work out what a study can find.
 
-    The sd is the one given, else that of finished trials of the study's own recipes (at least 3 seeds of one), else, for
-    accuracies, sqrt(err / (2 N)) with N validation images and an assumed accuracy of 90 % (``harness.stats.binomial_sd``).
+    The sd is the one given, else that of finished trials of the study's own recipes (at least 3 seeds of one), else that of the
+    committed reports of its profile, brought to its number of validation images, else, for accuracies, sqrt(err / (2 N)) with N
+    validation images and an assumed accuracy of 90 % (``harness.stats.binomial_sd``).
 
     Args:
         study: under its profile.
@@ -106,30 +130,35 @@ def plan_power(
     if wanted == 0.0 or (sd is not None and not sd > 0):
         raise UsageError("effect and sd must be above zero", "for example --effect 0.3, in percentage points")
     planned = arms(study)
-    spread, source, caveats = _spread(study, metric, sd, finished)
-    family = max(1, len(planned) - 1)
-    if study.design in ("factorial", "fraction") and spread is not None and study.seeds > 1:
-        # Independent arms: a main effect has the variance 4 sd^2 / arms, a paired difference 2 sd^2.
-        factor = sqrt(2.0 / len(planned))
-        found = (_detectable(spread, study.seeds, study.alpha, 0.0) or 0.0) * factor
-        caveats = (*caveats, f"main effects average over all {len(planned)} arms and are found from {found:.2g} on")
+    spread = _spread(study, metric, sd, finished)
+    contrast, family, factor = _judged(study, len(planned))
+    judged = None if spread.sd is None else spread.sd * factor
+    alpha = study.alpha / family
+
     trials = len(cells(study, "plan"))
     first = len(cells(study, "plan", upto_seed=study.looks[0])) if study.looks else trials
-    powers = {rho: _power(study, spread, wanted, rho, study.alpha) for rho in CORRELATIONS}
     return PowerPlan(
         metric=study.metric,
         unit=metric.unit if metric.unit == "pp" else "",
-        sd=spread,
-        source=source,
-        caveats=caveats,
+        sd=spread.sd,
+        source=spread.source,
+        caveats=(*spread.caveats, *_more_images(study, spread, wanted, alpha)),
         effect=wanted,
         alpha=study.alpha,
         seeds=study.seeds,
         looks=tuple(study.looks),
-        seeds_needed={rho: _needed(spread, wanted, study.alpha, rho) for rho in CORRELATIONS},
-        detectable={rho: _detectable(spread, study.seeds, study.alpha, rho) for rho in CORRELATIONS},
-        power=powers,
-        power_family={rho: _power(study, spread, wanted, rho, study.alpha / family) for rho in CORRELATIONS},
+        contrast=contrast,
+        family=family,
+        seeds_needed={rho: _needed(judged, wanted, alpha, rho) for rho in CORRELATIONS},
+        detectable={rho: _detectable(study, judged, alpha, rho) for rho in CORRELATIONS},
+        power={rho: _power(study, judged, wanted, rho, study.alpha) for rho in CORRELATIONS},
+        power_family={rho: _power(study, judged, wanted, rho, alpha) for rho in CORRELATIONS},
+        expected_seeds={
+            rho: _expected(study, judged, wanted, margin=margin, correlation=rho, alpha=alpha) for rho in CORRELATIONS
+        },
+        expected_seeds_null={
+            rho: _expected(study, judged, 0.0, margin=margin, correlation=rho, alpha=alpha) for rho in CORRELATIONS
+        },
         arms=len(planned),
         trials=trials,
         trials_first_look=first,
@@ -137,26 +166,68 @@ def plan_power(
     )
 
 
-def _spread(
-    study: Study, metric: Metric, sd: float | None, finished: Sequence[Trial]
-) -> tuple[float | None, str, tuple[str, ...]]:
-    """Return (sd between seeds, where it is from, caveats)."""
+def _judged(study: Study, count: int) -> tuple[str, int, float]:
+    """Return (what is judged, how many of them together, the sd of one over that of a paired difference).
+
+    Over independent arms a main effect has the variance 4 sd^2 / arms, a paired difference 2 sd^2.
+    """
+    if study.design in ("factorial", "fraction") and len(study.factors) > 1:
+        return "main effect", len(study.factors), sqrt(2.0 / count)
+    return "paired difference", max(1, count - 1), 1.0
+
+
+def _spread(study: Study, metric: Metric, sd: float | None, finished: Sequence[Trial]) -> _Spread:
+    """Return what is known of the spread between seeds, from the best source there is."""
+    seen = observed(study.profile) if metric.name == "accuracy" and not study.foreign else None
     if sd is not None:
-        return sd, "as given", ()
+        return _Spread(sd, "as given", seen=seen)
     pooled, runs = _observed(study, metric, finished)
     if pooled is not None:
         few = (f"the sd is itself uncertain: it comes from {runs} trials",) if runs < 10 else ()
-        return pooled, f"from {runs} finished trials", few
+        return _Spread(pooled, f"from {runs} finished trials", few, seen)
     if study.foreign or metric.unit != "pp":
-        return None, f"nothing is known of how {metric.label} varies between seeds; run three of the baseline first", ()
-    from harness.stats import binomial_sd
+        return _Spread(None, f"nothing is known of how {metric.label} varies between seeds; run three of the baseline first")
 
     recipe = study.base_recipe
     images = recipe.data.val or 10_000
+    if seen is not None:
+        single = sqrt(_at(images, seen, seen.sd, seen.sd_images))
+        paired = sqrt(_at(images, seen, seen.paired_sd, seen.paired_sd_images))
+        correlation = 1.0 - (paired / single) ** 2 / 2.0
+        caveat = (
+            f"those runs reached {seen.accuracy:.0f} % on {seen.images:,} validation images; brought to {images:,}, the "
+            f"difference of two of their arms has an sd of {paired:.2g} pp, a correlation of {correlation:.2f}"
+        )
+        return _Spread(single, f"from {seen.trials:,} committed trials of profile {study.profile}", (caveat,), seen)
+    from harness.stats import binomial_sd
+
     caveats = [f"the sd is what {images} validation images and {100 * _ACCURACY:.0f} % accuracy would give, not a measured one"]
     if recipe.train.epochs <= SHORT_RUN:
         caveats.append(f"runs of {SHORT_RUN} epochs or fewer vary more between seeds than that: count on more seeds")
-    return 100.0 * binomial_sd(_ACCURACY, images), "by the binomial fall-back", tuple(caveats)
+    unseen = f": no runs of profile {study.profile} yet" if study.profile else ""
+    return _Spread(100.0 * binomial_sd(_ACCURACY, images), f"by the binomial fall-back{unseen}", tuple(caveats))
+
+
+def _at(images: int, seen: Observed, sd: float, of_images: float) -> float:
+    """Return the variance that a spread seen on some images has on another number: the images' part goes with one over it."""
+    return sd**2 - of_images**2 + of_images**2 * seen.images / images
+
+
+def _more_images(study: Study, spread: _Spread, wanted: float, alpha: float) -> tuple[str, ...]:
+    """Say what twice the validation images would save in seeds, where they make most of a paired difference's variance."""
+    seen, images = spread.seen, study.base_recipe.data.val if not study.foreign else 0
+    if seen is None or not images:
+        return ()
+    now, then = (_at(count, seen, seen.paired_sd, seen.paired_sd_images) for count in (images, 2 * images))
+    share = 2.0 * (now - then) / now
+    before, after = (_needed(sqrt(variance / 2.0), wanted, alpha, 0.0) for variance in (now, then))
+    if share <= _MOSTLY or before is None or after is None or after >= before:
+        return ()
+    told = (
+        f"{100 * share:.0f} % of the variance of a paired difference comes from having {images:,} validation images: with "
+        f"data.val = {2 * images}, {after:,} seeds find {wanted:g} pp where {images:,} images take {before:,}"
+    )
+    return (told,)
 
 
 def _observed(study: Study, metric: Metric, finished: Sequence[Trial]) -> tuple[float | None, int]:
@@ -189,20 +260,37 @@ def _needed(sd: float | None, effect: float, alpha: float, correlation: float) -
         return None
 
 
-def _detectable(sd: float | None, seeds: int, alpha: float, correlation: float) -> float | None:
-    from harness.stats import detectable_effect
+def _detectable(study: Study, sd: float | None, alpha: float, correlation: float) -> float | None:
+    """Smallest effect found; with looks by the last one alone, which leaves out what earlier looks add."""
+    from harness.stats import boundary_levels, detectable_effect
 
-    if sd is None or seeds < 2:
+    if sd is None or study.seeds < 2:
         return None
-    return detectable_effect(sd, seeds, alpha=alpha, power=WANTED_POWER, correlation=correlation)
+    level = boundary_levels(study.looks, alpha=alpha, boundary=study.boundary)[-1] if study.looks else alpha
+    return detectable_effect(sd, study.seeds, alpha=level, power=WANTED_POWER, correlation=correlation)
 
 
 def _power(study: Study, sd: float | None, effect: float, correlation: float, alpha: float) -> float | None:
-    """Chance of finding the effect: of the fixed-n test, or with looks of Pocock's rule at the last one."""
+    """Chance of finding the effect: of the fixed-n test, or with looks of their rule at the last one."""
     from harness.stats import power, sequential_power
 
     if sd is None or study.seeds < 2:
         return None
     if study.looks:
-        return float(sequential_power(sd, effect, looks=study.looks, alpha=alpha, correlation=correlation)[-1])
+        rule = study.boundary
+        return float(sequential_power(sd, effect, looks=study.looks, alpha=alpha, correlation=correlation, boundary=rule)[-1])
     return power(sd, effect, n=study.seeds, alpha=alpha, correlation=correlation)
+
+
+def _expected(
+    study: Study, sd: float | None, effect: float, *, margin: float, correlation: float, alpha: float
+) -> float | None:
+    """Mean number of seeds that an arm with this effect takes."""
+    from harness.stats import expected_seeds
+
+    if not study.looks:
+        return float(study.seeds)
+    if sd is None:
+        return None
+    rule = study.boundary
+    return expected_seeds(sd, effect, looks=study.looks, alpha=alpha, margin=margin, correlation=correlation, boundary=rule)

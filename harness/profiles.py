@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,53 @@ from harness.recipe import flatten
 from harness.space import flat_space
 
 PROFILES = ("quick", "small", "medium", "full")
-_RULES = ("seeds", "first_seed", "looks", "margin_pp")  # keys of a study that a profile replaces
+_RULES = ("seeds", "first_seed", "looks", "margin_pp", "gap_margin_pp")  # keys of a study that a profile replaces
+_OBSERVED = "observed"  # table of profiles.toml that is no profile: what runs of each profile found
 _SPECIAL = (*_RULES, "factors", "arms", "space", "search")  # keys of a profile that are not recipe fields
 
 
 @cache
 def builtin_profiles() -> dict[str, dict[str, Any]]:
     """Return the built-in profiles: ``{name: {recipe field or seeds: value}}``, read from profiles.toml."""
-    text = (Path(__file__).resolve().parent / "profiles.toml").read_text(encoding="utf-8")
-    return {name: dict(table) for name, table in tomllib.loads(text).items()}
+    return {name: dict(table) for name, table in _read().items() if name != _OBSERVED}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the committed reports of a profile found of the spread between seeds, in pp of validation accuracy.
+
+    Attributes:
+        reports: names of their folders.
+        trials, contrasts: arms' runs and differences of two arms that the figures are pooled over.
+        images: validation images of those runs.
+        accuracy: mean of all arms, in %.
+        sd, sd_images: between seeds of one arm, and the part of it that so few images make.
+        paired_sd, paired_sd_images: the same of the difference of two arms at one seed.
+    """
+
+    reports: tuple[str, ...]
+    trials: int
+    contrasts: int
+    images: int
+    accuracy: float
+    sd: float
+    sd_images: float
+    paired_sd: float
+    paired_sd_images: float
+
+
+def observed(profile: str) -> Observed | None:
+    """Return what runs of a built-in profile found; None where no report of it is committed.
+
+    `tools/profile_figures.py` writes the figures, a test compares them with the reports: a wheel has no reports.
+    """
+    table = _read().get(_OBSERVED, {}).get(profile)
+    return Observed(**{**table, "reports": tuple(table["reports"])}) if table else None
+
+
+@cache
+def _read() -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).resolve().parent / "profiles.toml").read_text(encoding="utf-8"))
 
 
 def resolve(

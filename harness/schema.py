@@ -30,9 +30,11 @@ _ABOUT = {
     "metrics": "how to read numbers that a script writes beside the built-in metrics",
     "alpha": "level of tests and intervals",
     "margin_pp": "percentage points: smaller differences are not worth acting on",
+    "gap_margin_pp": "percentage points: set, nothing is recommended that may widen the overfitting gap by more",
     "seeds": "runs of every arm, paired by seed",
     "first_seed": "the first of them",
     "looks": "numbers of seeds at which arms may leave; rises and ends at seeds",
+    "boundary": "how fast the boundary of the looks falls; pocock has one level for all",
     "control": "adds an arm that differs from the baseline by its seeds alone",
     "base": "recipe fields that every arm shares; with command or runner, the settings of the script",
     "factors": "components that are switched (off, on) or swept (levels)",
@@ -40,7 +42,8 @@ _ABOUT = {
     "search": "how `harness tune` searches the space",
     "space": "recipe fields that `harness tune` searches, between what",
     "retune": "entries of the space that every arm is tried over, with an equal small budget, beside the verdicts as they are",
-    "profiles": "what is different at one size: recipe fields, seeds, first_seed, looks, margin_pp, factors.NAME, arms.NAME",
+    "profiles": "what is different at one size: recipe fields, seeds, first_seed, looks, margin_pp, gap_margin_pp, "
+    "factors.NAME, arms.NAME",
 }
 _SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}  # of a script, which is free to name them
 _PATTERNS = tuple(f"^{start.replace('.', chr(92) + '.')}\\..+$" for start in OPEN)  # model.kwargs.NAME and its like
@@ -148,7 +151,9 @@ def _profile(top: Mapping[str, Any], defs: Mapping[str, Any], *, free: bool) -> 
         "properties": {"set": arm["set"], "drop": {"type": "boolean"}},
         "additionalProperties": False,
     }
-    own = {key: top[key] for key in ("seeds", "first_seed", "looks", "margin_pp", "search")} | {"space": {"type": "object"}}
+    own = {key: top[key] for key in ("seeds", "first_seed", "looks", "margin_pp", "gap_margin_pp", "search")} | {
+        "space": {"type": "object"}
+    }
     own |= {
         "factors": {"type": "object", "additionalProperties": change},
         "arms": {"type": "object", "additionalProperties": other},

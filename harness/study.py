@@ -100,7 +100,8 @@ class Study(_Strict):
 
     ``command`` or ``runner`` name a training script of the user's that is run in place of our engine; then ``base`` holds its
     settings, and factors and arms set those. ``table`` names the file of finished runs that a study was made from: its arms are
-    known by name, not by recipe.
+    known by name, not by recipe. ``gap_margin_pp`` makes the study ask about the overfitting gap, too: nothing is recommended
+    that may widen it by more. ``boundary`` is that of the looks (``harness.stats.sequential``).
     ``retune`` names entries of the space that every arm gets a small budget for (``harness.retuning``); ``settings`` is what
     came of it in the study that this makes: ``{arm: recipe fields}``, on top of what makes the arm one.
     """
@@ -118,9 +119,11 @@ class Study(_Strict):
     metrics: dict[str, MetricRule] = {}
     alpha: float = Field(0.05, gt=0, lt=0.5)
     margin_pp: float = Field(gt=0, le=100)
+    gap_margin_pp: float | None = Field(None, gt=0, le=100)
     seeds: int = Field(ge=1, le=10_000)
     first_seed: int = Field(0, ge=0, lt=1_000_000)
     looks: Whole = ()
+    boundary: Literal["wang-tsiatis", "pocock"] = "wang-tsiatis"
     control: bool = False
     base: Overrides = {}
     factors: Annotated[tuple[Factor, ...], BeforeValidator(_as_tuple)] = ()

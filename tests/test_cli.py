@@ -33,7 +33,7 @@ SURFACE = {
     "--timeout --screen --recommended --retry-failed --dry-run --json",
     "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --common-seeds --json",
     "bench": "--device --save --json",
-    "compare": "a b --check --json",
+    "compare": "a b --check --unsure --speed --json",
     "data fetch": "name --json",
     "data list": "--json",
     "data verify": "name --size --json",
@@ -515,7 +515,7 @@ def test_a_worker_leaves_at_once_where_all_is_done(finished: Path) -> None:  # n
 def test_a_report_compared_with_itself_differs_in_nothing(finished: Path) -> None:  # noqa: ARG001
     status, out, _ = call("compare", "pair-quick", "pair-quick", "--check", "--json")
     found = json.loads(out)
-    assert status == 0
+    assert (status, found["answer"]) == (3, "cannot tell")  # from two seeds
     assert {one["arm"] for one in found["differences"]} == {"reference", "bare"}
     assert {one["estimate"] for one in found["differences"]} == {0.0}
     assert found["worse"] is False
@@ -530,6 +530,21 @@ def test_check_leaves_with_1_when_an_arm_is_worse_than_it_was(here: Path) -> Non
     assert call("compare", "before", "after")[0] == 0
     assert call("compare", "before", "after", "--check")[0] == 1
     assert call("compare", "after", "before", "--check")[0] == 0
+
+
+def test_an_answer_that_check_cannot_give_is_3_or_what_unsure_makes_of_it(finished: Path) -> None:  # noqa: ARG001
+    compared = ("compare", "pair-quick", "pair-quick", "--check")
+    status, _, err = call(*compared)
+    assert status == 3
+    assert "cannot tell" in err
+    assert "at chance" in err
+    assert call(*compared, "--unsure", "pass")[0] == 0
+    assert call(*compared, "--unsure", "fail")[0] == 1
+
+
+@pytest.mark.parametrize("option", [("--unsure", "pass"), ("--speed",)], ids=in_words)
+def test_options_of_the_check_need_the_check(option: tuple[str, ...]) -> None:
+    assert_refused(call("compare", "a", "b", *option), "--check")
 
 
 # Stopping

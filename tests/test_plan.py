@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from math import sqrt
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 from harness.design import arms
 from harness.errors import UsageError
 from harness.plan import plan_power
-from harness.stats import binomial_sd, detectable_effect, power, seeds_needed, sequential_power
+from harness.profiles import PROFILES, observed
+from harness.stats import binomial_sd, detectable_effect, expected_seeds, power, seeds_needed, sequential_power
+from harness.study import load_study
 from tests.planted import planted, study_of, switched
 
+ROOT = Path(__file__).parent.parent
 VECTORS = json.loads((Path(__file__).parent / "data" / "vectors.json").read_text(encoding="utf-8"))
 
 
@@ -82,8 +86,65 @@ def test_trials_are_counted_with_the_control_arm_and_timed() -> None:
 
 def test_a_factorial_says_what_its_main_effects_can_find() -> None:
     plan = plan_power(switched("factorial", "a", "b", "c"), sd=0.2)
-    expected = detectable_effect(0.2, 8) / 2  # eight arms: half the sd of one paired difference
-    assert any(f"{expected:.2g}" in caveat for caveat in plan.caveats)
+    expected = detectable_effect(0.2, 8, alpha=0.05 / 3) / 2  # eight arms: half the sd of one paired difference
+    assert (plan.contrast, plan.family) == ("main effect", 3)
+    assert plan.detectable[0.0] == pytest.approx(expected)
+
+
+def test_what_is_found_and_the_seeds_for_it_are_those_within_the_family() -> None:
+    plan = plan_power(study_of("a", "b", "c", "d"), effect=0.4, sd=0.2)
+    assert plan.detectable[0.5] == pytest.approx(detectable_effect(0.2, 10, alpha=0.05 / 4, correlation=0.5))
+    assert plan.seeds_needed[0.0] == seeds_needed(0.2, 0.4, alpha=0.05 / 4)
+
+
+def test_with_looks_the_plan_says_how_many_seeds_an_arm_takes_on_average() -> None:
+    study = study_of("a", looks=[5, 10], margin_pp=0.6)
+    plan = plan_power(study, effect=0.5, sd=0.2)
+    assert plan.expected_seeds[0.0] == pytest.approx(expected_seeds(0.2, 0.5, looks=[5, 10], margin=0.6))
+    assert 5 < (plan.expected_seeds_null[0.0] or 0.0) < 10
+    assert plan_power(study_of("a", seeds=7), sd=0.2).expected_seeds[0.0] == 7
+
+
+def test_the_boundary_of_a_study_is_that_of_its_power() -> None:
+    plan = plan_power(study_of("a", looks=[5, 10], boundary="pocock"), effect=0.3, sd=0.2)
+    assert plan.power[0.0] == pytest.approx(sequential_power(0.2, 0.3, looks=[5, 10], boundary="pocock")[-1])
+
+
+def test_a_profile_with_committed_reports_lends_its_sd_at_the_number_of_images_of_the_study() -> None:
+    seen = observed("small")
+    assert seen is not None
+    study = load_study("dropout").under("small")
+    for images in (1500, 10_000):
+        base = {**study.base, "data.val": images}
+        plan = plan_power(study.model_copy(update={"base": base}))
+        quality = seen.sd**2 - seen.sd_images**2
+        assert plan.sd == pytest.approx(sqrt(quality + seen.sd_images**2 * seen.images / images))
+        assert "committed trials of profile small" in plan.source
+
+
+def test_a_profile_without_committed_reports_says_that_there_are_no_runs() -> None:
+    assert "no runs of profile medium yet" in plan_power(load_study("dropout").under("medium")).source
+
+
+def test_where_images_make_most_of_the_variance_the_plan_says_what_twice_as_many_would_save() -> None:
+    study = load_study("dropout").under("small")
+    few, many = (
+        plan_power(study.model_copy(update={"base": {**study.base, "data.val": images}}), effect=1.0)
+        for images in (300, 20_000)
+    )
+    assert any("data.val = 600" in caveat for caveat in few.caveats)
+    assert not any("data.val" in caveat for caveat in many.caveats)
+
+
+def test_the_figures_of_every_profile_are_those_of_its_committed_reports() -> None:
+    path = ROOT / "tools" / "profile_figures.py"
+    spec = importlib.util.spec_from_file_location("profile_figures", path)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for profile in PROFILES:
+        assert observed(profile) == tool.figures(profile)
 
 
 def test_the_plan_is_one_sentence() -> None:

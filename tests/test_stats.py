@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose
+from scipy import integrate
 from scipy import stats as scipy_stats
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
@@ -324,17 +325,41 @@ def test_the_expected_sd_between_runs_is_the_stated_formula() -> None:
 @pytest.mark.parametrize(("looks", "critical"), [((2, 4), 2.178), ((2, 4, 6), 2.289), ((2, 4, 6, 8, 10), 2.413)])
 def test_many_seeds_a_look_give_pococks_published_constants(looks: tuple[int, ...], critical: float) -> None:
     """Pocock's table is for a known variance: 2,000 seeds a look are as good. 0.01 is three standard errors of simulation."""
-    level = stats.pocock_boundary([look * 1000 for look in looks])
-    assert scipy_stats.norm.isf(level / 2) == pytest.approx(critical, abs=0.01)
+    levels = stats.boundary_levels([look * 1000 for look in looks], boundary="pocock")
+    assert_allclose(scipy_stats.norm.isf(np.array(levels) / 2), critical, atol=0.01)
+
+
+@pytest.mark.parametrize("looks", [(2, 4), (2, 4, 6), (5, 10), (5, 10, 20)])
+def test_many_seeds_a_look_give_wang_and_tsiatis_boundary_of_the_normal_integral(looks: tuple[int, ...]) -> None:
+    """With a known variance the looks are jointly normal: scipy integrates their density over the region that goes on."""
+    levels = stats.boundary_levels([look * 1000 for look in looks])
+    bounds_J = scipy_stats.norm.isf(np.array(levels) / 2)
+    share_J = np.array(looks) / looks[-1]
+    assert_allclose(bounds_J * share_J**0.25, bounds_J[-1])
+    correlation_JJ = np.sqrt(np.minimum.outer(share_J, share_J) / np.maximum.outer(share_J, share_J))
+    joint = scipy_stats.multivariate_normal(np.zeros(len(looks)), correlation_JJ)
+    goes_on = float(joint.cdf(bounds_J, lower_limit=-bounds_J))
+    assert 1 - goes_on == pytest.approx(0.05, abs=0.0015)  # three standard errors of simulation, and the t of 1,000 seeds
+
+
+def test_wang_and_tsiatis_ask_for_more_at_the_first_look_and_less_at_the_last_than_pocock() -> None:
+    ours, pocock = (stats.boundary_levels([5, 10], boundary=rule) for rule in ("wang-tsiatis", "pocock"))
+    assert ours[0] < pocock[0] == pocock[1] < ours[1] < 0.05
+
+
+def test_an_interval_between_looks_has_the_level_of_the_last_look_reached() -> None:
+    first, last = stats.boundary_levels([5, 10])
+    assert [stats.level_at(seeds, [5, 10]) for seeds in (3, 5, 9, 10)] == [first, first, first, last]
 
 
 def test_one_look_is_the_plain_test() -> None:
     differences = gaussian(4, 8) + 0.5
-    assert stats.pocock_boundary([8]) == 0.05
+    assert stats.boundary_levels([8]) == (0.05,)
     assert stats.sequential_p(stats.look_statistics(differences, [8]), [8]) == pytest.approx(stats.one_sample_t(differences).p)
     plain = stats.one_sample_t(differences)
     assert_allclose(stats.repeated_interval(differences, [8]), (plain.low, plain.high))
     assert stats.sequential_tost(differences, 0.4, looks=[8]) == pytest.approx(stats.tost(differences, 0.4))
+    assert stats.sequential_noninferiority(differences, 0.4, looks=[8]) == pytest.approx(stats.noninferiority(differences, 0.4))
 
 
 def test_the_statistic_at_a_look_is_the_t_of_the_first_differences() -> None:
@@ -348,7 +373,10 @@ def test_the_sequential_p_is_at_most_alpha_exactly_when_the_rule_has_stopped(val
     looks, differences = [5, 10], values - 50.0
     path = stats.look_statistics(differences, looks)
     plain = [stats.one_sample_t(differences[:n]).p for n in looks]
-    assert (stats.sequential_p(path, looks) <= alpha) == (min(plain) <= stats.pocock_boundary(looks, alpha=alpha))
+    levels = stats.boundary_levels(looks, alpha=alpha)
+    if min(abs(p - level) for p, level in zip(plain, levels, strict=True)) > 1e-9:
+        stops = any(p <= level for p, level in zip(plain, levels, strict=True))
+        assert (stats.sequential_p(path, looks) <= alpha) == stops
 
 
 @given(vectors(10, 10), st.sampled_from([0, 1]))
@@ -356,7 +384,7 @@ def test_the_repeated_interval_excludes_zero_exactly_when_the_rule_stops_at_its_
     looks, differences = [5, 10], values - 50.0
     low, high = stats.repeated_interval(differences, looks, look_index=index)
     p = stats.one_sample_t(differences[: looks[index]]).p
-    level = stats.pocock_boundary(looks)
+    level = stats.boundary_levels(looks)[index]
     if abs(p - level) > 1e-9:
         assert (p < level) == (low > 0 or high < 0)
 
@@ -372,7 +400,7 @@ def test_a_further_look_never_raises_the_sequential_p(values: FloatArray) -> Non
 @given(st.floats(0.0, 60.0))
 def test_the_sequential_p_lies_between_the_plain_p_and_booles_bound(t: float) -> None:
     plain = 2 * float(scipy_stats.t.sf(t, 4))
-    assert plain * (1 - 1e-12) <= stats.sequential_p([t], [5, 10, 20]) <= min(1.0, 3 * plain) * (1 + 1e-12)
+    assert plain * (1 - 1e-9) <= stats.sequential_p([t], [5, 10, 20], boundary="pocock") <= min(1.0, 3 * plain) * (1 + 1e-9)
 
 
 def test_a_clear_effect_has_a_sequential_p_below_the_resolution_of_the_simulation() -> None:
@@ -380,12 +408,14 @@ def test_a_clear_effect_has_a_sequential_p_below_the_resolution_of_the_simulatio
     assert 0 < stats.sequential_p(stats.look_statistics(differences, [5, 10]), [5, 10]) < 1e-9
 
 
-def test_looks_one_seed_apart_have_the_level_of_their_plain_simulation() -> None:
+@pytest.mark.parametrize("boundary", ["wang-tsiatis", "pocock"])
+def test_looks_one_seed_apart_have_the_level_of_their_plain_simulation(boundary: stats.Boundary) -> None:
     """Paths drawn seed by seed instead of from sums: 100,000 of them put .05 within .0023 (three standard errors, and ours)."""
     rows = gaussian(19, 100_000, 6)
-    level = stats.pocock_boundary([4, 5, 6])
-    smallest = np.min([scipy_stats.ttest_1samp(rows[:, :n], 0.0, axis=1).pvalue for n in (4, 5, 6)], axis=0)
-    assert float((smallest <= level).mean()) == pytest.approx(0.05, abs=0.0023)
+    levels = stats.boundary_levels([4, 5, 6], boundary=boundary)
+    pairs = zip((4, 5, 6), levels, strict=True)
+    stops = np.any([scipy_stats.ttest_1samp(rows[:, :n], 0.0, axis=1).pvalue <= level for n, level in pairs], axis=0)
+    assert float(stops.mean()) == pytest.approx(0.05, abs=0.0023)
 
 
 def test_without_a_complete_look_there_is_no_sequential_p() -> None:
@@ -398,7 +428,7 @@ def test_without_a_complete_look_there_is_no_sequential_p() -> None:
 def test_sequential_equivalence_costs_something_against_the_plain_test(values: FloatArray, margin: float) -> None:
     differences = values - 50.0
     at_looks = [stats.tost(differences[:n], margin) for n in (5, 10)]
-    both_sides = stats.sequential_tost(differences, margin, looks=[5, 10])
+    both_sides = stats.sequential_tost(differences, margin, looks=[5, 10], boundary="pocock")
     if all(stats.one_sample_t(differences[:n]).sd > 0 for n in (5, 10)):
         assert both_sides <= min(1.0, 2 * min(at_looks)) * (1 + 1e-9)
 
@@ -415,12 +445,110 @@ def test_sequential_power_without_an_effect_is_alpha() -> None:
     assert stats.sequential_power(0.2, 0.0, looks=[5, 10, 20])[-1] == pytest.approx(0.05, abs=1e-5)
 
 
+@pytest.mark.parametrize(("effect", "margin"), [(0.0, None), (0.3, None), (0.0, 0.6), (0.5, 0.3)])
+def test_the_expected_seeds_are_those_of_a_plain_simulation(effect: float, margin: float | None) -> None:
+    """Studies of 4, 6 or 9 seeds, sd of a difference 0.4; four standard errors of both simulations."""
+    looks, studies = (4, 6, 9), 20_000 if margin is None else 4_000
+    rows = effect + 0.4 * gaussian(23, studies, 9)
+    taken = np.full(studies, 9)
+    for look, level in reversed(list(zip(looks, stats.boundary_levels(looks), strict=True))):
+        taken[scipy_stats.ttest_1samp(rows[:, :look], 0.0, axis=1).pvalue <= level] = look
+        if margin is not None:
+            equal = [stats.sequential_tost(row[:look], margin, looks=looks) <= 0.05 for row in rows]
+            taken[np.array(equal)] = look
+    expected = stats.expected_seeds(0.4 / math.sqrt(2), effect, looks=looks, margin=margin)
+    assert taken.mean() == pytest.approx(expected, abs=4 * taken.std() / math.sqrt(studies) + 0.01)
+
+
+@pytest.mark.parametrize(("seeds", "images"), [(3, 50), (8, 300)])
+def test_quality_and_images_make_up_the_variance_between_seeds(seeds: int, images: int) -> None:
+    rng = np.random.default_rng(31)
+    right_SI = rng.random((seeds, images)) < rng.random(images) + 0.1 * rng.standard_normal((seeds, 1))
+    result = stats.two_way_interval(right_SI, np.zeros((seeds, images)))
+    total = right_SI.mean(axis=1).var(ddof=1)
+    assert max(0.0, total - stats.image_variance(right_SI)) == pytest.approx(result.sd_seeds**2, abs=1e-12)
+
+
+def test_the_part_of_the_images_is_that_of_runs_that_differ_in_their_errors_alone() -> None:
+    """400 runs of one quality on images with rates of their own: all variance is sum q (1 - q) / I^2. Four standard errors."""
+    rng = np.random.default_rng(32)
+    rate_I = rng.random(500)
+    right_SI = rng.random((400, 500)) < rate_I
+    expected = float((rate_I * (1 - rate_I)).sum()) / 500**2
+    assert stats.image_variance(right_SI) == pytest.approx(expected, rel=0.02)
+    assert right_SI.mean(axis=1).var(ddof=1) == pytest.approx(expected, rel=4 * math.sqrt(2 / 399))
+
+
+# Chance of ending settled, and non-inferiority.
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.0, 5), (0.5, 8), (1.0, 8), (0.7, 12), (3.0, 3)])
+def test_the_chance_of_ending_settled_is_the_integral_of_its_definition(effect: float, n: int) -> None:
+    """Margin 1, sd of a difference 1. By scipy: over the distribution of the sd, the mean outside or inside two bounds."""
+    outer, inner = scipy_stats.t.ppf([0.975, 0.95], n - 1)
+    error = 1 / math.sqrt(n)
+
+    def given(sd: float) -> float:
+        away, near = outer * sd * error, 1 - inner * sd * error
+        mean = scipy_stats.norm(effect, error)
+        if near >= away:
+            return 1.0
+        settled = mean.sf(away) + mean.cdf(-away)
+        return float(settled + (mean.cdf(near) - mean.cdf(-near) if near > 0 else 0.0))
+
+    spread = scipy_stats.chi(n - 1, scale=1 / math.sqrt(n - 1))
+    cuts = [1 / (error * (inner + outer)), 1 / (error * inner)]  # where one of the two regions ends
+    ends = [0.0, *sorted(cuts), max(cuts[1] * 1.01, 6.0)]
+    expected = sum(
+        integrate.quad(lambda sd: given(sd) * spread.pdf(sd), low, high, limit=200)[0] for low, high in pairwise(ends)
+    )
+    found = stats.chance_settled(1 / math.sqrt(2), effect, n=n, margin=1.0)
+    assert found == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.3, 0.6, 0.9, 1.0, 1.5, 4.0])
+def test_the_seeds_to_settle_are_the_fewest_that_do(effect: float) -> None:
+    seeds = stats.seeds_to_settle(0.8, effect, margin=1.0, alpha=0.01)
+    reached = [stats.chance_settled(0.8, effect, n=n, margin=1.0, alpha=0.01) >= 0.8 for n in range(2, seeds + 1)]
+    assert reached == [False] * (seeds - 2) + [True]
+
+
+def test_far_from_the_margin_settling_is_finding() -> None:
+    assert stats.chance_settled(0.2, 0.5, n=8, margin=1e-9) == pytest.approx(stats.power(0.2, 0.5, n=8), abs=1e-5)
+
+
+def test_half_the_margin_is_settled_more_often_than_either_test_alone_says() -> None:
+    both = stats.chance_settled(0.5, 0.5, n=10, margin=1.0)
+    assert both > stats.power(0.5, 0.5, n=10)
+
+
+@given(vectors(3, 12), st.floats(0.1, 60.0))
+def test_non_inferiority_is_scipys_one_sided_t_test_against_minus_the_margin(values: FloatArray, margin: float) -> None:
+    differences = values - 50.0
+    if stats.one_sample_t(differences).sd > 1e-6:
+        expected = scipy_stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+        assert stats.noninferiority(differences, margin) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_a_constant_difference_of_shares_has_no_variance_for_non_inferiority() -> None:
+    a, b = np.array([231, 237, 242]) * 100 / 300, np.array([234, 240, 245]) * 100 / 300
+    assert math.isnan(stats.noninferiority(a - b, 2.0, scale=100.0))
+
+
+@given(vectors(10, 10), st.floats(0.1, 60.0))
+def test_sequential_equivalence_is_non_inferiority_on_both_sides(values: FloatArray, margin: float) -> None:
+    differences, looks = values - 50.0, [5, 10]
+    sides = [stats.sequential_noninferiority(side, margin, looks=looks) for side in (differences, -differences)]
+    assert stats.sequential_tost(differences, margin, looks=looks) == pytest.approx(max(sides), nan_ok=True)
+
+
 def test_the_null_distribution_of_the_looks_is_the_same_every_time() -> None:
     from harness.stats import sequential
 
-    before = stats.pocock_boundary([3, 6])
-    sequential._null_minima.cache_clear()
-    assert stats.pocock_boundary([3, 6]) == before
+    before = stats.boundary_levels([3, 6])
+    for cached in (sequential._null_maxima, sequential._critical, sequential._levels):
+        cached.cache_clear()
+    assert stats.boundary_levels([3, 6]) == before
 
 
 # Contrasts.
@@ -665,9 +793,9 @@ def test_among_three_seeds_none_is_called_an_outlier() -> None:
         lambda: stats.detectable_effect(0.2, 1),
         lambda: stats.binomial_sd(92.0, 10_000),
         lambda: stats.binomial_sd(0.92, 0),
-        lambda: stats.pocock_boundary([10, 5]),
-        lambda: stats.pocock_boundary([1, 5]),
-        lambda: stats.pocock_boundary([]),
+        lambda: stats.boundary_levels([10, 5]),
+        lambda: stats.boundary_levels([1, 5]),
+        lambda: stats.boundary_levels([]),
         lambda: stats.sequential_p([1.0, 2.0, 3.0], [5, 10]),
         lambda: stats.repeated_interval([1.0] * 7, [5, 10], look_index=1),
         lambda: stats.repeated_interval([1.0] * 7, [5, 10], look_index=2),

@@ -38,9 +38,9 @@ def test_a_wide_interval_is_unresolved() -> None:
     assert judge({"a": WIDE}, alpha=0.05, margin=0.3)["a"].verdict == "unresolved"
 
 
-def test_a_tie_on_every_seed_is_equivalent_and_never_a_winner() -> None:
+def test_a_tie_on_every_seed_is_unresolved_and_says_so() -> None:
     found = judge({"a": TIED}, alpha=0.05, margin=0.3)["a"]
-    assert (found.verdict, found.p) == ("equivalent", 1.0)
+    assert (found.verdict, found.p, found.notes) == ("unresolved", None, ("tie on every seed",))
 
 
 def test_the_same_difference_on_every_seed_is_unresolved() -> None:

@@ -56,19 +56,24 @@ class Forecast:
             )
 
         looks = f", looks at {', '.join(map(str, plan.looks))}" if plan.looks else ""
-        least = by_correlation(plan.power_family, "{:.2f}", "unknown")
+        among = f", one of {plan.family} under Holm" if plan.family > 1 else ""
+        judged = f"{plan.contrast}{among}"
         rows = [
             ("study", f"{self.study}, profile {self.profile}" if self.profile else self.study),
             ("decides", f"{plan.metric}, alpha {plan.alpha:g}"),
             ("trials", f"{plural(plan.arms, 'arm')} x {plural(plan.seeds, 'seed')} = {plan.trials:,}{looks}"),
             ("sd between seeds", f"{plan.sd:.2g} {unit}, {plan.source}" if plan.sd is not None else f"unknown: {plan.source}"),
-            ("smallest effect found", f"{by_correlation(plan.detectable, none='unknown')} (80 % power)"),
+            ("smallest effect found", f"{by_correlation(plan.detectable, none='unknown')} (80 % power, {judged})"),
             (f"seeds for {plan.effect:g} {unit}", f"{by_correlation(plan.seeds_needed, '{:,}')} (80 % power)"),
             (
                 f"power for {plan.effect:g} {unit}",
-                f"{by_correlation(plan.power, '{:.2f}', 'unknown')}; after Holm at least {least}",
+                by_correlation(plan.power_family, "{:.2f}", "unknown"),
             ),
         ]
+        if plan.looks:
+            takes = by_correlation(plan.expected_seeds, "{:.1f}", "unknown")
+            none = by_correlation(plan.expected_seeds_null, "{:.1f}", "unknown")
+            rows.append(("expected seeds", f"{takes}; without an effect {none}"))
         if self.retune_trials:
             rows.insert(3, ("retuning", f"at most {plural(self.retune_trials, 'trial')} more"))
         if self.seconds is None or self.seconds_per_trial is None:

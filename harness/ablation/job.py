@@ -336,7 +336,9 @@ class Job:
             path.unlink(missing_ok=True)
             return
         fields = {**carried(self.arms[0].recipe.changed(), changes), **changes}
-        write_recipe(path, fields, name=f"{self.study.folder}-recommended", why="unconfirmed until it is run on fresh seeds")
+        arm = written.analysis.recommended_arm
+        why = f"run as arm {arm}, chosen after seeing its results" if arm else "unconfirmed until it is run on fresh seeds"
+        write_recipe(path, fields, name=f"{self.study.folder}-recommended", why=why)
 
     def _provenance(self, trials: Sequence[Trial]) -> Provenance:
         from harness.bench.result import saved_benchmark

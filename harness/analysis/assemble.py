@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.analysis.advice import detectable, needed, recommend
+from harness.analysis.advice import detectable, judged_family, needed, recommend
 from harness.analysis.checks import all_checks
 from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
-from harness.analysis.standing import chance_accuracy, chance_line
+from harness.analysis.standing import AT_CHANCE, at_chance, chance_accuracy, chance_line, own_reason
 from harness.analysis.table import Table, join
 from harness.analysis.terms import aliases, orders, term_effects
 from harness.analysis.verdicts import interval_alpha, word
@@ -74,8 +74,7 @@ def analyze(
     effects = [_withheld(effect, table, state, screening) for effect in effects]
     primary = [effect for effect in effects if effect.metric == study.metric]
     judged = [effect for effect in primary if effect.kind in ("arm", "main")]
-    lead = [effect for effect in judged if effect.verdict] or judged
-    recommended, reasons = recommend(table, primary)
+    advice = recommend(table, state, effects)
     every = {run.trial.cell: run.trial for run in (*table.runs.values(), *table.control.values())}
     return Analysis(
         study=study,
@@ -83,7 +82,7 @@ def analyze(
         seeds_planned=len(table.seeds),
         finished=not state.arms_in and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
         screening=screening,
-        arms=tuple(_facts(table, state, arm, effects) for arm in table.arms),
+        arms=tuple(_facts(table, state, arm, effects, line) for arm in table.arms),
         summaries=tuple(summaries(table, state)),
         effects=tuple(effects),
         classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
@@ -92,16 +91,18 @@ def analyze(
         higher_is_better=table.primary.higher_is_better,
         gap=table.gap,
         margin=table.margin,
-        level=1.0 - interval_alpha(study.alpha, study.looks),
+        level=1.0 - interval_alpha(study, len(state.blocks)),
         orders=tuple(orders(table, state)),
         aliases=aliases(table),
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
         environments=tuple(sorted({_environment(trial.environment) for trial in every.values()} - {""})),
-        detectable_pp=detectable(table, [effect for effect in lead if effect.kind == "arm"]),
+        detectable_pp=detectable(table, judged_family(table, judged)),
         seeds_needed=needed(table, judged),
-        recommended=recommended,
-        reasons=reasons,
+        recommended=advice.changes,
+        reasons=advice.reasons,
+        kept=advice.kept,
+        recommended_arm=advice.arm,
         trials_total=len(every),
         train_seconds_total=fsum(trial.train_seconds for trial in every.values()),
     )
@@ -118,7 +119,7 @@ def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) ->
     return effect.model_copy(update={"p": None, "p_holm": None, "p_equivalence": None, "verdict": _NO_VERDICT, "note": note})
 
 
-def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -> ArmFacts:
+def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: float | None) -> ArmFacts:
     runs = table.of(arm.name)
     done = [run for run in runs if run.status == "complete"]
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
@@ -147,7 +148,14 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -
         censored_at=min(pruned, default=None),
         onset_epoch=float(median(shown)) if shown else None,
         onset_none=len(onsets) - len(shown),
+        trouble=_trouble(table, state, arm.name, line),
     )
+
+
+def _trouble(table: Table, state: Progress, arm: str, line: float | None) -> str:
+    """Why an arm's own runs cannot be judged, whatever it is compared with."""
+    among = state.shown[arm]
+    return own_reason(table, arm, among, state.missing) or (AT_CHANCE if at_chance(table, arm, line, among) else "")
 
 
 def _planned(table: Table, state: Progress, arm: str) -> int:

@@ -19,13 +19,12 @@ _NO_ESTIMATE = ("censored", "did nothing")  # reasons for which a number would b
 
 def summaries(table: Table, state: Progress) -> list[Summary]:
     """Return the level of every arm on every metric, with its t interval over the seeds that completed."""
-    alpha = interval_alpha(table.study.alpha, table.study.looks)
     found = []
     for arm in table.arms:
         censored = state.reasons.get(arm.name, "").startswith("censored")
         for metric in table.metrics.values():
             seeds, scores = _scores(table, arm.name, metric.name, () if censored else state.shown[arm.name])
-            level = mean_interval(scores, alpha=alpha)
+            level = mean_interval(scores, alpha=interval_alpha(table.study, len(seeds)))
             found.append(
                 Summary(
                     arm=arm.name,
@@ -66,13 +65,13 @@ def arm_effects(
         exploratory: reasons why every verdict is exploratory.
         chance: accuracy of a guessing net in pp, to show an unstable arm with its lost seeds counted at chance.
     """
-    alpha = interval_alpha(table.study.alpha, table.study.looks)
     found = []
     for arm in table.arms:
         if not arm.reference:
             continue
         reason = state.reasons.get(arm.name, "")
         among = state.own[arm.name]
+        alpha = interval_alpha(table.study, len(among))
         for metric in table.metrics.values():
             _, scores, reference = table.pairs(arm.name, arm.reference, metric.name, among)
             if any(word in reason for word in _NO_ESTIMATE):
@@ -193,7 +192,7 @@ def _with_images(effect: Effect, table: Table, *, among: Sequence[int], outcomes
     other_SI = [outcomes[other].val_correct_N for _, other in both]
     if len({row.size for row in (*one_SI, *other_SI)}) != 1 or one_SI[0].size < 2:
         return effect
-    result = two_way_interval(np.stack(one_SI), np.stack(other_SI), alpha=interval_alpha(table.study.alpha, table.study.looks))
+    result = two_way_interval(np.stack(one_SI), np.stack(other_SI), alpha=interval_alpha(table.study, len(among)))
     low, high = number(100 * result.low), number(100 * result.high)
     return effect.model_copy(update={"image_low": low, "image_high": high})
 
@@ -247,9 +246,9 @@ def class_effects(
         classes: names; numbers stand in for those that are missing.
     """
     members = {label: np.flatnonzero(labels_N == label) for label in np.unique(labels_N).tolist()}
-    alpha = interval_alpha(table.study.alpha, table.study.looks)
     found = []
     for arm in table.arms:
+        alpha = interval_alpha(table.study, len(state.own[arm.name]))
         if not arm.reference or any(word in state.reasons.get(arm.name, "") for word in _NO_ESTIMATE):
             continue
         rows = []

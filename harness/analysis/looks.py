@@ -186,5 +186,6 @@ def _judge(table: Table, own: Mapping[str, tuple[int, ...]], reasons: Mapping[st
         margin=table.margin,
         sign=table.sign,
         looks=table.study.looks,
+        boundary=table.study.boundary,
         has_direction=table.primary.higher_is_better is not None,
     )

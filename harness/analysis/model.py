@@ -95,6 +95,7 @@ class ArmFacts(_Stored):
     censored_at: int | None = None  # epoch at which a screening stopped it
     onset_epoch: float | None = None  # counted from 1; median over seeds with an onset
     onset_none: int = 0  # seeds without one
+    trouble: str = ""  # why its own runs cannot be judged, whatever it is compared with: "unstable (1 of 8)", ...
 
 
 class ClassEffect(_Stored):
@@ -224,10 +225,12 @@ class Analysis(_Stored):
     looks_reached: int = 0
     arms_in: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
-    detectable_pp: float | None = None  # smallest effect found with 80 % power at these seeds
-    seeds_needed: dict[str, int] = {}  # arm -> seeds for its observed effect at 80 % power
+    detectable_pp: float | None = None  # smallest effect that these seeds find with 80 % power under Holm's correction
+    seeds_needed: dict[str, int] = {}  # unresolved arm or component -> seeds that settle its estimate with a chance of 80 %
     recommended: dict[str, Any] = {}  # what to set on top of the baseline's recipe; empty when it is the baseline
     reasons: tuple[str, ...] = ()  # one sentence for each change recommended, in the order to make them
+    kept: tuple[str, ...] = ()  # one for each change that its own verdict allows and that is not recommended, and why
+    recommended_arm: str = ""  # the arm that has the recommended recipe; empty when it was not run
     trials_total: int = 0
     train_seconds_total: float = 0.0
     retuned: Retuned | None = None

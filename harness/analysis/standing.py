@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from harness.analysis.table import Run, Table
 from harness.trial import Curve
 
+AT_CHANCE = "at chance"  # the reason for which a net that guesses is not judged
 CHANCE_ERRORS = 3.0  # standard errors above the accuracy of guessing below which a net counts as guessing
 
 # Where the images are not at hand (a table of old trials), the number of classes is known by the name of the data set.
@@ -95,7 +96,7 @@ def unjudged(table: Table, among: Sequence[int], line: float | None, missing: di
         line: from ``chance_line``.
         missing: from ``holes``.
     """
-    own = {arm.name: _own_reason(table, arm.name, among, missing) for arm in table.arms}
+    own = {arm.name: own_reason(table, arm.name, among, missing) for arm in table.arms}
     found = {}
     for arm in table.arms:
         if own[arm.name]:
@@ -109,12 +110,12 @@ def unjudged(table: Table, among: Sequence[int], line: float | None, missing: di
         elif did_nothing(table, arm.name, arm.reference, among):
             found[arm.name] = "did nothing"
         elif at_chance(table, arm.name, line, among) and at_chance(table, arm.reference, line, among):
-            found[arm.name] = "at chance"
+            found[arm.name] = AT_CHANCE
     return found
 
 
-def _own_reason(table: Table, arm: str, among: Sequence[int], missing: dict[str, tuple[int, ...]]) -> str:
-    """What is wrong with an arm's own runs, or nothing."""
+def own_reason(table: Table, arm: str, among: Sequence[int], missing: Mapping[str, tuple[int, ...]]) -> str:
+    """Return what is wrong with an arm's own runs, or nothing; arguments as ``unjudged`` takes them."""
     runs = [table.runs[arm, seed] for seed in among if (arm, seed) in table.runs]
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
     if pruned:

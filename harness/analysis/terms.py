@@ -11,6 +11,7 @@ from itertools import combinations
 from harness.analysis.effects import effect_of, look_notes, with_judgement
 from harness.analysis.looks import Progress
 from harness.analysis.model import Effect
+from harness.analysis.standing import AT_CHANCE
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge
 from harness.design import alias_table, switches
@@ -64,9 +65,21 @@ def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = 
     return found
 
 
+def main_series(table: Table, state: Progress, metric: str) -> dict[str, dict[int, float]]:
+    """Return ``{component: {seed: main effect}}`` of a factorial or a fraction; empty where no seed has every arm."""
+    on = switches(table.study, table.arms)
+    names = [factor.name for factor in table.study.factors]
+    seeds = _shared_seeds(table, state, list(on), metric)
+    if not seeds or len(names) < 2:
+        return {}
+    scores = {arm: [table.runs[arm, seed].scores[metric] for seed in seeds] for arm in on}
+    mains = _contrasts(table, on, names, scores)["main"]
+    return {name: dict(zip(seeds, values, strict=True)) for name, values in mains.items()}
+
+
 def _matters(reason: str) -> bool:
     """Whether what is wrong with one arm takes the verdict from every contrast: at chance and without effect it does not."""
-    return reason not in ("at chance", "did nothing") and not reason.startswith("its reference")
+    return reason not in (AT_CHANCE, "did nothing") and not reason.startswith("its reference")
 
 
 def _shared_seeds(table: Table, state: Progress, arms: Sequence[str], metric: str) -> list[int]:
@@ -95,8 +108,16 @@ def _contrasts(
 
 def _judge(table: Table, members: Mapping[str, Sequence[float]]) -> dict[str, Judgement]:
     direction = table.primary.higher_is_better is not None
-    looks = table.study.looks
-    return judge(members, alpha=table.study.alpha, margin=table.margin, sign=table.sign, looks=looks, has_direction=direction)
+    study = table.study
+    return judge(
+        members,
+        alpha=study.alpha,
+        margin=table.margin,
+        sign=table.sign,
+        looks=study.looks,
+        boundary=study.boundary,
+        has_direction=direction,
+    )
 
 
 def _effect(
@@ -109,7 +130,7 @@ def _effect(
     judgement: Judgement | None,
     notes: Sequence[str],
 ) -> Effect:
-    result = one_sample_t(series, alpha=interval_alpha(table.study.alpha, table.study.looks))
+    result = one_sample_t(series, alpha=interval_alpha(table.study, len(series)))
     reference = _ADDITIVE if kind == "interaction" else _OFF
     effect = effect_of(
         result, kind=kind, term=term, reference=reference, metric=metric.name, unit=metric.unit, differences=list(series)
@@ -147,7 +168,7 @@ def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, ter
     values = differences(scores, reference).tolist()
     if any(why.startswith("censored") for why in wrong.values()):
         values = []
-    result = one_sample_t(values, alpha=interval_alpha(table.study.alpha, table.study.looks))
+    result = one_sample_t(values, alpha=interval_alpha(table.study, len(among)))
     return effect_of(
         result,
         kind=kind,

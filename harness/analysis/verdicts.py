@@ -8,9 +8,8 @@ Verdict of an effect on the primary metric, in this order:
 3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
 4. ``unresolved``: everything else. Never "no effect".
 
-A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with: zero on
-every seed is a tie (equivalent, never a winner), anything else is unresolved, because on a coarse metric with few seeds it
-happens by chance.
+A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with, and on a
+coarse metric with few seeds they happen by chance: unresolved, with that reason; zero on every seed is called a tie.
 
 Word of an arm, from its verdict on the primary metric and the interval of its overfitting gap:
 
@@ -33,11 +32,24 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.model import Verdict
-from harness.stats import holm, look_statistics, one_sample_t, pocock_boundary, sequential_p, sequential_tost, tost, zero_below
+from harness.stats import (
+    Boundary,
+    holm,
+    level_at,
+    look_statistics,
+    one_sample_t,
+    sequential_p,
+    sequential_tost,
+    tost,
+    zero_below,
+)
+from harness.study import Study
 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory
 BELOW_MARGIN = "measurable, below the margin"
+SAME_ON_EVERY_SEED = "the same difference on every seed: no variance to test with"
+TIE = "tie on every seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,7 @@ def judge(
     margin: float,
     sign: int = 1,
     looks: Sequence[int] = (),
+    boundary: Boundary = "wang-tsiatis",
     has_direction: bool = True,
 ) -> dict[str, Judgement]:
     """Judge a family of effects from their per-seed differences.
@@ -68,13 +81,14 @@ def judge(
         margin: largest difference not worth acting on, in the unit of the differences.
         sign: 1 when more is better, -1 when less is.
         looks: all declared looks; empty for a fixed number of seeds.
+        boundary: declared with the looks.
         has_direction: False for a metric without a better end, which can be equivalent but neither better nor worse.
 
     Returns:
         A judgement for each member.
     """
     names = list(differences)
-    tested = [_p_values(differences[name], margin, looks) for name in names]
+    tested = [_p_values(differences[name], margin, looks, boundary) for name in names]
     adjusted = holm([p for p, _ in tested]) if names else np.empty(0)
     equivalence = holm([p for _, p in tested]) if names else np.empty(0)
     found = {}
@@ -88,18 +102,19 @@ def judge(
     return found
 
 
-def _p_values(values: Sequence[float], margin: float, looks: Sequence[int]) -> tuple[float, float]:
+def _p_values(values: Sequence[float], margin: float, looks: Sequence[int], boundary: Boundary) -> tuple[float, float]:
     """Return (two-sided p, p for equivalence); nan where no test can be made."""
     if len(values) < FEWEST_PAIRS:
         return nan, nan
     plain = one_sample_t(values)
-    constant = plain.sd == 0.0 and plain.mean != 0.0
+    if plain.sd == 0.0:
+        return nan, nan
     if looks:
-        p = sequential_p(look_statistics(values, looks), looks)
-        p_equivalence = sequential_tost(values, margin, looks=looks)
+        p = sequential_p(look_statistics(values, looks), looks, boundary=boundary)
+        p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
     else:
         p, p_equivalence = plain.p, tost(values, margin)
-    return (nan, nan) if constant else (p, p_equivalence)
+    return p, p_equivalence
 
 
 def decide(
@@ -119,7 +134,7 @@ def decide(
         return "", (f"{_pairs(n)}: no verdict",)
     notes = ["exploratory"] if n < FIRM_PAIRS else []
     if isnan(p_holm):
-        return "unresolved", (*notes, "the same difference on every seed: no variance to test with")
+        return "unresolved", (*notes, SAME_ON_EVERY_SEED if mean else TIE)
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
@@ -159,9 +174,11 @@ def word(
     return {"better": "helps", "worse": "hurts"}.get(verdict, "")
 
 
-def interval_alpha(alpha: float, looks: Sequence[int]) -> float:
-    """Return the level of every interval: alpha, or with looks Pocock's constant level, which makes them repeated intervals."""
-    return pocock_boundary(looks, alpha=alpha) if looks else alpha
+def interval_alpha(study: Study, seeds: int) -> float:
+    """Return the level of an interval over some seeds: alpha, or with looks that of the last look, for a repeated interval."""
+    if not study.looks:
+        return study.alpha
+    return level_at(seeds, study.looks, alpha=study.alpha, boundary=study.boundary)
 
 
 def number(value: float | np.floating[npt.NBitBase] | None) -> float | None:

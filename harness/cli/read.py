@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,9 @@ from harness.errors import ReportError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.analysis import Analysis
-    from harness.comparison import Difference
+    from harness.comparison import Comparison, Difference, Ruling
+
+_UNSURE = 3  # exit code of `compare --check` when it cannot tell
 
 
 @app.command(rich_help_panel=READ)
@@ -163,32 +165,72 @@ def compare(
     a: Annotated[str, typer.Argument(help="A report's folder, or its name under reports/: what was there before.")],
     b: Annotated[str, typer.Argument(help="The one that is asked about.")],
     *,
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when B is worse.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit with 0 when B is shown not to be worse within the margin, 1 when worse, 3 when unsure."
+        ),
+    ] = False,
+    unsure: Annotated[
+        Literal["pass", "fail"] | None, typer.Option(help="With --check: what an unsure answer counts as.")
+    ] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="With --check: throughput counts as well.")] = False,
     json: Json = False,
 ) -> None:
     """Compare two reports arm by arm: accuracy, gap, throughput."""
     from harness.comparison import compare as difference
 
-    found = difference(_analysis(a), _analysis(b))
+    if (unsure or speed) and not check:
+        raise UsageError(f"{'--unsure' if unsure else '--speed'} says how --check answers", "add --check")
+    compared = difference(_analysis(a), _analysis(b), speed=speed)
     if json:
-        console.data_json(found)
+        console.data_json(compared)
     else:
-        kinds = {_kind(one) for one in found.differences if one.low is not None}
-        rows = [_difference(one, sized=len(kinds) > 1) for one in found.differences]
-        if rows:
-            heads = ("arm", "metric", "A", "B", "B - A", "interval", "verdict")
-            console.table(heads, rows, right=("A", "B", "B - A"))
-            if len(kinds) == 1:
-                console.say(f"intervals: {kinds.pop()}")
-        else:
-            console.say("nothing to compare: no arm has finished trials in both")
-        for note in found.notes:
-            console.say(note)
-        for side, names in (("A", found.only_a), ("B", found.only_b)):
-            if names:
-                console.say(f"only in {side}: {', '.join(names)}")
-    if check and found.worse:
-        raise typer.Exit(1)
+        _show_comparison(compared)
+    if not check:
+        return
+    if not json:
+        for line in _answer(compared):
+            console.say(line)
+    code = {"pass": 0, "worse": 1, "cannot tell": _UNSURE}[compared.answer]
+    if code == _UNSURE and unsure is not None:
+        code = 0 if unsure == "pass" else 1
+    if code:
+        raise typer.Exit(code)
+
+
+def _show_comparison(compared: Comparison) -> None:
+    kinds = {_kind(row) for row in compared.differences if row.low is not None}
+    rows = [_difference(row, sized=len(kinds) > 1) for row in compared.differences]
+    if rows:
+        heads = ("arm", "metric", "A", "B", "B - A", "interval", "verdict")
+        console.table(heads, rows, right=("A", "B", "B - A"))
+        if len(kinds) == 1:
+            console.say(f"intervals: {kinds.pop()}")
+    else:
+        console.say("nothing to compare: no arm has finished trials in both")
+    for note in compared.notes:
+        console.say(note)
+    for side, names in (("A", compared.only_a), ("B", compared.only_b)):
+        if names:
+            console.say(f"only in {side}: {', '.join(names)}")
+
+
+def _answer(compared: Comparison) -> list[str]:
+    """Return the gate's answer and, for every arm that it cannot tell, why and how many seeds it would take."""
+    kept = f"no arm is worse by {compared.margin:g} or more (one-sided tests at {compared.alpha:g})"
+    worse = [_ruled(ruling) for ruling in compared.rulings if ruling.answer == "worse"]
+    head = {"pass": f"pass: {kept}", "worse": f"worse: {', '.join(worse)}", "cannot tell": "cannot tell"}[compared.answer]
+    lines = [f"check: {head}"]
+    for ruling in compared.rulings:
+        if ruling.answer == "cannot tell":
+            seeds = f"; about {ruling.seeds} seeds a side would tell" if ruling.seeds else ""
+            lines.append(f"  {_ruled(ruling)}: {ruling.why}{seeds}")
+    return lines
+
+
+def _ruled(ruling: Ruling) -> str:
+    return f"{ruling.arm}, images/s" if ruling.metric == "images_per_second" else ruling.arm
 
 
 def _difference(one: Difference, *, sized: bool) -> tuple[str, ...]:

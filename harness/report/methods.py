@@ -53,6 +53,8 @@ SOURCES = {
                "Operations Applications", "SPIE 11006; arXiv 1708.07120"),
         Source("pocock1977", "article", "Pocock, S. J.", "Group sequential methods in the design and analysis of clinical "
                "trials", 1977, "Biometrika", "64, 191-199"),
+        Source("wangtsiatis1987", "article", "Wang, S. K. and Tsiatis, A. A.", "Approximately optimal one-parameter boundaries "
+               "for group sequential trials", 1987, "Biometrics", "43, 193-199"),
         Source("jennison1989", "article", "Jennison, C. and Turnbull, B. W.", "Interim analyses: the repeated confidence "
                "interval approach", 1989, "Journal of the Royal Statistical Society B", "51, 305-361"),
         Source("shapley1953", "inproceedings", "Shapley, L. S.", "A value for n-person games", 1953,
@@ -77,7 +79,7 @@ def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
     if not study.table:
         keys.add("akiba2019")
     if len(study.looks) > 1:
-        keys |= {"pocock1977", "jennison1989"}
+        keys |= {"pocock1977" if study.boundary == "pocock" else "wangtsiatis1987", "jennison1989"}
     if effects_of(analysis, "shapley"):
         keys.add("shapley1953")
     if study.design == "fraction":
@@ -136,9 +138,9 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     ]
     if len(study.looks) > 1:
         looks = listed([str(look) for look in study.looks])
-        told.append(
-            (f"Seeds were added at declared looks ({looks} seeds) under Pocock's rule, with repeated intervals.", "pocock1977")
-        )
+        pocock = study.boundary == "pocock"
+        rule, source = ("Pocock's rule", "pocock1977") if pocock else ("the rule of Wang and Tsiatis", "wangtsiatis1987")
+        told.append((f"Seeds were added at declared looks ({looks} seeds) under {rule}, with repeated intervals.", source))
     if effects_of(analysis, "shapley"):
         told.append(("Shapley values average a component's contribution over all orders of adding it.", "shapley1953"))
     if recipe.schedule.name == "one-cycle" and not study.foreign:

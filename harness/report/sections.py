@@ -90,16 +90,15 @@ def verdicts(job: Job) -> Section | None:
     blocks: list[Block] = [tables.verdicts(analysis)]
     if analysis.reasons:
         blocks += [Paragraph("What to change, in order:"), Bullets(tuple(map(words.sentence, analysis.reasons)), ordered=True)]
+    if analysis.kept:
+        blocks += [Paragraph("Left out, and why:"), Bullets(tuple(map(words.sentence, analysis.kept)))]
     if analysis.recommended and job.material.tuning is None:  # what a search recommends was run on fresh seeds: see there
         command = f"harness ablate --study {analysis.study.name}" + (
             f" --profile {analysis.study.profile}" if analysis.study.profile else ""
         )
         again = "." if analysis.study.settings else ":"  # what a retuned study recommends has no command of its own
         blocks.append(
-            Paragraph(
-                f"Recommended recipe: {words.setting(analysis.recommended)}. It was put together after seeing these results "
-                f"and is unconfirmed until it is run on fresh seeds{again}"
-            )
+            Paragraph(f"Recommended recipe: {words.setting(analysis.recommended)}. {words.recommended(analysis)}{again}")
         )
         blocks += [] if analysis.study.settings else [Listing(f"{command} --recommended")]
     return Section("verdicts", "Verdicts", tuple(blocks))

@@ -254,10 +254,41 @@ def support(analysis: Analysis) -> tuple[str, ...]:
         told.append(_gap_sentence(analysis))
     if analysis.detectable_pp is not None and len(analysis.arms) > 1:
         told.append(
-            f"With {plural(len(analysis.seeds), 'seed')}, a difference of {detectable(analysis)} is found with 80 % power; "
-            f"differences within {margin(analysis)} were declared not worth acting on."
+            f"With {plural(len(analysis.seeds), 'seed')}, a {_judged(analysis)} of {detectable(analysis)} is found with 80 % "
+            f"power{_after_holm(analysis)}; differences within {margin(analysis)} were declared not worth acting on."
+        )
+    if compared and any(effect.kind == "main" and effect.verdict for effect in analysis.effects):
+        told.append(
+            "Arms, main effects and interactions are three families, each judged at its own level: where nothing has an "
+            f"effect, up to {100 * (1 - (1 - analysis.study.alpha) ** 3):.0f} % of such studies give a false verdict somewhere "
+            "(12 % of simulated 2 × 2 × 2 factorials at level 0.05)."
         )
     return tuple(sentence for sentence in told if sentence)
+
+
+def _judged(analysis: Analysis) -> str:
+    """What the verdicts that answer the study are about."""
+    return "main effect" if any(effect.kind == "main" for effect in leading(analysis)) else "difference"
+
+
+def _after_holm(analysis: Analysis) -> str:
+    count = len(leading(analysis))
+    kind = "component" if _judged(analysis) == "main effect" else "arm"
+    return f" after Holm's correction over {plural(count, kind)}" if count > 1 else ""
+
+
+def recommended(analysis: Analysis) -> str:
+    """Return what is known of the recommended recipe, without a full stop: the figures of the arm that has it, or none."""
+    arm = analysis.recommended_arm
+    if not arm:
+        return "It was put together after seeing these results and is unconfirmed until it is run on fresh seeds"
+    figures = []
+    for metric in dict.fromkeys([analysis.study.metric, analysis.gap, "test_accuracy"]):
+        effect = next((e for e in analysis.effects if (e.kind, e.term, e.metric) == ("arm", arm, metric)), None)
+        if effect is not None and effect.estimate is not None:
+            figures.append(f"{metric_of(analysis, metric).label} {difference(effect)} against {named(effect.reference)}")
+    told = f"It was run, as arm {named(arm)}: {'; '.join(figures)}" if figures else f"It was run, as arm {named(arm)}"
+    return f"{told}. It was chosen after seeing these results, so fresh seeds tell more"
 
 
 def _gap_sentence(analysis: Analysis) -> str:

@@ -36,7 +36,7 @@ _SOMETIMES = (
 )  # an earlier report may have left them
 
 # Fields that studies got after reports had been written: at their defaults they would only make those differ.
-_ADDED_TO_STUDY = ("command", "runner", "timeout_seconds", "metrics", "retune", "settings")
+_ADDED_TO_STUDY = ("command", "runner", "timeout_seconds", "metrics", "retune", "settings", "gap_margin_pp", "boundary")
 _SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 
 
@@ -192,7 +192,7 @@ def analysis_json(analysis: Analysis) -> str:
     content = analysis.model_dump(mode="json", by_alias=True)
     before = Study(question="?", margin_pp=1.0, seeds=1).model_dump(mode="json")
     added: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
-        (content, {"retuned": None}, ("retuned",)),
+        (content, {"retuned": None, "kept": [], "recommended_arm": ""}, ("retuned", "kept", "recommended_arm")),
         (content["study"], before, _ADDED_TO_STUDY),
         (content["study"]["search"], before["search"], ("retune_trials",)),
     ]

@@ -4,12 +4,12 @@ The unit of analysis is the per-seed paired difference; every test and interval 
 definition and its source. numpy and scipy only; whatever is random takes a Generator, save the null distributions of
 `sequential`, which are tables computed once from a fixed one.
 
-    paired       t intervals, paired t, equivalence (TOST), comparison of two variances
+    paired       t intervals, paired t, equivalence (TOST), non-inferiority, comparison of two variances
     families     Holm, exact binomial intervals
-    sequential   Pocock's rule over declared looks: boundary, p-values, repeated intervals, power
+    sequential   looks that were declared: boundary, p-values, repeated intervals, power, expected seeds
     contrasts    main effects, two-factor interactions and Shapley values, seed by seed
-    power        seeds needed, power, smallest detectable effect
-    images       intervals for new images as well as new seeds
+    power        seeds needed, power, smallest detectable effect, chance of ending settled
+    images       intervals for new images as well as new seeds, the noise of few images
     curves       calibration error, onset of overfitting
     sensitivity  second opinions: a bootstrap interval, the result without outliers
 
@@ -23,12 +23,13 @@ from __future__ import annotations
 from harness.stats.contrasts import contrast_signs, factorial_contrast, shapley
 from harness.stats.curves import calibration_error, onset_epoch
 from harness.stats.families import binomial_interval, holm
-from harness.stats.images import TwoWay, two_way_interval
+from harness.stats.images import TwoWay, image_variance, two_way_interval
 from harness.stats.paired import (
     Mean,
     Paired,
     differences,
     mean_interval,
+    noninferiority,
     on_grid,
     one_sample_t,
     paired_t,
@@ -37,18 +38,30 @@ from harness.stats.paired import (
     variance_ratio_p,
     zero_below,
 )
-from harness.stats.power import binomial_sd, detectable_effect, power, seeds_needed
+from harness.stats.power import (
+    binomial_sd,
+    chance_settled,
+    detectable_effect,
+    power,
+    seeds_needed,
+    seeds_to_settle,
+)
 from harness.stats.sensitivity import Trimmed, bootstrap_interval, trimmed
 from harness.stats.sequential import (
+    Boundary,
+    boundary_levels,
+    expected_seeds,
+    level_at,
     look_statistics,
-    pocock_boundary,
     repeated_interval,
+    sequential_noninferiority,
     sequential_p,
     sequential_power,
     sequential_tost,
 )
 
 __all__ = [
+    "Boundary",
     "Mean",
     "Paired",
     "Trimmed",
@@ -56,22 +69,29 @@ __all__ = [
     "binomial_interval",
     "binomial_sd",
     "bootstrap_interval",
+    "boundary_levels",
     "calibration_error",
+    "chance_settled",
     "contrast_signs",
     "detectable_effect",
     "differences",
+    "expected_seeds",
     "factorial_contrast",
     "holm",
+    "image_variance",
+    "level_at",
     "look_statistics",
     "mean_interval",
+    "noninferiority",
     "on_grid",
     "one_sample_t",
     "onset_epoch",
     "paired_t",
-    "pocock_boundary",
     "power",
     "repeated_interval",
     "seeds_needed",
+    "seeds_to_settle",
+    "sequential_noninferiority",
     "sequential_p",
     "sequential_power",
     "sequential_tost",

@@ -40,6 +40,30 @@ class TwoWay:
     sd_images: float
 
 
+def image_variance(outcome_SI: npt.ArrayLike) -> float:
+    """The part of the variance between seeds of a mean over images that the number of images makes.
+
+    Definition: MS_rest / I of the two-way table of seeds and images. The variance of the mean between seeds is MS_seed / I;
+    what is left, (MS_seed - MS_rest) / I, is the variance of the run's true quality, whatever the number of images. With c
+    times the images the part returned is divided by c. Source: Jordan (2023), arXiv 2304.01910, section on the variance of the
+    test set.
+
+    Args:
+        outcome_SI: one arm's correctness or the difference of two arms, shape (seeds, images).
+
+    Returns:
+        In the squared unit of the outcomes; nan below two seeds or two images.
+    """
+    outcomes_SI: npt.NDArray[np.float64] = np.asarray(outcome_SI, dtype=np.float64)
+    seeds, images = outcomes_SI.shape
+    if seeds < 2 or images < 2:
+        return nan
+    # The variance within an image holds the run's own level once; taken out, the rest is left.
+    within = float(outcomes_SI.var(axis=0, ddof=1).sum())
+    between = float(outcomes_SI.mean(axis=1).var(ddof=1))
+    return float(max(0.0, within - images * between) / (images - 1) / images)
+
+
 def two_way_interval(outcome_SI: npt.ArrayLike, baseline_SI: npt.ArrayLike, *, alpha: float = 0.05) -> TwoWay:
     """Interval for the paired difference of two arms over a population of seeds and a population of images.
 

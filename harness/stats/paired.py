@@ -266,6 +266,32 @@ def tost(differences_S: npt.ArrayLike, margin: float) -> float:
     return max(upper_p(t_statistic(mean + margin, sd, n), n - 1), upper_p(t_statistic(margin - mean, sd, n), n - 1))
 
 
+def noninferiority(differences_S: npt.ArrayLike, margin: float, *, scale: float | None = None) -> float:
+    """P-value for a true mean above minus the margin: a loss, if there is one, that is smaller than the margin.
+
+    Definition: P(T >= (mean + margin) / se) on n - 1 degrees of freedom, one-sided. Differences that are all equal have no
+    variance to test with and give nan.
+    Source: Wellek (2010), Testing Statistical Hypotheses of Equivalence and Noninferiority, chapter 2.
+
+    Args:
+        differences_S: per-seed paired differences, more being better.
+        margin: largest loss not worth acting on, same unit, above zero.
+        scale: size of the scores that were subtracted; a spread below its rounding is none.
+
+    Returns:
+        The p-value; nan for fewer than two differences.
+
+    Raises:
+        UsageError: the margin is not above zero.
+    """
+    values_S = as_vector(differences_S, "differences")
+    check_margin(margin)
+    mean, sd = moments(values_S, scale=scale)
+    if not sd > 0.0:
+        return nan
+    return upper_p(t_statistic(mean + margin, sd, values_S.size), values_S.size - 1)
+
+
 def check_margin(margin: float) -> None:
     """UsageError unless the margin is a finite number above zero."""
     if not (isfinite(margin) and margin > 0):

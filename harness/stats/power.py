@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from math import isfinite, isnan, sqrt
 
-from scipy.special import nctdtr, stdtrit
+import numpy as np
+from scipy.special import gammaincinv, nctdtr, ndtr, stdtrit
 
 from harness.errors import UsageError
-from harness.stats.paired import check_level
+from harness.stats.paired import check_level, check_margin
 
 _MOST_SEEDS = 10_000_000  # the normal approximation is exact long before; beyond it the question was wrong
+# Gauss and Legendre's points for an average over the distribution of the sd: 128 of them give six digits and more.
+_NODES_Q, _WEIGHTS_Q = (part / 2.0 for part in np.polynomial.legendre.leggauss(128))
 
 
 def power(sd: float, effect: float, *, n: int, alpha: float = 0.05, correlation: float = 0.0) -> float:
@@ -88,6 +91,65 @@ def detectable_effect(sd: float, n: int, *, alpha: float = 0.05, power: float = 
     return float(brentq(lambda effect: _power(sd_difference, effect, n, alpha) - power, 0.0, high, xtol=1e-12 * high))
 
 
+def chance_settled(sd: float, effect: float, *, n: int, margin: float, alpha: float = 0.05, correlation: float = 0.0) -> float:
+    """Chance that n seeds end better, worse or equivalent: the union of the two-sided t test and of TOST.
+
+    Definition: P(|T| > t(1 - alpha/2) or both one-sided t tests at alpha put the mean inside the margin), for Gaussian runs.
+    Given the estimated sd the two regions are an inner and an outer range of the mean, so the chance is a difference of normal
+    tails, averaged over the chi distribution of the sd (128-point Gauss-Legendre rule over its quantiles). Neither region
+    alone gives it: at half the margin each test may fail where the other does not.
+    For a family of m under Holm, alpha / m gives a lower bound.
+
+    Args:
+        sd: between runs of one arm, above zero, in the unit of the effect.
+        effect: true mean difference.
+        n: seeds, at least 2.
+        margin: largest difference not worth acting on, above zero.
+        alpha: level of both tests.
+        correlation: between an arm and its baseline over seeds.
+
+    Raises:
+        UsageError: an argument lies outside its range.
+    """
+    if n < 2:
+        raise UsageError(f"a paired test over {n} seeds settles nothing", "plan at least 2 seeds")
+    check_margin(margin)
+    return _settled(paired_sd(sd, correlation), effect, n, margin, check_level(alpha))
+
+
+def seeds_to_settle(
+    sd: float, effect: float, *, margin: float, alpha: float = 0.05, power: float = 0.8, correlation: float = 0.0
+) -> int:
+    """Smallest number of seeds that settles a true effect with the wanted chance (`chance_settled`'s definition).
+
+    Args:
+        sd: between runs of one arm, above zero, in the unit of the effect.
+        effect: true mean difference; zero is settled as equivalent.
+        margin: largest difference not worth acting on, above zero.
+        alpha: level of both tests.
+        power: wanted chance, between alpha and 1.
+        correlation: between an arm and its baseline over seeds.
+
+    Raises:
+        UsageError: an argument lies outside its range, or it would take more than ten million seeds.
+    """
+    spread = paired_sd(sd, correlation)
+    check_margin(margin)
+    _check_power(power, check_level(alpha))
+    few, many = 1, 2
+    while _settled(spread, effect, many, margin, alpha) < power:
+        few, many = many, 2 * many
+        if many > _MOST_SEEDS:
+            raise UsageError(f"an effect of {effect} at sd {sd} would take millions of seeds", "ask for a wider margin")
+    while many - few > 1:
+        middle = (few + many) // 2
+        if _settled(spread, effect, middle, margin, alpha) < power:
+            few = middle
+        else:
+            many = middle
+    return many
+
+
 def binomial_sd(accuracy: float, n_eval: int) -> float:
     """Expected sd of accuracy between runs of one recipe that differ in their seed alone, before any was trained.
 
@@ -121,6 +183,20 @@ def _power(sd_difference: float, effect: float, n: int, alpha: float) -> float:
     right_side, wrong_side = float(nctdtr(n - 1, -shift, -critical)), float(nctdtr(n - 1, shift, -critical))
     # scipy's series for the tail on the wrong side breaks down to nan, only where that tail is below 1e-11 (checked on a grid).
     return min(1.0, right_side + (0.0 if isnan(wrong_side) else wrong_side))
+
+
+def _settled(sd_difference: float, effect: float, n: int, margin: float, alpha: float) -> float:
+    df, per_error = n - 1, sqrt(n) / sd_difference
+    # The estimated sd over the true one, at the nodes: chi-square is a gamma variable.
+    ratio_Q = np.sqrt(2.0 * gammaincinv(df / 2.0, _NODES_Q + 0.5) / df)
+    outer_Q = -float(stdtrit(df, alpha / 2)) * ratio_Q
+    inner_Q = np.maximum(margin * per_error + float(stdtrit(df, alpha)) * ratio_Q, 0.0)
+
+    shift = abs(effect) * per_error
+    outside_Q = ndtr(-outer_Q - shift) + ndtr(shift - outer_Q)
+    inside_Q = ndtr(inner_Q - shift) - ndtr(-inner_Q - shift)
+    chance_Q = np.where(inner_Q >= outer_Q, 1.0, outside_Q + inside_Q)
+    return float(chance_Q @ _WEIGHTS_Q)
 
 
 def paired_sd(sd: float, correlation: float) -> float:
