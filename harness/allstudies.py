@@ -142,7 +142,7 @@ def ablate_all(
         workers: processes.
         storage: where ledgers are kept.
         artifacts: folder for curves and per-image outcomes.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         retry_failed: run cells again that failed by their code.
         timeout: seconds from now after which no new trial starts, for all together.
         dry_run: work out the plan and touch nothing.

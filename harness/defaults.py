@@ -20,6 +20,9 @@ from harness.errors import UsageError, did_you_mean
 Launcher = Literal["local", "slurm", "ray"]
 LAUNCHERS: tuple[Launcher, ...] = ("local", "slurm", "ray")
 
+DEVICE = r"auto|cpu|mps|(cuda|xpu)(:\d+)?"
+DEVICE_NAMES = "auto, cpu, cuda, cuda:N, mps, xpu or xpu:N"
+
 FILE = "harness.toml"
 PROJECT = "pyproject.toml"
 
@@ -38,7 +41,7 @@ class Defaults:
         artifacts: folder for curves and per-image outcomes.
         data: folder of images.
         workers: processes, or tasks of a cluster; ``auto`` or a number.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         launcher: what starts the workers.
         partition, account: SLURM's.
         minutes: time limit of a task.
@@ -165,7 +168,7 @@ def _workers(value: Any, _: Path) -> str:
 
 def _device(value: Any, folder: Path) -> str:
     text = _text(value, folder)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+    if not re.fullmatch(DEVICE, text):
         raise ValueError
     return text
 
@@ -193,7 +196,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any, Path], Any]]] = {
     "artifacts": ("a folder", _path),
     "data": ("a folder", _path),
     "workers": ("'auto' or a whole number from 1", _workers),
-    "device": ("auto, cpu, cuda or cuda:N", _device),
+    "device": (DEVICE_NAMES, _device),
     "launcher": ("local, slurm or ray", _launcher),
     "partition": ("a name", _text),
     "account": ("a name", _text),

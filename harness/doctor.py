@@ -8,12 +8,15 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.train.probe import Accelerator
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -117,7 +120,8 @@ def _torch() -> Iterator[Finding]:
     found = probe()
     build = f"built for CUDA {found.cuda}" if found.cuda else "built without CUDA"
     yield Finding("ok", "torch", f"{found.torch}, {build}")
-    if not found.gpus:
+    yield from _others(found.others)
+    if not found.gpus and not found.others:
         if shutil.which("nvidia-smi") is None:
             yield Finding("ok", "gpu", "none: profiles quick and small fit, full is meant for a GPU")
         else:
@@ -134,6 +138,17 @@ def _torch() -> Iterator[Finding]:
         else:
             yield Finding("ok", name, told)
         yield from _clocks(f"{name} clocks", gpu.held_down)
+
+
+def _others(others: Sequence[Accelerator]) -> Iterator[Finding]:
+    """Accelerators that are no CUDA devices; what they can do is what the README's limits say."""
+    for other in others:
+        if other.fault:
+            hint = "update torch and the system, or use --device cpu"
+            yield Finding("fail", other.device, f"{other.name}: {other.fault}", hint)
+        else:
+            what = f"{other.name}, {other.free_gib:.0f} GiB free: the eager engine, fp32"
+            yield Finding("ok", other.device, what)
 
 
 def _clocks(name: str, held_down: str) -> Iterator[Finding]:

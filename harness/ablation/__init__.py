@@ -77,7 +77,7 @@ def ablate(
         workers: processes; None lets timed steps decide.
         storage: where the ledger is kept; None for ``runs/<study>-<profile>/journal.log``.
         artifacts: folder for curves and per-image outcomes.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         place: what starts the workers: this machine, or SLURM or Ray with what each task asks for.
         timeout: seconds from now (on a cluster: from a task's start) after which no new trial starts.
         screen: explore: an arm may be stopped by epoch for being worse; kept in a study of its own and never judged.

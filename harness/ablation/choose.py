@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
+from harness.defaults import DEVICE, DEVICE_NAMES
 from harness.design import arms, cells
 from harness.errors import HarnessError, UsageError
 from harness.profiles import PROFILES
@@ -99,14 +100,20 @@ def check_device(device: str) -> None:
     """Check that a device can be had here, before anything is timed on it.
 
     Raises:
-        UsageError: it is none of auto, cpu, cuda and cuda:N, or it needs a GPU and there is none.
+        UsageError: it is no name of a device, or this machine has no such device.
     """
-    from harness.train.timing import has_gpu
+    from harness.train.devices import number_of
 
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise UsageError(f"there is no device {device!r}", "devices: auto, cpu, cuda or cuda:N")
-    if device.startswith("cuda") and not has_gpu():
-        raise UsageError(f"device {device!r} was asked for and torch sees no GPU", "`--device auto` takes what is there")
+    if not re.fullmatch(DEVICE, device):
+        raise UsageError(f"there is no device {device!r}", f"devices: {DEVICE_NAMES}")
+    kind, _, index = device.partition(":")
+    if kind in ("auto", "cpu"):
+        return
+
+    number = number_of(kind)
+    if int(index or 0) >= number:
+        sees = f"{number} of them" if number else "none"
+        raise UsageError(f"device {device!r} was asked for and torch sees {sees}", "`--device auto` takes what is there")
 
 
 def command(

@@ -22,7 +22,7 @@ def choose_places(study: Study, *, device: str, workers: int | None) -> Places:
 
     Args:
         study: with a command or a runner.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         workers: number of processes, or None for one a GPU, or one in all on a CPU.
     """
     from harness.train.timing import count_gpus, usable_cores

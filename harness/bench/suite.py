@@ -23,6 +23,7 @@ from harness.profiles import builtin_profiles
 from harness.recipe import Recipe, flatten
 from harness.train import data
 from harness.train.arithmetic import precision_on, prepare
+from harness.train.devices import auto, number_of
 from harness.train.engine import choose
 from harness.train.environment import environment
 from harness.train.meter import Meter
@@ -56,7 +57,7 @@ def bench(
     CIFAR-10's number and size (what they show does not change the speed). The pipelines always run on images of 32 x 32 x 3.
 
     Args:
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         save: whether to write JSON and parquet under ``reports/bench``.
         rounds: of each group; None for as many as the time allows, at least three.
         budget_seconds: of the whole run, roughly.
@@ -71,10 +72,11 @@ def bench(
     if unknown := set(groups) - set(_SHARES):
         raise UsageError(f"there is no group {', '.join(sorted(unknown))}", f"groups: {', '.join(_SHARES)}")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    cuda = torch.device(device).type == "cuda"
-    if cuda and not torch.cuda.is_available():
+        device = auto()
+    kind, _, index = device.partition(":")
+    if int(index or 0) >= number_of(kind):
         raise UsageError(f"the device {device} is not there", "use --device cpu")
+    cuda = kind == "cuda"
     prepare(device)
     before, busy = torch.get_num_threads(), _busy_cores()
     meter = Meter(device)

@@ -46,7 +46,7 @@ Workers = Annotated[
 LauncherOption = Annotated[LauncherName | None, typer.Option("--launcher", help="What starts the workers; default: local.")]
 Storage = Annotated[str | None, typer.Option(help="Where the ledger is kept; default: a journal under runs/.")]
 Artifacts = Annotated[str | None, typer.Option(help="Folder for curves and per-image outcomes; default: beside the ledger.")]
-Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda or cuda:N.")]
+Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda, cuda:N, mps or xpu.")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds after which no new trial starts; run again to go on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; touch nothing.")]
 

@@ -100,7 +100,7 @@ def worker(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Work off share I of N in a journal of its own; default: SLURM's array.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; default: the plan's.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps or xpu; default: the plan's.")] = "",
     timeout: Timeout = None,
     max_trials: Annotated[int | None, typer.Option(min=1, help="Leave after so many trials.")] = None,
     json: Json = False,

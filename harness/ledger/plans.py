@@ -25,7 +25,7 @@ class Plan:
         study: the study under its profile.
         data_fingerprint, code_fingerprint: of the images and of plug-ins; workers that have others are refused.
         threads: CPU threads a trial, the same in every worker, because they change the last bits of a result.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, ``mps`` or ``xpu``.
         workers: how many it was planned for.
         data_root: where the planner found the images.
         created: date and time, ISO 8601.

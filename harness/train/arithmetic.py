@@ -21,8 +21,14 @@ def prepare(device: torch.device | str) -> None:
 
 
 def precision_on(device: torch.device | str, asked: str) -> str:
-    """Return the precision that a device trains with: what was asked, but fp16 with loss scaling where bf16 is not native."""
+    """Return the precision that a device trains with.
+
+    What was asked, but fp16 with loss scaling where a CUDA device has no bf16 of its own, and fp32 on other
+    accelerators, whose half precisions nobody has tried here.
+    """
     device = torch.device(device)
+    if device.type not in ("cpu", "cuda"):
+        return "fp32"
     if asked == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "fp16"
     return asked

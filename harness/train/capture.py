@@ -102,8 +102,8 @@ def record(body: Callable[[], None], device: torch.device, *, rewind: Callable[[
 def wait(device: torch.device | str) -> None:
     """Wait until the device has done all it was told; a CPU always has."""
     device = torch.device(device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 @contextmanager

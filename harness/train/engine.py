@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError, did_you_mean
 from harness.train.capture import WARM_STEPS, Handed, Recorder, Replay, Resident, kept, record, wait
+from harness.train.devices import overlaps
 from harness.train.loaders import TrainLoader
 from harness.train.step import FLAT_OPTIMIZERS, OptFunc, Step, StepSettings
 
@@ -269,7 +270,7 @@ def room_for(steps: int) -> int:
 
 def placed(images: Any, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return a batch on the device."""
-    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    return images.to(device, non_blocking=overlaps(device)), labels.to(device, non_blocking=overlaps(device))
 
 
 def _check_taken(taken: int, steps: int) -> None:

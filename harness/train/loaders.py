@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.train import augment
+from harness.train.devices import draws_on, overlaps
 from harness.train.streams import generator
 
 _CHUNK_VALUES = (
@@ -96,12 +97,19 @@ class TrainLoader:
     def draw(self) -> Drawn:
         """Draw the epoch's order and augmentations, all at once."""
         total = len(self.images_NCHW)
-        order_N = self._order(total)
+        source = draws_on(self.device)
+        order_N = self._order(total, source)
         epoch = augment.Epoch(total, self._shape, self.epoch, order_N, total)
         streams = {
-            op.name: generator(self.seed, op.name, 0 if op.fixed_stream else self.epoch, device=self.device) for op in self.ops
+            op.name: generator(self.seed, op.name, 0 if op.fixed_stream else self.epoch, device=source) for op in self.ops
         }
-        return Drawn(order_N, augment.draw_epoch(self.ops, epoch, streams))
+        draws = augment.draw_epoch(self.ops, epoch, streams)
+        if source == self.device:
+            return Drawn(order_N, draws)
+
+        # once an epoch: all of them are a few bytes an image
+        there = {name: tuple(part.to(self.device) for part in parts) for name, parts in draws.items()}
+        return Drawn(order_N.to(self.device), there)
 
     def batches(self, drawn: Drawn, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of a drawn epoch from position ``start`` on."""
@@ -111,7 +119,7 @@ class TrainLoader:
         where_N = drawn.order_N.to(self.images_NCHW.device)
         for first in range(start, len(self.images_NCHW), chunk):
             index_N = drawn.order_N[first : first + chunk]
-            labels_N = self.labels_N[index_N]
+            labels_N = self.labels_N.index_select(0, index_N)
             rows = augment.take_rows(drawn.draws, first, first + chunk)
             images_NCHW = take_images(self.images_NCHW, where_N[first : first + chunk], self.device)
             x_NCHW = self.augmented(images_NCHW, rows)
@@ -136,12 +144,10 @@ class TrainLoader:
             x_BCHW, target = augment.mix_batch(x_BCHW, target_BK, self.ops, rows)
         return formatted(x_BCHW, self.memory_format), target
 
-    def _order(self, total: int) -> Tensor:
+    def _order(self, total: int, source: torch.device) -> Tensor:
         if not self.shuffle:
-            return torch.arange(total, device=self.device)
-        return torch.randperm(
-            total, generator=generator(self.seed, "order", self.epoch, device=self.device), device=self.device
-        )
+            return torch.arange(total, device=source)
+        return torch.randperm(total, generator=generator(self.seed, "order", self.epoch, device=source), device=source)
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -174,16 +180,16 @@ def steps_an_epoch(images: int, batch_size: int) -> int:
 
 
 def take_images(images_NCHW: Tensor, index_B: Tensor, device: torch.device) -> Tensor:
-    """Return images_BCHW on ``device``; out of the host's memory by a pinned buffer, without waiting for the copy.
+    """Return images_BCHW on ``device``; to CUDA out of the host's memory by a pinned buffer, without waiting for the copy.
 
     ``index_B`` lies where the images lie.
     """
     if images_NCHW.device == device:
         return images_NCHW.index_select(0, index_B)
     # torch's pinned allocator hands a block out again only when the copies from it are through
-    buffer_BCHW = torch.empty((len(index_B), *images_NCHW.shape[1:]), dtype=images_NCHW.dtype, pin_memory=True)
+    buffer_BCHW = torch.empty((len(index_B), *images_NCHW.shape[1:]), dtype=images_NCHW.dtype, pin_memory=overlaps(device))
     torch.index_select(images_NCHW, 0, index_B, out=buffer_BCHW)
-    return buffer_BCHW.to(device, non_blocking=True)
+    return buffer_BCHW.to(device, non_blocking=overlaps(device))
 
 
 class EvalLoader:
@@ -220,6 +226,7 @@ class EvalLoader:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.images_NCHW), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            images_BCHW = self.images_NCHW[rows].to(self.labels_N.device, non_blocking=True)
+            device = self.labels_N.device
+            images_BCHW = self.images_NCHW[rows].to(device, non_blocking=overlaps(device))
             x_BCHW = augment.augment_batch(images_BCHW, (), {}, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype)
             yield formatted(x_BCHW, self.memory_format), self.labels_N[rows]

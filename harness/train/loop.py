@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.errors import DivergedError, UsageError
 from harness.parts import ScheduleRecipe
 from harness.train.capture import wait
+from harness.train.devices import wide_float
 from harness.train.engine import Driver, Eager, Program, choose, placed, room_for
 from harness.train.loaders import TrainLoader
 from harness.train.own import table_of
@@ -211,7 +212,7 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
     training = model.training
     model.eval()
     softmax = getattr(model, "softmax", False) is True  # a net may have a layer of this name, which says nothing
-    loss = torch.zeros((), dtype=torch.float64, device=device)
+    loss = torch.zeros((), dtype=wide_float(device), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     images = 0
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.parts import ModelRecipe
 from harness.plugins import is_plugin
 from harness.train import nets
+from harness.train.devices import wide_float
 
 
 class Dropout(nn.Module):
@@ -30,13 +31,21 @@ class Dropout(nn.Module):
         super().__init__()
         self.register_buffer("p", torch.tensor(p, dtype=torch.float64), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Dropout:  # noqa: FBT001, FBT002 - torch's own
+        """Move the layer, the rate as a number that its new device can hold."""
+        where = fn(torch.empty(0, device=self.p.device)).device
+        if self.p.dtype == torch.float64 and wide_float(where) != torch.float64:
+            self.p = self.p.float()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def forward(self, x_NF: Tensor) -> Tensor:
         """Return x_NF with a share ``p`` of its entries zeroed and the rest scaled up; in eval mode, x_NF itself."""
         if not self.training:
             return x_NF
         keep = 1 - self.p
-        # double precision, as in the CPU's nn.Dropout, so that both keep the same entries and scale them by the same number
-        kept_NF = torch.rand(x_NF.shape, dtype=torch.float64, device=x_NF.device) < keep
+        # where a device has it double precision, as in the CPU's nn.Dropout: both keep the same entries and scale alike
+        kept_NF = torch.rand(x_NF.shape, dtype=wide_float(x_NF.device), device=x_NF.device) < keep
         return x_NF * (kept_NF.to(x_NF.dtype) / keep.to(x_NF.dtype))
 
 

@@ -69,7 +69,7 @@ def schedule_rows(table: Sequence[tuple[float, float]], device: torch.device) ->
     rows = [
         (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5) for step, (rate, momentum) in enumerate(table, start=1)
     ]
-    return torch.tensor(rows, dtype=torch.float64).to(torch.float32).to(device)
+    return torch.tensor(rows, dtype=torch.float32).to(device)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ Legend: N images, K classes, E epochs.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from harness.recipe import Recipe
 from harness.train import augment, augment_own, data, nets, own, tensorboard
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
+from harness.train.devices import empty_cache, free_bytes, peak_mib, reset_peak
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.environment import environment
 from harness.train.judge import judge
@@ -98,11 +98,6 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     )
 
 
-def free_bytes(device: str) -> float:
-    """Return the memory that a GPU has left; a CPU's images are where they have to be anyway."""
-    return float(torch.cuda.mem_get_info(device)[0]) if torch.device(device).type == "cuda" else math.inf
-
-
 def fits(images_bytes: int, free: float) -> bool:
     """Return whether images may lie on a device: when they leave it half of its free memory for the net."""
     return images_bytes <= free / 2
@@ -155,7 +150,7 @@ def run(
 
     Args:
         cell: recipe and seed.
-        device: cpu, cuda or cuda:N.
+        device: cpu, cuda, cuda:N, mps, xpu or xpu:N.
         threads: CPU threads; results are bit-equal only at the same number.
         engine: auto, eager or graph; see ``harness.train.engine.choose``.
         metric: one of the user's, measured beside ours: ``file.py:function``, or empty.
@@ -170,7 +165,7 @@ def run(
         return _run(cell, device, chosen, metric, on_epoch)
     except torch.OutOfMemoryError:  # the next trial may be a smaller one: it gets all there is
         _PROGRAMS.clear()
-        torch.cuda.empty_cache()
+        empty_cache()
         raise
 
 
@@ -178,8 +173,7 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
     recipe = cell.recipe
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     prepare(device)
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak(device)
     ground = arena(recipe.data, device)
     model, memory_format = place(recipe, ground, device, cell.seed)
     loaders = Loaders.of(recipe, ground, cell.seed, memory_format)
@@ -385,14 +379,3 @@ def fit(
         seed=seed,
         on_epoch=on_epoch,
     )
-
-
-def peak_mib(device: str) -> float:
-    """Return the peak memory: of the GPU since it was last reset, or of the process, in MiB."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

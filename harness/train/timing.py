@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness.recipe import Recipe
+from harness.train import devices
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
 from harness.train.engine import Choice, Program
@@ -127,7 +128,7 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
 
     Args:
         recipe: a typical trial of the study, such as the baseline's.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         workers: number of processes, or None to choose.
         engine: auto, eager or graph, which every worker is then to be told.
 
@@ -135,20 +136,21 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
         UsageError: the engine cannot run on the device.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = devices.auto()
     chosen = engine_for(recipe, device, engine)
-    return replace(_layout(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
+    make = _layout if devices.kind_of(device) in ("cpu", "cuda") else _accelerator_layout
+    return replace(make(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
 
 
 def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if device == "cuda" else 1
-        devices = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
-        timing = time_trial(recipe, device=devices[0], threads=1, engine=engine.name)
+        places = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
+        timing = time_trial(recipe, device=places[0], threads=1, engine=engine.name)
         why = "one process a GPU" if workers is None else "as asked"
-        if not arena(recipe.data, devices[0]).resident:
+        if not arena(recipe.data, places[0]).resident:
             why += "; images streamed from host memory, too many for the device's"
-        return Layout(workers or count, recipe.train.threads or 1, devices, why, timing)
+        return Layout(workers or count, recipe.train.threads or 1, places, why, timing)
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)
@@ -165,6 +167,16 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
     gain = one.seconds / every.seconds
     told = f"only {gain:.1f}x as fast" if gain >= 1.05 else "no faster"
     return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is {told}", one)
+
+
+def _accelerator_layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
+    """Return the layout of an accelerator that is not CUDA: one process each, as nothing else was ever tried."""
+    count = devices.number_of(device) if device == "xpu" else 1
+    places = tuple(f"xpu:{index}" for index in range(count)) if device == "xpu" else (device,)
+    timing = time_trial(recipe, device=places[0], threads=1, engine=engine.name)
+    precision = precision_on(device, recipe.train.precision)
+    why = f"one process each, in {precision}" if workers is None else f"as asked, in {precision}"
+    return Layout(workers or count, recipe.train.threads or 1, places, why, timing)
 
 
 def usable_cores() -> int:

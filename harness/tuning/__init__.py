@@ -54,7 +54,7 @@ def tune(
         workers: processes; None lets timed steps decide.
         storage: where the ledgers are kept; None for ``runs/<study>-<profile>/journal.log``.
         artifacts: folder for curves.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         place: what starts the workers: this machine, or SLURM or Ray on a database.
         timeout: seconds from now (on a cluster: from a task's start) after which no new trial starts.
         dry_run: work out the plan and touch nothing.

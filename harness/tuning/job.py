@@ -239,7 +239,9 @@ class SearchJob:
     ) -> Outcome:
         """Run finalists and reference on fresh seeds, as the ordinary study that it is."""
         on_event(f"confirming {', '.join(f'trial {one.slot}' for one in chosen)} and the reference on fresh seeds")
-        device = self.layout.devices[0] if len(self.layout.devices) == 1 else "cuda"
+        device = self.layout.devices[0]
+        if len(self.layout.devices) > 1:
+            device = device.partition(":")[0]
         job = _Confirmation.prepare(
             over,
             self.why_profile,
