@@ -92,10 +92,10 @@ def _numbers_fault(target: Tensor, classes: int) -> Fault | None:
 
 def _soft_fault(target_NK: Tensor, *, classes: int, soft: bool, own: bool) -> Fault | None:
     shape = tuple(target_NK.shape)
-    if not soft:
-        return Fault(f"have shape {shape}", "validation needs class numbers: labels.argmax(dim=1)")
     if not target_NK.is_floating_point():
         return Fault(f"are {_word(target_NK.dtype)} of shape {shape}", "give class numbers: labels.argmax(dim=1)")
+    if not soft:
+        return Fault(f"have shape {shape}", "validation needs class numbers: labels.argmax(dim=1)")
     if classes and shape[1] != classes:
         return Fault(f"have {shape[1]} columns and the model {classes} outputs", "give one probability a class")
     if not own and (bool((target_NK < 0).any()) or not bool(((target_NK.sum(dim=1) - 1).abs() <= _SUM).all())):

@@ -116,9 +116,9 @@ class Step:
         self, model: nn.Module, schedule: Sequence[tuple[float, float]], settings: StepSettings, *, room: int = 0
     ) -> None:
         self.model = model
-        self.device = next(model.parameters()).device
-        self.room = max(room, len(schedule))
         self.weights = FlatParameters(model)
+        self.device = self.weights.flat_P.device
+        self.room = max(room, len(schedule))
         self.clip, self.smoothing, self.decay = (torch.zeros((), device=self.device) for _ in range(3))
         self.rows_SC = torch.zeros(self.room, COLUMNS, device=self.device)
         self.losses_S, self.norms_S, self.clipped_S = (torch.zeros(self.room, device=self.device) for _ in range(3))
