@@ -6,7 +6,7 @@ One run is no verdict: it names the study that would give one. The thresholds ar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,15 +66,17 @@ def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnos
     from harness.stats import onset_epoch
 
     read = read_history(history, keys)
-    gap = _last(read.train_accuracy, read.val_accuracy)
-    loss_gap = _last(read.val_loss, read.train_loss)
-    onset = onset_epoch(read.val_loss) if read.val_loss else None
-    onset = None if onset is None else onset + 1
+    accuracies, losses = _last(read, "train_accuracy", "val_accuracy"), _last(read, "val_loss", "train_loss")
+    gap = None if accuracies is None else accuracies[0] - accuracies[1]
+    loss_gap = None if losses is None else losses[0] - losses[1]
+    val_loss = read.present("val_loss")
+    onset = onset_epoch([loss for _, loss in val_loss])
+    onset = None if onset is None else val_loss[onset][0]
     best = _best(read)
     gap_pp = None if gap is None else 100.0 * gap
     kind = _kind(read, gap_pp, loss_gap, onset)
     study, advice = _NEXT[kind]
-    parts = [_gap_words(read, gap_pp, loss_gap), _onset_words(read, onset), advice]
+    parts = [_gap_words(read, accuracies, loss_gap), _onset_words(read, onset), advice]
     if gap_pp is not None and not read.clean:
         parts.insert(1, "training accuracy was seen during training, under augmentation and dropout: the clean gap is larger")
     if kind == "broken":
@@ -103,40 +105,47 @@ _NEXT = {
 
 
 def _kind(read: History, gap_pp: float | None, loss_gap: float | None, onset: int | None) -> str:
-    if read.val_loss and not math.isfinite(read.val_loss[-1]):
+    val_loss = [loss for _, loss in read.present("val_loss")]
+    if val_loss and not math.isfinite(val_loss[-1]):
         return "broken"
     wide = gap_pp >= SMALL_GAP_PP if gap_pp is not None else (loss_gap or 0.0) >= _LOSS_GAP
     if onset is not None or wide:
         return "overfits"
-    if _still_falling(read.val_loss):
+    if _still_falling(val_loss):
         return "unfinished"
-    if read.train_accuracy and read.train_accuracy[-1] < LOW_TRAIN:
+    train = read.present("train_accuracy")
+    if train and train[-1][1] < LOW_TRAIN:
         return "underfits"
     return "fits"
 
 
-def _still_falling(val_loss: tuple[float, ...]) -> bool:
+def _still_falling(val_loss: Sequence[float]) -> bool:
     span = max(1, len(val_loss) // 10)
     return len(val_loss) > span and val_loss[-1] < (1.0 - STILL_FALLING) * val_loss[-1 - span]
 
 
 def _best(read: History) -> int:
     """The epoch, from 1, of the best validation accuracy; without accuracies of the lowest loss. The first of equals."""
-    scores = read.val_accuracy or tuple(-loss for loss in read.val_loss)
-    finite = [index for index, score in enumerate(scores) if math.isfinite(score)]
-    return max(finite, key=lambda index: (scores[index], -index), default=0) + 1
+    scores = read.present("val_accuracy") or [(epoch, -loss) for epoch, loss in read.present("val_loss")]
+    finite = {epoch: score for epoch, score in scores if math.isfinite(score)}
+    return max(finite, key=lambda epoch: (finite[epoch], -epoch), default=1)
 
 
-def _last(one: tuple[float, ...], other: tuple[float, ...]) -> float | None:
-    difference = one[-1] - other[-1] if one and other else math.nan
-    return difference if math.isfinite(difference) else None
+def _last(read: History, first: str, second: str) -> tuple[float, float] | None:
+    """Return two figures of the last epoch that has both, or else the last of each; None where one is missing or broken."""
+    one, other = dict(read.present(first)), dict(read.present(second))
+    if not one or not other:
+        return None
+    both = max(one.keys() & other.keys(), default=None)
+    pair = (one[max(one)], other[max(other)]) if both is None else (one[both], other[both])
+    return pair if all(map(math.isfinite, pair)) else None
 
 
-def _gap_words(read: History, gap_pp: float | None, loss_gap: float | None) -> str:
-    end = f"after {plural(len(read), 'epoch')}"
-    if gap_pp is not None:
-        train, val = 100 * read.train_accuracy[-1], 100 * read.val_accuracy[-1]
-        return f"{end} the gap is {gap_pp:.1f} pp ({train:.1f} % train, {val:.1f} % validation)"
+def _gap_words(read: History, accuracies: tuple[float, float] | None, loss_gap: float | None) -> str:
+    end = f"after {plural(len(read), read.unit)}"
+    if accuracies is not None:
+        train, val = (100 * share for share in accuracies)
+        return f"{end} the gap is {train - val:.1f} pp ({train:.1f} % train, {val:.1f} % validation)"
     if loss_gap is not None:
         return f"{end} validation loss is {loss_gap:.3f} above training loss"
     return f"{end} there are no training figures to take a gap from"
@@ -146,5 +155,7 @@ def _onset_words(read: History, onset: int | None) -> str:
     if not read.val_loss:
         return ""
     return (
-        f"validation loss turns up after epoch {onset}" if onset else f"validation loss does not turn up by epoch {len(read)}"
+        f"validation loss turns up after {read.unit} {onset}"
+        if onset
+        else f"validation loss does not turn up by {read.unit} {len(read)}"
     )

@@ -105,7 +105,7 @@ class Environment(_Stored):
 
 
 class Curve(_Stored):
-    """Epoch history of a trial, one number an epoch in every column.
+    """Epoch history of a trial, one number an epoch in every column; not a number where an epoch has none.
 
     ``train_*`` is clean: eval mode, no augmentation, on a fixed training subset. ``online_*`` is what the training loop saw.
     ``learning_rate`` is the epoch's last; ``seconds`` runs from the start of training, evaluation left out.

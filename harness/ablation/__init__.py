@@ -119,6 +119,10 @@ def ablate(
         source="" if recommended else source,
         asked=command(source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags),
     )
+    if job.ground is not None:
+        split = job.ground.split
+        for line in (str(split), *split.notes):
+            on_event(f"images: {line}")
     retuned = RetunedJob.prepare(job) if resolved.retune and not screen else None
     if dry_run:
         facts = job.facts(job.already_done())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from math import sqrt
 
@@ -83,8 +84,10 @@ def _same(one: Run, other: Run, primary: str) -> bool:
     return "nll" in one.scores and all(one.scores.get(name) == other.scores.get(name) for name in names)
 
 
-def _losses(curve: Curve) -> tuple[tuple[float, ...], ...]:
-    return curve.val_loss, curve.train_loss, curve.online_loss
+def _losses(curve: Curve) -> list[list[float | None]]:
+    """Return the epoch losses, None where an epoch has none: nan differs from itself."""
+    columns = (curve.val_loss, curve.train_loss, curve.online_loss)
+    return [[None if math.isnan(loss) else loss for loss in column] for column in columns]
 
 
 def unjudged(table: Table, among: Sequence[int], line: float | None, missing: dict[str, tuple[int, ...]]) -> dict[str, str]:

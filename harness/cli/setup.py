@@ -60,6 +60,7 @@ def _show_data(found: Dataset, *, json: bool) -> None:
     facts = {
         "name": found.name,
         "train": len(found.train_labels_N),
+        **({} if found.val_labels_N is None else {"validation": len(found.val_labels_N)}),
         "test": len(found.test_labels_N),
         "shape": list(found.train_images_NCHW.shape[1:]),
         "classes": list(found.classes),

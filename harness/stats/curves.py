@@ -58,13 +58,16 @@ def onset_epoch(val_loss_E: npt.ArrayLike, *, rise: float = 0.02) -> int | None:
     is no onset. Source of the smoother: Tukey (1977), Exploratory Data Analysis, chapter 7.
 
     Args:
-        val_loss_E: one loss an epoch; epochs from the first that is not finite on are left out.
+        val_loss_E: one loss an epoch; nan before a later finite loss is an epoch without one. Epochs from the first infinite
+            loss on are left out.
         rise: smallest later rise that counts.
 
     Returns:
         Zero-based epoch, or None; None for fewer than three epochs.
     """
     loss_E = as_vector(val_loss_E, "losses")
+    epoch_E = np.flatnonzero(~np.isnan(loss_E))  # validation every second epoch says nothing of the others
+    loss_E = loss_E[epoch_E]
     broken = np.flatnonzero(~np.isfinite(loss_E))
     if broken.size:
         loss_E = loss_E[: broken[0]]
@@ -77,4 +80,4 @@ def onset_epoch(val_loss_E: npt.ArrayLike, *, rise: float = 0.02) -> int | None:
     tied = np.flatnonzero(smooth_E == smooth_E.min())  # a median of 3 levels the bottom of a V: its raw loss tells where it was
     lowest = int(tied[loss_E[tied].argmin()])
     risen = float(smooth_E[lowest:].max() - smooth_E[lowest])
-    return lowest if risen > rise * abs(float(smooth_E[lowest])) else None
+    return int(epoch_E[lowest]) if risen > rise * abs(float(smooth_E[lowest])) else None

@@ -1,8 +1,9 @@
 """The cache of decoded data sets: one file a source and size, written once, checked on every read.
 
-A file is five records in NumPy's own format, one after another: a JSON header as bytes, then training images, training
-labels, test images, test labels. That reads at the speed of memory and cannot hold a pickle. (One .npz was the other
-candidate: its checksums made a warm load of CIFAR-10 twice as long and still said nothing about the header.)
+A file is records in NumPy's own format, one after another: a JSON header as bytes, then images and labels of the training
+part, of the test part and, where there is one, of the validation part. That reads at the speed of memory and cannot hold a
+pickle. (One .npz was the other candidate: its checksums made a warm load of CIFAR-10 twice as long and still said nothing about
+the header.)
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import filelock
 import numpy as np
 
 from harness.errors import DataError
-from harness.train.arrays import Arrays, OnEvent, digest
+from harness.train.arrays import Arrays, Labels, OnEvent, Pixels, digest, whole_set
 
-FORMAT = 1  # bumped when a file of before would be read wrongly, or would be decoded differently today
+FORMAT = 2  # bumped when a file of before would be read wrongly, or would be decoded differently today
 _FOLDER = ".harness-cache"
+_KEYS = {"format", "state", "fingerprint", "classes"}  # of every format: what has another state is only out of date
 
 
 def user_folder() -> Path:
@@ -77,8 +79,8 @@ class Entry:
                     header = _header(file)
                     if header["state"] != self.state:
                         continue
-                    images, labels, test_images, test_labels = (np.load(file, allow_pickle=False) for _ in range(4))
-                arrays = Arrays(images, labels, test_images, test_labels, tuple(header["classes"]))
+                    parts = [_part(file) for _ in range(header["parts"])]
+                arrays = whole_set(parts, tuple(header["classes"]), tuple(header["notes"]))
                 _agree(arrays, header)
             except (OSError, ValueError, EOFError, TypeError, MemoryError) as error:
                 on_event(f"{self.name}: the cache file {path} is damaged ({error}); decoding again")
@@ -88,7 +90,14 @@ class Entry:
 
     def write(self, arrays: Arrays, fingerprint: str, on_event: OnEvent) -> None:
         """Write the file whole or not at all. Where it cannot be written, say so and go on without."""
-        header = {"format": FORMAT, "state": self.state, "fingerprint": fingerprint, "classes": arrays.classes}
+        header = {
+            "format": FORMAT,
+            "state": self.state,
+            "fingerprint": fingerprint,
+            "classes": arrays.classes,
+            "parts": len(arrays.parts),
+            "notes": arrays.notes,
+        }
         folder = self._writable()
         if folder is None:
             on_event(f"{self.name}: no folder for the cache can be written; it will be decoded again next time")
@@ -159,10 +168,14 @@ def _agree(arrays: Arrays, header: dict[str, Any]) -> None:
         raise ValueError("its content does not match its fingerprint")
 
 
+def _part(file: BinaryIO) -> tuple[Pixels, Labels]:
+    return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+
+
 def _header(file: BinaryIO) -> dict[str, Any]:
     raw = np.load(file, allow_pickle=False)
     header = json.loads(raw.tobytes()) if raw.dtype == np.uint8 and raw.ndim == 1 else None
-    if not isinstance(header, dict) or not {"format", "state", "fingerprint", "classes"} <= set(header):
+    if not isinstance(header, dict) or not _KEYS.issubset(header):
         raise ValueError("it has no header")
     return header
 

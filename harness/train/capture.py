@@ -17,6 +17,7 @@ from torch import Tensor
 
 from harness.errors import UsageError
 from harness.train.loaders import TrainLoader
+from harness.train.modes import modes_kept
 from harness.train.step import Step
 
 WARM_STEPS = 3  # before a recording: libraries choose their kernels and allocate their workspaces at the first calls
@@ -110,17 +111,16 @@ def wait(device: torch.device | str) -> None:
 def kept(step: Step) -> Iterator[None]:
     """Put back, at the end, all that steps change: weights, moments, log, and torch's default generators."""
     before = [(tensor, tensor.detach().clone()) for tensor in step.state()]
-    training, done = step.model.training, step.done
+    done = step.done
     devices = [step.device] if step.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), modes_kept(step.model):
             yield
     finally:
         with torch.no_grad():
             for tensor, value in before:
                 tensor.copy_(value)
         step.done = done
-        step.model.train(training)
 
 
 # --- what a recorded step reads ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from torch import Tensor
 
 from harness.defaults import find_defaults
 from harness.errors import DataError
+from harness.text import plural
 from harness.train import arrays, cache, sources
 
 _SMALLEST = arrays.SMALLEST_SIDE
+_FOLDERS = ("tree", "parquet", "idx")  # kinds of sources that a user may have put together
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class Dataset:
     """A whole data set on the CPU: images uint8 and contiguous, labels int64 from 0.
 
     ``fingerprint`` is 16 hexadecimal digits over pixels (after resizing), labels and class names. ``published`` holds the
-    (mean, std) per channel in [0, 1] that the literature uses for these images, where there is one.
+    (mean, std) per channel in [0, 1] that the literature uses for these images, where there is one. The validation part is
+    there where the source brings one beside its test part. ``notes`` are what a user should know of the content.
     """
 
     name: str
@@ -41,6 +44,9 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
     published: tuple[tuple[float, ...], tuple[float, ...]] | None
+    val_images_NCHW: Tensor | None = None
+    val_labels_N: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,14 @@ class Split:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return classes and images of every part in a line."""
+        parts = [("train", self.train_labels_N), ("validation", self.val_labels_N), ("test", self.test_labels_N)]
+        images = ", ".join(f"{len(labels_N):,} {part}" for part, labels_N in parts)
+        names = ", ".join(self.classes[:12]) + (", ..." if len(self.classes) > 12 else "")
+        return f"{images}; {plural(len(self.classes), 'class', 'classes')}: {names}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +135,9 @@ def load(
     else:
         found = _decode(source, size, tell)
         fingerprint = arrays.digest(found)
-    return _dataset(name, found, fingerprint, size)
+    dataset = _dataset(name, found, fingerprint, size)
+    _tell(dataset, tell)
+    return dataset
 
 
 def available(name: str, *, root: Path | None = None) -> bool:
@@ -177,7 +193,9 @@ def verify(name: str, *, size: int = 0, root: Path | None = None, on_event: Call
                 if kept is not None:
                     tell(f"{name}: the cache differed from the files and was written again")
                 entry.write(found, now, tell)
-    return _dataset(name, found, now, size)
+    dataset = _dataset(name, found, now, size)
+    _tell(dataset, tell)
+    return dataset
 
 
 def describe(*, root: Path | None = None) -> list[SourceInfo]:
@@ -203,13 +221,15 @@ def describe(*, root: Path | None = None) -> list[SourceInfo]:
 def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: int = 0) -> Split:
     """Split the training images of a data set into training and validation, by class and fixed by ``split_seed``.
 
+    A data set with a validation part of its own is not split: that part is taken whole, unless ``val`` is 0.
+
     The validation images depend on ``val`` and ``split_seed`` only, and the first training images stay when ``train`` grows
     (up to rounding), so that studies of different size decide on the same images.
 
     Args:
         dataset: what to split; its test part is passed through.
         train: training images; 0 takes all that are left.
-        val: validation images; 0 for none.
+        val: validation images; 0 for none, any other number for all of a validation part that the data set brings.
         split_seed: fixes the draw. torch's generators have no part in it.
 
     Raises:
@@ -218,6 +238,10 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     total = len(dataset.train_labels_N)
     if train < 0 or val < 0 or split_seed < 0:
         raise DataError("data.train, data.val and data.split_seed cannot be negative", "use 0 for the default")
+    own_images_NCHW, own_labels_N = dataset.val_images_NCHW, dataset.val_labels_N
+    asked = val
+    if own_images_NCHW is not None:
+        val = 0
     labels_N = dataset.train_labels_N.numpy()
     fifth = f"a fifth for validation would be data.val={total // 5}"
     try:
@@ -231,17 +255,20 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     pictures_NCHW, targets_N = dataset.train_images_NCHW, dataset.train_labels_N
     train_images_NCHW = pictures_NCHW if len(train_N) == total else pictures_NCHW[torch.from_numpy(train_N)]
     mean, std = _moments(train_images_NCHW)
+    held_out = pictures_NCHW[torch.from_numpy(val_N)], targets_N[torch.from_numpy(val_N)]
+    if own_images_NCHW is not None and own_labels_N is not None and asked:
+        held_out = own_images_NCHW, own_labels_N
     return Split(
         train_images_NCHW,
         targets_N[torch.from_numpy(train_N)],
-        pictures_NCHW[torch.from_numpy(val_N)],
-        targets_N[torch.from_numpy(val_N)],
+        *held_out,
         dataset.test_images_NCHW,
         dataset.test_labels_N,
         dataset.classes,
         mean,
         std,
         dataset.fingerprint,
+        dataset.notes,
     )
 
 
@@ -280,7 +307,14 @@ def _decode(source: sources.Source, size: int, tell: Callable[[str], None]) -> a
             raise
         raise DataError(f"{source.name}: {error.message}", error.hint) from error
     arrays.check(found, source.name)
+    if source.kind in _FOLDERS:  # what is published as a set is known; a folder may have been copied together
+        found = replace(found, notes=(*found.notes, *arrays.repeated(found)))
     return found
+
+
+def _tell(dataset: Dataset, tell: Callable[[str], None]) -> None:
+    for note in dataset.notes:
+        tell(f"{dataset.name}: {note}")
 
 
 def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Dataset:
@@ -295,7 +329,17 @@ def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Data
         found.classes,
         fingernow,
         (known.mean, known.std) if known is not None and native else None,
+        None if found.val_images_NCHW is None else torch.from_numpy(np.ascontiguousarray(found.val_images_NCHW)),
+        None if found.val_labels_N is None else torch.from_numpy(found.val_labels_N),
+        (*found.notes, *_on_validation(found)),
     )
+
+
+def _on_validation(found: arrays.Arrays) -> tuple[str, ...]:
+    if found.val_labels_N is None:
+        return ()
+    count = plural(len(found.val_labels_N), "image")
+    return (f"its own validation part of {count} is used whole: data.val is ignored, unless it is 0",)
 
 
 def _silent(_: str) -> None:

@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from harness.errors import UsageError, did_you_mean
 from harness.train.capture import WARM_STEPS, Handed, Recorder, Replay, Resident, kept, record, wait
 from harness.train.devices import overlaps
+from harness.train.first_batch import checked_batch
 from harness.train.loaders import TrainLoader
+from harness.train.modes import begin_training
 from harness.train.step import FLAT_OPTIMIZERS, OptFunc, Step, StepSettings
 
 ENGINES = ("auto", "eager", "graph")
@@ -103,7 +105,7 @@ class Eager:
         """Take some steps and take them back, so that first-call costs are not counted as training."""
         started = time.perf_counter()
         with kept(self.step):
-            self.step.model.train()
+            begin_training(self.step.model)
             for batch in itertools.islice(loader, min(WARM_STEPS, self.step.room)):
                 self.step(*batch)
         wait(self.step.device)
@@ -111,10 +113,10 @@ class Eager:
 
     def epoch(self, loader: Iterable[Any], steps: int) -> int:
         """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-        self.step.model.train()
+        begin_training(self.step.model)
         seen = taken = 0
-        for images, labels in itertools.islice(loader, steps):  # draws no batch more: a loader may be one endless stream
-            x_NCHW, target = placed(images, labels, self.step.device)
+        for batch in itertools.islice(loader, steps):  # draws no batch more: a loader may be one endless stream
+            x_NCHW, target = placed(batch, self.step, loader)
             self.step(x_NCHW, target)
             seen += len(x_NCHW)
             taken += 1
@@ -180,12 +182,12 @@ class Program:
 
     def epoch(self, loader: Iterable[Any], steps: int) -> int:
         """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-        self.model.train()
+        begin_training(self.model)
         if isinstance(self._feed, Resident):
             return self._resident_epoch(self._feed, steps)
         seen = taken = 0
-        for images, labels in itertools.islice(loader, steps):
-            x_NCHW, target = placed(images, labels, self.step.device)
+        for batch in itertools.islice(loader, steps):
+            x_NCHW, target = placed(batch, self.step, loader)
             feed = self._feed or self._record(Handed(x_NCHW, target))
             if isinstance(feed, Handed) and feed.fits(x_NCHW, target):
                 feed.put(x_NCHW, target)
@@ -228,7 +230,7 @@ class Program:
             self.step.compute(*feed.batch())
 
         with kept(self.step):
-            self.model.train()
+            begin_training(self.model)
             self._replay = self._recorder(body, self.step.device, rewind=rewind)
         feed.rewind()
         wait(self.step.device)
@@ -268,9 +270,15 @@ def room_for(steps: int) -> int:
     return max(_LEAST_ROOM, 1 << (steps - 1).bit_length())
 
 
-def placed(images: Any, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return a batch on the device."""
-    return images.to(device, non_blocking=overlaps(device)), labels.to(device, non_blocking=overlaps(device))
+def placed(batch: Any, step: Step, loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """Return a training batch on the device. Batches of our own loader need no look."""
+    if isinstance(loader, TrainLoader):
+        images, labels = batch
+        return images.to(step.device, non_blocking=overlaps(step.device)), labels.to(
+            step.device, non_blocking=overlaps(step.device)
+        )
+    own = step.settings.loss_func is not None
+    return checked_batch(batch, step.device, where="the training loader", classes=step.classes, own=own)
 
 
 def _check_taken(taken: int, steps: int) -> None:

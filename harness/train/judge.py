@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness.plugins import load_plugin
 from harness.train.loaders import EvalLoader
 from harness.train.loop import Entry, log_probabilities
+from harness.train.modes import modes_kept
 from harness.train.step import AUTOCAST
 from harness.trial import Outcomes
 
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tensor, Tensor]:
-    """Return (log p_NK float32, labels_N) of a net over a loader, on the CPU; the net is left in eval mode."""
-    model.eval()
+    """Return (log p_NK float32, labels_N) of a net over a loader, on the CPU."""
     softmax = getattr(model, "softmax", False) is True
     rows, labels = [], []
-    for x_BCHW, labels_B in loader:
-        with torch.autocast(x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
-            out_BK = model(x_BCHW)
-        rows.append(log_probabilities(out_BK, softmax=softmax))
-        labels.append(labels_B)
+    with modes_kept(model):
+        model.eval()
+        for x_BCHW, labels_B in loader:
+            with torch.autocast(x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+                out_BK = model(x_BCHW)
+            rows.append(log_probabilities(out_BK, softmax=softmax))
+            labels.append(labels_B)
     return torch.cat(rows).cpu(), torch.cat(labels).cpu()
 
 

@@ -6,11 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.errors import RecipeError, did_you_mean
 from harness.parts import ModelRecipe
 from harness.plugins import LIBRARY
+from harness.train.first_batch import output_fault
 from harness.train.optim import FlatParameters
 from harness.train.own import attempt, find
 
@@ -92,14 +93,9 @@ def _check_output(
         net.train(training)
         out: Any = attempt(FIELD, name, lambda: net(x_NCHW))
         mode = "training" if training else "evaluation"
-        told = f"for a batch of {_SAMPLE} images of {' x '.join(map(str, shape))}, in {mode} mode"
-        if not isinstance(out, Tensor):
-            raise RecipeError(f"{FIELD}: {name!r} returns a {type(out).__name__} {told}", "return logits_NK, a single tensor")
-        if tuple(out.shape) != (_SAMPLE, classes):
-            raise RecipeError(
-                f"{FIELD}: {name!r} returns shape {tuple(out.shape)} {told}; it should be {(_SAMPLE, classes)}",
-                "one row an image and one column a class",
-            )
+        if fault := output_fault(out, _SAMPLE, classes=classes):
+            images = f"{_SAMPLE} images of {' x '.join(map(str, shape))}, in {mode} mode"
+            raise RecipeError(f"{FIELD}: {name!r} {fault.problem}, for {images}", fault.hint)
     attempt(FIELD, name, lambda: out.float().sum().backward())
 
 

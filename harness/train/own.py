@@ -14,13 +14,13 @@ from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.errors import HarnessError, RecipeError, did_you_mean
 from harness.parts import LossRecipe, OptimizerRecipe, ScheduleRecipe
 from harness.plugins import is_plugin, load_plugin
 from harness.recipe import Recipe
 from harness.schedules import schedule_table
+from harness.train.first_batch import loss_fault, optimizer_fault
 from harness.train.step import LossFunc, OptFunc
 
 OPTIMIZERS: dict[str, OptFunc] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -203,13 +203,8 @@ def _check_optimizer(recipe: Recipe) -> None:
     make = optimizer_of(recipe.optimizer)
     weights = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))]
     made = attempt(field, name, lambda: make(weights, recipe.schedule.max_lr, weight_decay=recipe.optimizer.weight_decay))
-    for needed in ("param_groups", "step", "zero_grad"):
-        if not hasattr(made, needed):
-            raise RecipeError(
-                f"{field}: {name!r} makes a {type(made).__name__} without {needed}", "derive it from torch.optim.Optimizer"
-            )
-    if any("lr" not in group for group in made.param_groups):
-        raise RecipeError(f"{field}: {name!r} keeps no 'lr' in its parameter groups", "the schedule sets it there")
+    if fault := optimizer_fault(made):
+        raise RecipeError(f"{field}: {name!r} {fault.problem}", fault.hint)
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
     attempt(field, name, made.step)
@@ -222,10 +217,7 @@ def _check_loss(name: str, function: LossFunc, *, classes: int, soft: bool) -> N
     labels_N = torch.arange(_SAMPLE) % classes
     target = torch.nn.functional.one_hot(labels_N, classes).float() if soft else labels_N
     loss = attempt(field, name, lambda: function(out_NK, target))
-    if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
-        told = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise RecipeError(f"{field}: {name!r} returns {told}", "return the mean over the batch, a tensor without dimensions")
-    if not loss.requires_grad:
-        raise RecipeError(f"{field}: {name!r} returns a loss without a gradient", "work out the loss from the logits in torch")
+    if fault := loss_fault(loss):
+        raise RecipeError(f"{field}: {name!r} {fault.problem}", fault.hint)
     if not bool(torch.isfinite(loss.detach())):
         raise RecipeError(f"{field}: {name!r} returns {float(loss.detach())} for random logits", "a loss should be finite")

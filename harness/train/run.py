@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -82,7 +82,7 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     size = sum(images_NCHW.nbytes for images_NCHW in images.values())
     place = device if fits(size, free_bytes(device)) else "cpu"
     moved |= {name: images_NCHW.to(place) for name, images_NCHW in images.items()}
-    placed = data.Split(**moved, classes=split.classes, mean=split.mean, std=split.std, fingerprint=split.fingerprint)
+    placed = replace(split, **moved)
     total, held_out = len(placed.train_labels_N), len(placed.val_labels_N) or len(placed.test_labels_N)
     count = curve_images(train=total, val=len(placed.val_labels_N), test=len(placed.test_labels_N))
 

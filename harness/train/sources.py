@@ -238,7 +238,9 @@ def _find_folder(name: str, folder: Path) -> Source:
     def read(size: int, on_event: OnEvent) -> Arrays:
         return folders.read_tree(tree, size=size, name=name, on_event=on_event)
 
-    note = "" if tree.test else f"{name} has no test part: a fixed fifth of each class is held out for it"
+    note = f"{name}: the folder {tree.test_word!r} is its test part" if tree.test and not tree.is_test else ""
+    if not tree.test:
+        note = f"{name} has no test part: a fixed fifth of each class is held out for it"
     return Source(name, "tree", folder, tree.files, read, note)
 
 
@@ -253,7 +255,7 @@ def _parquet_source(name: str, folder: Path) -> Source | None:
     note = f"{name}: the {shards.test_word} shards are its test part" if shards.test_word != "test" else ""
     if not shards.test:
         note = f"{name} has no test shards: a fixed fifth of each class is held out for it"
-    return Source(name, "parquet", shards.folder, (*shards.train, *shards.test), read, note)
+    return Source(name, "parquet", shards.folder, shards.files, read, note)
 
 
 def _idx_source(name: str, folder: Path, classes: tuple[str, ...]) -> Source | None:

@@ -107,9 +107,9 @@ def _history(out: Path) -> tuple[Curve, int]:
         raise TrialError(f"its {HISTORY_FILE} cannot be read: {error}") from None
     seen = "train" if history.clean else "online"  # what was seen during training is no clean accuracy
     columns = {
-        "val_loss": history.val_loss,
-        "val_accuracy": history.val_accuracy,
-        f"{seen}_loss": history.train_loss,
-        f"{seen}_accuracy": history.train_accuracy,
+        "val_loss": history.column("val_loss"),
+        "val_accuracy": history.column("val_accuracy"),
+        f"{seen}_loss": history.column("train_loss"),
+        f"{seen}_accuracy": history.column("train_accuracy"),
     }
-    return Curve(**columns), len(rows)
+    return Curve(**columns), len(history)

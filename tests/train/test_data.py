@@ -403,9 +403,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_sixteen_bit_images_keep_their_high_byte(tmp_path: Path) -> None:
     tree(tmp_path / "set", each=4)
+    deep_HW = np.tile(np.array([0x7F80, 0xFFFF], dtype=np.uint16), (8, 4))
     for path in (tmp_path / "set").rglob("*.png"):
-        Image.fromarray(np.full((8, 8), 0x7F80, dtype=np.uint16)).save(path)
-    assert set(data.load(str(tmp_path / "set")).train_images_NCHW.flatten().tolist()) == {0x7F}
+        Image.fromarray(deep_HW).save(path)
+    assert set(data.load(str(tmp_path / "set")).train_images_NCHW.flatten().tolist()) == {0x7F, 0xFF}
 
 
 # --- names and missing data

@@ -166,7 +166,7 @@ def test_a_layer_called_softmax_does_not_make_probabilities_of_logits() -> None:
         ("nets.py:frozen", {}, RecipeError, "has no weights to train"),
         ("nets.py:lazy", {}, RecipeError, "has lazy layers"),
         ("nets.py:double", {}, UsageError, "torch.float64"),
-        ("nets.py:too_few", {}, RecipeError, r"returns shape \(2, 9\) for a batch of 2 images of 1 x 8 x 8.*be \(2, 10\)"),
+        ("nets.py:too_few", {}, RecipeError, r"returns shape \(2, 9\) .*be \(2, 10\), for 2 images of 1 x 8 x 8"),
         ("nets.py:wrong_size", {}, RecipeError, "raised RuntimeError: .*mat1 and mat2"),
         ("nets.py:Pair", {}, RecipeError, "returns a tuple"),
         ("nets.py:breaks", {}, RecipeError, "raised KeyError: 'stem'"),

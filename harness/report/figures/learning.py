@@ -67,7 +67,7 @@ def _losses(job: _Job) -> Figure | None:
     with _panels("losses", bands, job.formats) as (opened, panels):
         _draw(panels, bands, job.analysis, label="loss")
         for name, ax in panels.items():
-            ax.set_ylim(0, 1.04 * top)
+            ax.set_ylim(0, 1.04 * top or 1.0)
             _onset(ax, job.analysis, name, bands[name].get("val"))
     onsets = {name: arm.onset_epoch for name in bands if (arm := arm_of(job.analysis, name)) and arm.onset_epoch is not None}
     if onsets:
@@ -113,7 +113,9 @@ def _gaps(job: _Job) -> Figure | None:
                 rows.append(100 * (np.asarray(curve.train_accuracy) - np.asarray(curve.val_accuracy)))
         if rows:
             epochs = min(map(len, rows))
-            bands[name] = {"gap": scores.band_of(np.asarray([row[:epochs] for row in rows]), alpha=job.analysis.study.alpha)}
+            band = scores.band_of(np.asarray([row[:epochs] for row in rows]), alpha=job.analysis.study.alpha)
+            if band is not None:
+                bands[name] = {"gap": band}
     if not bands:
         return None
     with _panels("gaps", bands, job.formats) as (opened, panels):
@@ -235,7 +237,6 @@ def _draw(
     panels: Mapping[str, Axes], bands: Mapping[str, Mapping[str, scores.Band]], analysis: Analysis, *, label: str
 ) -> None:
     """Draw each arm's curves in front of the baseline's in grey."""
-    import numpy as np
     import seaborn as sns
     from matplotlib.lines import Line2D
 
@@ -248,10 +249,10 @@ def _draw(
         some = ax
         for which, band in bands[name].items():
             colour, line = styles[which]
-            epochs = np.arange(1, len(band.mean_E) + 1)
+            epochs = band.epochs_E
             if name != baseline and baseline in bands and which in bands[baseline]:
-                behind = bands[baseline][which].mean_E
-                ax.plot(np.arange(1, len(behind) + 1), behind, color=PAGE["faint"], linewidth=1.3,
+                behind = bands[baseline][which]
+                ax.plot(behind.epochs_E, behind.mean_E, color=PAGE["faint"], linewidth=1.3,
                         linestyle=line, zorder=1)  # fmt: skip
             if band.n > 1:
                 ax.fill_between(epochs, band.low_E, band.high_E, color=colour, alpha=0.18, linewidth=0, zorder=2)
@@ -274,8 +275,7 @@ def _onset(ax: Axes, analysis: Analysis, name: str, band: scores.Band | None) ->
     arm = arm_of(analysis, name)
     if arm is None or band is None or arm.onset_epoch is None:
         return
-    index = min(max(round(arm.onset_epoch) - 1, 0), len(band.mean_E) - 1)
-    y = float(band.mean_E[index])
+    y = float(band.mean_E[band.at(round(arm.onset_epoch))])
     ax.plot([arm.onset_epoch], [y], marker="|", markersize=13, markeredgewidth=1.8, color=PAGE["ink"], zorder=5)
     ax.annotate(
         f"{arm.onset_epoch:g}", (arm.onset_epoch, y), (0, 9), textcoords="offset points", ha="center", color=PAGE["ink"]
@@ -306,7 +306,7 @@ def _caption(job: _Job, what: str, lines: str | None = None) -> str:
 
 def _table(bands: Mapping[str, Mapping[str, scores.Band]], what: str, words: Mapping[str, str], unit: str) -> Table:
     """The curves at a quarter, a half, three quarters and the end."""
-    epochs = max(len(b.mean_E) for pair in bands.values() for b in pair.values())
+    epochs = max(int(b.epochs_E[-1]) for pair in bands.values() for b in pair.values())
     marks = sorted({max(1, round(epochs * share)) for share in (0.25, 0.5, 0.75, 1.0)})
     rows = []
     for name, pair in bands.items():
@@ -315,7 +315,9 @@ def _table(bands: Mapping[str, Mapping[str, scores.Band]], what: str, words: Map
             if band is None:
                 continue
             cells = [
-                Cell(number(float(band.mean_E[m - 1]), unit), float(band.mean_E[m - 1])) if m <= len(band.mean_E) else Cell("–")
+                Cell(number(float(band.mean_E[band.at(m)]), unit), float(band.mean_E[band.at(m)]))
+                if band.epochs_E[0] <= m <= band.epochs_E[-1]
+                else Cell("–")
                 for m in marks
             ]
             rows.append([Cell(name), word, *cells, Cell(str(band.n))])

@@ -44,12 +44,20 @@ def scores(trials: Iterable[Trial], analysis: Analysis, metric: str) -> dict[int
 
 @dataclass(frozen=True)
 class Band:
-    """Mean over seeds with its t interval, epoch by epoch; the bounds are the mean itself for one seed."""
+    """Mean over seeds with its t interval, epoch by epoch; the bounds are the mean itself for one seed.
+
+    ``epochs_E`` are the epochs, from 1, in which every seed has a figure: validation may run every second epoch only.
+    """
 
     mean_E: npt.NDArray[np.float64]
     low_E: npt.NDArray[np.float64]
     high_E: npt.NDArray[np.float64]
     n: int
+    epochs_E: npt.NDArray[np.int64]
+
+    def at(self, epoch: int) -> int:
+        """Return the place of the last epoch that is no later than one given, the first one's if none is."""
+        return max(int((self.epochs_E <= epoch).sum()) - 1, 0)
 
 
 def band(
@@ -67,17 +75,21 @@ def band(
     return band_of(values_SE, alpha=alpha)
 
 
-def band_of(values_SE: npt.NDArray[np.float64], *, alpha: float) -> Band:
-    """Return mean and t interval over the first axis."""
+def band_of(values_SE: npt.NDArray[np.float64], *, alpha: float) -> Band | None:
+    """Return mean and t interval over the first axis, of the columns without a gap; None where there is no such column."""
     import numpy as np
     from scipy.special import stdtrit
 
+    there_E = np.isfinite(values_SE).all(axis=0)
+    if not there_E.any():
+        return None
+    values_SE = values_SE[:, there_E]
     n = values_SE.shape[0]
     mean_E = values_SE.mean(axis=0)
     half_E = np.zeros_like(mean_E)
     if n > 1:
         half_E = stdtrit(n - 1, 1 - alpha / 2) * values_SE.std(axis=0, ddof=1) / np.sqrt(n)
-    return Band(mean_E, mean_E - half_E, mean_E + half_E, n)
+    return Band(mean_E, mean_E - half_E, mean_E + half_E, n, np.flatnonzero(there_E) + 1)
 
 
 def chosen_arms(analysis: Analysis, limit: int = PANELS) -> tuple[list[str], int]:
