@@ -57,6 +57,10 @@ Label = Annotated[
 Whole = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True)
 
@@ -121,7 +125,7 @@ class Study(_Strict):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     margin_pp: float = Field(gt=0, le=100)
     # 0 where the file leaves them to the profile; that default is no value that a file may have
-    seeds: int = Field(0, ge=1, le=10_000, json_schema_extra=lambda schema: schema.pop("default"))
+    seeds: int = Field(0, ge=1, le=10_000, json_schema_extra=_without_default)
     first_seed: int = Field(0, ge=0, lt=1_000_000)
     looks: Whole = ()
     control: bool = False

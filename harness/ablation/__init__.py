@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.ablation.choose import check_device, choose_profile, command, next_size, recommended_study
+from harness.ablation.choose import all_trials, check_device, choose_profile, command, next_size, recommended_study
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.ablation.forecast import Forecast, plan_study
 from harness.ablation.job import REPORTS, Job
@@ -38,6 +38,7 @@ __all__ = [
     "RetunedJob",
     "Shifted",
     "ablate",
+    "all_trials",
     "check_device",
     "choose_profile",
     "drain",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation.choose import next_size
+from harness.ablation.choose import command, next_size
 from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
 from harness.ablation.launching import RUNS, Place, drain
 from harness.ablation.places import Places, choose_places
@@ -31,6 +31,21 @@ if TYPE_CHECKING:
     from harness.train.timing import Layout
 
 REPORTS = Path("reports")
+
+
+def _all_failed(trials: Sequence[Trial]) -> bool:
+    return bool(trials) and all(trial.state == "failed" for trial in trials)
+
+
+def same_scores(planned: Sequence[Arm], trials: Sequence[Trial], metric: str) -> tuple[str, ...]:
+    """Return a sentence for every arm whose score is the same to the last digit at every seed: its seed changes nothing."""
+    notes = []
+    for arm in planned:
+        scores = [trial.metrics.get(metric) for trial in complete(trials) if trial.recipe == arm.recipe]
+        if len(scores) > 1 and len(set(scores)) == 1 and scores[0] is not None:
+            told = f"{arm.name}: {metric} is the same, {scores[0]:.6g}, at all {len(scores)} seeds"
+            notes.append(f"{told}: the seed seems to change nothing, so its interval means nothing")
+    return tuple(notes)
 
 
 @dataclass(slots=True)
@@ -164,6 +179,7 @@ class Job:
             seconds=self.seconds_of(to_run, finished),
             estimated_from=source,
             script=" ".join(self.study.command) or self.study.runner,
+            seedless=bool(self.study.command) and not any("{seed}" in word for word in self.study.command),
             data=self.arms[0].recipe.data.name if self.ground is not None else "",
             **{f"{part}_images": count for part, count in counts.items()},
             report=str(self.folder / "index.html"),
@@ -231,7 +247,8 @@ class Job:
             facts: PlanFacts | None = None
             wanted = self.first_cells()
             while True:
-                retry = self.retry_failed and facts is None
+                # Where nothing but failures came of an earlier run, its cause was repaired, or shows again at once.
+                retry = facts is None and (self.retry_failed or _all_failed(ledger.trials()))
                 planned = ledger.plan(plan, wanted, adopt=self.offers(wanted), retry_failed=retry)
                 self.before, self.planned = planned.total - planned.new, wanted
                 if facts is None:
@@ -364,7 +381,7 @@ class Job:
         interrupted = bool(result and result.interrupted)
         error = result.error if result and left else None
         if error is not None:
-            failures.append(f"{error.message} ({error.hint})" if error.hint else error.message)
+            failures.append(f"{error.message}\n{error.hint}" if error.hint else error.message)
         return Outcome(
             study=self.study.name,
             profile=self.study.profile,
@@ -377,11 +394,16 @@ class Job:
             elsewhere=self.study.folder if self.place.launcher == "slurm" else "",
             failures=failures,
             next_command=self.next_command(),
+            again=f"{self.asked} --retry-failed" if failures and self.asked else "",
+            notes=same_scores(self.arms, ledger.trials(), self.study.metric),
         )
 
     def next_command(self) -> str:
         """Return the command for the next size up with its cost; empty at the largest, and for a script, which has no sizes."""
-        return "" if isinstance(self.layout, Places) else next_size(self.study, self.layout, self.source)
+        if isinstance(self.layout, Places):
+            return ""
+        source = self.source or self.study.name
+        return next_size(self.study, self.layout, source, line=lambda profile: command(source, profile))
 
     def arms_of(self, recipe: Recipe) -> str:
         """Return the names of the arms that have a recipe."""

@@ -9,13 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted, drain
+from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted, drain, next_size
 from harness.design import study_code
-from harness.errors import HarnessError, StorageError
-from harness.profiles import PROFILES
+from harness.errors import StorageError
 from harness.space import Search, overrides
-from harness.study import Study, load_study
-from harness.text import duration
+from harness.study import Study
 from harness.trial import curve_images, split_words
 from harness.tuning.facts import TuneOutcome, TunePlan
 from harness.tuning.watch import Watch
@@ -278,28 +276,10 @@ class SearchJob:
 
     def next_command(self) -> str:
         """Return the command for the next size up, with what it would cost here; empty at the largest."""
-        from harness.train import data
-        from harness.train.timing import extrapolate, has_gpu
-
-        if self.study.profile not in PROFILES[:-1]:
-            return ""
-        profile = PROFILES[PROFILES.index(self.study.profile) + 1]
-        try:
-            larger = load_study(self.study.name.removesuffix("-tune")).under(profile)
-        except HarnessError:  # a study built in a program has no file to look up
-            return ""
-        info = next((one for one in data.describe() if one.name == larger.base_recipe.data.name), None)
-        if info is None:
-            return self.command(profile)
-        rate = self.layout.timing.mflops_per_second * self.layout.workers
-        each = extrapolate(larger.base_recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
-        seconds = each * count(ruled(larger, {"trials": self.study.search.trials}))
-        cost = f"about {duration(seconds)} on this machine, guessed from counted operations"
-        if profile == "full" and not has_gpu():
-            cost += "; meant for a GPU"
-        if not info.present:
-            cost += f"; first: {info.how}"
-        return f"{self.command(profile)}   # {cost}"
+        name, trials = self.study.name.removesuffix("-tune"), self.study.search.trials
+        return next_size(
+            self.study, self.layout, name, line=self.command, trials=lambda larger: count(ruled(larger, {"trials": trials}))
+        )
 
     def _outcome(
         self, facts: TunePlan, index: Path | None, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
