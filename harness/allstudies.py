@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.ablation import REPORTS, Job, OnEvent, Outcome, RetunedJob, ablate, check_device, choose_profile
-from harness.design import cells
+from harness.ablation import REPORTS, Job, OnEvent, Outcome, RetunedJob, ablate, all_trials, check_device, choose_profile
 from harness.errors import HarnessError, ReportError, UsageError
-from harness.retuning import most_trials
 from harness.study import Study, builtin_studies, load_study
 from harness.text import duration, plural
 from harness.tuning import tune
@@ -215,7 +213,7 @@ def _retuning(job: Job) -> tuple[int, int]:
 def _profile(names: Sequence[str], device: str, on_event: OnEvent) -> tuple[str, str]:
     def trials(resolved: Study) -> int:
         others = [load_study(name).under(resolved.profile) for name in names]
-        return sum(count(ruled(one, {})) if _searched(one) else len(cells(one, "")) + most_trials(one) for one in others)
+        return sum(count(ruled(one, {})) if _searched(one) else all_trials(one) for one in others)
 
     first = next((study for study in map(load_study, names) if not _searched(study)), load_study(names[0]))
     return choose_profile(first, device=device, on_event=on_event, count=trials)

@@ -16,13 +16,13 @@ _TEMPLATE = """\
 schema = 1
 question = "Does dropout earn its place, and does cutout add to it?"   # the report's heading: ask what you want to know
 design = "leave-one-out"   # or add-one-in, both, factorial, fraction, sweep, arms
-seeds = 8                  # pairs of runs for every comparison; `harness plan` says how many an effect takes
+seeds = 8                  # pairs of runs for every comparison; left out, the profile decides. `harness plan` advises
 margin_pp = 1.0            # percentage points: smaller differences are not worth acting on
 # metric = "accuracy"      # what decides, on validation images
 # looks = [4, 8]           # stop what is settled early; must end at seeds
 # control = true           # an arm that differs from the baseline by its seeds alone: it should come out null
 
-# Fields of the recipe that every arm shares. Left out, the reference recipe and the profile decide.
+# Fields of the recipe that every arm shares, whatever the profile says. Left out, the profile and the reference decide.
 [base]
 model.dropout = 0.25
 

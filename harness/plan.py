@@ -71,10 +71,6 @@ class PowerPlan:
     trials_first_look: int
     seconds: float | None
 
-    def line(self) -> str:
-        """Return the plan in one sentence."""
-        return f"{self.arms} arms x {self.seeds} seeds = {self.trials} trials; {self.finds()}"
-
     def finds(self) -> str:
         """Return what the planned seeds can find, in a clause, or why that is unknown."""
         small, usual = (self.detectable[rho] for rho in CORRELATIONS)

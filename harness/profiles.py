@@ -6,7 +6,7 @@ Works on a study's tables as read from TOML, before they are a ``Study``.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ _SPECIAL = (*_RULES, "factors", "arms", "space", "search")  # keys of a profile 
 @cache
 def builtin_profiles() -> dict[str, dict[str, Any]]:
     """Return the built-in profiles: ``{name: {recipe field or seeds: value}}``, read from profiles.toml."""
-    return {name: dict(table) for name, table in _read().items() if name != _OBSERVED}
+    return {name: flatten(table) for name, table in _read().items() if name != _OBSERVED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,57 +71,83 @@ def resolve(
     raw: dict[str, Any], profile: str, overrides: Mapping[str, Any], seeds: int | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Fold a profile, overrides and a seed count into a raw study; return it and the faults met on the way."""
-    own, faults = raw["profiles"], []
-    scripted = bool(raw.get("command") or raw.get("runner"))  # what our engine trains at one size says nothing of a script
-    builtin: dict[str, dict[str, Any]] = {"": {}} if scripted else builtin_profiles()
-    if profile not in own and profile not in builtin:
-        there = [name for name in dict.fromkeys([*builtin, *own]) if name]
+    table, builtin = raw["profiles"].get(profile, {}), {} if _scripted(raw) else builtin_profiles()
+    if profile not in (raw["profiles"].keys() | builtin.keys() | ({""} if _scripted(raw) else set())):
+        there = list(dict.fromkeys([*builtin, *raw["profiles"]]))
         hint = f"profiles: {', '.join(there)}" if there else "its file has no [profiles]: leave --profile out"
         raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, there)}", hint)
-    out = {**raw, "profiles": {}, "profile": profile, "base": dict(raw["base"])}
-    factors: dict[str, dict[str, Any]] = {factor["name"]: dict(factor) for factor in raw["factors"]}
-    arms: dict[str, dict[str, Any]] = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in raw["arms"]}
-    net = _net((raw["base"], flatten(own.get(profile, {})), overrides))
-    for origin, table in (("", builtin.get(profile, {})), (f"profiles.{profile}.", own.get(profile, {}))):
-        out["base"] = _set_upon(out["base"], table, left_out=() if origin else owned("model", net))
-        if "seeds" in table:
-            out["looks"] = ()  # looks are declared for a number of seeds and fall with it
-        out.update({key: table[key] for key in _RULES if key in table})
-        for kind, known, allowed in (("factors", factors, {"off", "on", "levels"}), ("arms", arms, {"set", "drop"})):
-            changes = table.get(kind, {})
-            if not isinstance(changes, Mapping):
-                faults.append(f"{origin}{kind}: should be a table of names")
-                continue
-            for name, change in changes.items():
-                place = f"{origin}{kind}.{name}"
-                if name not in known:
-                    faults.append(f"{place}: the study has no such {kind[:-1]}{did_you_mean(name, known)}")
-                elif not isinstance(change, Mapping) or not set(change) <= allowed:
-                    faults.append(f"{place}: should be a table with {', '.join(sorted(allowed))}")
-                elif change.get("drop"):
-                    del known[name]
-                elif "set" in change:
-                    known[name]["set"] = flatten(change["set"]) if isinstance(change["set"], Mapping) else change["set"]
-                else:
-                    known[name].update(change)
-        _amend_search(out, table, origin, faults)
-    out["base"] = {**carried(out["base"], overrides), **overrides}
-    out["factors"], out["arms"] = tuple(factors.values()), tuple(arms.values())
+    out = {**raw, "profiles": {}, "profile": profile}
+
+    # What the file says for itself lies on top of the built-in profile, and its own profile on top of both.
+    own = flatten({key: value for key, value in table.items() if key not in _SPECIAL})
+    preset = _suitable(builtin.get(profile, {}), raw["base"], net=_net((raw["base"], own, overrides)))
+    for layer in (raw["base"], own, overrides):
+        preset = {**carried(preset, layer), **layer}
+    out["base"] = preset
+
+    faults = _amend_parts(out, table, f"profiles.{profile}.")
+    _amend_search(out, table, f"profiles.{profile}.", faults)
+    _amend_seeds(out, table, builtin.get(profile, {}), seeds)
+    return out, faults if "seeds" in out else [*faults, "seeds: is missing"]
+
+
+def _scripted(raw: Mapping[str, Any]) -> bool:
+    """Whether a script of the user's is run: what our engine trains at one size says nothing of it."""
+    return bool(raw.get("command") or raw.get("runner"))
+
+
+def _suitable(preset: Mapping[str, Any], base: Mapping[str, Any], *, net: str) -> dict[str, Any]:
+    """Return the recipe fields of a built-in profile that mean something for a study's images and its net."""
+    fields = {name: value for name, value in preset.items() if name not in _SPECIAL and name not in owned("model", net)}
+    if base.get("data.name", fields.get("data.name")) == fields.get("data.name"):
+        return fields
+
+    # Sizes, numbers of images and the crop were chosen for the profile's own images.
+    return {name: value for name, value in fields.items() if not name.startswith("data.") and name != "augment.crop"}
+
+
+def _amend_seeds(out: dict[str, Any], table: Mapping[str, Any], builtin: Mapping[str, Any], seeds: int | None) -> None:
+    """Settle seeds, looks and margin: those asked for, else the profile's of the file, the file's, the built-in profile's."""
+    if "seeds" not in out and out["looks"]:
+        out["seeds"] = out["looks"][-1]
+    elif "seeds" not in out and "seeds" in builtin:
+        out["seeds"] = builtin["seeds"]
+    if "seeds" in table:
+        out["looks"] = ()  # looks are declared for a number of seeds and fall with it
+    out.update({key: table[key] for key in _RULES if key in table})
     if seeds is not None:
         out["seeds"], out["looks"] = seeds, ()
-    return out, faults
+
+
+def _amend_parts(out: dict[str, Any], table: Mapping[str, Any], origin: str) -> list[str]:
+    """Apply a profile's changes to factors and arms, name by name; return the faults."""
+    faults: list[str] = []
+    factors: dict[str, dict[str, Any]] = {factor["name"]: dict(factor) for factor in out["factors"]}
+    arms: dict[str, dict[str, Any]] = {arm["name"]: {**arm, "set": dict(arm["set"])} for arm in out["arms"]}
+    for kind, known, allowed in (("factors", factors, {"off", "on", "levels"}), ("arms", arms, {"set", "drop"})):
+        changes = table.get(kind, {})
+        if not isinstance(changes, Mapping):
+            faults.append(f"{origin}{kind}: should be a table of names")
+            continue
+        for name, change in changes.items():
+            place = f"{origin}{kind}.{name}"
+            if name not in known:
+                faults.append(f"{place}: the study has no such {kind[:-1]}{did_you_mean(name, known)}")
+            elif not isinstance(change, Mapping) or not set(change) <= allowed:
+                faults.append(f"{place}: should be a table with {', '.join(sorted(allowed))}")
+            elif change.get("drop"):
+                del known[name]
+            elif "set" in change:
+                known[name]["set"] = flatten(change["set"]) if isinstance(change["set"], Mapping) else change["set"]
+            else:
+                known[name].update(change)
+    out["factors"], out["arms"] = tuple(factors.values()), tuple(arms.values())
+    return faults
 
 
 def _net(layers: Sequence[Mapping[str, Any]]) -> str:
     """Return what the last of some overrides calls the net; empty where none does."""
     return str(next((fields["model.name"] for fields in reversed(layers) if "model.name" in fields), ""))
-
-
-def _set_upon(base: Mapping[str, Any], table: Mapping[str, Any], *, left_out: Collection[str]) -> dict[str, Any]:
-    """Set a profile's recipe fields upon those of a base; the built-in sizes of our net say nothing about another net."""
-    changes = flatten({key: value for key, value in table.items() if key not in _SPECIAL})
-    changes = {name: value for name, value in changes.items() if name not in left_out}
-    return {**carried(base, changes), **changes}
 
 
 def _amend_search(out: dict[str, Any], table: Mapping[str, Any], origin: str, faults: list[str]) -> None:

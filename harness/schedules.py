@@ -17,15 +17,22 @@ def schedule_table(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, fl
     cosine falls from max_lr towards 0 over the run; constant stays. Both keep the momentum at 0.9.
 
     Raises:
-        RecipeError: the schedule is the user's (see ``harness.train.own.table_of``).
+        RecipeError: the schedule is the user's (see ``harness.train.own.table_of``), or its name has no table here.
     """
-    if is_plugin(schedule.name):
-        raise RecipeError(f"schedule.name is {schedule.name!r}, whose rates only its code knows")
     peak = schedule.max_lr
     if schedule.name == "constant":
         return [(peak, 0.9)] * steps
     if schedule.name == "cosine":
         return [(peak * (1 + math.cos(math.pi * step / steps)) / 2, 0.9) for step in range(steps)]
+    if schedule.name == "one-cycle":
+        return _one_cycle(schedule, steps)
+    if is_plugin(schedule.name):
+        raise RecipeError(f"schedule.name is {schedule.name!r}, whose rates only its code knows")
+    raise RecipeError(f"schedule.name is {schedule.name!r}, for which there is no table of rates", "add it to schedule_table")
+
+
+def _one_cycle(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
+    peak = schedule.max_lr
     first, last = peak / schedule.div, peak / schedule.div / schedule.final_div
     top = schedule.pct_start * steps - 1
     table = []

@@ -79,7 +79,7 @@ def study_schema() -> dict[str, Any]:
         "title": "A study of harness",
         "type": "object",
         "properties": top,
-        "required": ["question", "margin_pp", "seeds"],
+        "required": ["question", "margin_pp"],
         "additionalProperties": False,
         "if": {"anyOf": [{"required": ["command"]}, {"required": ["runner"]}]},
         "then": {"properties": {"base": _ref("Settings"), "profiles": profiles["ScriptProfile"]}},

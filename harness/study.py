@@ -10,9 +10,10 @@ import contextlib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -27,6 +28,7 @@ Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction",
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _NO_FOLDER = "cannot name a folder; use letters, digits, '.', '_' and '-'"
 _HINT = "`harness new-study NAME` writes a commented file that shows every key"
+T = TypeVar("T")
 _DEEPEST = 20  # levels of tables and lists; what recurses over a study never meets Python's own limit
 
 
@@ -53,6 +55,10 @@ Label = Annotated[
     str, Field(min_length=1, max_length=60), BeforeValidator(lambda v: _printable(v) if isinstance(v, str) else v)
 ]
 Whole = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
 
 
 class _Strict(BaseModel):
@@ -120,7 +126,8 @@ class Study(_Strict):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     margin_pp: float = Field(gt=0, le=100)
     gap_margin_pp: float | None = Field(None, gt=0, le=100)
-    seeds: int = Field(ge=1, le=10_000)
+    # 0 where the file leaves them to the profile; that default is no value that a file may have
+    seeds: int = Field(0, ge=1, le=10_000, json_schema_extra=_without_default)
     first_seed: int = Field(0, ge=0, lt=1_000_000)
     looks: Whole = ()
     boundary: Literal["wang-tsiatis", "pocock"] = "wang-tsiatis"
@@ -164,7 +171,8 @@ class Study(_Strict):
     def under(self, profile: str, *, overrides: Mapping[str, Any] | None = None, seeds: int | None = None) -> Study:
         """Return the study as it is run under a profile.
 
-        Precedence: reference < [base] < built-in profile < [profiles.X] < overrides < arm.
+        Precedence: reference < built-in profile < [base] < [profiles.X] < overrides < arm. So it is with seeds and looks. Of a
+        built-in profile nothing about images holds where ``[base]`` names others.
 
         Args:
             profile: quick, small, medium, full, or one of the study's own; of a study that runs a script, its own or none ("").
@@ -176,8 +184,28 @@ class Study(_Strict):
             StudyError: the outcome is not a valid study; every fault is listed.
         """
         self.check_runnable()
-        raw, faults = resolve(_raw(self), profile, overrides or {}, seeds)
-        return _build(raw, faults, f"study {self.name!r} under profile {profile!r}")
+        source = f"study {self.name!r} under profile {profile!r}"
+        if not overrides and seeds is None:
+            return self.once(f"_under_{profile}", lambda: self._resolved(profile, {}, None, source))
+        return self._resolved(profile, overrides or {}, seeds, source)
+
+    def _resolved(self, profile: str, overrides: Mapping[str, Any], seeds: int | None, source: str, prefix: str = "") -> Study:
+        raw, faults = resolve(_raw(self), profile, overrides, seeds)
+        return _build(raw, faults, source, prefix)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` gives, made once for this study and kept with it under ``name``, which no field has."""
+        if name not in self.__dict__:
+            self.__dict__[name] = make()
+        kept: T = self.__dict__[name]
+        return kept
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with fields replaced; nothing that ``once`` kept goes with it."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[name]
+        return copy
 
     def check_runnable(self) -> None:
         """Raise a UsageError where there is nothing to run: a study that was made from a table of finished runs."""
@@ -190,8 +218,7 @@ class Study(_Strict):
         import tomli_w
 
         dumped = self.model_dump(by_alias=True, exclude_defaults=True)
-        dumped = {"schema": 1, **dumped, "question": self.question, "seeds": self.seeds, "margin_pp": self.margin_pp}
-        return tomli_w.dumps(_without_none(dumped))
+        return tomli_w.dumps(_without_none({"schema": 1, **dumped}))
 
 
 def load_study(name: str) -> Study:
@@ -225,8 +252,7 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
     study = _build(tree, faults, source)
     builtin = () if study.profile or study.table or study.scripted else PROFILES
     for profile in sorted({*builtin, *study.profiles}):
-        resolved, faults = resolve(_raw(study), profile, {}, None)
-        _build(resolved, faults, source, prefix=f"profile {profile}: ")
+        study.once(f"_under_{profile}", partial(study._resolved, profile, {}, None, source, f"profile {profile}: "))  # noqa: SLF001
     return study
 
 
@@ -271,7 +297,8 @@ def _studies_in(*folders: Path) -> dict[str, Path]:
 
 
 def _raw(study: Study) -> dict[str, Any]:
-    return study.model_dump(by_alias=True)
+    raw = study.model_dump(by_alias=True)
+    return raw if study.seeds else {key: value for key, value in raw.items() if key != "seeds"}
 
 
 def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str = "") -> Study:
@@ -351,12 +378,19 @@ def _agreement_faults(study: Study) -> list[str]:
         faults.append(f"factors: design {study.design!r} needs at least one [[factors]] table")
     if study.design == "arms" and study.factors:
         faults.append("design: 'arms' takes [[arms]] only; name the design that [[factors]] are for")
-    if study.looks and (list(study.looks) != sorted(set(study.looks)) or study.looks[-1] != study.seeds):
-        faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
+    faults += _seed_faults(study)
     if study.table and (study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)):
         faults.append("table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty")
     faults += script_faults(_raw(study))
     return faults + space_faults(study.space, recipe) + retune_faults(study.retune, study.space, _varied(study))
+
+
+def _seed_faults(study: Study) -> list[str]:
+    final = bool(study.profile or study.table) or (study.scripted and not study.profiles)
+    faults = ["seeds: is missing"] if final and not study.seeds else []
+    if study.looks and (list(study.looks) != sorted(set(study.looks)) or study.looks[-1] != (study.seeds or study.looks[-1])):
+        faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
+    return faults
 
 
 def _varied(study: Study) -> dict[str, str]:

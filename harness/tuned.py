@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.confirm import Judged, answer, confirmation, departures, finalists, judge
 from harness.errors import ReportError, StorageError
@@ -36,13 +36,12 @@ def report_search(
     runs: Path = Path("runs"),
     labels: npt.NDArray[np.int64] | None = None,
     classes: Sequence[str] = (),
-    samples: Mapping[str, npt.NDArray[np.uint8]] | None = None,
     provenance: Provenance | None = None,
     provisional: bool = False,
 ) -> Written:
     """Write the report of a search and, once it is confirmed, the recipe file of its winner.
 
-    Labels, class names, sample images and provenance that are not given are taken over from the report that is there.
+    Labels, class names and provenance that are not given are taken over from the report that is there.
 
     Args:
         ledger: of the search.
@@ -51,7 +50,6 @@ def report_search(
         runs: the folder of all runs.
         labels: as ``write_report`` takes it.
         classes: as ``write_report`` takes it.
-        samples: as ``write_report`` takes it.
         provenance: as ``write_report`` takes it.
         provisional: as ``write_report`` takes it.
 
@@ -69,10 +67,11 @@ def report_search(
     facts = _facts(study, found, judged, left)
     if facts.confirmed is not None and not left and not provisional:
         facts = facts.model_copy(update={"recipe": _write_winner(folder, study, judged)})
+    samples: Mapping[str, npt.NDArray[np.uint8]] = {}
     if labels is None and (folder / "trials.parquet").is_file():
         before = read_folder(folder)
         labels, classes = before.labels_N, classes or before.classes
-        samples, provenance = samples or before.samples, provenance or before.provenance
+        samples, provenance = before.samples, provenance or before.provenance
     shown = over.model_copy(update={"name": study.name, "question": study.question, "why": study.why})
     return write_report(
         folder,
@@ -185,14 +184,3 @@ def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
     else:
         (folder / CANDIDATE).unlink(missing_ok=True)
     return RECIPE
-
-
-def report_arguments(ground: Any, samples: Mapping[str, Any], provenance: Provenance) -> dict[str, Any]:
-    """Return what ``report_search`` takes from the images that trials ran on."""
-    split = ground.split
-    return {
-        "labels": split.val_labels_N.cpu().numpy(),
-        "classes": split.classes,
-        "samples": samples,
-        "provenance": provenance,
-    }

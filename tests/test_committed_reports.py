@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +83,9 @@ def test_the_landing_page_is_that_of_the_committed_reports(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_other_processors_make_the_same_bytes(processor: str) -> None:
-    from numpy._core._multiarray_umath import __cpu_features__
-
+    features = import_module("numpy._core._multiarray_umath").__cpu_features__
     changes = PROCESSORS[processor]
-    if not all(changes.values()) or not __cpu_features__.get(NEEDED.get(processor, "SSE2"), False):
+    if not all(changes.values()) or not features.get(NEEDED.get(processor, "SSE2"), False):
         pytest.skip(f"this processor cannot be made one of kind: {processor}")
     child = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("remade.py")), str(KEPT), *map(str, FOLDERS)],

@@ -153,7 +153,7 @@ def test_code_of_the_users_is_named_and_given_arguments_as_any_field_is_set(chan
     assert list(faults(SOUND | change)) == []
 
 
-@pytest.mark.parametrize("missing", ["question", "seeds", "margin_pp"])
+@pytest.mark.parametrize("missing", ["question", "margin_pp"])
 def test_a_key_that_every_study_needs_is_required(missing: str) -> None:
     assert list(faults({key: value for key, value in SOUND.items() if key != missing})) == [f".{missing}: missing"]
 

@@ -457,11 +457,44 @@ def test_a_script_that_fails_is_told_with_its_last_words_and_without_epochs_that
     events: list[Any] = []
     outcome_of(here, on_event=events.append)
     lines = [event.line for event in events if isinstance(event, ProgressFacts) and event.line]
-    assert len(lines) == 4
+    assert len(lines) == 3
     assert all("failed: the script ended with exit code 1: ValueError: no such layer (log: " in line for line in lines)
     report = (here / "reports" / "mine" / "report.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in report.splitlines() if "no such layer" in line]
-    assert [row[4] for row in rows] == ["\N{EN DASH}"] * 4  # the epochs
+    assert [row[4] for row in rows] == ["\N{EN DASH}"] * 3  # the epochs
+
+
+def test_first_trials_that_all_fail_alike_stop_the_study_with_the_traceback_and_the_command(here: Path) -> None:
+    whole = (here / "train.py").read_text(encoding="utf-8")
+    (here / "train.py").write_text("def deep():\n    raise ValueError('no such layer')\ndeep()\n", encoding="utf-8")
+    outcome = outcome_of(here)
+    closing = "\n".join(outcome.closing())
+    assert (outcome.counts["failed"], outcome.counts["waiting"], outcome.exit_code) == (3, 1, 1)
+    assert "stopped: the first 3 trials failed alike" in closing
+    assert "in deep" in closing
+    assert "`harness ablate --study mine.toml --retry-failed` runs the failed trials again" in closing
+
+    (here / "train.py").write_text(whole, encoding="utf-8")
+    again = outcome_of(here)
+    assert (again.counts["complete"], again.exit_code) == (4, 0)
+
+
+def test_failures_of_two_kinds_do_not_stop_a_study(here: Path) -> None:
+    program = "import os\nraise (ValueError if int(os.environ['HARNESS_SEED']) else KeyError)('no such layer')\n"
+    (here / "train.py").write_text(program, encoding="utf-8")
+    assert outcome_of(here).counts["failed"] == 4
+
+
+def test_a_command_without_its_seed_and_scores_without_any_spread_are_said(here: Path) -> None:
+    program = "import json, os\njson.dump({'accuracy': 0.5}, open(os.environ['HARNESS_OUT'] + '/metrics.json', 'w'))\n"
+    (here / "train.py").write_text(program, encoding="utf-8")
+    raw = {**RAW, "command": [word for word in RAW["command"] if "seed" not in word]}
+    (here / "mine.toml").write_text(parse_study(raw, name="mine").to_toml(), encoding="utf-8")
+    from harness.ablation import ablate
+
+    outcome = ablate("mine.toml")
+    assert "no {seed} among its words" in "\n".join(outcome.plan.lines())
+    assert sum("is the same, 0.5, at all 2 seeds" in line for line in outcome.closing()) == 2
 
 
 def test_outcomes_are_none_because_a_script_tells_nothing_of_single_images(here: Path) -> None:

@@ -241,9 +241,22 @@ def test_without_a_pruner_every_trial_runs_to_its_end(tmp_path: Path) -> None:
 
 
 def test_trials_that_only_guess_are_stopped_early(tmp_path: Path) -> None:
-    with planned(tmp_path, search(6, pruner="none"), chance=0.99) as ledger:
+    which = search(6, pruner="none")
+    which = which.model_copy(update={"base": {**which.base, "data.train": 0}})  # all images: an epoch has its fifty steps
+    with planned(tmp_path, which, chance=0.99) as ledger:
         work(ledger)
         assert all(one.state == "pruned" and one.epochs <= EPOCHS / 2 for one in tried(ledger))
+
+
+def test_a_search_holds_no_net_to_be_guessing_before_its_fifty_steps(tmp_path: Path) -> None:
+    space = {**SPACE, "train.batch_size": {"choices": [50, 150]}}
+    which = search(12, space, sampler="random", pruner="none")
+    which = which.model_copy(update={"base": {**which.base, "data.train": 300, "train.epochs": 30}})
+    with planned(tmp_path, which, chance=0.99) as ledger:
+        work(ledger)
+        stopped = {(slot.recipe.train.batch_size, slot.epochs) for slot in tried(ledger) if slot.slot > 0}
+    # Of 30 epochs the ledger reports every second: a third of them is 10, and 50 steps of two an epoch take 25.
+    assert stopped == {(50, 10), (150, 26)}
 
 
 def test_trials_beyond_a_limit_are_never_the_best(tmp_path: Path) -> None:

@@ -2,20 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.trial import TrialState
 
-from harness.search import LateMedian, replay
+from harness.search import LateMedian
 
 EPOCHS, IMAGES = 40, 600
 COUNTS = np.loadtxt(Path(__file__).parent / "data" / "curves" / "one-cycle.csv", delimiter=",")
 CURVES = (COUNTS / IMAGES).tolist()
 EVERY = 2  # epochs between two reports of a trial of 40: the ledger reports at most 20
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a pruner did to recorded curves.
+
+    Attributes:
+        stopped: epochs after which each curve was stopped; None for one that ran to its end.
+        saved: share of all epochs that were not run.
+        lost: share of the finally best tenth that was stopped.
+    """
+
+    stopped: tuple[int | None, ...]
+    saved: float
+    lost: float
+
+
+def replay(curves: Sequence[Sequence[float]], pruner: BasePruner, *, every: int = 1) -> Replay:
+    """Run recorded accuracy curves past a pruner, one after the other, in their order.
+
+    Args:
+        curves: validation accuracy by epoch, all of one length.
+        pruner: asked after each reported epoch.
+        every: epochs between two reports; the last one is always reported.
+    """
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    stopped: list[int | None] = []
+    for curve in curves:
+        trial, end = study.ask(), None
+        for epoch, value in enumerate(curve):
+            if (epoch + 1) % every and epoch + 1 < len(curve):
+                continue
+            trial.report(value, epoch)
+            if epoch + 1 < len(curve) and trial.should_prune():
+                end = epoch + 1
+                break
+        study.tell(trial, None if end else curve[-1], state=TrialState.PRUNED if end else TrialState.COMPLETE)
+        stopped.append(end)
+    total = sum(len(curve) for curve in curves)
+    run = sum(end or len(curve) for end, curve in zip(stopped, curves, strict=True))
+    ranked = sorted(range(len(curves)), key=lambda i: -curves[i][-1])
+    top = ranked[: max(1, math.ceil(len(curves) / 10))]
+    return Replay(tuple(stopped), 1 - run / total, sum(stopped[i] is not None for i in top) / len(top))
 
 
 def test_the_recorded_set_is_of_sixty_whole_curves() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from harness.design import arms
 from harness.errors import HarnessError, StudyError, UsageError
+from harness.parts import AugmentRecipe, DataRecipe
 from harness.profiles import PROFILES, builtin_profiles
 from harness.recipe import Recipe
 from harness.study import Study, available_studies, find_study, load_study, parse_study
@@ -199,18 +201,16 @@ def epochs(found: Study) -> dict[str, int]:
     ("layers", "expected"),
     [
         ({}, {"reference": 30, "a": 30}),
-        ({"base"}, {"reference": 11, "a": 11}),
-        ({"base", "built-in"}, {"reference": 40, "a": 40}),
-        ({"base", "built-in", "own"}, {"reference": 13, "a": 13}),
-        ({"base", "built-in", "own", "set"}, {"reference": 14, "a": 14}),
-        ({"base", "built-in", "own", "set", "arm"}, {"reference": 14, "a": 15}),
+        ({"built-in"}, {"reference": 40, "a": 40}),
+        ({"built-in", "base"}, {"reference": 11, "a": 11}),
+        ({"built-in", "base", "own"}, {"reference": 13, "a": 13}),
+        ({"built-in", "base", "own", "set"}, {"reference": 14, "a": 14}),
+        ({"built-in", "base", "own", "set", "arm"}, {"reference": 14, "a": 15}),
     ],
-    ids=["reference", "base", "built-in profile", "own profile", "overrides", "arm"],
+    ids=["reference", "built-in profile", "base", "own profile", "overrides", "arm"],
 )
 def test_each_layer_goes_before_the_one_below_it(layers: set[str], expected: dict[str, int]) -> None:
     profile = "quick" if "built-in" in layers else "full"  # full leaves the epochs alone, quick sets them
-    if "built-in" in layers and "own" not in layers:
-        expected = dict.fromkeys(expected, builtin_profiles()["quick"]["train"]["epochs"])
     found = study(
         base={"train.epochs": 11} if "base" in layers else {},
         arms=[{"name": "a", "set": {"augment.crop": 0, **({"train.epochs": 15} if "arm" in layers else {})}}],
@@ -221,17 +221,65 @@ def test_each_layer_goes_before_the_one_below_it(layers: set[str], expected: dic
 
 def test_the_seeds_asked_for_go_before_those_of_every_profile() -> None:
     found = study(profiles={"quick": {"seeds": 4}})
-    assert found.seeds == 3
-    assert found.under("small").seeds == builtin_profiles()["small"]["seeds"]
+    assert found.under("small").seeds == 3
     assert found.under("quick").seeds == 4
     assert found.under("quick", seeds=2).seeds == 2
 
 
 def test_looks_fall_with_the_seeds_that_they_were_declared_for() -> None:
-    found = study(seeds=10, looks=[5, 10])
-    assert found.looks == (5, 10)
+    found = study(seeds=10, looks=[5, 10], profiles={"quick": {"seeds": 4}})
+    assert found.under("small").looks == (5, 10)
     assert found.under("quick").looks == ()
     assert found.under("full", seeds=10).looks == ()
+
+
+def test_a_study_without_seeds_takes_those_of_the_profile() -> None:
+    found = parse_study({key: value for key, value in MINIMAL.items() if key != "seeds"}, name="test")
+    assert {profile: found.under(profile).seeds for profile in PROFILES} == {
+        profile: fields["seeds"] for profile, fields in builtin_profiles().items()
+    }
+
+
+def test_a_study_with_looks_and_no_seeds_has_as_many_as_the_last_look() -> None:
+    found = parse_study({**{key: value for key, value in MINIMAL.items() if key != "seeds"}, "looks": [4, 6]}, name="test")
+    assert (found.under("quick").seeds, found.under("quick").looks) == (6, (4, 6))
+
+
+@pytest.mark.parametrize(
+    "more", [{"profiles": {"tiny": {"train.epochs": 2}}}, {"command": ["python", "t.py", "{seed}"], "arms": []}]
+)
+def test_a_study_whose_seeds_nothing_says_is_refused(more: dict[str, Any]) -> None:
+    assert "seeds: is missing" in faults({**{key: value for key, value in MINIMAL.items() if key != "seeds"}, **more})
+
+
+@pytest.mark.parametrize("images", ["digits", "cifar100"])
+def test_sizes_chosen_for_other_images_leave_a_study_with_its_own_images_alone(images: str) -> None:
+    for profile in PROFILES:
+        recipe = study(base={"data.name": images}, arms=[]).under(profile).base_recipe
+        assert (recipe.data, recipe.augment) == (DataRecipe(name=images), AugmentRecipe())
+    assert recipe.train == study(arms=[]).under("full").base_recipe.train
+
+
+def test_a_study_that_names_the_images_of_the_profile_keeps_their_sizes() -> None:
+    named, silent = (study(base=base, arms=[]).under("small").base_recipe for base in ({"data.name": "cifar10"}, {}))
+    assert named == silent
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_study_resolves_under_every_profile_as_it_is_recorded(name: str) -> None:
+    recorded = json.loads((ROOT / "tests" / "data" / "resolved-studies.json").read_text())
+    for profile in PROFILES:
+        expected = recorded[f"{name}/{profile}"]
+        under = load_study(name).under(profile)
+        stored = under.model_dump(mode="json", by_alias=True)
+        assert {arm.name: arm.recipe.id for arm in arms(under)} == expected.pop("arms")
+        assert {field: stored[field] for field in expected} == expected
+
+
+def test_a_copy_of_a_study_has_arms_of_its_own() -> None:
+    first = study().under("quick")
+    assert [arm.name for arm in arms(first)] == ["reference", "a"]
+    assert [arm.name for arm in arms(first.model_copy(update={"arms": ()}))] == ["reference"]
 
 
 def test_a_profile_changes_factors_and_arms_by_name_and_drops_arms() -> None:
@@ -486,7 +534,7 @@ def test_every_study_survives_its_own_toml(sets: dict[str, Any], question: str, 
 
 
 def test_a_profile_may_take_fresh_seeds() -> None:
-    found = study(seeds=3, profiles={"quick": {"seeds": 4, "first_seed": 100}})
+    found = study(profiles={"quick": {"seeds": 4, "first_seed": 100}})
     assert (found.under("quick").first_seed, found.under("quick").seeds) == (100, 4)
     assert found.under("small").first_seed == 0
     assert "profile quick: first_seed" in faults({**MINIMAL, "profiles": {"quick": {"first_seed": -1}}})

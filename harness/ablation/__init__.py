@@ -3,6 +3,7 @@
 facts    what a run says of itself
 choose   profile, recommended recipe, next size up
 launching where the workers are
+setup    what every run needs: images, workers, storage
 job      one study under one profile, from plan to report
 retune   a study whose arms are retuned: settings, choice, the same study again
 watch    following the workers
@@ -15,19 +16,21 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.ablation.choose import check_device, choose_profile, command, next_size, recommended_study
+from harness.ablation.choose import all_trials, check_device, choose_profile, command, next_size, recommended_study
 from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.ablation.forecast import Forecast, plan_study
-from harness.ablation.job import REPORTS, Job
-from harness.ablation.launching import RUNS, Place, drain
+from harness.ablation.job import Job
+from harness.ablation.launching import RUNS, Place
 from harness.ablation.retune import RetunedJob
-from harness.ablation.watch import Shifted
+from harness.ablation.setup import REPORTS, Setup
+from harness.ablation.watch import Follower, counted
 from harness.errors import UsageError
 from harness.study import Study, load_study
 
 __all__ = [
     "REPORTS",
     "RUNS",
+    "Follower",
     "Forecast",
     "Job",
     "OnEvent",
@@ -36,11 +39,12 @@ __all__ = [
     "PlanFacts",
     "ProgressFacts",
     "RetunedJob",
-    "Shifted",
+    "Setup",
     "ablate",
+    "all_trials",
     "check_device",
     "choose_profile",
-    "drain",
+    "counted",
     "next_size",
     "plan_study",
     "recommended_study",

@@ -19,9 +19,15 @@ from harness.study import HandArm, Study, load_study
 from harness.text import duration
 
 if TYPE_CHECKING:
+    from harness.recipe import Recipe
     from harness.train.timing import Layout
 
 AUTO_SECONDS = 15 * 60  # without --profile, a larger profile is taken only when its estimate stays within this
+
+
+def all_trials(study: Study) -> int:
+    """Return how many trials an ablation takes, with what retuning adds at most."""
+    return len(cells(study, "")) + most_trials(study)
 
 
 def choose_profile(
@@ -29,7 +35,7 @@ def choose_profile(
     *,
     device: str = "auto",
     on_event: OnEvent = lambda _: None,
-    count: Callable[[Study], int] = lambda study: len(cells(study, "")) + most_trials(study),
+    count: Callable[[Study], int] = all_trials,
 ) -> tuple[str, str]:
     """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
 
@@ -135,35 +141,47 @@ def command(
     return " ".join([*parts, flags]).rstrip()
 
 
-def next_size(study: Study, layout: Layout, source: str = "") -> str:
+def next_size(
+    study: Study, layout: Layout, source: str, *, line: Callable[[str], str], trials: Callable[[Study], int] = all_trials
+) -> str:
     """Return the command for the next size up with what it would cost here; empty at the largest.
+
+    It never runs code of the user's, whose net need not fit the images of another size, and it never fails a run.
 
     Args:
         study: under the present profile.
         layout: how trials are run here, with the speed that was timed.
-        source: the study's file, where its name alone does not find it.
+        source: the study's name or its file.
+        line: gives the command for a profile.
+        trials: counts what a study takes.
     """
-    from harness.train import data
-    from harness.train.timing import extrapolate, has_gpu
-
     if study.profile not in PROFILES[:-1]:
         return ""
     profile = PROFILES[PROFILES.index(study.profile) + 1]
     try:
-        larger = load_study(source or study.name).under(profile)
+        larger = load_study(source).under(profile)
     except HarnessError:  # a study built in a program has no file to look up
         return ""
-    recipe = arms(larger)[0].recipe
-    info = next((one for one in data.describe() if one.name == recipe.data.name), None)
-    line = command(source or study.name, profile)
-    if info is None:
-        return line
+    try:
+        cost = _cost(arms(larger)[0].recipe, layout, trials(larger), profile)
+    except Exception:  # noqa: BLE001 - what is run is done; a guess at something else must not spoil it
+        cost = ""
+    return f"{line(profile)}   # {cost}" if cost else line(profile)
+
+
+def _cost(recipe: Recipe, layout: Layout, trials: int, profile: str) -> str:
+    """Return in words what trials of a recipe would cost here; empty where only the user's code could tell."""
+    from harness.train import data
+    from harness.train.timing import extrapolate, has_gpu
+
+    info = next((known for known in data.describe() if known.name == recipe.data.name), None)
+    if info is None or recipe.plugins():
+        return ""
     rate = layout.timing.mflops_per_second * layout.workers
     each = extrapolate(recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
-    trials = len(cells(larger, "")) + most_trials(larger)
     cost = f"about {duration(each * trials)} on this machine, guessed from counted operations"
     if profile == "full" and not has_gpu():
         cost += "; meant for a GPU"
     if not info.present:
         cost += f"; first: {info.how}"
-    return f"{line}   # {cost}"
+    return cost

@@ -58,6 +58,7 @@ class PlanFacts:
     retune_trials: int = 0
     retune_seconds: float = 0.0
     script: str = ""
+    seedless: bool = False
 
     def lines(self) -> list[str]:
         """Return the plan, a fact a line."""
@@ -72,6 +73,8 @@ class PlanFacts:
         what = f"images {self.data}: {self.train_images:,} train, {held}"
         if self.script:
             what = f"script {self.script}"
+        if self.seedless:
+            what += " (no {seed} among its words: it has to read HARNESS_SEED, or every seed trains the same)"
         cost = f"cost unknown: {self.estimated_from}"
         if self.seconds is not None and self.seconds_per_trial is not None:
             cost = f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}"
@@ -117,6 +120,8 @@ class Outcome:
     next_command: str = ""
     dry: bool = False
     elsewhere: str = ""
+    again: str = ""  # the command that runs failed trials again
+    notes: Sequence[str] = ()
 
     @property
     def exit_code(self) -> int:
@@ -128,7 +133,9 @@ class Outcome:
 
     def closing(self) -> list[str]:
         """Return what remains to be said, a line each."""
-        lines = [f"failed: {failure}" for failure in self.failures]
+        lines = [*self.notes, *(f"failed: {failure}" for failure in self.failures)]
+        if self.failures and self.again:
+            lines.append(f"once the cause is repaired, `{self.again}` runs the failed trials again")
         left = self.counts.get("waiting", 0) + self.counts.get("running", 0)
         if left and not self.dry:
             if self.interrupted and self.elsewhere:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation.choose import next_size
+from harness.ablation.choose import command, next_size
 from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
-from harness.ablation.launching import RUNS, Place, drain
+from harness.ablation.launching import RUNS, Place
 from harness.ablation.places import Places, choose_places
+from harness.ablation.setup import REPORTS, Setup
 from harness.ablation.watch import Watch
 from harness.design import CONTROL_OFFSET, Arm, arms, cell_code, cells, study_code
 from harness.metrics import own_metrics
@@ -21,33 +19,42 @@ from harness.open_fields import carried
 from harness.recipe import Recipe
 from harness.study import Study
 from harness.text import plural
-from harness.trial import Cell, Trial, complete, curve_images, split_words
+from harness.trial import Cell, Trial, complete
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
-    from harness.ledger import Ledger, Offer, Plan
+    from harness.ledger import Ledger, Offer
     from harness.report import Provenance, Written
     from harness.train.run import Arena
     from harness.train.timing import Layout
 
-REPORTS = Path("reports")
+
+def _all_failed(trials: Sequence[Trial]) -> bool:
+    return bool(trials) and all(trial.state == "failed" for trial in trials)
 
 
-@dataclass(slots=True)
-class Job:
-    """One study under one profile, on its way from plan to report."""
+def same_scores(planned: Sequence[Arm], trials: Sequence[Trial], metric: str) -> tuple[str, ...]:
+    """Return a sentence for every arm whose score is the same to the last digit at every seed: its seed changes nothing."""
+    notes = []
+    for arm in planned:
+        scores = [trial.metrics.get(metric) for trial in complete(trials) if trial.recipe == arm.recipe]
+        if len(scores) > 1 and len(set(scores)) == 1 and scores[0] is not None:
+            told = f"{arm.name}: {metric} is the same, {scores[0]:.6g}, at all {len(scores)} seeds"
+            notes.append(f"{told}: the seed seems to change nothing, so its interval means nothing")
+    return tuple(notes)
 
-    study: Study
-    why_profile: str
+
+@dataclass(slots=True, kw_only=True)
+class Job(Setup):
+    """One study under one profile, on its way from plan to report.
+
+    Attributes:
+        write: writes the report in place of this study's own: that of the search which it confirms.
+    """
+
     arms: tuple[Arm, ...]
     cells: tuple[Cell, ...]
-    ground: Arena | None  # None where a script of the user's sees to its own images
-    layout: Layout | Places
-    storage: str | None
-    artifacts: str | None
-    screen: bool = False
     retry_failed: bool = False
-    code: str = ""
     codes: Mapping[str, str] = field(default_factory=dict)
     planned: tuple[Cell, ...] = ()
     before: int = 0
@@ -55,7 +62,7 @@ class Job:
     source: str = ""
     asked: str = ""
     extra: Extra | None = None
-    place: Place = Place()  # noqa: RUF009 - frozen
+    write: Callable[[bool], Written] | None = None
 
     @classmethod
     def prepare(
@@ -99,24 +106,22 @@ class Job:
             codes = {arm.recipe.id: cell_code(study, arm.recipe) for arm in planned}
         found = cells(study, fingerprint, codes or code)
         return cls(
-            study, why, planned, found, ground, layout, storage, artifacts, screen, retry_failed, code, codes,
-            source=source, asked=asked, place=place,
-        )  # fmt: skip
-
-    @property
-    def folder(self) -> Path:
-        """Where the report lies."""
-        return REPORTS / self.study.folder
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the images; empty where a script sees to its own."""
-        return self.ground.split.fingerprint if self.ground is not None else ""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, as far as they are known."""
-        return self.ground.split.classes if self.ground is not None else ()
+            study=study,
+            why_profile=why,
+            arms=planned,
+            cells=found,
+            ground=ground,
+            layout=layout,
+            storage=storage,
+            artifacts=artifacts,
+            screen=screen,
+            retry_failed=retry_failed,
+            code=code,
+            codes=codes,
+            source=source,
+            asked=asked,
+            place=place,
+        )
 
     def already_done(self) -> list[Trial]:
         """Return the final trials of this plan, in its ledger or to be adopted, touching nothing."""
@@ -164,6 +169,7 @@ class Job:
             seconds=self.seconds_of(to_run, finished),
             estimated_from=source,
             script=" ".join(self.study.command) or self.study.runner,
+            seedless=bool(self.study.command) and not any("{seed}" in word for word in self.study.command),
             data=self.arms[0].recipe.data.name if self.ground is not None else "",
             **{f"{part}_images": count for part, count in counts.items()},
             report=str(self.folder / "index.html"),
@@ -189,36 +195,12 @@ class Job:
         mean = sum(trial.train_seconds for trial in done) / len(done)
         return mean, f"the mean of {plural(len(done), 'finished trial')}"
 
-    def image_counts(self) -> dict[str, int]:
-        """Images of each part; 0 where a script sees to its own."""
-        parts = ("train", "val", "test")
-        if self.ground is None:
-            return dict.fromkeys(parts, 0)
-        return {part: len(getattr(self.ground.split, f"{part}_labels_N")) for part in parts}
-
     def _power(self, finished: Sequence[Trial]) -> str:
         from harness.plan import plan_power
 
         if len(self.arms) < 2:
             return ""  # nothing is compared
         return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
-
-    def plan(self, study: Study) -> Plan:
-        """Return the plan of a study that runs as this job does: its own, or a part of its retuning."""
-        from harness.ledger import Plan, chance_level
-
-        return Plan(
-            study=study,
-            data_fingerprint=self.fingerprint,
-            code_fingerprint=self.code,
-            threads=self.layout.threads,
-            device=self.layout.devices[0].partition(":")[0],
-            workers=self.layout.workers,
-            data_root=self.data_root(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            screen=self.screen,
-            chance=chance_level(len(self.classes), curve_images(**self.image_counts())),
-        )
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
@@ -231,15 +213,15 @@ class Job:
             facts: PlanFacts | None = None
             wanted = self.first_cells()
             while True:
-                retry = self.retry_failed and facts is None
+                # Where nothing but failures came of an earlier run, its cause was repaired, or shows again at once.
+                retry = facts is None and (self.retry_failed or _all_failed(ledger.trials()))
                 planned = ledger.plan(plan, wanted, adopt=self.offers(wanted), retry_failed=retry)
                 self.before, self.planned = planned.total - planned.new, wanted
                 if facts is None:
                     facts = self.facts(ledger.trials())
                     on_event(facts)
                 if planned.new:
-                    if deadline is None or time.monotonic() < deadline:  # no worker would claim anything any more
-                        result = self._drain(ledger, planned.new, deadline, on_event)
+                    result = self.drain(self.study, planned.new, deadline, Watch(self, ledger, on_event)) or result
                     if ledger.counts().open:
                         break
                 more = self.after_look(ledger)
@@ -253,11 +235,6 @@ class Job:
                 written = self.report(ledger)
                 self.write_recommended(written)
             return self._outcome(ledger, facts, written, result)
-
-    def _drain(self, ledger: Ledger, new: int, deadline: float | None, on_event: OnEvent) -> LaunchResult:
-        watch = Watch(self, ledger, on_event)
-        on_event(watch.progress())
-        return drain(self, self.study, new, deadline, watch)
 
     def first_cells(self) -> tuple[Cell, ...]:
         """Return the cells that are planned at the start: all, or those up to the first look."""
@@ -291,6 +268,9 @@ class Job:
 
     def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
         """Write the report over what the ledger holds."""
+        if self.write is not None:
+            return self.write(provisional)
+
         from harness.reporting import from_ledger
         from harness.retuned import retuning_of
 
@@ -318,18 +298,12 @@ class Job:
             "samples": {arm.name: augmented(arm.recipe, self.ground) for arm in self.arms},
         }
 
-    def data_root(self) -> str:
-        """Return where the images lie; empty where a script sees to its own."""
-        if self.ground is None:
-            return ""
-        from harness.train import data
-
-        return str(data.data_root())
-
     def write_recommended(self, written: Written) -> None:
         """Write what the report recommends as a recipe file that ``--base`` takes, or take an outdated one away."""
         from harness.recipe_file import write_recipe
 
+        if self.write is not None:  # a search's report has the recipe of its winner beside it
+            return
         path = self.folder / "recommended.toml"
         changes = written.analysis.recommended
         if not changes or self.study.scripted or written.analysis.seeds_planned > len(written.analysis.seeds):
@@ -342,15 +316,11 @@ class Job:
 
     def _provenance(self, trials: Sequence[Trial]) -> Provenance:
         from harness.bench.result import saved_benchmark
-        from harness.report import Provenance
 
         places = sorted({f"{t.environment.device} ({t.environment.cpu})" for t in trials if t.environment.device})
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
-        counts = self.image_counts()
-        return Provenance(
-            commands=(self.asked,) if self.asked else (),
-            data=split_words(self.arms[0].recipe.data.name, **counts) if self.ground is not None else "",
-            data_fingerprint=self.fingerprint,
+        return self.provenance(
+            *([self.asked] if self.asked else []),
             hardware="; ".join(places),
             harness=next((t.environment.harness for t in trials), ""),
             commit=", ".join(commits),
@@ -366,7 +336,7 @@ class Job:
         interrupted = bool(result and result.interrupted)
         error = result.error if result and left else None
         if error is not None:
-            failures.append(f"{error.message} ({error.hint})" if error.hint else error.message)
+            failures.append(f"{error.message}\n{error.hint}" if error.hint else error.message)
         return Outcome(
             study=self.study.name,
             profile=self.study.profile,
@@ -379,11 +349,16 @@ class Job:
             elsewhere=self.study.folder if self.place.launcher == "slurm" else "",
             failures=failures,
             next_command=self.next_command(),
+            again=f"{self.asked} --retry-failed" if failures and self.asked else "",
+            notes=same_scores(self.arms, ledger.trials(), self.study.metric),
         )
 
     def next_command(self) -> str:
         """Return the command for the next size up with its cost; empty at the largest, and for a script, which has no sizes."""
-        return "" if isinstance(self.layout, Places) else next_size(self.study, self.layout, self.source)
+        if isinstance(self.layout, Places):
+            return ""
+        source = self.source or self.study.name
+        return next_size(self.study, self.layout, source, line=lambda profile: command(source, profile))
 
     def arms_of(self, recipe: Recipe) -> str:
         """Return the names of the arms that have a recipe."""

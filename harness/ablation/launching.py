@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.defaults import LAUNCHERS, Launcher
 from harness.errors import UsageError, did_you_mean
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from harness.ablation.places import Places
     from harness.launch import Ask, LaunchResult
     from harness.recipe import Recipe
-    from harness.study import Study
     from harness.train.timing import Layout
 
 RUNS = Path("runs")
@@ -128,44 +127,6 @@ class Place:
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
         run = run_slurm if self.launcher == "slurm" else run_ray
         return run(**named, workers=workers, ask=ask, seconds=seconds)
-
-
-class Placed(Protocol):
-    """What is about to be run: where, and by how many workers."""
-
-    @property
-    def layout(self) -> Layout | Places:
-        """Devices, workers and threads."""
-        ...
-
-    @property
-    def storage(self) -> str | None:
-        """Where the ledger is kept."""
-        ...
-
-    @property
-    def artifacts(self) -> str | None:
-        """Folder for curves and per-image outcomes."""
-        ...
-
-    @property
-    def place(self) -> Place:
-        """What starts the workers."""
-        ...
-
-
-def drain(job: Placed, study: Study, new: int, deadline: float | None, on_event: Any) -> LaunchResult:
-    """Start the workers on a planned study, no more of them than it has new trials, and follow them until they leave."""
-    return job.place.start(
-        job.layout,
-        name=study.folder,
-        storage=job.storage,
-        artifacts=job.artifacts,
-        runs=RUNS,
-        workers=min(job.layout.workers, new),
-        deadline=deadline,
-        on_event=on_event,
-    )
 
 
 _LAUNCHERS = "launchers: local, slurm or ray"

@@ -6,15 +6,14 @@ Three ledgers, one after the other, each resumed where it stopped: the study's o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.ablation.facts import Extra, OnEvent, Outcome, ProgressFacts
 from harness.ablation.job import Job
-from harness.ablation.launching import RUNS, drain
-from harness.ablation.watch import Shifted
+from harness.ablation.launching import RUNS
+from harness.ablation.watch import Follower, counted
 from harness.design import arms, cells
 from harness.errors import StorageError, StudyError
 from harness.recipe import Recipe
@@ -22,10 +21,6 @@ from harness.retuning import Tried, check_metric, choose, retuned_study, retunin
 from harness.study import Study
 from harness.text import duration, plural
 from harness.trial import Cell, Trial
-
-if TYPE_CHECKING:
-    from harness.launch import LaunchResult
-    from harness.search import SearchLedger
 
 
 @dataclass(slots=True)
@@ -81,18 +76,18 @@ class RetunedJob:
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Run the study as it is, try the settings, run the retuned study, and report both."""
         later = len(self.cells) + len(self.job.cells)
-        first = self.job.run(deadline, _counted(on_event, len(self.job.cells) + later))
+        first = self.job.run(deadline, counted(on_event, total=len(self.job.cells) + later))
         if first.interrupted or first.out_of_time:
             return first
         before = sum(first.counts[state] for state in ("complete", "failed", "pruned", "diverged"))
-        searched = self._search(deadline, Shifted(on_event, before, before + later))
+        searched = self._search(deadline, counted(on_event, before=before, total=before + later))
         if searched.left:
             return self._outcome(first, searched, None, on_event)
         told = "; ".join(f"{one.arm}: {_plain(one.setting) or 'as it is'}" for one in searched.chosen)
         on_event(f"chosen on validation: {told}")
         job = self._retuned(retuned_study(self.job.study, searched.chosen))
         before += len(self.cells)
-        second = job.run(deadline, Shifted(on_event, before, before + len(job.cells)))
+        second = job.run(deadline, counted(on_event, before=before, total=before + len(job.cells)))
         on_event(ProgressFacts(self.job.study.folder, before + len(job.cells), before + len(job.cells), before))
         return self._outcome(first, searched, second, on_event)
 
@@ -101,15 +96,11 @@ class RetunedJob:
         from harness.search import SearchLedger
 
         job, study = self.job, retuning_study(self.job.study)
-        result: LaunchResult | None = None
         with SearchLedger.open(study.folder, storage=job.storage, artifacts=job.artifacts, runs=RUNS) as ledger:
             planned = ledger.plan(job.plan(study), self.cells, retry_failed=job.retry_failed)
-            if planned.new and (deadline is None or time.monotonic() < deadline):
-                watch = _Watch(self, ledger, on_event)
-                on_event(watch.progress())
-                result = drain(job, study, planned.new, deadline, watch)
-                if result.error is not None:
-                    raise result.error
+            result = job.drain(study, planned.new, deadline, _Watch(self, ledger.counts().final, on_event))
+            if result is not None and result.error is not None:
+                raise result.error
             counts, trials = ledger.counts(), ledger.trials()
         return _Searched(
             counts={name: getattr(counts, name) for name in counts.__slots__},
@@ -128,11 +119,18 @@ class RetunedJob:
     def _retuned(self, study: Study) -> Job:
         """Return the job of the retuned study: an ordinary one, with the threads and workers of the first."""
         job = self.job
-        found = cells(study, job.fingerprint, job.code)
-        return Job(
-            study, job.why_profile, arms(study), found, job.ground, job.layout, job.storage, job.artifacts,
-            retry_failed=job.retry_failed, code=job.code, asked=job.asked, place=job.place,
-        )  # fmt: skip
+        return replace(
+            job,
+            study=study,
+            arms=arms(study),
+            cells=cells(study, job.fingerprint, job.code),
+            codes={},
+            planned=(),
+            before=0,
+            reported=0.0,
+            source="",
+            extra=None,
+        )
 
     def _outcome(self, first: Outcome, searched: _Searched, second: Outcome | None, on_event: OnEvent) -> Outcome:
         """Write the study's report again, with both verdicts, and return what all of it came to."""
@@ -175,42 +173,24 @@ class _Searched:
         return self.counts["waiting"] + self.counts["running"]
 
 
-class _Watch:
-    """Follows the workers while settings are tried: a line a trial."""
+class _Watch(Follower):
+    """Follows the workers while settings are tried."""
 
-    def __init__(self, retuned: RetunedJob, ledger: SearchLedger, on_event: OnEvent) -> None:
-        self._retuned, self._on_event = retuned, on_event
-        self._title = retuning_study(retuned.job.study).folder
-        self._before = self._done = ledger.counts().final
+    def __init__(self, retuned: RetunedJob, done: int, on_event: OnEvent) -> None:
+        title = retuning_study(retuned.job.study).folder
+        super().__init__(title, on_event, done=done, total=len(retuned.cells), before=done)
+        self._retuned = retuned
 
-    def __call__(self, event: Any) -> None:
-        """Take one event of the launcher."""
-        from harness.worker import Finished, Note
+    def note(self) -> str:
+        """Return what is being done."""
+        return "retuning"
 
-        if isinstance(event, Finished):
-            self._done += 1
-            self._on_event(self.progress(self._line(event.trial)))
-        elif isinstance(event, Note):
-            self._on_event(event.text)
-
-    def progress(self, line: str = "") -> ProgressFacts:
-        """How far the settings are tried."""
-        return ProgressFacts(self._title, self._done, len(self._retuned.cells), self._before, "retuning", line)
-
-    def _line(self, trial: Trial) -> str:
+    def line(self, trial: Trial) -> str:
+        """Return the arm, its setting and the score of a trial."""
         name = self._retuned.named(trial.recipe)
         if trial.state != "complete":
             return f"{name}: {trial.state} after {plural(trial.epochs, 'epoch')}. {trial.error}".rstrip()
         return f"{name}: val {100 * trial.metrics['accuracy']:.1f} %, {trial.train_seconds:.1f} s"
-
-
-def _counted(on_event: OnEvent, total: int) -> OnEvent:
-    """Return what passes on the first part's events, its trials counted among those of all parts."""
-
-    def take(event: Any) -> None:
-        on_event(replace(event, total=total) if isinstance(event, ProgressFacts) else event)
-
-    return take
 
 
 def _extra(job: Job, tried: int) -> Extra:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent, PlanFacts, ProgressFacts
@@ -20,52 +20,85 @@ if TYPE_CHECKING:
 REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this
 
 
-@dataclass(slots=True)
-class Shifted:
-    """Passes on what a later part of a run tells, counted on from the earlier ones; its plan was part of the first one's."""
+def counted(on_event: OnEvent, *, before: int = 0, total: int) -> OnEvent:
+    """Return what passes events on with the trials of a part of a run counted among those of the whole.
 
-    on_event: OnEvent
-    before: int
-    total: int
+    Args:
+        on_event: given them.
+        before: trials of the earlier parts; after any, the part's own plan is left out, as the first part's covers it.
+        total: trials of all parts.
+    """
 
-    def __call__(self, event: Any) -> None:
-        """Take one event of that part."""
+    def take(event: Any) -> None:
         if isinstance(event, ProgressFacts):
-            self.on_event(
-                ProgressFacts(
-                    event.title, self.before + event.done, self.total, self.before + event.before, event.note, event.line
-                )
-            )
-        elif not isinstance(event, PlanFacts):
-            self.on_event(event)
+            on_event(replace(event, done=before + event.done, total=total, before=before + event.before))
+        elif not (before and isinstance(event, PlanFacts)):
+            on_event(event)
+
+    return take
 
 
-class Watch:
-    """Follows the workers: tells of each finished trial and draws the provisional report after each block of seeds."""
+class Follower:
+    """Follows the workers of one part of a run: a line a trial.
 
-    def __init__(self, job: Job, ledger: Ledger, on_event: OnEvent) -> None:
-        self.job, self.ledger, self.on_event = job, ledger, on_event
-        self.title = job.study.folder
-        self.trials = {trial.cell: trial for trial in ledger.trials()}
-        self.blocks = self._blocks()
+    Args:
+        title: name of what is run.
+        on_event: given ``ProgressFacts`` and lines of text.
+        done: trials that are final.
+        total: all that are wanted.
+        before: trials that were final before this run.
+    """
+
+    def __init__(self, title: str, on_event: OnEvent, *, done: int, total: int, before: int) -> None:
+        self.title, self.on_event, self.done, self.total, self.before = title, on_event, done, total, before
 
     def __call__(self, event: Any) -> None:
         """Take one event of the launcher."""
         from harness.worker import Finished, Note
 
         if isinstance(event, Finished):
-            trial = event.trial
-            self.trials[trial.cell] = trial
-            self.on_event(self.progress(line=self._line(trial)))
-            self._report()
+            self.take(event.trial)
+            self.on_event(self.progress(self.line(event.trial)))
+            self.after()
         elif isinstance(event, Note):
             self.on_event(event.text)
 
-    def progress(self, line: str = "") -> ProgressFacts:
-        """How far the run is."""
-        return ProgressFacts(self.title, len(self.trials), len(self.job.planned), self.job.before, self._means(), line)
+    def take(self, trial: Trial) -> None:  # noqa: ARG002 - for those that keep more of it
+        """Count a trial that has ended."""
+        self.done += 1
 
-    def _line(self, trial: Trial) -> str:
+    def progress(self, line: str = "") -> ProgressFacts:
+        """Return how far this part is."""
+        return ProgressFacts(self.title, self.done, self.total, self.before, self.note(), line)
+
+    def line(self, trial: Trial) -> str:
+        """Return a line about a trial that has ended."""
+        raise NotImplementedError
+
+    def note(self) -> str:
+        """Return what stands beside the bar."""
+        return ""
+
+    def after(self) -> None:
+        """Do what is done after each trial."""
+
+
+class Watch(Follower):
+    """Follows an ablation: its scores, and the provisional report after each block of seeds."""
+
+    def __init__(self, job: Job, ledger: Ledger, on_event: OnEvent) -> None:
+        self.job, self.ledger = job, ledger
+        self.trials = {trial.cell: trial for trial in ledger.trials()}
+        self.blocks = self._blocks()
+        super().__init__(job.study.folder, on_event, done=len(self.trials), total=len(job.planned), before=job.before)
+
+    def take(self, trial: Trial) -> None:
+        """Keep a trial that has ended."""
+        self.trials[trial.cell] = trial
+        self.done = len(self.trials)
+
+    def line(self, trial: Trial) -> str:
+        """Return arm, seed and scores of a trial."""
         arm = self.job.arms_of(trial.recipe)
         if trial.state != "complete" and self.job.study.scripted and not trial.epochs:
             return (
@@ -89,8 +122,8 @@ class Watch:
             return trial.error
         return "Still guessing, or worse than the median." if self.job.screen else "Still guessing."
 
-    def _means(self) -> str:
-        """The baseline's running mean, for the bar."""
+    def note(self) -> str:
+        """Return the baseline's running mean."""
         baseline = self.job.arms[0]
         done = [t for t in self.trials.values() if t.recipe == baseline.recipe and t.state == "complete"]
         if not done:
@@ -105,7 +138,8 @@ class Watch:
             seeds[cell.seed] = seeds.get(cell.seed, True) and cell.key in self.trials
         return sum(seeds.values())
 
-    def _report(self) -> None:
+    def after(self) -> None:
+        """Draw the provisional report after a block of seeds."""
         blocks = self._blocks()
         last = len(self.trials) == len(self.job.planned)
         due = self.job.reported == 0 or time.monotonic() - self.job.reported > REPORT_SECONDS

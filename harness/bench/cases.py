@@ -80,7 +80,7 @@ def _pipelines(device: str) -> list[Case]:
         images_NCHW.to(device),
         labels_N.to(device),
         batch_size=512,
-        ops=augment.build(recipe.model_dump(), 3),
+        ops=augment.build(recipe, 3),
         seed=0,
         classes=10,
         memory_format=torch.channels_last,

@@ -20,7 +20,7 @@ from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
 from harness.errors import UsageError
 from harness.parts import DataRecipe
 from harness.profiles import builtin_profiles
-from harness.recipe import Recipe, flatten
+from harness.recipe import Recipe
 from harness.train import data
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.devices import auto, number_of
@@ -145,7 +145,7 @@ def bench(
 
 def _ground(device: str) -> Ground:
     if torch.device(device).type != "cuda":
-        fields = flatten({name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"})
+        fields = {name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"}
         recipe = Recipe().with_overrides(fields)
         return Ground(recipe, arena(recipe.data, device), device)
     recipe = Recipe().with_overrides({"train.precision": "bf16"})

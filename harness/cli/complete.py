@@ -39,7 +39,7 @@ def profiles(context: typer.Context, incomplete: str) -> Choices:
     from harness.profiles import builtin_profiles
     from harness.study import load_study
 
-    found = {name: f"data {table.get('data', {}).get('name', '')}" for name, table in builtin_profiles().items()}
+    found = {name: f"data {table.get('data.name', '')}" for name, table in builtin_profiles().items()}
     try:
         own = load_study(str(context.params.get("study") or context.params.get("name") or "")).profiles
     except HarnessError:

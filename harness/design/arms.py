@@ -51,8 +51,10 @@ def arms(study: Study) -> tuple[Arm, ...]:
         StudyError: two arms have one recipe or one name, a full factorial has more than five factors, or there are settings
             for an arm that is not there.
     """
-    if study.table:
-        return _labelled(study)
+    return study.once("_arms", lambda: _labelled(study) if study.table else _designed(study))
+
+
+def _designed(study: Study) -> tuple[Arm, ...]:
     base = study.base_recipe
     on: dict[str, Any] = {}
     for factor in study.factors if study.design != "sweep" else ():

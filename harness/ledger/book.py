@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import StorageError
 from harness.ledger.plans import Document
-from harness.ledger.pruning import Hopeless, Screening, judged_from
+from harness.ledger.pruning import Hopeless, Screening
 from harness.ledger.rows import deciding
 from harness.ledger.storage import Opened, open_storage
 
@@ -78,10 +78,8 @@ class Book:
         with self._mutex:
             if text != self._text:
                 document = Document.of(text)
-                epochs = {key: cell.recipe.train.epochs for key, cell in document.cells.items()}
                 kind = Screening if document.plan.screen else Hopeless
-                due = {key: judged_from(cell.recipe) for key, cell in document.cells.items()}
-                self.study.pruner = kind(document.plan.chance, epochs, due)
+                self.study.pruner = kind(document.plan.chance)
                 self._document, self._text = document, text
             return self._document
 

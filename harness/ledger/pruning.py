@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner
 from optuna.trial import FrozenTrial
 
+from harness.ledger.rows import recipe_of
 from harness.recipe import Recipe
 
 FEWEST = 5  # epochs before a net may be held to be guessing: after fewer, one-cycle has hardly left its low first rate
@@ -36,14 +36,10 @@ class Hopeless(BasePruner):
 
     Args:
         chance: accuracy up to which a net is held to be guessing; 0 if that is not known.
-        epochs: ``{cell key: epochs of its recipe}``.
-        due: ``{cell key: epochs after which it may be held to be guessing}``; by the epochs alone for those that are not in it.
     """
 
-    def __init__(self, chance: float, epochs: Mapping[str, int], due: Mapping[str, int] | None = None) -> None:
+    def __init__(self, chance: float) -> None:
         self.chance = chance
-        self.epochs = epochs
-        self.due = due or {}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:  # noqa: ARG002 - Optuna's interface
         """Return whether the trial should stop."""
@@ -52,12 +48,11 @@ class Hopeless(BasePruner):
             return False
         if math.isnan(trial.intermediate_values[last]):
             return True
-        epochs = self._epochs(trial)
-        due = self.due.get(str(trial.user_attrs.get("cell")), max(math.ceil(epochs / 3), FEWEST))
-        return due <= last + 1 < epochs and max(trial.intermediate_values.values()) <= self.chance and self.chance > 0
 
-    def _epochs(self, trial: FrozenTrial) -> int:
-        return self.epochs.get(str(trial.user_attrs.get("cell")), 0)
+        # The trial's own recipe decides: in a search, batch size and epochs differ from slot to slot.
+        recipe = recipe_of(trial)
+        guessing = max(trial.intermediate_values.values()) <= self.chance and self.chance > 0
+        return guessing and judged_from(recipe) <= last + 1 < recipe.train.epochs
 
 
 class Screening(Hopeless):
@@ -71,5 +66,5 @@ class Screening(Hopeless):
         """Return whether the trial should stop."""
         if super().prune(study, trial):
             return True
-        median = MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(0.7 * self._epochs(trial)))
+        median = MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(0.7 * recipe_of(trial).train.epochs))
         return bool(median.prune(study, trial))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from harness.report.adoption import find_reported
 from harness.report.document import Figure, Report
-from harness.report.folder import read_analysis, read_folder, read_trials
+from harness.report.folder import read_analysis, read_folder
 from harness.report.index import write_index
 from harness.report.material import Material, Provenance
 from harness.report.tuning import Confirmed, Finalist, Importance, SearchTrial, TuningFacts
@@ -40,7 +40,6 @@ __all__ = [
     "find_reported",
     "read_analysis",
     "read_folder",
-    "read_trials",
     "rebuild",
     "support",
     "write_index",

@@ -71,15 +71,6 @@ def read_folder(folder: Path) -> Material:
     )
 
 
-def read_trials(path: Path) -> tuple[Trial, ...]:
-    """Read the final trials of a trials.parquet, without their curves.
-
-    Raises:
-        ReportError: the file cannot be read, or lacks a column.
-    """
-    return _read_trials(path)[0]
-
-
 def read_analysis(folder: Path) -> Analysis:
     """Read a folder's analysis.json.
 

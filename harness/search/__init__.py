@@ -5,7 +5,7 @@ run again, with the recipe it had. An Optuna trial is an attempt at a slot, with
 reported, recorded, reaped and handed back goes the way of every cell.
 
     sampling     samplers by name, and values from them for the entries of a space
-    pruning      the late median pruner, and what a pruner would have done to recorded curves
+    pruning      the late median pruner
     limits       what a recipe may cost, as constraints of Optuna
     ledger       claim, report and record for slots; any other ledger is opened as it is
     history      what was tried and what came of it; the best
@@ -17,21 +17,19 @@ from __future__ import annotations
 from harness.search.history import Tried, best, tried
 from harness.search.importance import ENOUGH, Share, importances
 from harness.search.ledger import SEARCH_SEED, SearchLedger, is_search, slots
-from harness.search.pruning import LateMedian, Replay, replay
+from harness.search.pruning import LateMedian
 from harness.search.sampling import suggest
 
 __all__ = [
     "ENOUGH",
     "SEARCH_SEED",
     "LateMedian",
-    "Replay",
     "SearchLedger",
     "Share",
     "Tried",
     "best",
     "importances",
     "is_search",
-    "replay",
     "slots",
     "suggest",
     "tried",

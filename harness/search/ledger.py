@@ -146,6 +146,8 @@ class SearchLedger(Ledger):
         if not self._book.note(claim.number, recipe=recipe.changed()):
             self._leases.drop(claim)
             return None
+
+        held.trial = self._book.open_trial(claim.number)  # Optuna keeps a copy, which does not have the recipe yet
         return replace(claim, cell=Cell(recipe=recipe, seed=claim.cell.seed, key=key))
 
     def _fixed(self, claim: Claim, study: Study, base: Recipe) -> dict[str, Any]:
@@ -162,13 +164,10 @@ class SearchLedger(Ledger):
         document = self._book.document()
         mark = f"{document.serial}" if document else ""
         if self._serving is None or self._serving[0] != mark:
-            rules, cells, plan = self._study().search, self.cells(), self.latest_plan()
-            epochs = {cell.key: cell.recipe.train.epochs for cell in cells}
+            rules, plan = self._study().search, self.latest_plan()
             warmup = rules.warmup if rules.pruner == "median" else None
-            self._serving = (
-                mark,
-                SearchPruner(plan.chance if plan else 0.0, epochs, warmup=warmup, reference=_key(_about(cells[0].key), 0)),
-            )
+            reference = _key(_about(self.cells()[0].key), 0)
+            self._serving = mark, SearchPruner(plan.chance if plan else 0.0, warmup=warmup, reference=reference)
         return self._serving[1]
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.train.augment_ops import Epoch, Stage, uniform, within
+from harness.train.augment_ops import Epoch, Stage, uniform
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 
@@ -32,10 +32,6 @@ class Colour:
     name: ClassVar[str] = "colour"
     stage: ClassVar[Stage] = "colour"
     fixed_stream: ClassVar[bool] = False
-    most: ClassVar[float] = float("inf")
-
-    def __post_init__(self) -> None:
-        within(self.name, self.strength, 0, self.most)
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(factor_N,)``, float32 uniform in [max(0, 1 - strength), 1 + strength]."""
@@ -101,7 +97,6 @@ class Hue(Colour):
     """Turn the hue by a fraction of the circle; leaves one-channel images as they are."""
 
     name: ClassVar[str] = "hue"
-    most: ClassVar[float] = 0.5
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(turn_N,)``, float32 uniform in [-strength, strength]."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.train.augment_ops import Epoch, Stage, clipped, inside, uniform, within
+from harness.train.augment_ops import Epoch, Stage, clipped, inside, uniform
 
 
 def _beta(alpha: float, generator: torch.Generator, size: int) -> Tensor:
@@ -45,9 +45,6 @@ class MixUp:
     stage: ClassVar[Stage] = "mix"
     fixed_stream: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        within("mixup", self.alpha, 0)
-
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(lam_N,)``, float32 in [0, 1]."""
         return (_beta(self.alpha, generator, epoch.size),)
@@ -70,9 +67,6 @@ class CutMix:
     name: ClassVar[str] = "cutmix"
     stage: ClassVar[Stage] = "mix"
     fixed_stream: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        within("cutmix", self.alpha, 0)
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(box_N4,)``, int64 pixels."""

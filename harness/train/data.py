@@ -101,7 +101,6 @@ def load(
     name: str,
     *,
     size: int = 0,
-    root: Path | None = None,
     download: bool = False,
     kwargs: Mapping[str, Any] | None = None,
     on_event: Callable[[str], None] | None = None,
@@ -111,7 +110,6 @@ def load(
     Args:
         name: a known name, the path of a folder, or ``file.py:function``.
         size: side in pixels that images are cut (centre) and resized to; 0 keeps their own size.
-        root: folder that known names are looked for in; :func:`data_root` by default.
         download: fetch a known data set that is not here.
         kwargs: keyword arguments of a function of the user's.
         on_event: told in words about downloads, decoding, and what a user should know of the source.
@@ -121,7 +119,7 @@ def load(
         UsageError, RecipeError: a function of the user's cannot be imported, or called so.
     """
     tell = on_event or _silent
-    place = root or data_root()
+    place = data_root()
     source = _find(name, place, size, kwargs)
     if source is None and download:
         sources.download(name, place, tell)
@@ -140,46 +138,31 @@ def load(
     return dataset
 
 
-def available(name: str, *, root: Path | None = None) -> bool:
+def available(name: str) -> bool:
     """Say whether :func:`load` would find the files of a data set without a download. Decodes nothing."""
     try:
-        return sources.find(name, root or data_root()) is not None
+        return sources.find(name, data_root()) is not None
     except DataError:
         return False
 
 
-def fingerprint(name: str, *, size: int = 0, root: Path | None = None) -> str:
-    """Return a data set's fingerprint: from the cache's header when its files are unchanged, else by loading it.
-
-    Raises:
-        DataError: as :func:`load`.
-    """
-    place = root or data_root()
-    source = _find(name, place, size)
-    if source is not None and source.files:
-        header = _entry(source, place, size).header()
-        if header is not None:
-            return str(header["fingerprint"])
-    return load(name, size=size, root=place).fingerprint
-
-
-def fetch(name: str, *, root: Path | None = None, on_event: Callable[[str], None] | None = None) -> Dataset:
+def fetch(name: str, *, on_event: Callable[[str], None] | None = None) -> Dataset:
     """Download a known data set unless it is here, check it and decode it into the cache.
 
     Raises:
         DataError: as :func:`load`; no connection; a wrong checksum.
     """
-    return load(name, root=root, download=True, on_event=on_event)
+    return load(name, download=True, on_event=on_event)
 
 
-def verify(name: str, *, size: int = 0, root: Path | None = None, on_event: Callable[[str], None] | None = None) -> Dataset:
+def verify(name: str, *, size: int = 0, on_event: Callable[[str], None] | None = None) -> Dataset:
     """Decode a data set afresh from its files (torchvision checks its checksums) and put the cache right.
 
     Raises:
         DataError: as :func:`load`.
     """
     tell = on_event or _silent
-    place = root or data_root()
+    place = data_root()
     source = _find(name, place, size)
     if source is None:
         raise sources.not_here(name, place)
@@ -198,9 +181,9 @@ def verify(name: str, *, size: int = 0, root: Path | None = None, on_event: Call
     return dataset
 
 
-def describe(*, root: Path | None = None) -> list[SourceInfo]:
+def describe() -> list[SourceInfo]:
     """List the known data sets, whether each is here, and how to get it. Decodes and downloads nothing."""
-    place = root or data_root()
+    place = data_root()
     infos = []
     for known in sources.KNOWN.values():
         embedded = not known.torchvision

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UsageError
+from harness.train.devices import overlaps
 
 _PAIR = "yield (images, labels), two tensors"
 _IGNORED = -100  # torch's cross-entropy leaves these labels out of the loss, and nothing else does
@@ -169,7 +170,7 @@ def checked_batch(batch: Any, device: torch.device, *, where: str, classes: int,
     # labels on a GPU are looked at until the number of classes is known, which is once: to look is to wait for the device
     if (labels.device.type == "cpu" or not classes) and (fault := target_fault(labels, len(images), classes=classes, own=own)):
         raise UsageError(f"the labels of {where} {fault.problem}", fault.hint)
-    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    return images.to(device, non_blocking=overlaps(device)), labels.to(device, non_blocking=overlaps(device))
 
 
 def explain_dtype(weights: Iterable[torch.nn.Parameter], images: Tensor, error: RuntimeError) -> None:

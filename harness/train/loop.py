@@ -257,15 +257,12 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
     softmax = getattr(model, "softmax", False) is True  # a net may have a layer of this name, which says nothing
     loss = torch.zeros((), dtype=wide_float(device), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    images = 0
+    images, behind = 0, overlaps(device)
     with modes_kept(model):
         model.eval()
         for batch in loader:
             x_NCHW, labels_N = batch if isinstance(loader, EvalLoader) else _checked_pair(batch)
-            x_NCHW, labels_N = (
-                x_NCHW.to(device, non_blocking=overlaps(device)),
-                labels_N.to(device, non_blocking=overlaps(device)),
-            )
+            x_NCHW, labels_N = x_NCHW.to(device, non_blocking=behind), labels_N.to(device, non_blocking=behind)
             with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
                 out_NK = _checked_output(model, x_NCHW)
             if not isinstance(loader, EvalLoader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -152,10 +152,3 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 def cost_of(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> tuple[int, float]:
     """Return what ``cost`` does for a recipe's net, counted on one blank image."""
     return cost(build(recipe, in_channels=in_channels, side=side, classes=classes, seed=0), (in_channels, side, side))
-
-
-def dropouts(model: nn.Module) -> Iterator[Dropout]:
-    """Yield the net's dropout layers of our kind, whose rate can be set between trials."""
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            yield module

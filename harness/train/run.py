@@ -120,7 +120,7 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
     else:
         recipe.model.layout(side)
     one = augment.Epoch(size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1)
-    for op in augment.build(recipe.augment.model_dump(), channels):
+    for op in augment.build(recipe.augment, channels):
         op.draw(one, torch.Generator())  # what does not fit the images says so here
         if isinstance(op, augment_own.Own):
             augment_own.check(op, found.shape)
@@ -322,7 +322,7 @@ class Loaders:
             split.train_images_NCHW,
             split.train_labels_N,
             batch_size=recipe.train.batch_size,
-            ops=augment.build(recipe.augment.model_dump(), ground.shape[0]),
+            ops=augment.build(recipe.augment, ground.shape[0]),
             mean=split.mean,
             std=split.std,
             seed=seed,

@@ -10,9 +10,12 @@ from harness.recipe import Recipe
 from harness.train.loaders import TrainLoader
 from harness.train.run import Arena, Loaders
 
+_COUNT = 8  # images a strip
+_SEED = 0
 
-def augmented(recipe: Recipe, ground: Arena, *, count: int = 8, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return ``count`` training images as the net would see them in the first epoch, normalisation undone.
+
+def augmented(recipe: Recipe, ground: Arena) -> npt.NDArray[np.uint8]:
+    """Return eight training images as the net would see them in the first epoch, normalisation undone.
 
     The same images in the same order for every recipe, so that arms can be compared column by column; with mixup or cutmix
     their partners are those within the strip.
@@ -21,16 +24,16 @@ def augmented(recipe: Recipe, ground: Arena, *, count: int = 8, seed: int = 0) -
         images_KHWC, uint8.
     """
     split = ground.split
-    index_K = _one_of_each(split.train_labels_N, count)
-    loaders = Loaders.of(recipe, ground, seed, torch.contiguous_format)
+    index_K = _one_of_each(split.train_labels_N, _COUNT)
+    loaders = Loaders.of(recipe, ground, _SEED, torch.contiguous_format)
     loader = TrainLoader(
         split.train_images_NCHW[index_K],
         split.train_labels_N[index_K],
-        batch_size=count,
+        batch_size=_COUNT,
         ops=loaders.train.ops,
         mean=split.mean,
         std=split.std,
-        seed=seed,
+        seed=_SEED,
         classes=len(split.classes),
         shuffle=False,
     )

@@ -2,7 +2,6 @@
 
 facts    what a search says of itself
 job      one search under one profile, from plan to report
-watch    following the workers
 """
 
 from __future__ import annotations

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted, drain
+from harness.ablation import RUNS, Follower, Job, OnEvent, Outcome, Place, Setup, counted, next_size
 from harness.design import study_code
-from harness.errors import HarnessError, StorageError
-from harness.profiles import PROFILES
+from harness.errors import StorageError
 from harness.space import Search, overrides
-from harness.study import Study, load_study
-from harness.text import duration
-from harness.trial import curve_images, split_words
+from harness.study import Study
+from harness.trial import Trial
 from harness.tuning.facts import TuneOutcome, TunePlan
-from harness.tuning.watch import Watch
 
 if TYPE_CHECKING:
-    from harness.launch import LaunchResult
-    from harness.ledger import Ledger, Plan
-    from harness.report import Provenance, Written
+    from harness.report import Written
     from harness.search import SearchLedger, Tried
     from harness.train.run import Arena
     from harness.train.timing import Layout
@@ -47,34 +41,12 @@ def to_confirm(study: Study) -> int:
     return min(study.search.confirm, study.search.trials - 1)
 
 
-@dataclass(slots=True)
-class _Confirmation(Job):
-    """The ordinary study of the finalists; its report is the search's."""
-
-    write: Callable[[bool], Written] | None = None
-
-    def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
-        """Write the search's report, with what is confirmed so far."""
-        if self.write is None:
-            return Job.report(self, ledger, provisional=provisional)
-        return self.write(provisional)
-
-    def write_recommended(self, written: Written) -> None:
-        """Write nothing: the search's report has the recipe of its winner beside it."""
-
-
-@dataclass(slots=True)
-class SearchJob:
+@dataclass(slots=True, kw_only=True)
+class SearchJob(Setup):
     """A search under one profile, on its way from plan to report."""
 
-    study: Study
-    why_profile: str
     ground: Arena
     layout: Layout
-    storage: str | None
-    artifacts: str | None
-    place: Place
-    code: str = ""
 
     @classmethod
     def prepare(
@@ -100,12 +72,16 @@ class SearchJob:
                 if found is not None:
                     check(found)
         layout = place.layout(base, device=device, workers=workers)
-        return cls(study, why, ground, layout, storage, artifacts, place, study_code(study))
-
-    @property
-    def folder(self) -> Path:
-        """Where the report goes."""
-        return REPORTS / self.study.folder
+        return cls(
+            study=study,
+            why_profile=why,
+            ground=ground,
+            layout=layout,
+            storage=storage,
+            artifacts=artifacts,
+            place=place,
+            code=study_code(study),
+        )
 
     def already_done(self) -> tuple[int, int]:
         """Return how many trials of the search and of its confirmation are final, touching nothing."""
@@ -113,7 +89,7 @@ class SearchJob:
         from harness.ledger import Ledger
         from harness.search import SearchLedger, slots, tried
 
-        keys = {cell.key for cell in slots(self.study, self.ground.split.fingerprint, self.code)}
+        keys = {cell.key for cell in slots(self.study, self.fingerprint, self.code)}
         try:
             with SearchLedger.open(self.study.folder, storage=self.storage, runs=RUNS, create=False) as ledger:
                 found = [one for one in tried(ledger) if one.row is not None and one.row.user_attrs["cell"] in keys]
@@ -131,7 +107,7 @@ class SearchJob:
         """Return the plan for people, given how many trials are final already."""
         from harness.search.limits import words
 
-        rules, timing, split = self.study.search, self.layout.timing, self.ground.split
+        rules, timing, images = self.study.search, self.layout.timing, self.image_counts()
         total = count(self.study)
         to_run = max(total - searched - confirmed, 0)
         pruned = f"median pruner after {100 * rules.warmup:.0f} % of the epochs" if rules.pruner == "median" else "no pruner"
@@ -153,9 +129,9 @@ class SearchJob:
             seconds=timing.seconds * to_run / min(self.layout.workers, max(to_run, 1)),
             estimated_from=f"from {timing.steps} timed steps",
             data=self.study.base_recipe.data.name,
-            train_images=len(split.train_labels_N),
-            val_images=len(split.val_labels_N),
-            test_images=len(split.test_labels_N),
+            train_images=images["train"],
+            val_images=images["val"],
+            test_images=images["test"],
             report=str(self.folder / "index.html"),
             trials=rules.trials,
             confirm=to_confirm(self.study),
@@ -169,19 +145,16 @@ class SearchJob:
         from harness.confirm import confirmation, finalists
         from harness.search import SearchLedger, slots, tried
 
-        cells = slots(self.study, self.ground.split.fingerprint, self.code)
+        cells = slots(self.study, self.fingerprint, self.code)
         with SearchLedger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
             ledger.same_search(cells)
-            planned = ledger.plan(self._plan(), cells)
+            planned = ledger.plan(self.plan(self.study), cells)
             facts = self.plan_facts(planned.kept, self.already_done()[1] if not planned.new else 0)
             on_event(facts)
-            result: LaunchResult | None = None
-            if planned.new:
-                watch = Watch(self.study, ledger, on_event, total=facts.cells, before=planned.kept)
-                on_event(watch.progress())
-                result = drain(self, self.study, planned.new, deadline, watch)
-                if result.error is not None:
-                    raise result.error
+            watch = _Watch(self.study, ledger, on_event, total=facts.cells, before=planned.kept)
+            result = self.drain(self.study, planned.new, deadline, watch)
+            if result is not None and result.error is not None:
+                raise result.error
             searched = ledger.counts()
             failures = [f"trial {one.slot}: {one.row.user_attrs.get('trial', {}).get('error', '')}" for one in tried(ledger)
                         if one.state == "failed" and one.row is not None]  # fmt: skip
@@ -193,7 +166,9 @@ class SearchJob:
                 index: Path | None = self.write(ledger, provisional=False).index
             else:
                 over = confirmation(self.study, chosen)
-                ended = self._confirm(over, ledger, chosen, deadline, Shifted(on_event, searched.total, facts.cells))
+                ended = self._confirm(
+                    over, ledger, chosen, deadline, counted(on_event, before=searched.total, total=facts.cells)
+                )
                 index = ended.report  # its report is this search's
                 counts = {name: counts[name] + ended.counts.get(name, 0) for name in counts}
                 failures += [f"confirmation: {one}" for one in ended.failures]
@@ -204,6 +179,7 @@ class SearchJob:
         """Write the report over what the ledgers hold."""
         from harness.reporting import trials_kept
         from harness.tuned import report_search
+        from harness.worker.provenance import commit
 
         with nullcontext() if provisional else trials_kept(self.study.folder, storage=self.storage):
             return report_search(
@@ -213,26 +189,11 @@ class SearchJob:
                 runs=RUNS,
                 labels=self.ground.split.val_labels_N.cpu().numpy(),
                 classes=self.ground.split.classes,
-                provenance=self._provenance(),
+                provenance=self.provenance(
+                    self.command(self.study.profile), hardware=", ".join(self.layout.devices), commit=commit()
+                ),
                 provisional=provisional,
             )
-
-    def _plan(self) -> Plan:
-        from harness.ledger import Plan, chance_level
-        from harness.train import data
-
-        split = self.ground.split
-        return Plan(
-            study=self.study,
-            data_fingerprint=split.fingerprint,
-            code_fingerprint=self.code,
-            threads=self.layout.threads,
-            device=self.layout.devices[0].partition(":")[0],
-            workers=self.layout.workers,
-            data_root=str(data.data_root()),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            chance=chance_level(len(split.classes), curve_images(**self._counts())),
-        )
 
     def _confirm(
         self, over: Study, ledger: SearchLedger, chosen: Sequence[Tried], deadline: float | None, on_event: OnEvent
@@ -242,7 +203,7 @@ class SearchJob:
         device = self.layout.devices[0]
         if len(self.layout.devices) > 1:
             device = device.partition(":")[0]
-        job = _Confirmation.prepare(
+        job = Job.prepare(
             over,
             self.why_profile,
             workers=self.layout.workers,
@@ -253,25 +214,8 @@ class SearchJob:
             screen=False,
             retry_failed=False,
         )
-        job.write = lambda provisional: self.write(ledger, provisional=provisional)  # type: ignore[attr-defined]
+        job.write = lambda provisional: self.write(ledger, provisional=provisional)
         return job.run(deadline, on_event)
-
-    def _counts(self) -> dict[str, int]:
-        """Images of each part."""
-        return {part: len(getattr(self.ground.split, f"{part}_labels_N")) for part in ("train", "val", "test")}
-
-    def _provenance(self) -> Provenance:
-        from harness.report import Provenance
-        from harness.worker.provenance import commit
-
-        split, name = self.ground.split, self.study.base_recipe.data.name
-        return Provenance(
-            commands=(self.command(self.study.profile),),
-            data=split_words(name, **self._counts()),
-            data_fingerprint=split.fingerprint,
-            hardware=", ".join(self.layout.devices),
-            commit=commit(),
-        )
 
     def command(self, profile: str) -> str:
         """Return the command that runs this search under a profile."""
@@ -280,28 +224,10 @@ class SearchJob:
 
     def next_command(self) -> str:
         """Return the command for the next size up, with what it would cost here; empty at the largest."""
-        from harness.train import data
-        from harness.train.timing import extrapolate, has_gpu
-
-        if self.study.profile not in PROFILES[:-1]:
-            return ""
-        profile = PROFILES[PROFILES.index(self.study.profile) + 1]
-        try:
-            larger = load_study(self.study.name.removesuffix("-tune")).under(profile)
-        except HarnessError:  # a study built in a program has no file to look up
-            return ""
-        info = next((one for one in data.describe() if one.name == larger.base_recipe.data.name), None)
-        if info is None:
-            return self.command(profile)
-        rate = self.layout.timing.mflops_per_second * self.layout.workers
-        each = extrapolate(larger.base_recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
-        seconds = each * count(ruled(larger, {"trials": self.study.search.trials}))
-        cost = f"about {duration(seconds)} on this machine, guessed from counted operations"
-        if profile == "full" and not has_gpu():
-            cost += "; meant for a GPU"
-        if not info.present:
-            cost += f"; first: {info.how}"
-        return f"{self.command(profile)}   # {cost}"
+        name, trials = self.study.name.removesuffix("-tune"), self.study.search.trials
+        return next_size(
+            self.study, self.layout, name, line=self.command, trials=lambda larger: count(ruled(larger, {"trials": trials}))
+        )
 
     def _outcome(
         self, facts: TunePlan, index: Path | None, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
@@ -326,3 +252,37 @@ class SearchJob:
             recipe=self.folder / RECIPE if confirmed is not None else None,
             improved=confirmed.improved if confirmed is not None else None,
         )
+
+
+class _Watch(Follower):
+    """Follows the workers of a search: the best score so far."""
+
+    def __init__(self, study: Study, ledger: SearchLedger, on_event: OnEvent, *, total: int, before: int) -> None:
+        from harness.search import tried
+
+        super().__init__(study.folder, on_event, done=before, total=total, before=before)
+        self._study = study
+        self._scores = {slot.slot: slot.value for slot in tried(ledger) if slot.value is not None and not slot.broken}
+
+    def note(self) -> str:
+        """Return the best score so far."""
+        best = max(self._scores.items(), key=lambda item: (item[1], -item[0]), default=None)
+        return f"best search score {100 * best[1]:.1f} %, trial {best[0]}" if best else ""
+
+    def line(self, trial: Trial) -> str:
+        """Return the score of a trial, or why it has none."""
+        from harness.search.ledger import slot_of
+        from harness.search.limits import excess
+
+        slot = slot_of(trial.cell)
+        name = f"trial {slot}{' (reference)' if slot == 0 else ''}"
+        if trial.state != "complete":
+            told = f": {trial.error}" if trial.error else ""
+            return f"{name}: {trial.state} at epoch {trial.epochs} of {trial.recipe.train.epochs}{told}"
+        m = trial.metrics
+        broken = [limit for limit, value in excess(self._study.search, trial).items() if value > 0]
+        if not broken:
+            self._scores[slot] = m["accuracy"]
+        beyond = f", beyond the limit on {', '.join(broken)}" if broken else ""
+        scores = f"val {100 * m['accuracy']:.1f} %, gap {100 * m.get('gap', 0.0):.1f} pp"
+        return f"{name}: {scores}, {trial.train_seconds:.1f} s{beyond}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def _work(
 
     try:
         with guard.opened():
-            trial, outcomes = _attempt(runner, claim, device=device, threads=threads, on_epoch=on_epoch)
+            trial, outcomes, raised = _attempt(runner, claim, device=device, threads=threads, on_epoch=on_epoch)
     except Interrupted:
         ledger.release(claim)
         on_event(HandedBack(claim.worker, cell.key))
@@ -140,21 +141,21 @@ def _work(
     if kept is None:
         on_event(Note(claim.worker, f"trial {cell.key} came too late: this worker had been taken for dead"))
     else:
-        on_event(Finished(claim.worker, kept))
+        on_event(Finished(claim.worker, kept, raised))
     return kept
 
 
-def _attempt(runner: Runner, claim: Claim, **context: Any) -> tuple[Trial, Outcomes | None]:
-    """Run the cell; what its code raises makes a failed trial."""
+def _attempt(runner: Runner, claim: Claim, **context: Any) -> tuple[Trial, Outcomes | None, str]:
+    """Run the cell; what its code raises makes a failed trial, and is returned as a traceback."""
     try:
         trial, outcomes = runner(claim.cell, **context)
     except (DataError, StorageError):
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's training code raises
-        return failed(claim.cell, error), None
+        return failed(claim.cell, error), None, traceback.format_exc().rstrip()
     if trial.cell != claim.cell.key:
-        return failed(claim.cell, ValueError(f"the runner was given this cell and returned {trial.cell}")), None
-    return trial, outcomes
+        return failed(claim.cell, ValueError(f"the runner was given this cell and returned {trial.cell}")), None, ""
+    return trial, outcomes, ""
 
 
 class _Guard:

@@ -33,10 +33,11 @@ class EpochDone:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A trial was recorded, whatever its state. Its curve is in the ledger's artifact."""
+    """A trial was recorded, whatever its state. Its curve is in the ledger's artifact; ``traceback`` is of what it raised."""
 
     worker: str
     trial: Trial
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

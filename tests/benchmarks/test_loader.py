@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.train import augment
 from harness.train.loaders import EvalLoader, TrainLoader
+from tests.train.tiny import augmentation
 
 BATCH, IMAGES, CLASSES = 512, 2048, 10
 MOMENTS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
@@ -46,7 +47,7 @@ def pictures() -> tuple[Tensor, Tensor]:
 
 def loader(pictures: tuple[Tensor, Tensor], images: int, ops: dict[str, Any]) -> TrainLoader:
     images_NCHW, labels_N = pictures[0][:images], pictures[1][:images]
-    built = augment.build(ops, 3)
+    built = augment.build(augmentation(ops), 3)
     return TrainLoader(images_NCHW, labels_N, batch_size=BATCH, ops=built, seed=0, classes=CLASSES, **MOMENTS)
 
 

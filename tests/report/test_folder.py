@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.errors import ReportError
-from harness.report import Material, TuningFacts, Written, read_folder, read_trials, write_material
+from harness.report import Material, TuningFacts, Written, read_folder, write_material
 from harness.report.material import in_order
 from harness.trial import METRICS, Metric
 from tests.report import planted
@@ -52,7 +52,7 @@ EFFECTS = (
 
 
 def test_trials_come_back_field_by_field(material: Material, written: Written) -> None:
-    assert read_trials(written.folder / "trials.parquet") == in_order(material.trials)
+    assert read_folder(written.folder).trials == in_order(material.trials)
 
 
 def test_curves_come_back_exactly(material: Material, written: Written) -> None:
@@ -134,7 +134,7 @@ def test_a_metric_of_the_users_own_comes_back_under_its_name(tmp_path: Path) -> 
     material = planted.one_arm(2)
     trials = tuple(t.model_copy(update={"metrics": {**t.metrics, "mine.py:score": 3.5}}) for t in material.trials)
     write_material(tmp_path / "r", dataclasses.replace(material, trials=trials), provisional=True)
-    assert all(trial.metrics["mine.py:score"] == 3.5 for trial in read_trials(tmp_path / "r" / "trials.parquet"))
+    assert all(trial.metrics["mine.py:score"] == 3.5 for trial in read_folder(tmp_path / "r").trials)
 
 
 def test_a_tune_comes_back(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from harness.train.augment import Op
 from harness.train.capture import Resident
 from harness.train.dry_run import DeviceWatch, LeavesDeviceError, fakes_of
 from harness.train.loaders import TrainLoader
-from harness.train.model import dropouts
+from harness.train.model import Dropout
 from harness.train.step import Step, StepSettings
 from harness.train.streams import stream_seed
 from tests.train.tiny import CLASSES, SIDE, net
@@ -119,7 +119,7 @@ def model_on(device: str, **fields: Any) -> nn.Module:
         real = net(**fields).to(memory_format=torch.channels_last)
 
     copied = copy.deepcopy(real, fakes_of(real, device))
-    for layer in dropouts(copied):
+    for layer in (module for module in copied.modules() if isinstance(module, Dropout)):
         layer.to(device)  # as a move does: the rate gets the dtype that the device has
     return copied
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -18,6 +17,7 @@ from harness.train import augment
 from harness.train.augment_colour import Brightness, Colour, Contrast, Hue, Saturation
 from harness.train.augment_mix import CutMix, MixChoice, MixUp
 from harness.train.augment_ops import Crop, Cutout, Erasing, Flip, ImageOp, MixOp, Op
+from tests.train.tiny import augmentation
 
 ULP = 2**-23  # spacing of float32 in [1, 2); values in [0, 1] are rounded to half of it at most
 ALL: dict[str, float | int | str] = {
@@ -35,7 +35,6 @@ ALL: dict[str, float | int | str] = {
 IMAGE_OPS: list[ImageOp] = [
     Crop(3),
     Crop(3, "zero"),
-    Crop(3, "edge"),
     Flip(),
     Brightness(0.5),
     Contrast(0.5),
@@ -77,7 +76,7 @@ def draws_of(ops: tuple[Op, ...], size: int, *shape: int) -> dict[str, tuple[Ten
 
 def run(x_NCHW: Tensor, strengths: Mapping[str, float | int | str], dtype: torch.dtype = torch.float32) -> Tensor:
     N, C, H, W = x_NCHW.shape
-    ops = augment.build(strengths, C)
+    ops = augment.build(augmentation(strengths), C)
     mean_C, std_C = torch.linspace(0.4, 0.5, C), torch.linspace(0.2, 0.3, C)
     return augment.augment_batch(x_NCHW, ops, draws_of(ops, N, C, H, W), mean_C=mean_C, std_C=std_C, dtype=dtype)
 
@@ -85,7 +84,7 @@ def run(x_NCHW: Tensor, strengths: Mapping[str, float | int | str], dtype: torch
 # --- against torchvision, image by image ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "padding_mode"), [("reflect", "reflect"), ("zero", "constant"), ("edge", "edge")])
+@pytest.mark.parametrize(("mode", "padding_mode"), [("reflect", "reflect"), ("zero", "constant")])
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 9, 14)])
 def test_crop_equals_pad_then_crop_bit_by_bit(mode: str, padding_mode: str, shape: tuple[int, int, int]) -> None:
     x_NCHW = byte_images(64, *shape)
@@ -129,7 +128,7 @@ def test_colour_equals_torchvision_image_by_image(kind: type[Colour], channels: 
 
 def test_jitter_equals_torchvision_in_the_order_brightness_contrast_saturation_hue() -> None:
     x_NCHW = byte_images(32, 3, 16, 16)
-    ops = augment.build({key: ALL[key] for key in ("brightness", "contrast", "saturation", "hue")}, 3)
+    ops = augment.build(augmentation({key: ALL[key] for key in ("brightness", "contrast", "saturation", "hue")}), 3)
     draws = draws_of(ops, 32, 3, 16, 16)
     none, unit = torch.zeros(3), torch.ones(3)
     out_NCHW = augment.augment_batch(x_NCHW, ops, draws, mean_C=none, std_C=unit)
@@ -284,8 +283,8 @@ def test_a_draw_leaves_the_global_generator_alone(op: Op) -> None:
     "removed", ["crop", "flip", "brightness", "contrast", "saturation", "hue", "cutout", "erasing", "mixup"]
 )
 def test_removing_an_operation_leaves_the_draws_of_the_others(removed: str) -> None:
-    whole = draws_of(augment.build(ALL, 3), 16, 3, 16, 16)
-    rest = draws_of(augment.build({key: value for key, value in ALL.items() if key != removed}, 3), 16, 3, 16, 16)
+    whole = draws_of(augment.build(augmentation(ALL), 3), 16, 3, 16, 16)
+    rest = draws_of(augment.build(augmentation({key: value for key, value in ALL.items() if key != removed}), 3), 16, 3, 16, 16)
     assert set(whole) - set(rest) == ({removed, "mix_choice"} if removed == "mixup" else {removed})
     assert all(torch.equal(a, b) for name in rest for a, b in zip(whole[name], rest[name], strict=True))
 
@@ -320,7 +319,7 @@ def test_alternating_flip_starts_at_random() -> None:
 
 
 def test_only_alternating_flip_asks_for_a_fixed_stream() -> None:
-    fixed = [op.name for op in augment.build({**ALL, "flip": "alternating"}, 3) if op.fixed_stream]
+    fixed = [op.name for op in augment.build(augmentation({**ALL, "flip": "alternating"}), 3) if op.fixed_stream]
     assert fixed == ["flip"]
     assert not Flip("random").fixed_stream
 
@@ -350,7 +349,7 @@ def test_an_operation_keeps_shape_and_dtype_and_leaves_its_input(
 def test_colour_keeps_pixels_between_0_and_1(
     shape: tuple[int, int, int, int], seed: int, strength: float, kind: type[Colour]
 ) -> None:
-    op = kind(min(strength, kind.most))
+    op = kind(min(strength, 0.5) if kind is Hue else strength)
     out_NCHW = op.apply(torch.rand(shape, generator=rng(seed)), *op.draw(epoch(*shape), rng(seed)))
     assert out_NCHW.min() >= 0
     assert out_NCHW.max() <= 1
@@ -448,8 +447,8 @@ def test_mixed_labels_sum_to_1_and_follow_the_share_of_pixels(
 
 def test_fused_crop_and_flip_equal_one_after_the_other() -> None:
     x_NCHW = byte_images(64, 3, 10, 12)
-    for mode in ("reflect", "zero", "edge"):
-        ops = cast("tuple[ImageOp, ...]", augment.build({"crop": 4, "crop_mode": mode, "flip": "random"}, 3))
+    for mode in ("reflect", "zero"):
+        ops = cast("tuple[ImageOp, ...]", augment.build(augmentation({"crop": 4, "crop_mode": mode, "flip": "random"}), 3))
         draws = draws_of(ops, 64, 3, 10, 12)
         one_by_one_NCHW = x_NCHW
         for op in ops:
@@ -460,7 +459,7 @@ def test_fused_crop_and_flip_equal_one_after_the_other() -> None:
 
 def test_a_batch_equals_its_operations_one_by_one() -> None:
     x_NCHW = byte_images(16, 3, 12, 12)
-    ops = augment.build(ALL, 3)
+    ops = augment.build(augmentation(ALL), 3)
     draws = draws_of(ops, 16, 3, 12, 12)
     mean_C, std_C = torch.full((3,), 0.45), torch.full((3,), 0.25)
     expected = x_NCHW
@@ -511,7 +510,7 @@ def test_a_batch_in_channels_last_order_equals_one_in_the_usual_order() -> None:
 @pytest.mark.parametrize("images", [0, 1])
 def test_batches_of_none_and_of_one_pass(images: int) -> None:
     x_NCHW = byte_images(images, 3, 8, 8)
-    ops = augment.build(ALL, 3)
+    ops = augment.build(augmentation(ALL), 3)
     out_NCHW, target_NK = augment.mix_batch(run(x_NCHW, ALL), torch.ones(images, 2) / 2, ops, draws_of(ops, images, 3, 8, 8))
     assert out_NCHW.shape == (images, 3, 8, 8)
     assert target_NK.shape == (images, 2)
@@ -526,13 +525,13 @@ def test_blanked_pixels_hold_the_mean() -> None:
 
 def test_without_a_mix_images_and_labels_pass_through() -> None:
     x_NCHW, target_NK = torch.rand(4, 3, 8, 8, generator=rng()), torch.eye(4)
-    ops = augment.build({"crop": 2}, 3)
+    ops = augment.build(augmentation({"crop": 2}), 3)
     assert augment.mix_batch(x_NCHW, target_NK, ops, draws_of(ops, 4, 3, 8, 8)) == (x_NCHW, target_NK)
 
 
 def test_with_both_mixes_each_image_and_label_comes_from_one_of_them() -> None:
     x_NCHW, target_NK = torch.rand(32, 3, 8, 8, generator=rng()), torch.eye(32)
-    ops = augment.build({"mixup": 0.5, "cutmix": 1.0}, 3)
+    ops = augment.build(augmentation({"mixup": 0.5, "cutmix": 1.0}), 3)
     draws = draws_of(ops, 32, 3, 8, 8)
     out_NCHW, mixed_NK = augment.mix_batch(x_NCHW, target_NK, ops, draws)
     alone = [cast("MixOp", op).apply(x_NCHW, target_NK, *draws[op.name]) for op in ops[:2]]
@@ -543,7 +542,7 @@ def test_with_both_mixes_each_image_and_label_comes_from_one_of_them() -> None:
 
 
 def test_rows_of_an_epochs_draws_are_those_of_the_positions() -> None:
-    ops = augment.build(ALL, 3)
+    ops = augment.build(augmentation(ALL), 3)
     draws = draws_of(ops, 20, 3, 16, 16)
     rows = augment.take_rows(draws, 5, 9)
     assert all(torch.equal(row, whole[5:9]) for name in draws for row, whole in zip(rows[name], draws[name], strict=True))
@@ -553,88 +552,26 @@ def test_rows_of_an_epochs_draws_are_those_of_the_positions() -> None:
 
 
 def test_nothing_is_on_by_default() -> None:
-    assert augment.build({}, 3) == ()
+    assert augment.build(augmentation({}), 3) == ()
 
 
 def test_operations_come_in_a_fixed_order_whatever_the_order_of_the_strengths() -> None:
-    ops = augment.build(dict(reversed(ALL.items())), 3)
+    ops = augment.build(augmentation(dict(reversed(ALL.items()))), 3)
     assert [op.name for op in ops] == [*ALL, "mix_choice"]
 
 
 def test_one_channel_images_get_neither_saturation_nor_hue() -> None:
-    names = [op.name for op in augment.build(ALL, 1)]
+    names = [op.name for op in augment.build(augmentation(ALL), 1)]
     assert "saturation" not in names
     assert "hue" not in names
     assert "contrast" in names
 
 
-@pytest.mark.parametrize(
-    ("strengths", "message"),
-    [
-        ({"crops": 4}, "did you mean 'crop'"),
-        ({"crop": -1}, "augment.crop is -1"),
-        ({"crop": 4, "crop_mode": "mirror"}, "augment.crop_mode is 'mirror'"),
-        ({"flip": "sometimes"}, "augment.flip is 'sometimes'"),
-        ({"hue": 0.6}, "augment.hue is 0.6"),
-        ({"contrast": -0.1}, "augment.contrast is -0.1"),
-        ({"contrast": math.nan}, "augment.contrast is nan"),
-        ({"erasing": 1.5}, "augment.erasing is 1.5"),
-        ({"mixup": -1.0}, "augment.mixup is -1"),
-    ],
-)
-def test_a_strength_that_cannot_be_is_refused(strengths: dict[str, float | int | str], message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        augment.build(strengths, 3)
-    assert message in caught.value.message
-    assert caught.value.hint
-
-
 def test_contrast_of_images_with_two_channels_is_refused() -> None:
     with pytest.raises(RecipeError, match="1 or 3 channels, not 2"):
-        augment.build({"contrast": 0.1}, 2)
+        augment.build(augmentation({"contrast": 0.1}), 2)
 
 
 def test_a_reflection_wider_than_the_image_is_refused() -> None:
     with pytest.raises(RecipeError, match="too much to reflect in images of 4x6"):
         Crop(4).draw(epoch(2, 3, 4, 6), rng())
-
-
-# --- the functions for one batch --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("function", "op", "strength"),
-    [
-        (augment.crop, Crop(2), 2),
-        (augment.flip, Flip(), "random"),
-        (augment.brightness, Brightness(0.3), 0.3),
-        (augment.contrast, Contrast(0.3), 0.3),
-        (augment.saturation, Saturation(0.3), 0.3),
-        (augment.hue, Hue(0.3), 0.3),
-        (augment.cutout, Cutout(4), 4),
-        (augment.erasing, Erasing(0.6), 0.6),
-    ],
-)
-def test_a_function_draws_and_applies_its_operation(
-    function: Callable[..., Tensor], op: ImageOp, strength: float | str
-) -> None:
-    x_NCHW = torch.rand(8, 3, 10, 10, generator=rng())
-    expected = op.apply(x_NCHW, *op.draw(epoch(8, 3, 10, 10), rng(4)))
-    assert torch.equal(function(x_NCHW, strength, generator=rng(4)), expected)
-
-
-def test_alternating_flip_of_a_batch_changes_over_in_the_next_epoch() -> None:
-    x_NCHW, index_N = byte_images(6, 3, 5, 5), torch.tensor([9, 3, 4, 0, 7, 8])
-    even, odd = (
-        augment.flip(x_NCHW, "alternating", generator=rng(), epoch=number, index_N=index_N, total=10) for number in (0, 1)
-    )
-    assert torch.equal(even.flip(3), odd)
-
-
-@pytest.mark.parametrize(("function", "op"), [(augment.mixup, MixUp(0.7)), (augment.cutmix, CutMix(0.7))])
-def test_a_mixing_function_draws_and_applies_its_operation(function: Callable[..., tuple[Tensor, Tensor]], op: MixOp) -> None:
-    x_NCHW, target_NK = torch.rand(8, 3, 10, 10, generator=rng()), torch.eye(8)
-    out_NCHW, mixed_NK = function(x_NCHW, target_NK, alpha=0.7, generator=rng(4))
-    expected_NCHW, expected_NK = op.apply(x_NCHW, target_NK, *op.draw(epoch(8, 3, 10, 10), rng(4)))
-    assert torch.equal(out_NCHW, expected_NCHW)
-    assert torch.equal(mixed_NK, expected_NK)

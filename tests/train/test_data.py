@@ -139,7 +139,7 @@ def test_tensors_are_uint8_contiguous_images_and_int64_labels() -> None:
 
 
 def test_the_embedded_images_never_change() -> None:
-    assert data.fingerprint("fashion") == "4df3352c00f471d0"
+    assert data.load("fashion").fingerprint == "4df3352c00f471d0"
 
 
 @needs_debian
@@ -473,7 +473,7 @@ def test_describe_lists_every_known_set_and_what_is_here(root: Path) -> None:
 def test_looking_for_data_imports_no_torchvision(root: Path) -> None:
     shards(root / "cifar10")
     code = (
-        "import sys; from harness.train import data; data.load('cifar10'); data.fingerprint('cifar10'); data.describe();"
+        "import sys; from harness.train import data; data.load('cifar10'); data.describe();"
         "data.available('svhn'); sys.exit('torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -594,7 +594,7 @@ def test_fetch_downloads_checks_and_decodes(root: Path, served: tuple[Path, str]
     assert len(fetched.train_labels_N) == 50
     assert (root / "cifar-10-batches-py" / "test_batch").is_file()
     assert any("downloading" in line for line in said)
-    assert data.fingerprint("cifar10") == fetched.fingerprint
+    assert data.load("cifar10").fingerprint == fetched.fingerprint
 
 
 def test_nothing_is_downloaded_unless_asked(root: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -618,7 +618,7 @@ def test_a_fingerprint_is_sixteen_hexadecimal_digits_and_repeats(tmp_path: Path)
     first = data.load(name).fingerprint
     assert len(first) == 16
     assert int(first, 16) >= 0
-    assert data.fingerprint(name) == data.load(name).fingerprint == data.verify(name).fingerprint == first
+    assert data.load(name).fingerprint == data.verify(name).fingerprint == first
 
 
 @pytest.mark.parametrize("change", ["pixel", "label", "class name", "part", "shape"])
@@ -638,7 +638,7 @@ def test_a_fingerprint_changes_with(change: str) -> None:
 
 
 def test_a_fingerprint_changes_with_the_size() -> None:
-    assert data.fingerprint("fashion", size=14) != data.fingerprint("fashion")
+    assert data.load("fashion", size=14).fingerprint != data.load("fashion").fingerprint
 
 
 # --- the cache
@@ -659,9 +659,9 @@ def test_a_second_load_decodes_nothing_and_gives_the_same_bits(tmp_path: Path) -
 
 def test_a_changed_file_is_decoded_again(tmp_path: Path) -> None:
     name = str(tree(tmp_path / "set"))
-    first = data.fingerprint(name)
+    first = data.load(name).fingerprint
     Image.fromarray(picture(999)).save(tmp_path / "set" / "cat" / "0.png")
-    assert data.fingerprint(name) != first
+    assert data.load(name).fingerprint != first
 
 
 def test_another_size_is_another_cache_file(tmp_path: Path) -> None:
@@ -758,7 +758,7 @@ def test_verify_puts_a_wrong_cache_right(tmp_path: Path, root: Path) -> None:
     said: list[str] = []
     assert data.verify(name, on_event=said.append).fingerprint == loaded.fingerprint
     assert any("written again" in line for line in said)
-    assert data.fingerprint(name) == loaded.fingerprint
+    assert data.load(name).fingerprint == loaded.fingerprint
 
 
 # --- resizing
@@ -881,7 +881,8 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def cifar10(shared_cache: str, monkeypatch: pytest.MonkeyPatch) -> data.Dataset:
     monkeypatch.setenv("XDG_CACHE_HOME", shared_cache)
-    return data.load("cifar10", root=REAL_ROOT)
+    monkeypatch.setenv("HARNESS_DATA", str(REAL_ROOT))
+    return data.load("cifar10")
 
 
 @needs_cifar10

@@ -19,7 +19,7 @@ from harness.train import run
 from harness.train.capture import EagerReplay, Handed, Resident, kept
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.loop import fit_one_cycle
-from harness.train.model import dropouts
+from harness.train.model import Dropout
 from harness.train.run import Loaders, arena, place, program_for, step_settings
 from harness.train.step import Step, StepSettings
 from tests.train.tiny import Batch, batches, cell, net, recipe, weights
@@ -203,7 +203,7 @@ def test_the_second_trial_of_a_program_remembers_nothing_of_the_first() -> None:
 def test_loading_a_net_takes_its_dropout_rate_along() -> None:
     model = net(dropout=0.25)
     program(model, batches(1)).load(net(dropout=0.6))
-    assert [float(layer.p) for layer in dropouts(model)] == [0.6]
+    assert [float(layer.p) for layer in model.modules() if isinstance(layer, Dropout)] == [0.6]
 
 
 def test_loading_and_beginning_move_no_tensor() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.train import augment
 from harness.train.loaders import EvalLoader, TrainLoader
+from tests.train.tiny import augmentation
 
 CLASSES = 5
 SIDE = 8
@@ -35,7 +36,13 @@ def numbered(count: int) -> tuple[Tensor, Tensor]:
 def train_loader(count: int = 40, *, batch_size: int = 16, seed: int = 0, epoch: int = 0, **ops: Any) -> TrainLoader:
     images_NCHW, labels_N = numbered(count)
     loader = TrainLoader(
-        images_NCHW, labels_N, batch_size=batch_size, ops=augment.build(ops, 3), seed=seed, classes=CLASSES, **PLAIN
+        images_NCHW,
+        labels_N,
+        batch_size=batch_size,
+        ops=augment.build(augmentation(ops), 3),
+        seed=seed,
+        classes=CLASSES,
+        **PLAIN,
     )
     loader.set_epoch(epoch)
     return loader
@@ -158,7 +165,9 @@ def test_without_mixes_targets_are_class_numbers() -> None:
 def test_batches_come_in_the_dtype_and_memory_format_asked_for() -> None:
     images_NCHW, labels_N = numbered(8)
     options: dict[str, Any] = {"dtype": torch.bfloat16, "memory_format": torch.channels_last, "batch_size": 4, **PLAIN}
-    train = TrainLoader(images_NCHW, labels_N, ops=augment.build({"crop": 1}, 3), seed=0, classes=CLASSES, **options)
+    train = TrainLoader(
+        images_NCHW, labels_N, ops=augment.build(augmentation({"crop": 1}), 3), seed=0, classes=CLASSES, **options
+    )
     for loader in (train, EvalLoader(images_NCHW, labels_N, **options)):
         for x_BCHW, _ in loader:
             assert x_BCHW.dtype == torch.bfloat16

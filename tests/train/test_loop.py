@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from harness.errors import DivergedError, UsageError
+from harness.errors import DivergedError, RecipeError, UsageError
 from harness.parts import ScheduleRecipe
 from harness.schedules import schedule_table
 from harness.train import evaluate, fit_one_cycle
@@ -109,6 +109,12 @@ def test_cosine_and_constant_start_at_the_highest_rate_with_momentum_at_nine_ten
 
 def test_momentum_stays_at_nine_tenths_when_it_is_not_cycled() -> None:
     assert {momentum for _, momentum in schedule_table(ScheduleRecipe(cycle_momentum=False), 20)} == {0.9}
+
+
+def test_a_schedule_that_has_a_name_and_no_rates_is_an_error() -> None:
+    nameless = ScheduleRecipe.model_construct(name="triangle", max_lr=0.1)
+    with pytest.raises(RecipeError, match="'triangle', for which there is no table of rates"):
+        schedule_table(nameless, 10)
 
 
 # --- what it returns and tells ----------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ ON = {"augment.own.posterize": "aug.py:posterize"}
 
 
 def drawn(fields: dict[str, Any], *, epoch: int = 0) -> dict[str, tuple[torch.Tensor, ...]]:
-    ops = augment.build(recipe().with_overrides(fields).augment.model_dump(), 1)
+    ops = augment.build(recipe().with_overrides(fields).augment, 1)
     about = augment.Epoch(10, (1, 8, 8), epoch, torch.arange(10), 10)
     return augment.draw_epoch(ops, about, {op.name: generator(0, op.name, epoch) for op in ops})
 
@@ -182,7 +182,7 @@ def test_it_is_given_pixels_between_0_and_1_in_float32(files: Path) -> None:
 
 def test_those_of_ones_own_are_applied_in_the_order_of_their_names_before_cutout() -> None:
     fields = {"augment.own.b": "aug.py:black", "augment.own.a": "aug.py:posterize", "augment.cutout": 2}
-    ops = augment.build(recipe().with_overrides(fields).augment.model_dump(), 1)
+    ops = augment.build(recipe().with_overrides(fields).augment, 1)
     assert [op.name for op in ops][-3:] == ["own.a", "own.b", "cutout"]
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
+from harness.parts import AugmentRecipe
 from harness.train import augment
 from harness.train.augment import Op
 from harness.train.augment_ops import Epoch, Stage, uniform
@@ -60,7 +61,8 @@ OPERATIONS: list[dict[str, Any]] = [
 
 
 def built(strengths: dict[str, Any]) -> tuple[Op, ...]:
-    return augment.build(strengths, 3)
+    off = dict.fromkeys(("crop", "brightness", "contrast", "saturation", "hue"), 0)
+    return augment.build(AugmentRecipe(**{**off, "flip": "none", **strengths}), 3)
 
 
 # --- an epoch stays on the device -------------------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.parts import ModelRecipe
+from harness.parts import AugmentRecipe, ModelRecipe
 from harness.recipe import Recipe
 from harness.train.model import build
 from harness.trial import Cell
@@ -70,3 +70,9 @@ class Stream:
 def weights(model: nn.Module) -> list[Tensor]:
     """Return copies of everything that a net holds, statistics of the normalisation included."""
     return [value.detach().clone() for value in model.state_dict().values()]
+
+
+def augmentation(strengths: Mapping[str, float | str]) -> AugmentRecipe:
+    """Return an ``augment`` section with these strengths and everything else off."""
+    off = {"crop": 0, "flip": "none", "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+    return AugmentRecipe.model_validate({**off, **strengths})
