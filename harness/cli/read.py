@@ -168,8 +168,10 @@ def compare(
 ) -> None:
     """Compare two reports arm by arm: accuracy, gap, throughput."""
     from harness.comparison import compare as difference
+    from harness.report.words import direction
 
-    found = difference(_analysis(a), _analysis(b))
+    first = _analysis(a)
+    found = difference(first, _analysis(b))
     if json:
         console.data_json(found)
     else:
@@ -178,6 +180,7 @@ def compare(
         if rows:
             heads = ("arm", "metric", "A", "B", "B - A", "interval", "verdict")
             console.table(heads, rows, right=("A", "B", "B - A"))
+            console.say(f"{found.metric}: {direction(first)}; throughput: higher is better")
             if len(kinds) == 1:
                 console.say(f"intervals: {kinds.pop()}")
         else:
