@@ -56,7 +56,8 @@ def _command(file: Path, columns: Columns) -> str:
     told += [("baseline", columns["baseline"]), ("margin", f"{columns['margin']:g}")]
     told += [("train", columns.get("train", "")), ("gap", columns.get("gap", "")), ("unit", "" if unit == "auto" else unit)]
     words = ["harness", "analyze", file.name, *(part for key, value in told if value for part in (f"--{key}", value))]
-    words += ["--lower-is-better"] * columns.get("lower_is_better", False)
+    lower = columns.get("lower_is_better")
+    words += [] if lower is None else ["--lower-is-better" if lower else "--higher-is-better"]
     words += ["--common-seeds"] * columns.get("common_seeds", False)
     return shlex.join(words)
 

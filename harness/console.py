@@ -2,14 +2,15 @@
 
 stdout carries data: what somebody would pipe into another program. stderr carries talk: the plan, progress, warnings, errors.
 Both are plain text unless they go to a terminal that wants colour, and colour never says anything that the words do not.
-A reader that goes away (``harness show | head -1``, a closed terminal) must not cost a running trial: what it would have read
-is dropped. rich draws tables and the progress bar; it is imported when the first of them is drawn, so that importing this
-module stays cheap.
+A reader that goes away (``harness show | head -1``, a closed terminal), a closed stream or a full disk must not cost a running
+trial: what would have been read is dropped, and ``lost`` says afterwards that it was. rich draws tables and the progress bar.
+It is imported when the first of them is drawn, so that importing this module stays cheap.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -36,6 +37,9 @@ _BOLD, _RED, _YELLOW, _RESET = "\x1b[1m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[0m"
 # Names and messages come from files: an escape sequence in one of them must not reach a terminal. Tab and line feed may.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
+_lost: list[str] = []
+"""Why stdout lost what was written to it, once it has; a reader that went away is no loss."""
+
 _bars: list[Progress] = []
 """The progress bar on the terminal now, if there is one: talk has to be printed above it."""
 
@@ -55,6 +59,25 @@ def data_json(value: object, *, line: bool = False) -> None:
         TypeError: the value holds something that has no JSON form.
     """
     data(json.dumps(_jsonable(value), indent=None if line else 2, ensure_ascii=False, allow_nan=False))
+
+
+def open_standard_streams() -> None:
+    """Open the null device in place of each standard stream that is closed, before a file of ours takes its number.
+
+    Otherwise what a child process prints would go into that file.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def lost() -> str:
+    """Return why stdout did not take all that was written to it, empty when it did or when nobody wanted to read on."""
+    if sys.stdout is not None:
+        _write(sys.stdout, "")  # what is still in its buffer
+    return _lost[0] if _lost else ""
 
 
 def say(text: str = "") -> None:
@@ -239,7 +262,9 @@ class Progress:
             self._drop_bar()
 
 
-def _build_table(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str], stream: TextIO) -> Table:
+def _build_table(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str], stream: TextIO | None
+) -> Table:
     """Build rich's table, `width` set to what it may take."""
     from rich.cells import cell_len
     from rich.table import Table
@@ -251,7 +276,7 @@ def _build_table(columns: Sequence[str], cells: Sequence[Sequence[str]], right: 
     room, gap, least = _width(stream), 2, 16
     fixed = sum(widths[:-1]) + gap * (len(widths) - 1)
     tight = fixed + min(widths[-1], least) > room  # the last column alone cannot make it fit
-    if tight and not stream.isatty():
+    if tight and not _is_terminal(stream):
         room, tight = fixed + min(widths[-1], max(least, PLAIN_WIDTH - fixed)), False
     grid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", width=min(room, fixed + widths[-1]))
     for place, name in enumerate(columns):
@@ -268,21 +293,20 @@ def _build_table(columns: Sequence[str], cells: Sequence[Sequence[str]], right: 
     return grid
 
 
-def _draw(grid: Table, stream: TextIO) -> str:
+def _draw(grid: Table, stream: TextIO | None) -> str:
     """Return the table as lines without trailing blanks, with a terminal's codes where the stream wants them."""
-    console = _rich(stream, width=max(grid.width or 0, 1))
-    with console.capture() as captured:
-        console.print(grid)
-    return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
+    drawn = io.StringIO()  # rich's own capture writes to the stream all the same, which may be full
+    _rich(stream, width=max(grid.width or 0, 1), file=drawn).print(grid)
+    return "\n".join(line.rstrip() for line in drawn.getvalue().rstrip("\n").split("\n"))
 
 
-def _rich(stream: TextIO, *, width: int | None = None) -> Console:
+def _rich(stream: TextIO | None, *, width: int | None = None, file: TextIO | None = None) -> Console:
     """Return rich's console on a stream, told what this module decided: colour, width, no markup in other people's text."""
     from rich.console import Console
 
     fancy = _is_rich(stream)
     return Console(
-        file=stream,
+        file=file or stream,
         force_terminal=fancy,
         no_color=not fancy,
         color_system="auto" if fancy else None,
@@ -293,17 +317,24 @@ def _rich(stream: TextIO, *, width: int | None = None) -> Console:
     )
 
 
-def _is_rich(stream: TextIO) -> bool:
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _is_rich(stream: TextIO | None) -> bool:
     """Return whether the stream is a terminal that wants more than plain text (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _styled(word: str, code: str) -> str:
     return f"{code}{word}{_RESET}" if _is_rich(sys.stderr) else word
 
 
-def _width(stream: TextIO) -> int:
-    if stream.isatty():
+def _width(stream: TextIO | None) -> int:
+    if stream is not None and _is_terminal(stream):
         try:
             return os.get_terminal_size(stream.fileno()).columns or PLAIN_WIDTH
         except (OSError, ValueError):
@@ -322,8 +353,12 @@ def _talk(text: str) -> None:
         _write(sys.stderr, text + "\n")
 
 
-def _write(stream: TextIO, text: str) -> None:
-    """Write and flush; a reader that went away is no error, a full disk behind stdout is one."""
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write and flush. What cannot be written is dropped; of stdout that is noted, unless its reader went away."""
+    to_stdout = stream is sys.stdout
+    if stream is None or stream.closed:
+        _lost.extend(["it is closed"] * to_stdout)
+        return
     try:
         try:
             stream.write(text)
@@ -333,9 +368,8 @@ def _write(stream: TextIO, text: str) -> None:
         stream.flush()
     except BrokenPipeError:
         _silence(stream)
-    except OSError:
-        if stream is not sys.stderr:
-            raise
+    except OSError as error:
+        _lost.extend([error.strerror or str(error)] * to_stdout)
         _silence(stream)
 
 

@@ -28,6 +28,13 @@ Rows = list[tuple[int, Mapping[str, str]]]
 _MOST_SHARE = 1.5  # shares end at 1; beyond this a column of scores is taken to be in percent
 _MOST_SHOWN = 4  # rows named in one message
 _LONGEST_NAME = 60  # characters of an arm's name
+# Words in the names of scores that should be small. They make us ask; they decide nothing.
+_SMALL = frozenset({
+    "nll", "mse", "rmse", "mae", "mape", "bpd", "perplexity", "ppl", "wer", "cer", "eer", "fid", "ece", "brier",
+    "regret", "cost", "latency", "time", "seconds", "minutes", "hours", "ms",
+    "deviance", "divergence", "distance", "rank", "fpr", "fnr", "mistakes",
+})  # fmt: skip
+_SMALL_ENDS = ("loss", "losses", "error", "errors", "err", "entropy", "misclassification", "misclassified")
 _MISSING = {"", "na", "n/a", "none", "null", "-"}
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")  # pandas writes whole numbers with a point once one of them is missing
 
@@ -62,7 +69,7 @@ class Columns(TypedDict):
     train: NotRequired[str]
     gap: NotRequired[str]
     unit: NotRequired[Unit]
-    lower_is_better: NotRequired[bool]
+    lower_is_better: NotRequired[bool | None]
     common_seeds: NotRequired[bool]
     alpha: NotRequired[float]
 
@@ -78,7 +85,7 @@ def read_runs(
     train: str = "",
     gap: str = "",
     unit: Unit = "auto",
-    lower_is_better: bool = False,
+    lower_is_better: bool | None = None,
     common_seeds: bool = False,
     alpha: float = 0.05,
 ) -> Runs:
@@ -94,7 +101,7 @@ def read_runs(
         train: column of the same score on training images: gives the overfitting gap.
         gap: column of the overfitting gap itself.
         unit: whether scores are percent, shares of 1 or plain numbers; auto tells percent from shares by the largest value.
-        lower_is_better: for errors and losses.
+        lower_is_better: true for errors and losses, false for scores; it has to be said for a column that is named like a loss.
         common_seeds: keep only the seeds that every arm has, instead of refusing a table with holes.
         alpha: level of the tests and intervals.
 
@@ -116,8 +123,9 @@ def read_runs(
         raise ReportError(f"{path}: every row is of {baseline!r}, so nothing is compared", "add the rows of another arm")
     columns = {name: _numbers(path, rows, name) for name in dict.fromkeys(filter(None, (metric, train, gap)))}
     kept, notes = _complete(path, places, names, common_seeds=common_seeds)
+    lower, told_direction = _direction(path, metric, lower_is_better=lower_is_better)
     scale, told = _scale(path, metric, columns[metric], unit)
-    shown, margin_pp = _metric(metric, scale, lower_is_better=lower_is_better), _margin_pp(margin, scale)
+    shown, margin_pp = _metric(metric, scale, lower_is_better=lower), _margin_pp(margin, scale)
     keys = {shown.name: metric, f"train_{shown.name}": train, gap_name(shown.name): gap}
     trials = []
     for index, (name, number) in enumerate(places):
@@ -143,7 +151,7 @@ def read_runs(
     )
     beside = [Metric(key, shown.unit, None, column) for key, column in keys.items() if column and key != shown.name]
     metrics = {one.name: one for one in (shown, *beside) if one.name not in METRICS}
-    return Runs(study, tuple(trials), metrics, tuple(kept), (told, *notes))
+    return Runs(study, tuple(trials), metrics, tuple(kept), (told, told_direction, *notes))
 
 
 def _read(path: Path, wanted: Sequence[str]) -> Rows:
@@ -275,6 +283,27 @@ def _scale(path: Path, metric: str, values: Sequence[float], unit: Unit) -> tupl
     why = "as asked" if unit != "auto" else f"its largest value is {high:g}"
     words = {"percent": "percent (0 to 100)", "share": "shares (0 to 1), shown in percent"}
     return found, f"{metric}: taken as {words[found]}, {why}; --unit percent, share or number says otherwise"
+
+
+def _direction(path: Path, column: str, *, lower_is_better: bool | None) -> tuple[bool, str]:
+    """Return whether lower scores are better, and the sentence that says so.
+
+    Raises:
+        ReportError: nobody said, and the column is named like something that should be small.
+    """
+    known = METRICS.get(column)
+    if lower_is_better is None and known is not None and known.higher_is_better is not None:
+        lower_is_better = not known.higher_is_better
+    if lower_is_better is None:
+        words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column)]
+        if any(word in _SMALL or word.endswith(_SMALL_ENDS) for word in words):
+            raise ReportError(
+                f"{path}: column {column!r} is named like something that should be small",
+                "pass --lower-is-better, or --higher-is-better if it should be large",
+            )
+        return False, f"{column}: higher is better; --lower-is-better says otherwise"
+    end, other = ("lower", "higher") if lower_is_better else ("higher", "lower")
+    return lower_is_better, f"{column}: {end} is better; --{other}-is-better says otherwise"
 
 
 def _metric(column: str, scale: Unit, *, lower_is_better: bool) -> Metric:

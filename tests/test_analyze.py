@@ -147,7 +147,7 @@ def test_a_missing_seed_is_refused_with_the_arm_it_is_missing_in(tmp_path: Path)
 def test_common_seeds_leaves_a_hole_out_for_every_arm_and_says_so(tmp_path: Path) -> None:
     runs = read(write(tmp_path, [row for row in ROWS if row[:2] != ("ema", 3)]), common_seeds=True)
     assert runs.seeds == (0, 1, 2, 4)
-    assert "1 seed (2 rows) left out" in runs.notes[1]
+    assert any("1 seed (2 rows) left out" in note for note in runs.notes)
 
 
 def test_arms_without_a_common_seed_cannot_be_compared(tmp_path: Path) -> None:
@@ -271,3 +271,54 @@ def test_no_torch_and_no_optuna_are_loaded(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+
+
+# --- direction --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "val_loss",
+        "error",
+        "test_err",
+        "top1err",
+        "ValLoss",
+        "cross-entropy",
+        "RMSE",
+        "perplexity",
+        "logloss",
+        "TestError",
+        "WER",
+    ],
+)
+def test_a_column_named_like_a_loss_has_to_say_its_direction(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path)
+    head, _, rest = path.read_text().partition("\n")
+    path.write_text(head.replace(COLUMNS["metric"], name) + "\n" + rest)
+    with pytest.raises(ReportError, match="named like something that should be small") as caught:
+        read(path, metric=name)
+    assert "--lower-is-better" in caught.value.hint
+    assert "--higher-is-better" in caught.value.hint
+    for lower, words in ((True, "lower is better"), (False, "higher is better")):
+        runs = read(path, metric=name, lower_is_better=lower)
+        assert runs.metrics[name].higher_is_better is not lower
+        assert any(words in note for note in runs.notes)
+
+
+@pytest.mark.parametrize("name", ["acc", "score", "f1", "transfer", "glossy", "timely"])
+def test_a_column_of_another_name_is_taken_as_a_score_and_that_is_said(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path)
+    head, _, rest = path.read_text().partition("\n")
+    path.write_text(head.replace(COLUMNS["metric"], name) + "\n" + rest)
+    assert any("higher is better; --lower-is-better says otherwise" in note for note in read(path, metric=name).notes)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_every_table_of_verdicts_says_which_end_is_better(tmp_path: Path, lower: bool) -> None:
+    written, _ = analyze_table(write(tmp_path), **COLUMNS, lower_is_better=lower, reports=tmp_path / "reports")
+    words = "lower is better" if lower else "higher is better"
+    for name in ("report.md", "index.html", "effects.tex"):
+        pages = list(written.folder.rglob(name))
+        assert pages
+        assert all(words in page.read_text(encoding="utf-8") for page in pages)

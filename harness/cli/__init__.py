@@ -27,6 +27,7 @@ from harness.cli.app import PANELS, app
 from harness.errors import HarnessError, UnreportedError
 
 INTERRUPTED = 130
+RUNS = frozenset({"ablate", "tune", "bench", "worker"})  # what they print is also kept in files
 
 __all__ = ["app", "bring", "cluster", "main", "read", "run", "setup"]
 
@@ -36,12 +37,19 @@ app.registered_commands.sort(key=lambda command: PANELS.index(str(command.rich_h
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    console.open_standard_streams()
     try:
         # Not standalone: the parser's own errors are boxed and have no hint.
-        sys.exit(app(prog_name="harness", standalone_mode=False))
+        code = app(prog_name="harness", standalone_mode=False)
+        sys.exit(_code_of_lost() or code)
     except HarnessError as error:
         console.error(error)
         sys.exit(1 if isinstance(error, UnreportedError) else 2)
+    except OSError as error:  # help is printed by the parser, which does not know of lost streams
+        if not console.lost():
+            raise
+        console.error(f"stdout was lost: {error.strerror or error}", "send it where there is room")
+        sys.exit(1)
     except typer.TyperException as error:
         _say_usage(error)
         sys.exit(2)
@@ -50,6 +58,20 @@ def main() -> None:
     except KeyboardInterrupt:
         console.say("interrupted; the same command goes on from here")
         sys.exit(INTERRUPTED)
+
+
+def _code_of_lost() -> int:
+    """Say that stdout was lost, if it was, and return the exit code for that: 0 where what was run is kept elsewhere."""
+    words = sys.argv[1:]
+    # the parser, which prints the help, says nothing about a closed stream
+    why = console.lost() or ("it is closed" if sys.stdout is None and {"-h", "--help"} & set(words) else "")
+    if not why:
+        return 0
+    if next((word for word in words if not word.startswith("-")), "") in RUNS and "--help" not in words:
+        console.warn(f"stdout was lost: {why}; results and report are not")
+        return 0
+    console.error(f"stdout was lost: {why}", "send it where there is room, or to another file")
+    return 1
 
 
 def _say_usage(error: typer.TyperException) -> None:

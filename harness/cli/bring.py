@@ -28,12 +28,15 @@ def analyze(
     unit: Annotated[
         Literal["auto", "percent", "share", "number"], typer.Option(help="What scores are; auto: percent or shares of 1.")
     ] = "auto",
-    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="For errors and losses.")] = False,
+    lower_is_better: Annotated[
+        bool | None, typer.Option("--lower-is-better/--higher-is-better", help="Which end of the score is the good one.")
+    ] = None,
     common_seeds: Annotated[bool, typer.Option("--common-seeds", help="Keep only the seeds that every arm has.")] = False,
     json: Json = False,
 ) -> None:
     """Report on runs that another program made: which rows are noise, and how many seeds would settle them."""
     from harness.analyzing import analyze_table
+    from harness.report.words import direction
 
     written, runs = analyze_table(
         file,
@@ -56,6 +59,7 @@ def analyze(
         console.say(note)
     console.say()
     console.table(("arm", "difference", "verdict", "seeds"), [_line(row) for row in rows], talk=True)
+    console.say(f"{metric}: {direction(written.analysis)}")
     console.say(f"\n{written.answer}")
     console.data(str(written.index))
 

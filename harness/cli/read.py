@@ -179,14 +179,16 @@ def compare(
 ) -> None:
     """Compare two reports arm by arm: accuracy, gap, throughput."""
     from harness.comparison import compare as difference
+    from harness.report.words import direction
 
     if (unsure or speed) and not check:
         raise UsageError(f"{'--unsure' if unsure else '--speed'} says how --check answers", "add --check")
-    compared = difference(_analysis(a), _analysis(b), speed=speed)
+    first = _analysis(a)
+    compared = difference(first, _analysis(b), speed=speed)
     if json:
         console.data_json(compared)
     else:
-        _show_comparison(compared)
+        _show_comparison(compared, f"{compared.metric}: {direction(first)}; throughput: higher is better")
     if not check:
         return
     if not json:
@@ -199,12 +201,13 @@ def compare(
         raise typer.Exit(code)
 
 
-def _show_comparison(compared: Comparison) -> None:
+def _show_comparison(compared: Comparison, directions: str) -> None:
     kinds = {_kind(row) for row in compared.differences if row.low is not None}
     rows = [_difference(row, sized=len(kinds) > 1) for row in compared.differences]
     if rows:
         heads = ("arm", "metric", "A", "B", "B - A", "interval", "verdict")
         console.table(heads, rows, right=("A", "B", "B - A"))
+        console.say(directions)
         if len(kinds) == 1:
             console.say(f"intervals: {kinds.pop()}")
     else:

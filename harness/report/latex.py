@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from harness.analysis import Analysis
 from harness.report.lookup import effect_on, effects_of, in_order, leading, metric_of, second_metric, summary_of
 from harness.report.methods import Source, cited, paragraph
-from harness.report.words import MINUS, bounds, number, sample
+from harness.report.words import MINUS, bounds, direction, number, sample
 from harness.text import plural
 
 _SPECIAL = {
@@ -77,7 +77,7 @@ def _effects(analysis: Analysis) -> str:
         rows.append(" & ".join(cells) + r" \\")
     heads = ["Arm" if effects[0].kind == "arm" else "Component", rf"$\Delta$ {escape(_short(metric.label, metric.unit))}",
              rf"$\Delta$ {escape('gap' if second == analysis.gap else 'accuracy')}", "Verdict"]  # fmt: skip
-    note = f"Mean paired difference [low, high], {sample(analysis.study, effects)}."
+    note = f"Mean paired difference [low, high], {sample(analysis.study, effects)}; {direction(metric)}."
     return _tabular("effects", "lrrl", heads, rows, note)
 
 

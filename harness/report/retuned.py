@@ -9,6 +9,7 @@ from harness.report.words import (
     MARKS,
     bounds,
     difference,
+    direction,
     listed,
     mark_of,
     named,
@@ -98,10 +99,11 @@ def side_by_side(analysis: Analysis, found: Retuned) -> Table:
         "Verdict retuned",
         "Flip",
     ]
+    metric = metric_of(analysis)
     caption = (
-        f"Differences in {metric_of(analysis).label}, mean [low, high], {_sample(analysis, found)}; retuned arms against the "
-        "retuned baseline. Each side has a Holm family of its own. A verdict that flips says nothing of how far the effect "
-        "moved: its change has an interval, uncorrected."
+        f"Differences in {metric.label} ({direction(metric)}), mean [low, high], {_sample(analysis, found)}; "
+        "retuned arms against the retuned baseline. Each side has a Holm family of its own. A verdict that flips says nothing "
+        "of how far the effect moved: its change has an interval, uncorrected."
     )
     return table(caption, heads, rows)
 

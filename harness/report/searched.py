@@ -75,7 +75,9 @@ def confirmed(facts: TuningFacts) -> Table | None:
         Cell(f"{words.MARKS[mark].symbol} {words.MARKS[mark].word}", mark=mark),
     ]
     reads = f" The test set was read {plural(found.test_reads, 'time')}." if found.test_reads else ""
-    caption = f"Paired difference to the reference [low, high], 95 % t, n = {found.n} fresh seeds.{reads}"
+    # a metric of the user's own is searched as it is: the largest value won
+    better = words.direction(metric) if metric is not None else "higher is better"
+    caption = f"Paired difference to the reference [low, high], 95 % t, n = {found.n} fresh seeds; {better}.{reads}"
     return table(caption, ["Recipe", ">Fresh seeds", ">Test", ">n", ">p (Holm)", "Verdict"], [row])
 
 

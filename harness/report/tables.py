@@ -21,6 +21,7 @@ from harness.report.words import (
     MINUS,
     bounds,
     confidence,
+    direction,
     gap_word,
     margin,
     mark_of,
@@ -72,7 +73,8 @@ def verdicts(analysis: Analysis) -> Table:
     heads.append("Verdict")
     what = "switching the component on, over all settings of the others" if main else "paired differences, seed by seed"
     caption = (
-        f"Mean of {what} [low, high], {sample(analysis.study, effects)}. Verdicts are about {metric.label}"
+        f"Mean of {what} [low, high], {sample(analysis.study, effects)}. "
+        f"Verdicts are about {metric.label}, {direction(metric)}"
         f" (Holm over {plural(len(effects), 'main effect' if main else 'arm')}, margin {margin(analysis)})"
         + ("; the gap is a secondary metric, uncorrected." if show_gap and second == analysis.gap else ".")
     )

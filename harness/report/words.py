@@ -14,6 +14,7 @@ from harness.analysis import Analysis, Effect
 from harness.report.lookup import by_verdict, effect_on, has_metric, in_order, leading, metric_of, second_metric, summary_of
 from harness.study import Study
 from harness.text import duration, plural
+from harness.trial import Metric
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -54,6 +55,13 @@ def listed(names: Sequence[str], limit: int = 4) -> str:
     if len(shown) > limit:
         return f"{', '.join(shown[: limit - 1])} and {len(shown) - limit + 1} more"
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+
+
+def direction(of: Metric | Analysis) -> str:
+    """Return which end of a metric, or of the metric that an analysis is about, is the good one: ``higher is better``."""
+    if of.higher_is_better is None:
+        return "neither end is better by itself"
+    return "higher is better" if of.higher_is_better else "lower is better"
 
 
 def number(value: float | None, unit: str = "pp", *, signed: bool = False) -> str:
