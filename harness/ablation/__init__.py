@@ -40,6 +40,7 @@ __all__ = [
     "ablate",
     "check_device",
     "choose_profile",
+    "command",
     "drain",
     "next_size",
     "plan_study",

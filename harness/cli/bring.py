@@ -29,6 +29,7 @@ def analyze(
         Literal["auto", "percent", "share", "number"], typer.Option(help="What scores are; auto: percent or shares of 1.")
     ] = "auto",
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="For errors and losses.")] = False,
+    alpha: Annotated[float, typer.Option(help="Level of the tests and intervals.")] = 0.05,
     common_seeds: Annotated[bool, typer.Option("--common-seeds", help="Keep only the seeds that every arm has.")] = False,
     json: Json = False,
 ) -> None:
@@ -47,6 +48,7 @@ def analyze(
         unit=unit,
         lower_is_better=lower_is_better,
         common_seeds=common_seeds,
+        alpha=alpha,
     )
     rows = _verdicts(written.analysis)
     if json:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import Analysis, Retuning, analyze, effects_frame, join
-from harness.report import latex, render
+from harness.report import latex, render, searched
 from harness.report.build import build
 from harness.report.document import Report
 from harness.report.export import data_files
@@ -139,11 +139,14 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         ReportError: the folder cannot be written.
     """
     material = replace(material, trials=in_order(material.trials), attempts=in_order(material.attempts))
+    material = replace(material, tuning=searched.settled(material))
     analysis = analysed(material)
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     files: dict[str, bytes] = {}
     if data:
         files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
+    if material.tuning is not None:  # its answer is made of the trials, and changes with the rules
+        files |= {"tuning.json": (material.tuning.model_dump_json(indent=1) + "\n").encode()}
     files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
     _replace(folder, files, stale=data)
     return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
@@ -169,6 +172,8 @@ def analysed(material: Material) -> Analysis:
     )
     if material.retuning is not None:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
+    if material.tuning is not None:
+        analysis = analysis.model_copy(update={"reasons": searched.adopted(material.tuning)})
     return Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))
 
 

@@ -11,7 +11,7 @@ definition and its source. numpy and scipy only; whatever is random takes a Gene
     power        seeds needed, power, smallest detectable effect
     images       intervals for new images as well as new seeds
     curves       calibration error, onset of overfitting
-    sensitivity  second opinions: a bootstrap interval, the result without outliers
+    sensitivity  a second opinion: a bootstrap interval
 
 Conventions: ``alpha`` is two-sided; a quantity that the data cannot give (one pair, a score that is not finite) is nan, never
 an exception; an argument that cannot be (unequal lengths, a level outside 0 to 1) raises `harness.errors.UsageError`. Shape
@@ -38,7 +38,7 @@ from harness.stats.paired import (
     zero_below,
 )
 from harness.stats.power import binomial_sd, detectable_effect, power, seeds_needed
-from harness.stats.sensitivity import Trimmed, bootstrap_interval, trimmed
+from harness.stats.sensitivity import bootstrap_interval
 from harness.stats.sequential import (
     look_statistics,
     pocock_boundary,
@@ -51,7 +51,6 @@ from harness.stats.sequential import (
 __all__ = [
     "Mean",
     "Paired",
-    "Trimmed",
     "TwoWay",
     "binomial_interval",
     "binomial_sd",
@@ -78,7 +77,6 @@ __all__ = [
     "shapley",
     "size_of",
     "tost",
-    "trimmed",
     "two_way_interval",
     "variance_ratio_p",
     "zero_below",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted, drain
+from harness.ablation import REPORTS, RUNS, Job, OnEvent, Outcome, Place, Shifted, command, drain
 from harness.design import study_code
 from harness.errors import HarnessError, StorageError
 from harness.profiles import PROFILES
@@ -75,6 +75,8 @@ class SearchJob:
     artifacts: str | None
     place: Place
     code: str = ""
+    source: str = ""
+    asked: str = ""
 
     @classmethod
     def prepare(
@@ -87,8 +89,13 @@ class SearchJob:
         storage: str | None,
         artifacts: str | None,
         place: Place,
+        source: str = "",
+        asked: str = "",
     ) -> SearchJob:
-        """Check reference and space against the images and time a few steps, so that what cannot run fails at once."""
+        """Check reference and space against the images and time a few steps, so that what cannot run fails at once.
+
+        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes this search again.
+        """
         from harness.train.run import check
 
         base = study.base_recipe
@@ -100,7 +107,7 @@ class SearchJob:
                 if found is not None:
                     check(found)
         layout = place.layout(base, device=device, workers=workers)
-        return cls(study, why, ground, layout, storage, artifacts, place, study_code(study))
+        return cls(study, why, ground, layout, storage, artifacts, place, study_code(study), source, asked)
 
     @property
     def folder(self) -> Path:
@@ -264,7 +271,7 @@ class SearchJob:
 
         split, name = self.ground.split, self.study.base_recipe.data.name
         return Provenance(
-            commands=(self.command(self.study.profile),),
+            commands=(self.asked or self.command(self.study.profile),),
             data=split_words(name, **self._counts()),
             data_fingerprint=split.fingerprint,
             hardware=", ".join(self.layout.devices),
@@ -273,8 +280,8 @@ class SearchJob:
 
     def command(self, profile: str) -> str:
         """Return the command that runs this search under a profile."""
-        study = "" if self.study.name == "tune" else f" --study {self.study.name.removesuffix('-tune')}"
-        return f"harness tune --trials {self.study.search.trials}{study} --profile {profile}"
+        source = self.source or self.study.name.removesuffix("-tune")
+        return command(source, profile, flags=f"--trials {self.study.search.trials}", verb="tune")
 
     def next_command(self) -> str:
         """Return the command for the next size up, with what it would cost here; empty at the largest."""
@@ -285,7 +292,7 @@ class SearchJob:
             return ""
         profile = PROFILES[PROFILES.index(self.study.profile) + 1]
         try:
-            larger = load_study(self.study.name.removesuffix("-tune")).under(profile)
+            larger = load_study(self.source or self.study.name.removesuffix("-tune")).under(profile)
         except HarnessError:  # a study built in a program has no file to look up
             return ""
         info = next((one for one in data.describe() if one.name == larger.base_recipe.data.name), None)
