@@ -52,9 +52,8 @@ def _with_images(confirmed: Confirmed, material: Material) -> Confirmed:
     if len(seeds) != confirmed.n or len(seeds) < 2 or len(sizes) != 1 or max(sizes) < 2:
         return confirmed
     crossed = two_way_interval(*(np.stack([side[seed] for seed in seeds]) for side in rows), alpha=study.alpha)
-    return confirmed.model_copy(
-        update={"test_image_low": crossed.low, "test_image_high": crossed.high, "test_images": crossed.images}
-    )
+    low, high = (float(f"{end:.6g}") for end in (crossed.low, crossed.high))  # the same on every processor
+    return confirmed.model_copy(update={"test_image_low": low, "test_image_high": high, "test_images": crossed.images})
 
 
 def answer(rows: Sequence[Finalist], confirmed: Confirmed | None, *, open_trials: int = 0, metric: str = "accuracy") -> str:

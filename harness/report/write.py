@@ -197,7 +197,9 @@ def analysis_json(analysis: Analysis) -> str:
     content = analysis.model_dump(mode="json", by_alias=True)
     before = Study(question="?", margin_pp=1.0, seeds=1).model_dump(mode="json")
     added: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
-        (content, {"retuned": None}, ("retuned",)),
+        (content, {"retuned": None, "images": 0}, ("retuned", "images")),
+        *((arm, {"trouble": ""}, ("trouble",)) for arm in content["arms"]),
+        *((effect, {"sd_real": None}, ("sd_real",)) for effect in (*content["effects"], *content["orders"])),
         (content["study"], before, _ADDED_TO_STUDY),
         (content["study"]["search"], before["search"], ("retune_trials",)),
     ]
