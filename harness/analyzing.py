@@ -53,13 +53,20 @@ def _command(file: Path, columns: Columns) -> str:
     """Return the command that makes this report again."""
     unit = columns.get("unit", "auto")
     told = [("arm", columns["arm"]), ("seed", columns["seed"]), ("metric", columns["metric"])]
-    told += [("baseline", columns["baseline"]), ("margin", f"{columns['margin']:g}")]
+    told += [("baseline", columns["baseline"]), ("margin", f"{columns['margin']!r}")]
     told += [("train", columns.get("train", "")), ("gap", columns.get("gap", "")), ("unit", "" if unit == "auto" else unit)]
-    words = ["harness", "analyze", file.name, *(part for key, value in told if value for part in (f"--{key}", value))]
+    told += [("alpha", f"{alpha!r}" if (alpha := columns.get("alpha", 0.05)) != 0.05 else "")]
+    words = ["harness", "analyze", _place(file), *(part for key, value in told if value for part in (f"--{key}", value))]
     lower = columns.get("lower_is_better")
     words += [] if lower is None else ["--lower-is-better" if lower else "--higher-is-better"]
     words += ["--common-seeds"] * columns.get("common_seeds", False)
     return shlex.join(words)
+
+
+def _place(file: Path) -> str:
+    """The table's path as seen from here, which is where the report's command is run; absolute only where it lies elsewhere."""
+    here = Path.cwd()
+    return str(file.relative_to(here)) if file.is_absolute() and file.is_relative_to(here) else str(file)
 
 
 def _refuse_other_report(folder: Path, file: Path) -> None:

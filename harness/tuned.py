@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.confirm import Judged, answer, confirmation, departures, finalists, judge
+from harness.confirm import Judged, confirmation, departures, finalists, judge
 from harness.errors import ReportError, StorageError
 from harness.ledger import Ledger
 from harness.open_fields import self_standing
 from harness.recipe import digest
 from harness.recipe_file import write_recipe
 from harness.report import Provenance, SearchTrial, TuningFacts, Written, read_folder, write_report
+from harness.report.searched import answer
 from harness.report.tuning import Importance
 from harness.search import ENOUGH, SearchLedger, Tried, importances, is_search, tried
 from harness.search.limits import words

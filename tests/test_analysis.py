@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from statsmodels.stats.multitest import multipletests
 
 from harness.analysis import COLUMNS, Analysis, Effect, analyze, effects_frame
 from harness.design import arms
@@ -58,12 +59,58 @@ def test_a_level_is_the_mean_with_its_t_interval_and_keeps_every_seed() -> None:
     assert level.seeds == (0, 1, 2, 3, 4, 5)
 
 
-def test_secondary_metrics_have_intervals_and_neither_p_nor_verdict() -> None:
+def test_secondary_metrics_have_intervals_and_no_verdict_and_only_the_gap_has_p_values() -> None:
     study = study_of("a")
     analysis = analyze(study, planted(study, {"a": 2.0}))
     others = [e for e in analysis.effects if e.metric != "accuracy"]
     assert {e.metric for e in others} == {"gap", "nll", "test_accuracy"}
-    assert all(e.low is not None and e.p is None and e.p_holm is None and e.verdict == "" for e in others)
+    assert all(e.low is not None and e.verdict == "" for e in others)
+    assert {e.metric for e in others if e.p is not None or e.p_holm is not None} == {"gap"}
+
+
+def test_gaps_are_a_holm_family_of_their_own() -> None:
+    study = study_of("a", "b", "c")
+    analysis = analyze(study, planted(study, gaps={"a": 0.3, "b": 0.15}))
+    gaps = {e.term: e for e in analysis.effects if e.metric == "gap"}
+    raw = [float(scipy_stats.ttest_1samp(e.differences, 0.0).pvalue) for e in gaps.values()]
+    assert [e.p for e in gaps.values()] == pytest.approx(raw, rel=1e-9)
+    assert [e.p_holm for e in gaps.values()] == pytest.approx(multipletests(raw, method="holm")[1], rel=1e-9)
+
+
+def test_studies_of_nothing_get_a_word_as_rarely_as_promised() -> None:
+    rng, studies, told = np.random.default_rng(16), 150, 0
+    study = study_of("a", "b", "c", seeds=6, margin_pp=1.0)
+    for _ in range(studies):
+        told += any(arm.word for arm in analyze(study, planted(study, rng=rng)).arms)
+    assert told <= scipy_stats.binom.ppf(0.9995, studies, 0.05)
+
+
+def test_the_real_part_of_the_sd_is_that_of_the_mean_squares() -> None:
+    study = study_of("a", seeds=6)
+    rng = np.random.default_rng(3)
+    skill = {(t.recipe_id, t.seed): rng.normal(0.7, 0.05) for t in planted(study)}
+    outcomes = {
+        t.cell: Outcomes(rng.random(400) < skill[t.recipe_id, t.seed], np.zeros(1, dtype=np.bool_)) for t in planted(study)
+    }
+    trials = [
+        t.model_copy(update={"metrics": {**t.metrics, "accuracy": float(outcomes[t.cell].val_correct_N.mean())}})
+        for t in planted(study)
+    ]
+    found = effect(analyze(study, trials, outcomes=outcomes, labels=np.arange(400) % 10), "a")
+    base, arm = (arms(study)[k].recipe.id for k in (0, 1))
+    difference_SI = np.stack([
+        outcomes[one.cell].val_correct_N.astype(float) - outcomes[other.cell].val_correct_N
+        for one in trials if one.recipe_id == arm
+        for other in trials if other.recipe_id == base and other.seed == one.seed
+    ])  # fmt: skip
+    rest_SI = difference_SI - difference_SI.mean(0) - difference_SI.mean(1, keepdims=True) + difference_SI.mean()
+    noise = (rest_SI**2).sum() / (5 * 399) / 400
+    assert found.sd is not None
+    assert found.sd_real is not None
+    assert found.sd_real**2 == pytest.approx(found.sd**2 - 1e4 * noise, rel=1e-6)
+    assert found.image_low is not None
+    assert found.low is not None
+    assert found.image_low <= found.low
 
 
 def test_an_arm_added_to_nothing_is_compared_with_nothing() -> None:
@@ -178,7 +225,8 @@ def test_equal_scores_with_different_losses_by_epoch_are_not_a_no_op() -> None:
     study = study_of("a", seeds=5)
     trials = [t.model_copy(update={"metrics": {"accuracy": 0.8 + t.seed / 100, "nll": 0.5}}) for t in planted(study)]
     curves = {t.cell: Curve(val_loss=(1.0, 0.5 + 0.1 * t.recipe.augment.cutout)) for t in trials}
-    assert effect(analyze(study, trials, curves=curves), "a").verdict == "equivalent"
+    found = effect(analyze(study, trials, curves=curves), "a")
+    assert (found.verdict, found.note) == ("unresolved", "tie on every seed")
 
 
 def test_a_study_in_which_every_arm_is_at_chance_crowns_nobody() -> None:
@@ -196,10 +244,11 @@ def test_an_arm_that_fell_to_chance_is_worse() -> None:
 
 
 def test_the_word_of_an_arm_reads_accuracy_and_gap_together() -> None:
-    study = study_of("calm", "starved", "good", "bad")
-    trials = planted(study, {"starved": -3, "good": 3, "bad": -3}, gaps={"calm": -4, "starved": -4}, sd=0.1)
-    words = {arm.name: arm.word for arm in analyze(study, trials).arms}
-    assert words == {"reference": "", "calm": "regularises", "starved": "underfits", "good": "helps", "bad": "hurts"}
+    study = study_of("calm", "starved", "good", "bad", "plain")
+    gaps = {"calm": -4, "starved": -4, "good": 4, "bad": 4}
+    trials = planted(study, {"starved": -3, "good": 3, "bad": -3, "plain": 3}, gaps=gaps, sd=0.1)
+    words = {arm.name: arm.word for arm in analyze(study, trials).arms if arm.word}
+    assert words == {"calm": "regularises", "starved": "underfits", "good": "helps", "bad": "hurts"}
 
 
 def test_the_control_arm_is_paired_by_index_and_outside_the_families() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from scipy import stats
 
 from harness.analyzing import analyze_table
 from harness.errors import HarnessError, ReportError, UsageError
-from harness.report import read_analysis, rebuild
+from harness.report import read_analysis, read_folder, rebuild
 from harness.runs_table import Runs, read_runs
 from harness.study import load_study
 
@@ -322,3 +324,22 @@ def test_every_table_of_verdicts_says_which_end_is_better(tmp_path: Path, lower:
         pages = list(written.folder.rglob(name))
         assert pages
         assert all(words in page.read_text(encoding="utf-8") for page in pages)
+
+
+def test_the_command_in_a_report_run_as_printed_makes_that_report(
+    tmp_path: Path, harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a folder").mkdir()
+    file = write(tmp_path / "a folder")
+    odd = {"margin": 0.123456789, "alpha": 0.01, "train": "train_acc", "unit": "percent", "lower_is_better": True}
+    written, _ = analyze_table(file, **{**COLUMNS, **odd, "common_seeds": True})
+    (command,) = read_folder(written.folder).provenance.commands
+    before = {path.name: path.read_bytes() for path in written.folder.glob("*.*")}
+
+    words = shlex.split(command)
+    assert words[0] == "harness"
+    shutil.rmtree(tmp_path / "reports")
+    done = harness(*words[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_bytes() for path in written.folder.glob("*.*")} == before

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from harness.analysis import Check, analyze
+from harness.analysis.standing import chance_line
+from harness.analysis.table import join
 from harness.design import arms
 from harness.study import Study
 from harness.trial import Environment, Trial
@@ -222,3 +224,58 @@ def test_seconds_of_a_machine_that_did_other_work_are_said_to_compare_little(stu
     found = check(study, timed(0.5), "busy machine")
     assert (found.level, "2.00 times" in found.what) == ("warn", True)
     assert not [c for c in analyze(study, trials).checks if c.name == "busy machine"]
+
+
+@pytest.mark.parametrize("state", ["diverged", "failed", "pruned"])
+def test_no_check_passes_on_trials_none_of_which_finished(state: str) -> None:
+    study = study_of("a", "b", seeds=8)
+    ended = [t.model_copy(update={"state": state, "metrics": {}}) for t in planted(study)]
+    for name in ("chance", "seeds", "no-op arms", "variances", "baseline", "failed trials" if state != "pruned" else "chance"):
+        assert check(study, ended, name).level != "ok", name
+    assert check(study, ended, "seeds").what.startswith("0 complete seeds")
+
+
+def test_no_check_passes_on_no_trials_at_all() -> None:
+    passed = {c.name for c in analyze(study_of("a", "b", seeds=8), []).checks if c.level == "ok"}
+    assert passed <= {"margin", "test-set reads"}  # of the study alone, and of what was not done
+
+
+def test_stopped_trials_beside_a_baseline_are_no_arms_that_learned() -> None:
+    study = study_of("a", seeds=8)
+    base = arms(study)[0].recipe.id
+    mixed = [t if t.recipe_id == base else t.model_copy(update={"state": "diverged", "metrics": {}}) for t in planted(study)]
+    assert check(study, mixed, "chance").what == "every arm with a finished trial learned something (1 of 2 arms)"
+    assert check(study, mixed, "no-op arms").what.startswith("nothing to look at")
+    assert check(study, mixed, "variances").what.startswith("nothing to look at")
+    assert check(study, mixed, "seeds").level == "fail"
+
+
+def test_a_tie_on_every_seed_leaves_nothing_to_test_with_and_is_told(study: Study, trials: list[Trial]) -> None:
+    tied = [t.model_copy(update={"metrics": {**t.metrics, "accuracy": 0.8 + t.seed / 100}}) for t in trials]
+    assert "a and b tie with the reference on every seed" in check(study, tied, "no variance").what
+
+
+def test_the_chance_line_leaves_room_above_it_however_few_and_uneven_the_images(study: Study) -> None:
+    perfect = planted(study, level=100.0, sd=0.0)
+    assert check(study, perfect, "chance", labels=[0] * 99 + [1]).level == "ok"
+
+
+def test_rare_classes_are_judged_by_balanced_accuracy(study: Study) -> None:
+    labels = [0] * 950 + [1] * 50
+
+    def balanced(value: float) -> list[Trial]:
+        return [t.model_copy(update={"metrics": {**t.metrics, "balanced_accuracy": value}}) for t in planted(study, level=95.0)]
+
+    assert check(study, balanced(0.50), "chance", labels=labels).level == "fail"
+    learned = check(study, balanced(0.80), "chance", labels=labels)
+    assert learned.level == "ok"
+
+
+def test_the_balanced_line_is_exceeded_by_guessing_as_rarely_as_three_errors_say() -> None:
+    study, counts = study_of("a", seeds=3), [900, 60, 40]
+    line = chance_line(join(study, planted(study), curves={}, metrics={}), 3, counts)
+    assert line is not None
+    rng = np.random.default_rng(11)
+    recall_RK = np.stack([rng.binomial(n, 1 / 3, 20_000) / n for n in counts], axis=1)
+    assert (100 * recall_RK.mean(axis=1) > line.balanced).mean() < 0.004
+    assert line.balanced == pytest.approx(100 / 3 + 300 * np.sqrt(2 / 9 * sum(1 / n for n in counts)) / 3)

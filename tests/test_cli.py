@@ -32,7 +32,7 @@ SURFACE = {
     "ablate": "--study -s --all --profile --seeds --set --base --workers --launcher --storage --artifacts --device "
     "--timeout --screen --recommended --retry-failed --dry-run --json",
     "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --higher-is-better "
-    "--common-seeds --json",
+    "--alpha --common-seeds --json",
     "bench": "--device --save --json",
     "compare": "a b --check --unsure --speed --json",
     "data fetch": "name --json",

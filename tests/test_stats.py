@@ -755,20 +755,6 @@ def test_the_bootstrap_interval_holds_any_scores_without_a_warning(values: Float
     assert math.isnan(low) == math.isnan(high) == (values.size < 3)
 
 
-def test_an_outlying_seed_is_left_out_and_named() -> None:
-    got = stats.trimmed([0.1, 0.2, 0.15, 0.12, -5.0, 0.18])
-    assert got.dropped == (4,)
-    assert got.result == stats.one_sample_t([0.1, 0.2, 0.15, 0.12, 0.18])
-
-
-def test_nothing_is_left_out_when_most_seeds_are_equal() -> None:
-    assert stats.trimmed([0.1, 0.1, 0.1, 0.1, 0.2]).dropped == ()
-
-
-def test_among_three_seeds_none_is_called_an_outlier() -> None:
-    assert stats.trimmed([0.1, 0.1, 50.0]).dropped == ()
-
-
 # Arguments that cannot be.
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +210,26 @@ def test_a_search_that_beats_a_poor_reference_leaves_one_report_with_the_recipe_
     assert outcome.recipe is not None
     assert read_recipe(outcome.recipe) == {"schedule.max_lr": 0.01}
     assert [path.name for path in Path("reports").iterdir() if path.is_dir()] == ["equal-quick"]
+
+
+def test_the_recorded_command_of_a_search_run_as_printed_makes_its_report(
+    ran: tuple[Path, TuneOutcome, list[Any]], harness: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    folder, before, _ = ran
+    (command,) = read_folder(folder / "reports" / "equal-quick").provenance.commands
+    words = shlex.split(command)
+    assert words[:2] == ["harness", "tune"]
+
+    # The study was made in a program: a file of its name stands in for it, as it would for a user.
+    (folder / "studies").mkdir(exist_ok=True)
+    (folder / "studies" / "equal.toml").write_text(study(NOTHING, search={"confirm": 2}).to_toml(), encoding="utf-8")
+    page = folder / "reports" / "equal-quick" / "index.html"
+    page.unlink()
+    done = harness(*words[1:], cwd=folder)
+    again = facts_of(folder)
+    assert done.returncode == 0, done.stderr
+    assert page.is_file()
+    assert (again.answer, len(again.history)) == (before.answer, 3)
+    assert len(again.finalists) == 3
+    (same,) = read_folder(folder / "reports" / "equal-quick").provenance.commands
+    assert shlex.split(same) == words

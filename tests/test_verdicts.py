@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +8,8 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
 from harness.analysis import judge, word
-from harness.analysis.verdicts import BELOW_MARGIN
+from harness.analysis.verdicts import BELOW_MARGIN, SAME_ON_EVERY_SEED, gap_direction
+from harness.stats import differences
 
 CLEAR = [0.9, 1.1, 1.0, 1.2, 0.8, 1.0]  # pp: far above any margin here
 WIDE = [-2.0, 2.5, -1.5, 1.0, 0.5, -0.2]
@@ -93,37 +93,43 @@ def test_turning_the_sign_turns_better_and_worse_and_nothing_else(values: list[f
     assert other.p == pytest.approx(one.p) if one.p is not None else other.p is None
 
 
-UP, DOWN, FLAT = (0.5, 1.5), (-1.5, -0.5), (-0.5, 0.5)
+@pytest.mark.parametrize(
+    ("verdict", "gap", "expected"),
+    [
+        ("better", "narrower", "regularises"),
+        ("equivalent", "narrower", "regularises"),
+        ("unresolved", "narrower", ""),
+        ("worse", "narrower", "underfits"),
+        ("", "narrower", ""),
+        ("better", "wider", "helps"),
+        ("worse", "wider", "hurts"),
+        ("equivalent", "wider", ""),
+        ("unresolved", "wider", ""),
+        ("better", "", ""),
+        ("worse", "", ""),
+    ],
+)
+def test_the_word_of_an_arm_needs_accuracy_and_gap_resolved(verdict: str, gap: str, expected: str) -> None:
+    assert word(verdict, gap) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("verdict", "interval", "gap", "expected"),
-    [
-        ("better", UP, DOWN, "regularises"),
-        ("equivalent", FLAT, DOWN, "regularises"),
-        ("unresolved", (-0.2, 1.5), DOWN, "regularises"),
-        ("unresolved", (-0.9, 1.5), DOWN, ""),
-        ("worse", DOWN, DOWN, "underfits"),
-        ("better", UP, FLAT, "helps"),
-        ("better", UP, UP, "helps"),
-        ("worse", DOWN, FLAT, "hurts"),
-        ("worse", DOWN, UP, "hurts"),
-        ("equivalent", FLAT, FLAT, ""),
-        ("equivalent", FLAT, UP, ""),
-        ("unresolved", FLAT, UP, ""),
-        ("", FLAT, DOWN, ""),
-        ("worse", DOWN, (None, None), "hurts"),
-    ],
+    ("estimate", "p", "expected"), [(2.0, 0.01, "wider"), (-2.0, 0.01, "narrower"), (-2.0, 0.05, ""), (None, None, "")]
 )
-def test_the_word_of_an_arm_follows_the_table(
-    verdict: str, interval: tuple[float, float], gap: tuple[float | None, float | None], expected: str
-) -> None:
-    assert word(verdict, interval=interval, gap=gap, margin=0.3, sign=1) == expected  # type: ignore[arg-type]
+def test_a_gap_has_a_direction_where_its_p_is_below_alpha(estimate: float | None, p: float | None, expected: str) -> None:
+    assert gap_direction(estimate, p, 0.05) == expected
 
 
-def test_where_less_is_better_not_worse_looks_at_the_other_end() -> None:
-    def told(interval: Sequence[float]) -> str:
-        return word("unresolved", interval=(interval[0], interval[1]), gap=DOWN, margin=0.3, sign=-1)
+@pytest.mark.parametrize("images", [300, 10_000])
+def test_one_difference_of_counted_scores_on_every_seed_is_unresolved(images: int) -> None:
+    base = np.array([231, 237, 242, 250, 229])
+    found = judge({"a": differences(100 * (base + 3) / images, 100 * base / images).tolist()}, alpha=0.05, margin=0.001)["a"]
+    assert (found.verdict, found.p, found.notes) == ("unresolved", None, (SAME_ON_EVERY_SEED,))
 
-    assert told((-1.5, 0.2)) == "regularises"
-    assert told((-1.5, 0.9)) == ""
+
+def test_a_difference_that_varies_by_one_image_in_10_000_is_tested() -> None:
+    base = np.array([7310, 7370, 7420, 7500, 7290])
+    values = differences((base + np.array([3, 3, 4, 3, 3])) / 10_000, base / 10_000)
+    found = judge({"a": values.tolist()}, alpha=0.05, margin=1e-6)["a"]
+    expected = scipy_stats.ttest_1samp([3, 3, 4, 3, 3], 0.0).pvalue
+    assert found.p == pytest.approx(float(expected), rel=1e-6)

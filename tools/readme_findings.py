@@ -95,7 +95,9 @@ def _augmentations(analysis: Analysis) -> str:
     }
     groups = {verdict: [e.term.removeprefix("no-") for e in out if e.verdict == verdict] for verdict in earned}
     told = [f"{words.listed(names)} {_verb(earned[verdict], names)}" for verdict, names in groups.items() if names]
-    narrow = [e.term.removeprefix("no-") for e in out if words.gap_word(effect_on(analysis, e, analysis.gap)) == "wider"]
+    narrow = [
+        e.term.removeprefix("no-") for e in out if words.gap_word(effect_on(analysis, e, analysis.gap), analysis) == "wider"
+    ]
     closes = f" The gap is held down by {words.listed(narrow)}." if narrow else " No component holds the gap down measurably."
     rest = [e for e in in_order(analysis, leading(analysis)) if e.reference == analysis.study.baseline and e not in out]
     return (
@@ -154,7 +156,9 @@ def _tune(analysis: Analysis, tuning: TuningFacts, width: Analysis | None) -> st
     if chosen is not None:
         gap = effect_on(analysis, chosen, analysis.gap)
         sizes = [one.params_m for one in analysis.arms if one.name in {chosen.term, analysis.study.baseline}]
-        beside = f" Its gap: {words.difference(gap)} {words.gap_word(gap)}".rstrip() + f", n = {chosen.n}" if gap else ""
+        beside = (
+            f" Its gap: {words.difference(gap)} {words.gap_word(gap, analysis)}".rstrip() + f", n = {chosen.n}" if gap else ""
+        )
         if len(sizes) == 2 and sizes[0] and sizes[1] and abs(sizes[1] / sizes[0] - 1) > 0.01:
             beside += f"; its net has {sizes[1] / sizes[0]:.1f} times the weights, which the difference is of too"
             beside += _alone(width, next(row for row in tuning.finalists if row.chosen).overrides.get("model.width"))
@@ -235,7 +239,9 @@ def _one(analysis: Analysis, effect: Effect) -> str:
     """``-1.24 pp [-2.45, -0.03], gap +20.38 pp [+17.94, +22.81] wider, n = 8``."""
     gap = effect_on(analysis, effect, analysis.gap)
     beside = (
-        f", gap {words.difference(gap)} {words.gap_word(gap)}".rstrip() if gap is not None and gap.estimate is not None else ""
+        f", gap {words.difference(gap)} {words.gap_word(gap, analysis)}".rstrip()
+        if gap is not None and gap.estimate is not None
+        else ""
     )
     return f"{words.difference(effect)}{beside}, n = {effect.n}"
 

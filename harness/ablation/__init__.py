@@ -44,6 +44,7 @@ __all__ = [
     "all_trials",
     "check_device",
     "choose_profile",
+    "command",
     "counted",
     "next_size",
     "plan_study",

@@ -123,7 +123,13 @@ def check_device(device: str) -> None:
 
 
 def command(
-    source: str, profile: str, *, seeds: int | None = None, overrides: Mapping[str, Any] | None = None, flags: str = ""
+    source: str,
+    profile: str,
+    *,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    flags: str = "",
+    verb: str = "ablate",
 ) -> str:
     """Return the command that runs a study under a profile, to be pasted into a shell.
 
@@ -133,9 +139,10 @@ def command(
         seeds: number of seeds, in place of the profile's.
         overrides: recipe fields.
         flags: more of the command, as it is.
+        verb: ablate or tune.
     """
     sets = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in (overrides or {}).items())
-    parts = [f"harness ablate --study {shlex.quote(source)}", *([f"--profile {shlex.quote(profile)}"] if profile else [])]
+    parts = [f"harness {verb} --study {shlex.quote(source)}", *([f"--profile {shlex.quote(profile)}"] if profile else [])]
     parts += [f"--seeds {seeds}"] if seeds is not None else []
     parts += [f"--set {shlex.quote(text)}" for text in sets]
     return " ".join([*parts, flags]).rstrip()

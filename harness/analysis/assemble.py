@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from harness.analysis.advice import detectable, judged_family, needed, recommend
 from harness.analysis.checks import all_checks
-from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
+from harness.analysis.effects import arm_effects, class_effects, control_effects, gap_tests, summaries
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
-from harness.analysis.standing import AT_CHANCE, at_chance, chance_accuracy, chance_line, own_reason
+from harness.analysis.standing import AT_CHANCE, Chance, at_chance, chance_accuracy, chance_line, own_reason
 from harness.analysis.table import Table, join
 from harness.analysis.terms import aliases, orders, term_effects
-from harness.analysis.verdicts import interval_alpha, word
+from harness.analysis.verdicts import gap_direction, interval_alpha, word
 from harness.design import Arm
 from harness.stats import onset_epoch
 from harness.study import Study
@@ -66,11 +66,12 @@ def analyze(
     labels_N = None if labels is None else np.asarray(labels)
     counts_K = np.unique(np.zeros(0, dtype=np.int64) if labels_N is None else labels_N, return_counts=True)[1]
     many, images = max(len(classes), counts_K.size), int(counts_K.sum())
-    line = chance_line(table, many, float(counts_K.max()) / images if images else None, images)
+    line = chance_line(table, many, counts_K.tolist())
     state = progress(table, line)
     exploratory = ["exploratory: the plan changed"] if changed else []
     effects = arm_effects(table, state, outcomes=outcomes, exploratory=exploratory, chance=chance_accuracy(table, many))
     effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
+    effects = gap_tests(effects, table)
     effects = [_withheld(effect, table, state, screening) for effect in effects]
     primary = [effect for effect in effects if effect.metric == study.metric]
     judged = [effect for effect in primary if effect.kind in ("arm", "main")]
@@ -96,6 +97,7 @@ def analyze(
         aliases=aliases(table),
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
+        images=images,
         environments=tuple(sorted({_environment(trial.environment) for trial in every.values()} - {""})),
         detectable_pp=detectable(table, judged_family(table, judged)),
         seeds_needed=needed(table, judged),
@@ -112,14 +114,18 @@ def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) ->
     """Take p-values and verdict from an effect between looks, in a screening, and where the test set drew the curves."""
     between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
     barred = table.study.without_validation
-    if effect.metric != table.study.metric or not (screening or between or barred):
+    if not (screening or between or barred):
+        return effect
+    if effect.metric == table.gap != table.study.metric:
+        return effect.model_copy(update={"p": None, "p_holm": None})
+    if effect.metric != table.study.metric:
         return effect
     why = "screening" if screening else "no validation images" if barred else ""
     note = "; ".join(part for part in (effect.note, why) if part)
     return effect.model_copy(update={"p": None, "p_holm": None, "p_equivalence": None, "verdict": _NO_VERDICT, "note": note})
 
 
-def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: float | None) -> ArmFacts:
+def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: Chance | None) -> ArmFacts:
     runs = table.of(arm.name)
     done = [run for run in runs if run.status == "complete"]
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
@@ -152,7 +158,7 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], l
     )
 
 
-def _trouble(table: Table, state: Progress, arm: str, line: float | None) -> str:
+def _trouble(table: Table, state: Progress, arm: str, line: Chance | None) -> str:
     """Why an arm's own runs cannot be judged, whatever it is compared with."""
     among = state.shown[arm]
     return own_reason(table, arm, among, state.missing) or (AT_CHANCE if at_chance(table, arm, line, among) else "")
@@ -169,10 +175,9 @@ def _word(table: Table, arm: str, effects: Sequence[Effect]) -> str:
     """The word over accuracy and gap together; none without a verdict."""
     mine = {effect.metric: effect for effect in effects if effect.kind == "arm" and effect.term == arm}
     primary, gap = mine.get(table.study.metric), mine.get(table.gap)
-    if primary is None or not primary.verdict:
+    if primary is None or gap is None or primary is gap:
         return ""
-    bounds = (gap.low, gap.high) if gap is not None else (None, None)
-    return word(primary.verdict, interval=(primary.low, primary.high), gap=bounds, margin=table.margin, sign=table.sign)
+    return word(primary.verdict, gap_direction(gap.estimate, gap.p_holm, table.study.alpha))
 
 
 def _mean(values: Sequence[float]) -> float | None:

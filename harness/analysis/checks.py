@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import isnan
 
 from harness.analysis.looks import Progress
 from harness.analysis.model import Check, Effect
-from harness.analysis.standing import at_chance
+from harness.analysis.standing import Chance, at_chance
 from harness.analysis.table import Table
-from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS
+from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS, SAME_ON_EVERY_SEED, TIE
 from harness.stats import holm, variance_ratio_p
 from harness.trial import Trial
 
@@ -25,7 +26,7 @@ def all_checks(
     state: Progress,
     *,
     effects: Sequence[Effect],
-    line: float | None,
+    line: Chance | None,
     changed: Sequence[str] = (),
     screening: bool = False,
 ) -> list[Check]:
@@ -35,7 +36,7 @@ def all_checks(
         table: joined trials.
         state: how far the study has come.
         effects: of the arms and of the A/A arm.
-        line: accuracy in pp of a guessing net.
+        line: scores of a guessing net.
         changed: what of the plan changed after the first trial was claimed.
         screening: whether arms could be stopped by epoch.
     """
@@ -45,9 +46,15 @@ def all_checks(
         found += [_variances(table, state), _unknown(table)]
     elif table.study.scripted:
         losses = any(run.curve.val_loss or "nll" in run.scores for run in table.runs.values())  # else nothing tells no-op arms
-        found += [_environments(table), *([_nothing(state)] if losses else []), _variances(table, state), _of_script()]
+        found += [_environments(table), *([_nothing(table, state)] if losses else []), _variances(table, state), _of_script()]
     else:
-        found += [_images(table), _environments(table), _chance(table, state, line), _nothing(state), _variances(table, state)]
+        found += [
+            _images(table),
+            _environments(table),
+            _chance(table, state, line),
+            _nothing(table, state),
+            _variances(table, state),
+        ]
         found += [_test_reads(table), _margin(table), _size(table)]
     optional = [
         _validation(table),
@@ -73,6 +80,12 @@ def all_checks(
 def _check(name: str, bad: str, *, hint: str = "", ok: str = "", level: str = "warn") -> Check:
     """A check that is ok when there is nothing bad to tell."""
     return Check.model_validate({"level": level if bad else "ok", "name": name, "what": bad or ok, "hint": hint if bad else ""})
+
+
+def _idle(name: str, nothing: str) -> Check:
+    """A check that has nothing to look at: it did not pass."""
+    hint = "wait until trials have finished, or run the study again: it runs what is missing"
+    return Check(level="warn", name=name, what=f"nothing to look at: {nothing}", hint=hint)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -103,9 +116,21 @@ def _baseline(table: Table, state: Progress) -> Check:
 
 
 def _seeds(table: Table, state: Progress) -> Check:
-    count, planned = len(state.blocks), len(table.seeds)
+    base, planned = table.arms[0].name, len(table.seeds)
+    others = [arm.name for arm in table.arms[1:]] or [base]
+
+    # A block is over when its trials are, however they ended; a seed counts when it holds a pair.
+    whole = [
+        seed
+        for seed in state.blocks
+        if table.status(base, seed) == "complete" and any(table.status(arm, seed) == "complete" for arm in others)
+    ]
+    count = len(whole)
     if count < FEWEST_PAIRS:
-        bad, level = f"{_count(count, 'complete seed')}: a verdict needs {FEWEST_PAIRS}", "fail" if count == planned else "warn"
+        bad, level = (
+            f"{_count(count, 'complete seed')}: a verdict needs {FEWEST_PAIRS}",
+            "fail" if len(state.blocks) == planned else "warn",
+        )
     elif count < FIRM_PAIRS:
         bad, level = f"{_count(count, 'complete seed')}: verdicts are exploratory below {FIRM_PAIRS}", "warn"
     else:
@@ -137,6 +162,8 @@ def _missing(table: Table, state: Progress) -> Check:
 
 
 def _ended(table: Table) -> Check:
+    if not _trials(table):
+        return _idle("failed trials", "no trial has ended")
     lost = {arm.name: (table.count(arm.name, "failed", "diverged"), len(table.of(arm.name))) for arm in table.arms}
     unstable = _listed(f"{arm} ({count} of {of})" for arm, (count, of) in lost.items() if count)
     diverged = sum(table.count(arm.name, "diverged") for arm in table.arms)
@@ -158,6 +185,8 @@ def _ended(table: Table) -> Check:
 
 def _images(table: Table) -> Check:
     trials = _trials(table)
+    if not trials:
+        return _idle("images", "no trial has ended")
     other = _listed(
         arm.name for arm in table.arms if any(run.trial.data_fingerprint != table.fingerprint for run in table.of(arm.name))
     )
@@ -172,6 +201,8 @@ def _images(table: Table) -> Check:
 
 def _environments(table: Table) -> Check:
     trials = _trials(table)
+    if not trials:
+        return _idle("environments", "no trial has ended")
     mixed: dict[str, str] = {}
     for field in _FIELDS:
         if field == "precision" and len({trial.recipe.train.precision for trial in trials}) > 1:
@@ -189,25 +220,44 @@ def _environments(table: Table) -> Check:
     )
 
 
-def _chance(table: Table, state: Progress, line: float | None) -> Check:
+def _chance(table: Table, state: Progress, line: Chance | None) -> Check:
+    hint = "check the labels, raise schedule.max_lr or train.epochs"
     if line is None:
-        return Check(level="ok", name="chance", what="the number of classes is unknown, so guessing nets were not looked for")
-    guessing = [arm.name for arm in table.arms if at_chance(table, arm.name, line, state.shown[arm.name])]
-    bad = ""
-    if guessing and len(guessing) == sum(bool(table.count(arm.name, "complete")) for arm in table.arms):
-        bad = f"every arm is at chance (validation accuracy at or below {line:.1f} %): nothing was learned, nothing is compared"
-        return _check("chance", bad, level="fail", hint="check the labels, raise schedule.max_lr or train.epochs")
-    if guessing:
-        bad = f"at chance (validation accuracy at or below {line:.1f} %): {_listed(guessing)}"
-    hint = "an arm that does not train says nothing about its component"
-    return _check("chance", bad, ok="every arm learned something", hint=hint)
+        return _idle("chance", "the number of classes is unknown, so guessing nets were not looked for")
+    learned = [arm.name for arm in table.arms if any(table.status(arm.name, s) == "complete" for s in state.shown[arm.name])]
+    ended = _trials(table)
+    if not learned and any(trial.state in ("diverged", "pruned") for trial in ended):
+        what = f"no trial ran to its end: all {len(ended)} were stopped as guessing, diverged or failed; nothing was learned"
+        return Check(level="fail", name="chance", what=what, hint=hint)
+    if not learned:
+        return _idle("chance", "no trial has finished")
+    guessing = [name for name in learned if at_chance(table, name, line, state.shown[name])]
+    balanced = any("balanced_accuracy" in run.scores for run in table.runs.values())
+    what = f"balanced validation accuracy at or below {line.balanced:.1f} %" if balanced else (
+        f"validation accuracy at or below {line.accuracy:.1f} %"
+    )  # fmt: skip
+    if len(guessing) == len(learned):
+        bad = f"every arm is at chance ({what}): nothing was learned, nothing is compared"
+        return _check("chance", bad, level="fail", hint=hint)
+    bad = f"at chance ({what}): {_listed(guessing)}" if guessing else ""
+    ok = "every arm learned something"
+    if len(learned) < len(table.arms):
+        ok = f"every arm with a finished trial learned something ({len(learned)} of {len(table.arms)} arms)"
+    return _check("chance", bad, ok=ok, hint="an arm that does not train says nothing about its component")
 
 
-def _nothing(state: Progress) -> Check:
+def _nothing(table: Table, state: Progress) -> Check:
+    if len(table.arms) > 1 and not any(_paired(table, arm.name, arm.reference, state) for arm in table.arms if arm.reference):
+        return _idle("no-op arms", "no seed has a finished trial of an arm and of its reference")
     idle = _listed(arm for arm, why in state.reasons.items() if why == "did nothing")
     bad = f"{idle} did nothing: same parameters and same losses as the reference on every seed" if idle else ""
     hint = "the change does not reach the net on these images (hue on grey images, say); it is not evidence of no effect"
     return _check("no-op arms", bad, ok="every arm changed what was computed", level="fail", hint=hint)
+
+
+def _paired(table: Table, arm: str, reference: str, state: Progress) -> bool:
+    """Whether an arm and its reference both finished at a seed."""
+    return any(table.status(arm, seed) == "complete" == table.status(reference, seed) for seed in state.own[arm])
 
 
 def _variances(table: Table, state: Progress) -> Check:
@@ -218,6 +268,8 @@ def _variances(table: Table, state: Progress) -> Check:
             _, scores, reference = table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])
             names.append(arm.name)
             values.append(variance_ratio_p(scores, reference))
+    if len(table.arms) > 1 and all(isnan(p) for p in values):
+        return _idle("variances", f"no arm that is judged has {FEWEST_PAIRS} pairs")
     adjusted = [float(p) for p in holm(values)]
     unequal = _listed(name for name, p in zip(names, adjusted, strict=True) if p < table.study.alpha)
     bad = f"{unequal} {_verb(unequal, 'varies', 'vary')} differently between seeds than the reference" if unequal else ""
@@ -230,9 +282,9 @@ def _test_reads(table: Table) -> Check:
     decided = table.study.metric.startswith("test")
     ok = "the test set was not read"
     if reads:
-        ok = f"the test set was read {_count(reads, 'time')}, once a finished trial, and decided nothing"
+        ok = f"the test set was read {_count(reads, 'time')}, once a finished trial; nothing was chosen by it"
     if reads and table.study.without_validation:
-        ok = "the test set was read after every epoch, to draw the curves, and decided nothing"
+        ok = "the test set was read after every epoch, to draw the curves; nothing was chosen by it"
     bad = (
         f"the test set decides this study and was read {_count(reads, 'time')}: nothing may be chosen by it" if decided else ""
     )
@@ -252,6 +304,8 @@ def _margin(table: Table) -> Check:
 def _size(table: Table) -> Check:
     """An arm that also changes the model's size is confounded with it."""
     sizes = {arm.name: max((run.trial.params for run in table.of(arm.name)), default=0) for arm in table.arms}
+    if not sizes[table.arms[0].name] or (len(table.arms) > 1 and sum(map(bool, sizes.values())) < 2):
+        return _idle("model size", "the number of parameters is not known of the baseline and another arm")
     base = sizes[table.arms[0].name]
     ratios = {arm: size / base for arm, size in sizes.items() if size and base}
     changed = _listed(f"{arm} ({ratio:.2f} x)" for arm, ratio in ratios.items() if abs(ratio - 1) > 0.01)
@@ -345,11 +399,16 @@ def _busy(table: Table) -> Check | None:
 
 
 def _constant(effects: Sequence[Effect]) -> Check | None:
-    same = _listed(effect.term for effect in effects if "the same difference on every seed" in effect.note)
-    if not same:
+    told = []
+    same = _listed(effect.term for effect in effects if SAME_ON_EVERY_SEED in effect.note)
+    tied = _listed(effect.term for effect in effects if TIE in effect.note)
+    if same:
+        told.append(f"{same} {_verb(same, 'differs', 'differ')} from the reference by the same amount on every seed")
+    if tied:
+        told.append(f"{tied} {_verb(tied, 'ties', 'tie')} with the reference on every seed")
+    if not told:
         return None
-    verb = _verb(same, "differs", "differ")
-    what = f"{same} {verb} from the reference by the same amount on every seed, which leaves nothing to test with"
+    what = f"{' and '.join(told)}, which leaves nothing to test with"
     return Check(level="warn", name="no variance", what=what, hint="use more validation images or more seeds")
 
 

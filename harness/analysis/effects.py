@@ -10,7 +10,7 @@ import numpy.typing as npt
 from harness.analysis.looks import Progress
 from harness.analysis.model import ClassEffect, Effect, Summary
 from harness.analysis.table import Table
-from harness.analysis.verdicts import Judgement, interval_alpha, number
+from harness.analysis.verdicts import Judgement, interval_alpha, judge, number
 from harness.stats import Paired, differences, mean_interval, one_sample_t, paired_t, two_way_interval
 from harness.trial import Outcomes
 
@@ -194,7 +194,30 @@ def _with_images(effect: Effect, table: Table, *, among: Sequence[int], outcomes
         return effect
     result = two_way_interval(np.stack(one_SI), np.stack(other_SI), alpha=interval_alpha(table.study, len(among)))
     low, high = number(100 * result.low), number(100 * result.high)
-    return effect.model_copy(update={"image_low": low, "image_high": high})
+    return effect.model_copy(update={"image_low": low, "image_high": high, "sd_real": number(100 * result.sd_seeds)})
+
+
+def gap_tests(effects: Sequence[Effect], table: Table) -> list[Effect]:
+    """Return the effects with p-values on the gap, for those that have one on the deciding metric.
+
+    Holm over the arms, and over the main effects, as families of their own. They buy the words over accuracy and gap together.
+    """
+    judged = {(e.kind, e.term) for e in effects if e.metric == table.study.metric and e.p_holm is not None}
+    tested: dict[tuple[str, str], Judgement] = {}
+    for kind in ("arm", "main") if table.gap != table.study.metric else ():
+        family = {
+            effect.term: effect.differences
+            for effect in effects
+            if effect.kind == kind and effect.metric == table.gap and (kind, effect.term) in judged
+        }
+        found = judge(family, alpha=table.study.alpha, margin=table.margin, looks=table.study.looks, has_direction=False)
+        tested |= {(kind, term): judgement for term, judgement in found.items()}
+    return [
+        effect.model_copy(update={"p": tested[place].p, "p_holm": tested[place].p_holm})
+        if effect.metric == table.gap and (place := (effect.kind, effect.term)) in tested
+        else effect
+        for effect in effects
+    ]
 
 
 def control_effects(table: Table) -> list[Effect]:

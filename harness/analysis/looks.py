@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.standing import chance_line, complete_blocks, holes, unjudged
+from harness.analysis.standing import Chance, chance_line, complete_blocks, holes, unjudged
 from harness.analysis.table import Table, join
 from harness.analysis.verdicts import Judgement, judge
 from harness.stats import differences
@@ -49,12 +49,12 @@ class Progress:
     missing: Mapping[str, tuple[int, ...]]
 
 
-def progress(table: Table, line: float | None = None) -> Progress:
+def progress(table: Table, line: Chance | None = None) -> Progress:
     """Work out how far the trials of a table have come.
 
     Args:
         table: joined trials.
-        line: accuracy in pp of a guessing net, from ``harness.analysis.standing.chance_line``.
+        line: scores of a guessing net, from ``harness.analysis.standing.chance_line``.
     """
     return _by_looks(table, line) if table.study.looks else _fixed(table, line)
 
@@ -85,10 +85,10 @@ def look_decisions(
         StudyError: the study's arms cannot be.
     """
     table = join(study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint)
-    return progress(table, chance_line(table, classes, None, 0)).arms_in
+    return progress(table, chance_line(table, classes)).arms_in
 
 
-def _fixed(table: Table, line: float | None) -> Progress:
+def _fixed(table: Table, line: Chance | None) -> Progress:
     names = [arm.name for arm in table.arms]
     present = [name for name in names if table.of(name)]
     blocks = complete_blocks(table, present, table.seeds) if present else ()
@@ -110,7 +110,7 @@ def _fixed(table: Table, line: float | None) -> Progress:
     )
 
 
-def _by_looks(table: Table, line: float | None) -> Progress:
+def _by_looks(table: Table, line: Chance | None) -> Progress:
     names = [arm.name for arm in table.arms]
     own: dict[str, tuple[int, ...]] = {}
     stopped: dict[str, int] = {}

@@ -43,9 +43,9 @@ class Summary(_Stored):
 class Effect(_Stored):
     """A difference between an arm (or a term of a design) and its reference, with what is known of it.
 
-    Verdict and p-values are those of the study's primary metric; every other metric has its interval alone. ``p_holm`` and
-    ``p_equivalence`` are adjusted by Holm over the effects of one kind. With looks, ``p`` is sequential and the interval is
-    repeated: both hold wherever the arm stopped.
+    Verdict and p-values are those of the study's primary metric; every other metric has its interval alone, but for the gap,
+    which has p and ``p_holm`` too. ``p_holm`` and ``p_equivalence`` are adjusted by Holm over the effects of one kind. With
+    looks, ``p`` is sequential and the interval is repeated: both hold wherever the arm stopped.
     """
 
     kind: Literal["arm", "main", "interaction", "shapley", "control", "leave-one-out", "add-one-in"]
@@ -70,6 +70,7 @@ class Effect(_Stored):
     differences: tuple[float, ...] = ()  # one a seed, in seed order
     image_low: float | None = None  # interval for new images too (two-way), accuracy only
     image_high: float | None = None
+    sd_real: float | None = None  # of the differences, without what finitely many images add to it (two-way), accuracy only
 
 
 class ArmFacts(_Stored):
@@ -200,6 +201,7 @@ class Analysis(_Stored):
             when it is the only one (add-one-in); intervals only.
         aliases: terms of a fraction that cannot be told apart, e.g. ``("crop x flip", "jitter x cutout")``.
         looks_reached, arms_in: looks complete so far, and the arms that go on to the next one.
+        images: validation images that the scores are of, 0 where that is not known.
         environments: distinct hardware and software of the trials, one line each.
         retuned: the same effects with every arm retuned, where the study asks for it.
     """
@@ -224,6 +226,7 @@ class Analysis(_Stored):
     aliases: tuple[tuple[str, ...], ...] = ()
     looks_reached: int = 0
     arms_in: tuple[str, ...] = ()
+    images: int = 0
     environments: tuple[str, ...] = ()
     detectable_pp: float | None = None  # smallest effect that these seeds find with 80 % power under Holm's correction
     seeds_needed: dict[str, int] = {}  # unresolved arm or component -> seeds that settle its estimate with a chance of 80 %

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
 
 from harness.analysis.table import Run, Table
@@ -31,24 +32,43 @@ def holes(table: Table, blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
     return {name: gap for name, gap in gaps.items() if gap}
 
 
-def chance_line(table: Table, classes: int, majority: float | None, images: int) -> float | None:
-    """Return the accuracy in pp up to which a net is taken to guess; None when the number of classes is unknown.
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """The scores in pp up to which a net is taken to guess.
 
-    Definition: c + 3 sqrt(c (1 - c) / N), c the larger of one in K and the share of the commonest class, N validation images:
-    what a net that guesses exceeds about once in a thousand runs.
+    Attributes:
+        accuracy: of validation accuracy.
+        balanced: of the mean recall over classes, which a net that knows nothing does not raise by favouring a common class.
+    """
+
+    accuracy: float
+    balanced: float
+
+
+def chance_line(table: Table, classes: int, counts: Sequence[int] = ()) -> Chance | None:
+    """Return what a net that guesses exceeds about once in a thousand runs; None when the number of classes is unknown.
+
+    Definition: c + 3 sqrt(c (1 - c) / N), c the larger of one in K and the share of the commonest class, N validation images.
+    For the mean recall: 1 / K + 3 sqrt(sum over classes of (1 / K) (1 - 1 / K) / n_k) / K. Never more than halfway from
+    guessing to 100 %: few images must not make every net one that guesses.
 
     Args:
         table: joined trials.
         classes: K, 0 when not known.
-        majority: share of the commonest class, in [0, 1].
-        images: N, 0 when not known.
+        counts: validation images of each class that occurs; empty when not known.
     """
     guess = chance_accuracy(table, classes)
     if guess is None:
         return None
-    chance = max(guess / 100.0, majority or 0.0)
-    count = images or table.arms[0].recipe.data.val or 10_000
-    return 100.0 * (chance + CHANCE_ERRORS * sqrt(chance * (1.0 - chance) / count))
+    share, many = guess / 100.0, round(100.0 / guess)
+    images = sum(counts) or table.arms[0].recipe.data.val or 10_000
+    each: list[float] = list(map(float, counts)) or [images / many] * many
+    common = max(share, max(counts, default=0) / images)
+
+    recall_error = sqrt(sum(share * (1.0 - share) / count for count in each)) / len(each)
+    lines = ((common, sqrt(common * (1.0 - common) / images)), (1.0 / len(each), recall_error))
+    accuracy, balanced = (100.0 * (start + min(CHANCE_ERRORS * error, (1.0 - start) / 2.0)) for start, error in lines)
+    return Chance(accuracy, balanced)
 
 
 def chance_accuracy(table: Table, classes: int) -> float | None:
@@ -57,13 +77,19 @@ def chance_accuracy(table: Table, classes: int) -> float | None:
     return 100.0 / many if many > 1 else None
 
 
-def at_chance(table: Table, arm: str, line: float | None, among: Sequence[int]) -> bool:
-    """Whether an arm's mean validation accuracy is at or below the line."""
+def at_chance(table: Table, arm: str, line: Chance | None, among: Sequence[int]) -> bool:
+    """Whether an arm's nets guess: by their mean recall over classes where every run carries it, else by their accuracy.
+
+    Whatever metric decides: a net can learn to rank images of a rare class long before its accuracy moves.
+    """
     if line is None:
         return False
     runs = [table.runs[arm, seed] for seed in among if table.status(arm, seed) == "complete"]
-    scores = [run.scores["accuracy"] for run in runs if "accuracy" in run.scores]
-    return bool(scores) and sum(scores) / len(scores) <= line
+    for metric, highest in (("balanced_accuracy", line.balanced), ("accuracy", line.accuracy)):
+        scores = [run.scores[metric] for run in runs if metric in run.scores]
+        if scores and len(scores) == len(runs):
+            return sum(scores) / len(scores) <= highest
+    return False
 
 
 def did_nothing(table: Table, arm: str, reference: str, among: Sequence[int]) -> bool:
@@ -90,7 +116,7 @@ def _losses(curve: Curve) -> list[list[float | None]]:
     return [[None if math.isnan(loss) else loss for loss in column] for column in columns]
 
 
-def unjudged(table: Table, among: Sequence[int], line: float | None, missing: dict[str, tuple[int, ...]]) -> dict[str, str]:
+def unjudged(table: Table, among: Sequence[int], line: Chance | None, missing: dict[str, tuple[int, ...]]) -> dict[str, str]:
     """Return ``{arm: why it gets no verdict}`` for the arms that cannot be judged on these seeds, the baseline included.
 
     Args:

@@ -31,6 +31,7 @@ def analyze(
     lower_is_better: Annotated[
         bool | None, typer.Option("--lower-is-better/--higher-is-better", help="Which end of the score is the good one.")
     ] = None,
+    alpha: Annotated[float, typer.Option(help="Level of the tests and intervals.")] = 0.05,
     common_seeds: Annotated[bool, typer.Option("--common-seeds", help="Keep only the seeds that every arm has.")] = False,
     json: Json = False,
 ) -> None:
@@ -50,6 +51,7 @@ def analyze(
         unit=unit,
         lower_is_better=lower_is_better,
         common_seeds=common_seeds,
+        alpha=alpha,
     )
     rows = _verdicts(written.analysis)
     if json:

@@ -29,7 +29,7 @@ def effects(analysis: Analysis, kind: str) -> Table | None:
         [
             Cell(e.term, note=f"against {e.reference}" if several else ""),
             difference_cell(e),
-            Cell(number(e.sd, e.unit), e.sd),
+            Cell(number(e.sd, e.unit), e.sd, note=_split(e)),
             str(e.n),
             _p(e.p),
             _p(e.p_holm),
@@ -51,7 +51,17 @@ def effects(analysis: Analysis, kind: str) -> Table | None:
     names = {"arm": "Arms", "main": "Main effects", "interaction": "Two-factor interactions", "shapley": "Shapley values",
              "control": "The A/A arm: the baseline against itself at other seeds"}  # fmt: skip
     caption = f"{names.get(kind, kind)} on {metric.label}: paired differences, {sample(analysis.study, found)}."
+    if any(e.sd_real is not None for e in found):
+        caption += " Under sd: what of it is real, and what comes from judging each seed by finitely many images."
     return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
+
+
+def _split(effect: Effect) -> str:
+    """The two parts of the sd between seeds, whose squares add up to its square."""
+    if effect.sd is None or effect.sd_real is None:
+        return ""
+    noise = math.sqrt(max(0.0, effect.sd**2 - effect.sd_real**2))
+    return f"{number(effect.sd_real, effect.unit)} real, {number(noise, effect.unit)} images"
 
 
 def orders(analysis: Analysis) -> Table | None:
@@ -102,10 +112,10 @@ def onsets(analysis: Analysis) -> Table | None:
 
 
 def sensitivity(analysis: Analysis) -> Table | None:
-    """Return second opinions on each difference: a bootstrap interval and the mean without outliers; None without pairs."""
+    """Return a second opinion on each difference, a bootstrap interval; None without pairs."""
     import numpy as np
 
-    from harness.stats import bootstrap_interval, trimmed
+    from harness.stats import bootstrap_interval
 
     rows = []
     for effect in in_order(analysis, leading(analysis)):
@@ -113,23 +123,19 @@ def sensitivity(analysis: Analysis) -> Table | None:
         if differences_S.size < 3:
             continue
         low, high = bootstrap_interval(differences_S, np.random.default_rng(0), alpha=analysis.study.alpha)
-        kept = trimmed(differences_S, alpha=analysis.study.alpha)
-        cut, dropped = kept.result, [str(analysis.seeds[i]) for i in kept.dropped if i < len(analysis.seeds)]
         boot = bounds(_real(low), _real(high), effect.unit, signed=True)
-        interval = bounds(_real(cut.low), _real(cut.high), effect.unit, signed=True)
-        rest = f"{number(_real(cut.mean), effect.unit, signed=True)} {interval}"
-        note = f"without seed {', '.join(dropped)}" if dropped else "no outlier"
-        rows.append([effect.term, difference_cell(effect), Cell(boot or "–"), Cell(rest if dropped else "the same", note=note)])
+        rows.append([effect.term, difference_cell(effect), Cell(boot or "–")])
     if not rows:
         return None
     level = f"{100 * (1 - analysis.study.alpha):g} %"
     heads: list[str | Column] = [
-        "Contrast", Column("As reported", numeric=True, note=confidence(analysis.study)),
-        Column("Bootstrap", numeric=True, note=f"{level} BCa"), Column("Without outliers", numeric=True, note=f"{level} t"),
-    ]  # fmt: skip
+        "Contrast",
+        Column("As reported", numeric=True, note=confidence(analysis.study)),
+        Column("Bootstrap", numeric=True, note=f"{level} BCa"),
+    ]
     caption = (
-        "Sensitivity: the same differences by other means. BCa intervals are too short at few seeds and are shown for "
-        "comparison only; an outlier lies more than 3.5 robust sd from the median."
+        "Sensitivity: the same differences by another interval. BCa intervals are too short at few seeds and are shown for "
+        "comparison only."
     )
     return table(caption, heads, rows)
 

@@ -1,4 +1,4 @@
-"""One page over all reports: the question each answers, its verdicts, the best recipe, the command, and what it cost where.
+"""One page over all reports: the question each answers, its verdicts, the command, and what it cost where.
 
 ``index.html`` holds all of them; ``README.md``, which is committed, leaves out those of the profile quick, which are not.
 """
@@ -16,7 +16,7 @@ from harness.analysis import Analysis
 from harness.errors import HarnessError, ReportError
 from harness.report import render, words
 from harness.report.folder import read_analysis, read_tuning
-from harness.report.lookup import by_verdict, in_order, leading, metric_of, summary_of
+from harness.report.lookup import by_verdict, in_order, leading
 from harness.report.material import Provenance
 from harness.report.words import MARKS
 from harness.text import plural
@@ -31,7 +31,6 @@ class Entry:
     Attributes:
         folder: name of its folder.
         verdicts: (key of the mark, names) of every verdict that was given.
-        best: the arm with the best mean, with its level.
         commands: what makes its trials again.
         ran: machine and day of the last trial.
         error: why the folder cannot be read; then everything else is empty.
@@ -41,7 +40,6 @@ class Entry:
     question: str = ""
     answer: str = ""
     verdicts: tuple[tuple[str, str], ...] = ()
-    best: str = ""
     facts: str = ""
     cost: str = ""
     commands: tuple[str, ...] = ()
@@ -80,30 +78,11 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
         question=study.question,
         answer=(tuning.answer if tuning is not None else "") or words.answer(analysis),
         verdicts=verdicts,
-        best=_best(analysis),
         facts=" · ".join(facts),
         cost=_cost(analysis, joules),
         commands=origin.commands,
         ran=", ".join(part for part in (origin.hardware, max(days, default="")) if part),
     )
-
-
-def _best(analysis: Analysis) -> str:
-    """The arm with the best mean: a description of these runs, not a verdict."""
-    metric = metric_of(analysis)
-    if metric.higher_is_better is None or analysis.screening:
-        return ""
-    sign = 1.0 if metric.higher_is_better else -1.0
-    scored = [
-        (arm.name, s) for arm in analysis.arms if (s := summary_of(analysis, arm.name, metric.name)) and s.mean is not None
-    ]
-    if not scored:
-        return ""
-    name, summary = max(scored, key=lambda item: sign * (item[1].mean or 0.0))
-    unit = words.unit_name(summary.unit, level=True)
-    interval = words.bounds(summary.low, summary.high, summary.unit)
-    told = f"{interval} ({words.confidence(analysis.study)}, n = {summary.n})" if interval else f"(n = {summary.n})"
-    return f"{name}, {words.number(summary.mean, summary.unit)}{unit} {told}"
 
 
 def _cost(analysis: Analysis, joules: float) -> str:
@@ -167,7 +146,6 @@ def markdown(found: Iterable[Entry]) -> str:
         lines += [f"## [{told(entry.question)}]({entry.folder}/report.md)", ""]
         lines += [f"_{told(entry.facts)}_", "", f"**{told(entry.answer)}**", ""]
         lines += [f"- {MARKS[mark].symbol} {MARKS[mark].word}: {told(names)}" for mark, names in entry.verdicts]
-        lines += [f"- best mean: {told(entry.best)}"] if entry.best else []
         lines += [f"- cost: {told(entry.cost)}"]
         lines += [f"- ran on: {told(entry.ran)}"] if entry.ran else []
         lines += [f"- command: `{command}`" for command in entry.commands]

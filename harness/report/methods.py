@@ -48,6 +48,8 @@ SOURCES = {
                "benchmarks", 2021, "Proceedings of Machine Learning and Systems", "3, 747-769"),
         Source("jordan2023", "misc", "Jordan, K.", "Calibrated chaos: variance between runs of neural network training is "
                "harmless and inevitable", 2023, "arXiv", "2304.01910"),
+        Source("jordan2024", "inproceedings", "Jordan, K.", "On the variance of neural network training with respect to test "
+               "sets and distributions", 2024, "International Conference on Learning Representations", "arXiv 2304.01910"),
         Source("smith2019", "inproceedings", "Smith, L. N. and Topin, N.", "Super-convergence: very fast training of neural "
                "networks using large learning rates", 2019, "Artificial Intelligence and Machine Learning for Multi-Domain "
                "Operations Applications", "SPIE 11006; arXiv 1708.07120"),
@@ -84,6 +86,8 @@ def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
         keys.add("shapley1953")
     if study.design == "fraction":
         keys.add("box1961")
+    if any(effect.sd_real is not None for effect in analysis.effects):
+        keys.add("jordan2024")
     if any(effect.metric == "ece" for effect in analysis.effects):
         keys.add("guo2017")
     if study.base_recipe.schedule.name == "one-cycle" and not study.foreign:
@@ -164,9 +168,13 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
         ("× not judged", "too few seeds, or unstable: a seed failed or diverged"),
         ("exploratory", "a verdict from 3 or 4 seeds, or from rules changed after the first run"),
         ("overfitting gap", "clean train accuracy (no augmentation, eval mode) minus validation accuracy, last epoch"),
-        ("regularises", "the gap narrows and accuracy is not worse"),
-        ("underfits", "the gap narrows because accuracy falls"),
-        ("helps, hurts", "accuracy is better, or worse, and the gap does not narrow"),
+        (
+            "regularises",
+            "the gap narrows and accuracy is better or equivalent; gaps are tested as a family of their own (Holm)",
+        ),
+        ("underfits", "the gap narrows and accuracy is worse"),
+        ("helps, hurts", "the gap widens and accuracy is better, or worse; without a word, one of the two is unresolved"),
+        ("new images too", "the interval that also allows for other images of the same kind (two-way, seeds and images)"),
         ("onset", "the epoch after which validation loss rises for good"),
         (
             "validation, test",

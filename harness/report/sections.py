@@ -88,20 +88,33 @@ def verdicts(job: Job) -> Section | None:
     if len(analysis.arms) < 2 or not leading(analysis):
         return None
     blocks: list[Block] = [tables.verdicts(analysis)]
+    if split := words.split(analysis):
+        blocks.append(Paragraph(split, "note"))
     if analysis.reasons:
         blocks += [Paragraph("What to change, in order:"), Bullets(tuple(map(words.sentence, analysis.reasons)), ordered=True)]
     if analysis.kept:
         blocks += [Paragraph("Left out, and why:"), Bullets(tuple(map(words.sentence, analysis.kept)))]
     if analysis.recommended and job.material.tuning is None:  # what a search recommends was run on fresh seeds: see there
-        command = f"harness ablate --study {analysis.study.name}" + (
-            f" --profile {analysis.study.profile}" if analysis.study.profile else ""
-        )
-        again = "." if analysis.study.settings else ":"  # what a retuned study recommends has no command of its own
+        command = _recommended_command(job)
+        again = ":" if command else "."
         blocks.append(
             Paragraph(f"Recommended recipe: {words.setting(analysis.recommended)}. {words.recommended(analysis)}{again}")
         )
-        blocks += [] if analysis.study.settings else [Listing(f"{command} --recommended")]
+        blocks += [Listing(command)] if command else []
     return Section("verdicts", "Verdicts", tuple(blocks))
+
+
+def _recommended_command(job: Job) -> str:
+    """The command that runs what is recommended: the study's own, settings included, with one flag more; empty without one.
+
+    What a retuned study recommends has no command of its own, nor has what was recommended already.
+    """
+    study, commands = job.analysis.study, job.material.provenance.commands
+    if study.settings or any("--recommended" in text for text in commands):
+        return ""
+    asked = next((text for text in commands if text.startswith("harness ablate ")), "")
+    profile = f" --profile {study.profile}" if study.profile else ""
+    return f"{asked or f'harness ablate --study {study.name}{profile}'} --recommended"
 
 
 def compared(job: Job) -> Section:

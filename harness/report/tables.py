@@ -23,6 +23,7 @@ from harness.report.words import (
     confidence,
     direction,
     gap_word,
+    images,
     margin,
     mark_of,
     number,
@@ -47,24 +48,29 @@ def verdicts(analysis: Analysis) -> Table:
     axes = _axis(effects), _axis([gap for gap in gaps if gap is not None])
     main = bool(effects) and effects[0].kind == "main"
     timed = not main and not analysis.study.table
+    crossed = any(effect.image_low is not None for effect in effects)
     rows: list[list[Cell]] = []
     groups: dict[int, str] = {}
     if not main and effects:
-        rows.append(_baseline_row(analysis, second, show_gap=show_gap))
+        rows.append(_baseline_row(analysis, second, show_gap=show_gap, crossed=crossed))
     seen = ""
     for effect, gap in zip(effects, gaps, strict=True):
         if effect.reference != seen and len({e.reference for e in effects}) > 1 and not main:
             seen = effect.reference
             groups[len(rows)] = f"compared with {effect.reference}"
         row = [_name(analysis, effect), _difference_cell(effect, axes[0], analysis.margin)]
+        if crossed:
+            row.append(Cell(bounds(effect.image_low, effect.image_high, effect.unit, signed=True) or "–"))
         if show_gap:
-            row.append(_difference_cell(gap, axes[1], 0.0, note=gap_word(gap) if second == analysis.gap else ""))
+            row.append(_difference_cell(gap, axes[1], 0.0, note=gap_word(gap, analysis) if second == analysis.gap else ""))
         if timed:
             row.append(_extra_seconds(analysis, effect))
         row.append(verdict_cell(analysis, effect))
         rows.append(row)
     unit = "difference, pp" if metric.unit == "pp" else "difference"
     heads: list[Column | str] = ["Component" if main else "Arm", Column(_capital(metric.label), numeric=True, note=unit)]
+    if crossed:
+        heads.append(Column("New images too", numeric=True, note="seeds and images"))
     if show_gap:
         other = metric_of(analysis, second)
         heads.append(Column(_capital(other.label), numeric=True, note="difference, pp" if other.unit == "pp" else "difference"))
@@ -73,18 +79,20 @@ def verdicts(analysis: Analysis) -> Table:
     heads.append("Verdict")
     what = "switching the component on, over all settings of the others" if main else "paired differences, seed by seed"
     caption = (
-        f"Mean of {what} [low, high], {sample(analysis.study, effects)}. "
+        f"Mean of {what} [low, high], {sample(analysis.study, effects)}, {images(analysis)}"
+        f"{'; the second interval is for new images too' if crossed else ''}. "
         f"Verdicts are about {metric.label}, {direction(metric)}"
         f" (Holm over {plural(len(effects), 'main effect' if main else 'arm')}, margin {margin(analysis)})"
-        + ("; the gap is a secondary metric, uncorrected." if show_gap and second == analysis.gap else ".")
+        + ("; the gap is a family of its own." if show_gap and second == analysis.gap else ".")
     )
     return table(caption, heads, rows, groups=groups, verdicts=True)
 
 
-def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool) -> list[Cell]:
+def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool, crossed: bool) -> list[Cell]:
     name = analysis.study.baseline
-    shown = [analysis.study.metric, *([second] if show_gap else [])]
-    row = [Cell(name, note="the baseline"), *(level_cell(analysis, name, metric) for metric in shown)]
+    row = [Cell(name, note="the baseline"), level_cell(analysis, name, analysis.study.metric)]
+    row += [Cell("–")] if crossed else []
+    row += [level_cell(analysis, name, second)] if show_gap else []
     arm = arm_of(analysis, name)
     if not analysis.study.table:
         row.append(Cell(seconds(arm.train_seconds) if arm else "", arm.train_seconds if arm else None, note="in all"))

@@ -82,6 +82,8 @@ class Confirmed(_Stored):
         p_holm: of it, over all finalists.
         verdict: of the study's rules: better, worse, equivalent, unresolved, or empty.
         test, test_low, test_high: difference on the test set.
+        test_image_low, test_image_high: of it, the interval for new seeds and new images (two-way).
+        test_images: images of the test set; 0 where what the nets did with each is not known.
         test_reads: evaluations on the test set that were looked at.
         improved: whether an improvement is claimed.
     """
@@ -96,6 +98,9 @@ class Confirmed(_Stored):
     test: float | None = None
     test_low: float | None = None
     test_high: float | None = None
+    test_image_low: float | None = None
+    test_image_high: float | None = None
+    test_images: int = 0
     test_reads: int = 0
     improved: bool = False
 

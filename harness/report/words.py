@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 from harness.analysis import Analysis, Effect
+from harness.analysis.verdicts import gap_direction
 from harness.report.lookup import by_verdict, effect_on, has_metric, in_order, leading, metric_of, second_metric, summary_of
 from harness.study import Study
 from harness.text import duration, plural
@@ -300,39 +302,61 @@ def recommended(analysis: Analysis) -> str:
 
 
 def _gap_sentence(analysis: Analysis) -> str:
-    wide, narrow, main = [], [], False
+    groups: dict[str, list[Effect]] = {"wider": [], "narrower": []}
+    judged = 0
     for effect in leading(analysis):
         gap = effect_on(analysis, effect, analysis.gap)
-        main = main or effect.kind == "main"
-        if gap is None or gap.low is None or gap.high is None or gap.estimate is None:
-            continue
-        if gap.low > 0:
-            wide.append(gap)
-        elif gap.high < 0:
-            narrow.append(gap)
-    if not wide and not narrow:
-        return "No interval of the overfitting gap excludes 0."
-    parts = []
-    for word, found in (("widened", wide), ("narrowed", narrow)):
-        if found:
-            top = sorted(found, key=lambda effect: -abs(effect.estimate or 0.0))
-            told = [f"{named(top[0].term)} ({difference(top[0])})", *(named(effect.term) for effect in top[1:])]
-            parts.append(f"{word} by {listed(told)}")
-    references = {effect.reference for effect in wide + narrow}
-    reference = (
-        "" if main else f", against {named(min(references))}" if len(references) == 1 else ", each against its own reference"
-    )
-    return (
-        f"The overfitting gap is {' and '.join(parts)}{reference} "
-        f"({sample(analysis.study, wide + narrow)}, a secondary metric, not corrected for the number of comparisons)."
-    )
-
-
-def gap_word(effect: Effect | None) -> str:
-    """Return ``wider`` or ``narrower`` when the interval of a gap difference excludes 0, else nothing."""
-    if effect is None or effect.low is None or effect.high is None:
+        judged += gap is not None and gap.p_holm is not None
+        direction = gap_word(gap, analysis)
+        if gap is not None and direction:
+            groups[direction].append(gap)
+    if not judged:
         return ""
-    return "wider" if effect.low > 0 else "narrower" if effect.high < 0 else ""
+    told = [gap for members in groups.values() for gap in members]
+    if not told:
+        return "No difference in the overfitting gap is told apart from 0."
+    parts = []
+    for word, direction in (("widened", "wider"), ("narrowed", "narrower")):
+        top = sorted(groups[direction], key=lambda effect: -abs(effect.estimate or 0.0))
+        if top:
+            names = [f"{named(top[0].term)} ({difference(top[0])})", *(named(effect.term) for effect in top[1:])]
+            parts.append(f"{word} by {listed(names)}")
+    main = told[0].kind == "main"
+    references = {effect.reference for effect in told}
+    each = f", against {named(min(references))}" if len(references) == 1 else ", each against its own reference"
+    family = plural(judged, "main effect" if main else "arm")
+    return (
+        f"The overfitting gap is {' and '.join(parts)}{'' if main else each} "
+        f"({sample(analysis.study, told)}, Holm over {family})."
+    )
+
+
+def gap_word(effect: Effect | None, analysis: Analysis) -> str:
+    """Return ``wider`` or ``narrower`` when a gap difference is told apart from 0 in its family, else nothing."""
+    return gap_direction(effect.estimate, effect.p_holm, analysis.study.alpha) if effect is not None else ""
+
+
+def images(analysis: Analysis) -> str:
+    """Return what the study's intervals are for: new seeds, on these images."""
+    held = f"these {analysis.images:,} images" if analysis.images else "these images"
+    return f"for new seeds on {held}"
+
+
+def split(analysis: Analysis) -> str:
+    """Return how the sd between seeds divides into real quality and finite-image noise; empty where it is not known."""
+    parts = [(e.sd, e.sd_real) for e in leading(analysis) if e.sd and e.sd_real is not None]
+    if not parts or not analysis.images:
+        return ""
+    unit = metric_of(analysis).unit
+    whole = sqrt(sum(sd**2 for sd, _ in parts) / len(parts))
+    real = sqrt(sum(min(part, sd) ** 2 for sd, part in parts) / len(parts))
+    noise = sqrt(max(0.0, whole**2 - real**2))
+    share = f"{100 * noise**2 / whole**2:.0f} %"
+    return (
+        f"Between seeds a difference varies with an sd of {number(whole, unit)}{unit_name(unit)} (root mean square over arms): "
+        f"{number(real, unit)} is real, {number(noise, unit)} comes from judging each seed by {analysis.images:,} images. More "
+        f"images would remove up to {share} of the variance."
+    )
 
 
 def sentence(text: str) -> str:

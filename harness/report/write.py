@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import Analysis, Retuning, analyze, effects_frame, join
-from harness.report import latex, render
+from harness.report import latex, render, searched
 from harness.report.build import build
 from harness.report.document import Report
 from harness.report.export import data_files
@@ -139,11 +139,14 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         ReportError: the folder cannot be written.
     """
     material = replace(material, trials=in_order(material.trials), attempts=in_order(material.attempts))
+    material = replace(material, tuning=searched.settled(material))
     analysis = analysed(material)
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     files: dict[str, bytes] = {}
     if data:
         files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
+    if material.tuning is not None:  # its answer is made of the trials, and changes with the rules
+        files |= {"tuning.json": (material.tuning.model_dump_json(indent=1) + "\n").encode()}
     files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
     _replace(folder, files, stale=data)
     return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
@@ -169,6 +172,8 @@ def analysed(material: Material) -> Analysis:
     )
     if material.retuning is not None:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
+    if material.tuning is not None:
+        analysis = analysis.model_copy(update={"reasons": searched.adopted(material.tuning)})
     return Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))
 
 
@@ -192,7 +197,13 @@ def analysis_json(analysis: Analysis) -> str:
     content = analysis.model_dump(mode="json", by_alias=True)
     before = Study(question="?", margin_pp=1.0, seeds=1).model_dump(mode="json")
     added: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
-        (content, {"retuned": None, "kept": [], "recommended_arm": ""}, ("retuned", "kept", "recommended_arm")),
+        (
+            content,
+            {"retuned": None, "kept": [], "recommended_arm": "", "images": 0},
+            ("retuned", "kept", "recommended_arm", "images"),
+        ),
+        *((arm, {"trouble": ""}, ("trouble",)) for arm in content["arms"]),
+        *((effect, {"sd_real": None}, ("sd_real",)) for effect in (*content["effects"], *content["orders"])),
         (content["study"], before, _ADDED_TO_STUDY),
         (content["study"]["search"], before["search"], ("retune_trials",)),
     ]

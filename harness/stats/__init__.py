@@ -11,7 +11,7 @@ definition and its source. numpy and scipy only; whatever is random takes a Gene
     power        seeds needed, power, smallest detectable effect, chance of ending settled
     images       intervals for new images as well as new seeds, the noise of few images
     curves       calibration error, onset of overfitting
-    sensitivity  second opinions: a bootstrap interval, the result without outliers
+    sensitivity  a second opinion: a bootstrap interval
 
 Conventions: ``alpha`` is two-sided; a quantity that the data cannot give (one pair, a score that is not finite) is nan, never
 an exception; an argument that cannot be (unequal lengths, a level outside 0 to 1) raises `harness.errors.UsageError`. Shape
@@ -46,7 +46,7 @@ from harness.stats.power import (
     seeds_needed,
     seeds_to_settle,
 )
-from harness.stats.sensitivity import Trimmed, bootstrap_interval, trimmed
+from harness.stats.sensitivity import bootstrap_interval
 from harness.stats.sequential import (
     Boundary,
     boundary_levels,
@@ -64,7 +64,6 @@ __all__ = [
     "Boundary",
     "Mean",
     "Paired",
-    "Trimmed",
     "TwoWay",
     "binomial_interval",
     "binomial_sd",
@@ -98,7 +97,6 @@ __all__ = [
     "shapley",
     "size_of",
     "tost",
-    "trimmed",
     "two_way_interval",
     "variance_ratio_p",
     "zero_below",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from harness.ablation import OnEvent, Place, choose_profile
+from harness.ablation import OnEvent, Place, choose_profile, command
 from harness.errors import StudyError, UsageError
 from harness.space import conditional, place_of
 from harness.study import Study, load_study
@@ -78,7 +78,19 @@ def tune(
     _check(resolved)
     _check_place(place, storage)
     place.check(device=device, workers=workers, timeout=timeout)
-    job = SearchJob.prepare(resolved, why, workers=workers, device=device, storage=storage, artifacts=artifacts, place=place)
+    source = study if isinstance(study, str) else study.name
+    flags = " ".join(f"--{name} {value}" for name, value in rules.items())
+    job = SearchJob.prepare(
+        resolved,
+        why,
+        workers=workers,
+        device=device,
+        storage=storage,
+        artifacts=artifacts,
+        place=place,
+        source=source,
+        asked=command(source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags, verb="tune"),
+    )
     if dry_run:
         facts = job.plan_facts(*job.already_done())
         on_event(facts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import RUNS, Follower, Job, OnEvent, Outcome, Place, Setup, counted, next_size
+from harness.ablation import RUNS, Follower, Job, OnEvent, Outcome, Place, Setup, command, counted, next_size
 from harness.design import study_code
 from harness.errors import StorageError
 from harness.space import Search, overrides
@@ -47,6 +47,8 @@ class SearchJob(Setup):
 
     ground: Arena
     layout: Layout
+    source: str = ""
+    asked: str = ""
 
     @classmethod
     def prepare(
@@ -59,8 +61,13 @@ class SearchJob(Setup):
         storage: str | None,
         artifacts: str | None,
         place: Place,
+        source: str = "",
+        asked: str = "",
     ) -> SearchJob:
-        """Check reference and space against the images and time a few steps, so that what cannot run fails at once."""
+        """Check reference and space against the images and time a few steps, so that what cannot run fails at once.
+
+        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes this search again.
+        """
         from harness.train.run import check
 
         base = study.base_recipe
@@ -81,6 +88,8 @@ class SearchJob(Setup):
             artifacts=artifacts,
             place=place,
             code=study_code(study),
+            source=source,
+            asked=asked,
         )
 
     def already_done(self) -> tuple[int, int]:
@@ -190,7 +199,7 @@ class SearchJob(Setup):
                 labels=self.ground.split.val_labels_N.cpu().numpy(),
                 classes=self.ground.split.classes,
                 provenance=self.provenance(
-                    self.command(self.study.profile), hardware=", ".join(self.layout.devices), commit=commit()
+                    self.asked or self.command(self.study.profile), hardware=", ".join(self.layout.devices), commit=commit()
                 ),
                 provisional=provisional,
             )
@@ -219,12 +228,12 @@ class SearchJob(Setup):
 
     def command(self, profile: str) -> str:
         """Return the command that runs this search under a profile."""
-        study = "" if self.study.name == "tune" else f" --study {self.study.name.removesuffix('-tune')}"
-        return f"harness tune --trials {self.study.search.trials}{study} --profile {profile}"
+        source = self.source or self.study.name.removesuffix("-tune")
+        return command(source, profile, flags=f"--trials {self.study.search.trials}", verb="tune")
 
     def next_command(self) -> str:
         """Return the command for the next size up, with what it would cost here; empty at the largest."""
-        name, trials = self.study.name.removesuffix("-tune"), self.study.search.trials
+        name, trials = self.source or self.study.name.removesuffix("-tune"), self.study.search.trials
         return next_size(
             self.study, self.layout, name, line=self.command, trials=lambda larger: count(ruled(larger, {"trials": trials}))
         )

@@ -33,7 +33,7 @@ def test_the_index_names_question_verdict_best_mean_and_cost(reports: Path) -> N
     text = (reports / "README.md").read_text(encoding="utf-8")
     assert "What does it change?" in text
     assert "▼ worse" in text
-    assert "best mean: " in text
+    assert "best mean" not in text  # the largest of several means is overstated
     assert "of training" in text
 
 

@@ -117,10 +117,10 @@ def test_intervals_under_declared_looks_are_called_repeated() -> None:
     assert "95 % repeated t" in answer(analysed(planted.with_looks()))
 
 
-def test_the_gap_sentence_names_kind_and_n_and_that_it_is_uncorrected() -> None:
+def test_the_gap_sentence_names_kind_n_and_family() -> None:
     sentence = words.support(analysed(planted.augmentations()))[0]
     assert sentence.startswith('The overfitting gap is widened by "none" (+')
-    assert "95 % t, n = 8, a secondary metric, not corrected" in sentence
+    assert "(95 % t, n = 8, Holm over 8 arms)" in sentence
 
 
 def test_a_remark_becomes_a_sentence_with_true_minus_signs() -> None:

@@ -51,7 +51,7 @@ def tuned() -> Material:
 
         importances=(Importance(parameter="model.dropout", value=0.7, low=0.5, high=0.8),),
         confirmed=Confirmed(name="A", n=5, fresh=0.012, fresh_low=0.004, fresh_high=0.02, verdict="better", improved=True),
-        answer="A is better on fresh seeds.", limits="at most 2 s a trial", recipe="best.toml",
+        limits="at most 2 s a trial", recipe="best.toml",
         finalists=(Finalist(name="A", search=0.76, fresh=0.75, fresh_low=0.74, fresh_high=0.76, n=5, chosen=True, test=0.74),),
     )  # fmt: skip
     return dataclasses.replace(planted.one_arm(3), tuning=facts)
@@ -192,7 +192,9 @@ def test_a_saved_benchmark_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_search_answers_with_its_confirmation_wherever_it_is_written(tmp_path: Path) -> None:
-    assert write_material(tmp_path / "report", tuned(), provisional=True).answer == "A is better on fresh seeds."
+    assert write_material(tmp_path / "report", tuned(), provisional=True).answer.startswith(
+        "A beats the reference on fresh seeds: +1.20 pp"
+    )
 
 
 def test_the_ticks_of_a_logarithmic_parameter_need_no_tex(tmp_path: Path) -> None:
