@@ -143,7 +143,11 @@ def table_of_runs(path: Path, *, arm: float) -> None:
 
 def test_the_commands_and_their_options_are_these() -> None:
     found = {
-        name: " ".join(word for one in command.params for word in (one.opts if one.param_type_name == "option" else [one.name]))
+        name: " ".join(
+            word
+            for one in command.params
+            for word in ([*one.opts, *one.secondary_opts] if one.param_type_name == "option" else [one.name])
+        )
         for name, command in commands()
     }
     assert found == SURFACE
