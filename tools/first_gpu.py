@@ -154,7 +154,7 @@ def program(command: list[str], look: Look, *, seconds: float | None = None, fol
         command, cwd=folder or ROOT, env=environment(), capture_output=True, text=True, timeout=seconds, check=False
     )
     text = done.stdout + done.stderr
-    (look.out / f"{Path(command[-1]).name or 'command'}-output.txt").write_text(text, encoding="utf-8")
+    ((folder or look.out) / "output.txt").write_text(text, encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip()]
     return {"status": done.returncode, "seconds": time.perf_counter() - started, "last": lines[-5:]}
 
@@ -353,7 +353,8 @@ def c_reference(look: Look) -> Result:
 
 
 def _ablate(look: Look, folder: Path) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # cells of an earlier look would not be run again
+    folder.mkdir(parents=True)
     command = [sys.executable, "-m", "harness", "ablate", "--study", STUDY, "--profile", look.profile]
     command += ["--seeds", "2", "--device", look.device, *(["--workers", "1", "--set", "train.epochs=1"] if look.tiny else [])]
     return command
