@@ -88,7 +88,7 @@ def bench(
     try:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(0)
-            ground = _ground(device)
+            ground = ground_on(device)
             channels, side, _ = ground.arena.shape
             classes = len(ground.arena.split.classes)
             _, mflop = cost_of(ground.recipe.model, in_channels=channels, side=side, classes=classes)
@@ -143,7 +143,8 @@ def bench(
     return result
 
 
-def _ground(device: str) -> Ground:
+def ground_on(device: str) -> Ground:
+    """Return what a benchmark trains with on a device; see `bench`."""
     if torch.device(device).type != "cuda":
         fields = {name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"}
         recipe = Recipe().with_overrides(fields)

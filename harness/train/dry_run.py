@@ -137,7 +137,9 @@ def _tried(
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        copied = _without_memory(module, device, mode)
+        with mode:
+            fakes = fakes_of(module, device)
+        copied = copy.deepcopy(module, fakes).train()  # its other tensors stay where they are
         with _without_log(), mode, torch.set_grad_enabled(backward), DeviceWatch():
             loss = loss_func(copied(_blank(x_NCHW, device)).float(), _blank(labels_N, device))
             if backward:
@@ -174,14 +176,14 @@ def _blank(tensor: Tensor, device: torch.device) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
 
 
-def _without_memory(module: nn.Module, device: torch.device, mode: TorchDispatchMode) -> nn.Module:
-    """Return a copy of a net in training mode with fake weights and buffers; its other tensors stay where they are."""
-    with mode:
-        fakes: dict[int, Any] = {
-            id(p): nn.Parameter(_blank(p, device), requires_grad=p.requires_grad) for p in module.parameters()
-        }
-        fakes |= {id(buffer): _blank(buffer, device) for buffer in module.buffers()}
-    return copy.deepcopy(module, fakes).train()
+def fakes_of(module: nn.Module, device: torch.device | str) -> dict[int, Any]:
+    """Return a fake on a device for each weight and buffer of a net, by ``id``, as ``copy.deepcopy`` takes them.
+
+    Call it under a ``FakeTensorMode``.
+    """
+    place = torch.device(device)
+    weights = {id(p): nn.Parameter(_blank(p, place), requires_grad=p.requires_grad) for p in module.parameters()}
+    return weights | {id(buffer): _blank(buffer, place) for buffer in module.buffers()}
 
 
 def _place(error: BaseException) -> str:
