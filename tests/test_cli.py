@@ -31,8 +31,7 @@ from harness.cli.screen import Screen
 SURFACE = {
     "ablate": "--study -s --all --profile --seeds --set --base --workers --launcher --storage --artifacts --device "
     "--timeout --screen --recommended --retry-failed --dry-run --json",
-    "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --higher-is-better "
-    "--common-seeds --json",
+    "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --common-seeds --json",
     "bench": "--device --save --json",
     "compare": "a b --check --json",
     "data fetch": "name --json",
