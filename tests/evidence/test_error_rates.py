@@ -209,15 +209,15 @@ def test_the_known_exceptions_of_the_level_are_what_the_documentation_says(case:
     studies, wrong = 2000, 0
     for _ in range(studies):
         if case.startswith("skewed"):
-            base_S = 0.5 * rng.standard_normal(8)
-            family = {str(k): ((1 + k) * (1 - rng.exponential(1.0, 8)) - base_S).tolist() for k in range(4)}
+            base_S = 1 - rng.exponential(1.0, 8)
+            family = {str(sd): (sd * (1 - rng.exponential(1.0, 8)) - base_S).tolist() for sd in (1.0, 1.5, 2.0, 3.0)}
         else:
-            base_S = rng.binomial(30, 0.5, 3) / 3.0
-            family = {str(k): (rng.binomial(30, 0.5, 3) / 3.0 - base_S).tolist() for k in range(4)}
+            base_S = rng.binomial(60, 0.5, 3) / 15.0
+            family = {str(k): (rng.binomial(60, 0.5, 3) / 15.0 - base_S).tolist() for k in range(4)}
         verdicts = judge(family, alpha=0.05, margin=0.001)
         wrong += any(one.verdict in ("better", "worse") for one in verdicts.values())
     tell(f"{case}, 4 arms: a false verdict in {shown(wrong, studies)}")
-    assert interval(wrong, studies)[0] < 0.15
+    assert interval(wrong, studies)[0] < 0.1
 
 
 # Power
