@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
+from harness.defaults import is_device
 from harness.design import arms, cells
 from harness.errors import HarnessError, UsageError
 from harness.profiles import PROFILES
@@ -109,7 +109,7 @@ def check_device(device: str) -> None:
     """
     from harness.train.timing import has_gpu
 
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not is_device(device):
         raise UsageError(f"there is no device {device!r}", "devices: auto, cpu, cuda or cuda:N")
     if device.startswith("cuda") and not has_gpu():
         raise UsageError(f"device {device!r} was asked for and torch sees no GPU", "`--device auto` takes what is there")

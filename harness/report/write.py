@@ -50,6 +50,7 @@ class Written:
         files: names of every file written, relative to the folder.
         analysis: the numbers.
         answer: the answer in one sentence.
+        tuning: what a search came to, for a tune.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Written:
     files: tuple[str, ...]
     analysis: Analysis
     answer: str
+    tuning: TuningFacts | None = None
 
 
 def write_report(
@@ -161,7 +163,7 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
     files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
     _replace(folder, files, stale=data)
-    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
+    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer, material.tuning)
 
 
 def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True) -> dict[str, bytes]:
