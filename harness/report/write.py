@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from harness.analysis import Analysis, Retuning, analyze, effects_frame, join
 from harness.report import latex, render
 from harness.report.build import build
@@ -156,7 +158,7 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
     )
     if material.retuning is not None:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
-    analysis = Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))  # what is shown is what is stored
+    analysis = _rounded(analysis)  # what is shown is what is stored
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     files: dict[str, bytes] = {}
     if data:
@@ -222,6 +224,8 @@ def _rounded(value: Any) -> Any:
     """Return a tree of values with every number at 6 significant digits, the study's own settings left as they are."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={key: _rounded(item) for key, item in value if key not in _SETTINGS})
     if isinstance(value, dict):
         return {key: item if key in _SETTINGS else _rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
