@@ -70,7 +70,7 @@ class Defaults:
         by_file: dict[str, list[str]] = {}
         for name, source in self.sources:
             if name not in without:
-                value = _hidden(str(getattr(self, name)))
+                value = hide_password(str(getattr(self, name)))
                 by_file.setdefault(source, []).append(f"{name} {value}")
         return [f"{source}: {', '.join(words)}" for source, words in by_file.items()]
 
@@ -142,7 +142,7 @@ def _read(name: str, value: Any, folder: Path) -> tuple[str, Any]:
     try:
         return "", read(value, folder)
     except ValueError:
-        return f"{_hidden(repr(value))} is not {expected}", None
+        return f"{hide_password(repr(value))} is not {expected}", None
 
 
 def _text(value: Any, _: Path) -> str:
@@ -166,9 +166,14 @@ def _workers(value: Any, _: Path) -> str:
     return str(value)
 
 
+def is_device(text: str) -> bool:
+    """Return whether a text names a device, as ``DEVICE_NAMES`` lists them."""
+    return re.fullmatch(DEVICE, text) is not None
+
+
 def _device(value: Any, folder: Path) -> str:
     text = _text(value, folder)
-    if not re.fullmatch(DEVICE, text):
+    if not is_device(text):
         raise ValueError
     return text
 
@@ -207,6 +212,12 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any, Path], Any]]] = {
 }
 
 
-def _hidden(text: str) -> str:
-    """Return a storage's address without its password; any other text as it is."""
-    return re.sub(r"(://[^:/@\s]*):[^\s]*@", r"\1:***@", text)
+def hide_password(where: str) -> str:
+    """Return a storage's address with ``***`` in place of a password."""
+    scheme, separator, rest = where.partition("://")
+    credentials, at, server = rest.rpartition("@")
+    if not separator:
+        return where
+    server, question, _ = (server if at else rest).partition("?")  # a query may hold a password as well
+    user = credentials.partition(":")[0]
+    return f"{scheme}://{user + ':***@' if ':' in credentials else user + at}{server}{'?...' if question else ''}"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.confirm import is_confirmation
+from harness.defaults import hide_password
 from harness.errors import HarnessError, RecipeError, ReportError, UnreportedError, did_you_mean
-from harness.ledger import Attempt, Ledger, hide_password, studies_in
+from harness.ledger import Attempt, Ledger, studies_in
 from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
 from harness.retuned import retuning_of

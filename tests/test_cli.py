@@ -257,7 +257,7 @@ def test_what_is_not_there_is_one_error_and_a_hint(here: Path, arguments: tuple[
 
 def test_all_faults_of_a_study_file_are_one_error(here: Path) -> None:
     (here / "bad.toml").write_text('question = 3\ndesign = "swep"\nmargn_pp = 1\n', encoding="utf-8")
-    assert_refused(call("ablate", "--study", "bad.toml"), "question", "'sweep'", "'margin_pp'", "seeds: is missing")
+    assert_refused(call("ablate", "--study", "bad.toml"), "question", "'sweep'", "'margin_pp'", "margin_pp: is missing")
 
 
 def png(path: Path, side: int = 8) -> None:

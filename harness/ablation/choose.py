@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
-from harness.defaults import DEVICE, DEVICE_NAMES
+from harness.defaults import DEVICE_NAMES, is_device
 from harness.design import arms, cells
 from harness.errors import HarnessError, UsageError
 from harness.profiles import PROFILES
@@ -110,7 +109,7 @@ def check_device(device: str) -> None:
     """
     from harness.train.devices import number_of
 
-    if not re.fullmatch(DEVICE, device):
+    if not is_device(device):
         raise UsageError(f"there is no device {device!r}", f"devices: {DEVICE_NAMES}")
     kind, _, index = device.partition(":")
     if kind in ("auto", "cpu"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ class Outcome:
         return {
             "study": self.study,
             "profile": self.profile,
-            "plan": {name: getattr(self.plan, name) for name in self.plan.__slots__},
+            "plan": {item.name: getattr(self.plan, item.name) for item in fields(self.plan)},
             "answer": self.answer,
             "report": str(self.report) if self.report else None,
             "trials": dict(self.counts),

@@ -28,7 +28,7 @@ from harness.ledger.adoption import Offer, find_adoptable
 from harness.ledger.core import Ledger
 from harness.ledger.plans import Attempt, Claim, Counts, Plan, Planned, Standing, chance_level
 from harness.ledger.shards import parse_shard, shard_of_environment
-from harness.ledger.storage import hide_password, studies_in
+from harness.ledger.storage import studies_in
 
 __all__ = [
     "Attempt",
@@ -41,7 +41,6 @@ __all__ = [
     "Standing",
     "chance_level",
     "find_adoptable",
-    "hide_password",
     "parse_shard",
     "shard_of_environment",
     "studies_in",

@@ -53,6 +53,7 @@ class Ledger:
         self._planner = Planner(book, self._leases, self._recorder, shards)
         self._shards = shards
         self._artifacts: dict[str, str] = {}
+        self._read: dict[tuple[str, tuple[int, int]], tuple[Curve, Outcomes | None]] = {}
         self._mutex = threading.Lock()
         self._waiting: tuple[Document | None, list[FrozenTrial]] = (None, [])  # for this plan, the next at the end
         self._parsed: dict[int, Trial] = {}
@@ -381,8 +382,13 @@ class Ledger:
         """
         if trial.cell not in self._artifacts:
             self.trials()
+        name = self._artifacts.get(trial.cell, "")
         try:
-            return read_artifact(self.artifacts, self._artifacts.get(trial.cell, ""))
+            # A provisional report is made many times; what an unchanged file holds is read once.
+            mark = (name, self.artifacts.stamp(name) if name else (0, 0))
+            if mark not in self._read:
+                self._read[mark] = read_artifact(self.artifacts, name)
+            return self._read[mark]
         except (OSError, ArtifactNotFound) as error:
             raise ReportError(
                 f"the curve of trial {trial.cell} is lost: {error}", "run the study again to have it made anew"

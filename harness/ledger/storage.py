@@ -30,6 +30,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
+from harness.defaults import hide_password
 from harness.errors import StorageError
 
 POSTGRES = "postgresql+psycopg://"
@@ -355,17 +356,6 @@ def studies_in(where: str | Path) -> list[str]:
         return sorted(study.study_name for study in opened.storage.get_all_studies())
     finally:
         opened.close()
-
-
-def hide_password(where: str) -> str:
-    """Return a storage's address with ``***`` in place of a password."""
-    scheme, separator, rest = where.partition("://")
-    credentials, at, server = rest.rpartition("@")
-    if not separator:
-        return where
-    server, question, _ = (server if at else rest).partition("?")  # a query may hold a password as well
-    user = credentials.partition(":")[0]
-    return f"{scheme}://{user + ':***@' if ':' in credentials else user + at}{server}{'?...' if question else ''}"
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import HarnessError
-from harness.report.folder import read_folder
+from harness.errors import HarnessError, ReportError
+from harness.report.folder import read_folder, read_parquet
 from harness.trial import Cell, Curve, Outcomes, Trial
 
 
@@ -51,10 +51,7 @@ def find_reported(cells: Iterable[Cell], reports: Path) -> list[tuple[Trial, Cur
 
 def _keys(path: Path) -> set[str]:
     """The cell keys of a table of trials, which say at little cost whether the folder is worth reading."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        return set(pq.read_table(path, columns=["cell"])["cell"].to_pylist())
-    except (OSError, KeyError, pa.ArrowException):
+        return set(read_parquet(path, columns=["cell"])["cell"].to_pylist())
+    except (ReportError, KeyError):
         return set()

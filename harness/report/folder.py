@@ -33,6 +33,7 @@ from harness.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
 
 Facts = TypeVar("Facts", bound=BaseModel)
 
@@ -98,14 +99,30 @@ def _read_study(path: Path) -> Study:
     return parse_study(raw, name=raw.get("name", path.parent.name), source=str(path))
 
 
-def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict[str, str]]:
+def read_parquet(
+    path: Path, *, columns: list[str] | None = None, hint: str = "copy it again from where it was written"
+) -> pa.Table:
+    """Read a table of a report's folder.
+
+    Args:
+        path: of the file.
+        columns: these alone; None for all.
+        hint: what to do where it cannot be read.
+
+    Raises:
+        ReportError: it cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        content = pq.read_table(path)
+        return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again from where it was written") from None
+        raise ReportError(f"{path} cannot be read: {error}", hint) from None
+
+
+def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict[str, str]]:
+    content = read_parquet(path)
     facts = {key.decode(): value.decode() for key, value in (content.schema.metadata or {}).items()}
     columns = content.to_pydict()
     lacking = [name for name in ("cell", "seed", "state", "recipe") if name not in columns]
@@ -144,15 +161,10 @@ def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict
 
 def _read_curves(path: Path) -> dict[str, Curve]:
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if not path.is_file():
         return {}
-    try:
-        content = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again, or delete it to do without curves") from None
+    content = read_parquet(path, hint="copy it again, or delete it to do without curves")
     keys = np.asarray(content["cell"].to_pylist(), dtype=np.str_)
     if keys.size == 0:
         return {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.analysis import Analysis
 from harness.errors import HarnessError, ReportError
 from harness.report import render, words
-from harness.report.folder import read_analysis, read_tuning
+from harness.report.folder import read_analysis, read_parquet, read_tuning
 from harness.report.lookup import by_verdict, in_order, leading
 from harness.report.material import Provenance
 from harness.report.words import MARKS
@@ -95,16 +95,13 @@ def _cost(analysis: Analysis, joules: float) -> str:
 
 def _trials(path: Path) -> tuple[Provenance, list[str], float]:
     """Return where a table of trials comes from, the days on which they started, and their energy in joules."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    content = read_parquet(path)
     try:
-        content = pq.read_table(path)
         facts = content.schema.metadata or {}
         origin = Provenance.model_validate_json(facts.get(b"harness.provenance", b"{}"))
         columns = {name: content[name].to_pylist() for name in ("started", "readings") if name in content.column_names}
         joules = sum(json.loads(text).get("joules", 0.0) for text in columns.get("readings", ()) if text)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except ValueError as error:
         raise ReportError(f"{path} cannot be read: {error}", "copy it again from where it was written") from None
     return origin, [started[:10] for started in columns.get("started", ()) if started], joules
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from harness.analysis import Analysis, Retuning, analyze, effects_frame, join
 from harness.report import latex, render, searched
 from harness.report.build import build
@@ -50,6 +52,7 @@ class Written:
         files: names of every file written, relative to the folder.
         analysis: the numbers.
         answer: the answer in one sentence.
+        tuning: what a search came to, for a tune.
     """
 
     folder: Path
@@ -57,6 +60,7 @@ class Written:
     files: tuple[str, ...]
     analysis: Analysis
     answer: str
+    tuning: TuningFacts | None = None
 
 
 def write_report(
@@ -149,7 +153,7 @@ def write_material(folder: Path, material: Material, *, provisional: bool = Fals
         files |= {"tuning.json": (material.tuning.model_dump_json(indent=1) + "\n").encode()}
     files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
     _replace(folder, files, stale=data)
-    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
+    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer, material.tuning)
 
 
 def analysed(material: Material) -> Analysis:
@@ -174,7 +178,8 @@ def analysed(material: Material) -> Analysis:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
     if material.tuning is not None:
         analysis = analysis.model_copy(update={"reasons": searched.adopted(material.tuning)})
-    return Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))
+    rounded: Analysis = _rounded(analysis)  # what is shown is what is stored
+    return rounded
 
 
 def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True) -> dict[str, bytes]:
@@ -239,6 +244,8 @@ def _rounded(value: Any) -> Any:
     """Return a tree of values with every number at 6 significant digits, the study's own settings left as they are."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={key: _rounded(item) for key, item in value if key not in _SETTINGS})
     if isinstance(value, dict):
         return {key: item if key in _SETTINGS else _rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

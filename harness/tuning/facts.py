@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +65,5 @@ class TuneOutcome(Outcome):
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        plan = {item.name: getattr(self.plan, item.name) for item in fields(self.plan)}
-        return {
-            "study": self.study,
-            "profile": self.profile,
-            "plan": plan,
-            "answer": self.answer,
-            "report": str(self.report) if self.report else None,
-            "recipe": str(self.recipe) if self.recipe else None,
-            "improved": self.improved,
-            "trials": dict(self.counts),
-            "interrupted": self.interrupted,
-            "out_of_time": self.out_of_time,
-            "failures": list(self.failures),
-            "next": self.next_command,
-        }
+        own = {"recipe": str(self.recipe) if self.recipe else None, "improved": self.improved}
+        return {**Outcome.as_json(self), **own}

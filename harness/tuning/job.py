@@ -49,6 +49,7 @@ class SearchJob(Setup):
     layout: Layout
     source: str = ""
     asked: str = ""
+    written: Written | None = None
 
     @classmethod
     def prepare(
@@ -191,7 +192,7 @@ class SearchJob(Setup):
         from harness.worker.provenance import commit
 
         with nullcontext() if provisional else trials_kept(self.study.folder, storage=self.storage):
-            return report_search(
+            self.written = report_search(
                 ledger,
                 self.folder,
                 storage=self.storage,
@@ -203,6 +204,7 @@ class SearchJob(Setup):
                 ),
                 provisional=provisional,
             )
+        return self.written
 
     def _confirm(
         self, over: Study, ledger: SearchLedger, chosen: Sequence[Tried], deadline: float | None, on_event: OnEvent
@@ -241,10 +243,9 @@ class SearchJob(Setup):
     def _outcome(
         self, facts: TunePlan, index: Path | None, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
     ) -> TuneOutcome:
-        from harness.report import read_folder
         from harness.tuned import RECIPE
 
-        told = read_folder(self.folder).tuning
+        told = self.written.tuning if self.written is not None else None
         confirmed = told.confirmed if told is not None else None
         left = counts["waiting"] + counts["running"]
         return TuneOutcome(
