@@ -174,7 +174,7 @@ def _disk(runs: Path) -> Iterator[Finding]:
 
 
 def _defaults() -> Iterator[Finding]:
-    from harness.defaults import find_defaults
+    from harness.config import find_defaults
 
     lines = find_defaults().told()
     for line in lines:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.config import hide_password
 from harness.confirm import is_confirmation
-from harness.defaults import hide_password
 from harness.errors import HarnessError, RecipeError, ReportError, UnreportedError, did_you_mean
 from harness.ledger import Attempt, Ledger, studies_in
 from harness.metrics import own_metrics

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.defaults import find_defaults
+from harness.config import find_defaults
 from harness.study import parse_study
 
 ROOT = Path(__file__).parent.parent

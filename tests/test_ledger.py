@@ -15,7 +15,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from harness.defaults import hide_password
+from harness.config import hide_password
 from harness.errors import ReportError, StorageError
 from harness.ledger import Claim, Ledger, Plan, chance_level, find_adoptable
 from harness.ledger.plans import Document

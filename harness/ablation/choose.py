@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
-from harness.defaults import DEVICE_NAMES, is_device
+from harness.config import DEVICE_NAMES, is_device
 from harness.design import arms, cells
 from harness.errors import HarnessError, UsageError
 from harness.profiles import PROFILES

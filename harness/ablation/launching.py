@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.defaults import LAUNCHERS, Launcher
+from harness.config import LAUNCHERS, Launcher
 from harness.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from harness import console
-from harness.defaults import find_defaults
+from harness.config import find_defaults
 from harness.errors import UsageError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from harness.cli.app import (
 )
 from harness.cli.place import settle
 from harness.cli.screen import Screen, finish, finish_all
-from harness.defaults import find_defaults
+from harness.config import find_defaults
 from harness.errors import UsageError
 
 

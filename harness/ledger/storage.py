@@ -30,7 +30,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from harness.defaults import hide_password
+from harness.config import hide_password
 from harness.errors import StorageError
 
 POSTGRES = "postgresql+psycopg://"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.defaults import find_defaults
+from harness.config import find_defaults
 from harness.errors import DataError
 from harness.text import plural
 from harness.train import arrays, cache, sources

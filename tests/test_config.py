@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.defaults import Defaults, find_defaults
+from harness.config import Defaults, find_defaults
 from harness.errors import UsageError
 
 
