@@ -1,21 +1,7 @@
-"""Arrays in, intervals and p-values out.
+"""Arrays in, intervals and p-values out; every function states its definition and its source.
 
-The unit of analysis is the per-seed paired difference; every test and interval here is built on it. Each function states its
-definition and its source. numpy and scipy only; whatever is random takes a Generator, save the null distributions of
-`sequential`, which are tables computed once from a fixed one.
-
-    paired       t intervals, paired t, equivalence (TOST), non-inferiority, comparison of two variances
-    families     Holm, exact binomial intervals
-    sequential   looks that were declared: boundary, p-values, repeated intervals, power, expected seeds
-    contrasts    main effects, two-factor interactions and Shapley values, seed by seed
-    power        seeds needed, power, smallest detectable effect, chance of ending settled
-    images       intervals for new images as well as new seeds, the noise of few images
-    curves       calibration error, onset of overfitting
-    sensitivity  a second opinion: a bootstrap interval
-
-Conventions: ``alpha`` is two-sided; a quantity that the data cannot give (one pair, a score that is not finite) is nan, never
-an exception; an argument that cannot be (unequal lengths, a level outside 0 to 1) raises `harness.errors.UsageError`. Shape
-suffixes: A arms, B bins, E epochs, I images, J looks, K factors, players or classes, M tests, N predictions, S seeds, T terms.
+No trial, no study and no verdict: that is ``analysis``.
+Start with ``paired``: every test and interval is built on the difference of a pair of one seed.
 """
 
 from __future__ import annotations

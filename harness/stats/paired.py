@@ -4,6 +4,10 @@ Why a t interval and not a bootstrap: over 3, 5 and 10 seeds a nominal 95 % BCa 
 interval covers what it says (the simulations are in the tests). Why always paired: the paired test keeps its level at any
 correlation between the two arms and costs little power at none, whereas a test chosen by the observed correlation does not
 keep its level.
+
+Conventions: ``alpha`` is two-sided; a quantity that the data cannot give (one pair, a score that is not finite) is nan, never
+an exception; an argument that cannot be (unequal lengths, a level outside 0 to 1) raises `harness.errors.UsageError`. Shape
+suffixes: A arms, B bins, E epochs, I images, J looks, K factors, players or classes, M tests, N predictions, S seeds, T terms.
 """
 
 from __future__ import annotations

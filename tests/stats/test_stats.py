@@ -27,7 +27,7 @@ from harness import stats
 from harness.errors import UsageError
 from harness.stats.paired import FloatArray
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "vectors.json").read_text())
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "data" / "vectors.json").read_text())
 BASELINE = VECTORS["scores"]["baseline"]
 ARMS = [arm for arm in VECTORS["scores"] if arm != "baseline"]
 
