@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from harness.diagnosis import diagnose
     from harness.errors import HarnessError
     from harness.history import history_frame
-    from harness.recipe import Recipe
     from harness.report import read_analysis, write_report
-    from harness.study import Study, load_study
+    from harness.study.recipe import Recipe
+    from harness.study.study import Study, load_study
+    from harness.study.trial import Trial
     from harness.train import evaluate, fit_one_cycle
-    from harness.trial import Trial
     from harness.tuning import TuneOutcome, tune
 
 __version__ = "0.1.0"
@@ -37,9 +37,9 @@ _API: dict[str, str] = {
     "Analysis": "harness.analysis",
     "HarnessError": "harness.errors",
     "Outcome": "harness.ablation",
-    "Recipe": "harness.recipe",
-    "Study": "harness.study",
-    "Trial": "harness.trial",
+    "Recipe": "harness.study.recipe",
+    "Study": "harness.study.study",
+    "Trial": "harness.study.trial",
     "TuneOutcome": "harness.tuning",
     "ablate": "harness.ablation",
     "analyze": "harness.analysis",
@@ -50,7 +50,7 @@ _API: dict[str, str] = {
     "evaluate": "harness.train",
     "fit_one_cycle": "harness.train",
     "history_frame": "harness.history",
-    "load_study": "harness.study",
+    "load_study": "harness.study.study",
     "read_analysis": "harness.report",
     "tune": "harness.tuning",
     "write_report": "harness.report",

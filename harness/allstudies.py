@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.ablation import REPORTS, Job, OnEvent, Outcome, RetunedJob, ablate, all_trials, check_device, choose_profile
 from harness.errors import HarnessError, ReportError, UsageError
-from harness.study import Study, builtin_studies, load_study
+from harness.study.study import Study, builtin_studies, load_study
 from harness.text import duration, plural
 from harness.tuning import tune
 from harness.tuning.job import count, ruled

@@ -16,8 +16,8 @@ from harness.analysis import analyze
 from harness.report.tuning import Confirmed, Finalist
 from harness.search import Tried, best
 from harness.stats import mean_interval, paired_t
-from harness.study import HandArm, Study
-from harness.trial import Trial, complete
+from harness.study.study import HandArm, Study
+from harness.study.trial import Trial, complete
 
 if TYPE_CHECKING:
     from harness.analysis import Effect

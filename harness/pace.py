@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 LATELY = 20  # trials: more would remember workers that have left, fewer would jump with every long one
 

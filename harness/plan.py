@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 
-from harness.design import CONTROL_OFFSET, arms, cells
 from harness.errors import UsageError
-from harness.profiles import Observed, observed
-from harness.study import Study
-from harness.trial import METRICS, Metric, Trial
+from harness.study.arms import arms
+from harness.study.cells import CONTROL_OFFSET, cells
+from harness.study.profiles import Observed, observed
+from harness.study.study import Study
+from harness.study.trial import METRICS, Metric, Trial
 
 CORRELATIONS = (0.0, 0.5)  # between an arm and its reference over seeds: pairing gains nothing, or what is usual
 WANTED_POWER = 0.8

@@ -12,19 +12,19 @@ from harness.config import hide_password
 from harness.confirm import is_confirmation
 from harness.errors import HarnessError, RecipeError, ReportError, UnreportedError, did_you_mean
 from harness.ledger import Attempt, Ledger, studies_in
-from harness.metrics import own_metrics
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
 from harness.retuned import retuning_of
-from harness.retuning import is_retuning
 from harness.search import SearchLedger, is_search
-from harness.trial import Trial
+from harness.study.metrics import own_metrics
+from harness.study.retune_settings import is_retuning
+from harness.study.trial import Trial
 from harness.tuned import report_search
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from harness.study import Study
+    from harness.study.study import Study
 
 
 def report(

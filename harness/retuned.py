@@ -7,13 +7,13 @@ from pathlib import Path
 
 from harness.analysis import Retuning, Setting, analyze
 from harness.analysis.retuned import leading
-from harness.design import cells
 from harness.errors import StorageError
 from harness.ledger import Ledger
-from harness.metrics import metric_of, own_metrics
-from harness.retuning import Tried, choose, retuned_study, retuning_study
-from harness.study import Study
-from harness.trial import Curve, Outcomes, Trial
+from harness.study.cells import cells
+from harness.study.metrics import metric_of, own_metrics
+from harness.study.retune_settings import Tried, choose, retuned_study, retuning_study
+from harness.study.study import Study
+from harness.study.trial import Curve, Outcomes, Trial
 
 
 def retuning_of(study: Study, *, storage: str | None = None, runs: Path = Path("runs")) -> Retuning | None:

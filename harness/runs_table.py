@@ -17,10 +17,10 @@ from typing import Literal, NotRequired, TypedDict
 
 from harness.analysis.table import gap_name
 from harness.errors import ReportError, UsageError, did_you_mean
-from harness.recipe import Recipe, digest
-from harness.study import HandArm, Study
+from harness.study.recipe import Recipe, digest
+from harness.study.study import HandArm, Study
+from harness.study.trial import METRICS, Metric, Trial
 from harness.text import plural
-from harness.trial import METRICS, Metric, Trial
 
 Unit = Literal["auto", "percent", "share", "number"]
 Rows = list[tuple[int, Mapping[str, str]]]

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from harness.confirm import Judged, confirmation, departures, finalists, judge
 from harness.errors import ReportError, StorageError
 from harness.ledger import Ledger
-from harness.open_fields import self_standing
-from harness.recipe import digest
-from harness.recipe_file import write_recipe
 from harness.report import Provenance, SearchTrial, TuningFacts, Written, read_folder, write_report
 from harness.report.searched import answer
 from harness.report.tuning import Importance
 from harness.search import ENOUGH, SearchLedger, Tried, importances, is_search, tried
 from harness.search.limits import words
-from harness.study import Study
+from harness.study.plugin_fields import self_standing
+from harness.study.recipe import digest
+from harness.study.recipe_file import write_recipe
+from harness.study.study import Study
+from harness.study.trial import Curve, Outcomes
 from harness.text import plural
-from harness.trial import Curve, Outcomes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.design import cells
 from harness.errors import DataError, DivergedError
 from harness.launch import join
 from harness.ledger import Claim, Ledger, Plan
-from harness.study import Study, parse_study
-from harness.trial import Cell, Curve, Outcomes, Trial
+from harness.study.cells import cells
+from harness.study.study import Study, parse_study
+from harness.study.trial import Cell, Curve, Outcomes, Trial
 from harness.worker import OnEpoch
 
 EPOCHS = 4

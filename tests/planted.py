@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.design import CONTROL_OFFSET, arms, seeds
-from harness.study import Study, parse_study
-from harness.trial import Cell, Environment, Trial
+from harness.study.arms import arms
+from harness.study.cells import CONTROL_OFFSET, seeds
+from harness.study.study import Study, parse_study
+from harness.study.trial import Cell, Environment, Trial
 
 HOME = Environment(torch="2.15", device="cpu", cpu="a box", threads=1, precision="fp32", engine="eager")
 IMAGES = "images-a"

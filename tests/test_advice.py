@@ -9,9 +9,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.analysis import Analysis, analyze
-from harness.design import arms
-from harness.study import Study
-from harness.trial import Trial
+from harness.study.arms import arms
+from harness.study.study import Study
+from harness.study.trial import Trial
 from tests.planted import planted, replaced, study_of, switched
 
 FIVE = ("a", "b", "c", "d", "e")

@@ -12,10 +12,10 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
 from harness.analysis import COLUMNS, Analysis, Effect, analyze, effects_frame
-from harness.design import arms
 from harness.stats import detectable_effect
-from harness.study import Study
-from harness.trial import Curve, Metric, Outcomes, Trial
+from harness.study.arms import arms
+from harness.study.study import Study
+from harness.study.trial import Curve, Metric, Outcomes, Trial
 from tests.planted import IMAGES, control, planted, replaced, study_of, switched, trial, without
 
 

@@ -16,8 +16,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.analysis import analyze, judge
-from harness.design import arms
 from harness.plan import plan_power
+from harness.study.arms import arms
 from tests.planted import planted, study_of
 
 STUDIES, SEEDS, SD = 2000, 10, 0.2

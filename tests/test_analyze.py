@@ -18,7 +18,7 @@ from harness.analyzing import analyze_table
 from harness.errors import HarnessError, ReportError, UsageError
 from harness.report import read_analysis, read_folder, rebuild
 from harness.runs_table import Runs, read_runs
-from harness.study import load_study
+from harness.study.study import load_study
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
 COLUMNS: dict[str, Any] = {"arm": "model", "seed": "seed", "metric": "val_acc", "baseline": "plain", "margin": 0.5}

@@ -44,7 +44,7 @@ for module in pkgutil.walk_packages(harness.__path__, "harness."):
 import torch
 torch.set_num_threads(1)
 from harness import *
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 loader = [(torch.rand(8, 1, 4, 4), torch.arange(8) % 2)]
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))

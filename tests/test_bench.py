@@ -23,8 +23,8 @@ from harness.bench.rounds import Case, measure
 from harness.bench.suite import _warnings, _with_best_usual
 from harness.bench.usual import Pictures, pil_transform, plain_loader, shut, v2_transform, with_plain_dropout
 from harness.errors import UsageError
-from harness.parts import AugmentRecipe
 from harness.report.folder import read_bench
+from harness.study.recipe_fields import AugmentRecipe
 from harness.train.run import arena
 from tests.train.tiny import net, recipe
 

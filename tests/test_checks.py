@@ -9,9 +9,9 @@ import pytest
 from harness.analysis import Check, analyze
 from harness.analysis.standing import chance_line
 from harness.analysis.table import join
-from harness.design import arms
-from harness.study import Study
-from harness.trial import Environment, Trial
+from harness.study.arms import arms
+from harness.study.study import Study
+from harness.study.trial import Environment, Trial
 from tests.planted import HOME, control, planted, replaced, study_of, trial, without
 
 

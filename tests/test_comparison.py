@@ -8,10 +8,10 @@ from scipy import stats as scipy_stats
 
 from harness.analysis import analyze
 from harness.comparison import SPEED, Comparison, Difference, compare
-from harness.design import arms
 from harness.errors import UsageError
-from harness.study import Study
-from harness.trial import Environment, Trial
+from harness.study.arms import arms
+from harness.study.study import Study
+from harness.study.trial import Environment, Trial
 from tests.planted import HOME, planted, replaced, study_of
 
 

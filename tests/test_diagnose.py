@@ -12,7 +12,7 @@ from harness.diagnosis import SMALL_GAP_PP, diagnose
 from harness.errors import UsageError
 from harness.history import history_frame, read_history
 from harness.stats import onset_epoch
-from harness.study import available_studies
+from harness.study.study import available_studies
 
 EPOCHS = 20
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import find_defaults
-from harness.study import parse_study
+from harness.study.study import parse_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

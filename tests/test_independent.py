@@ -15,9 +15,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from harness.analysis import Analysis, Effect, analyze
-from harness.design import arms, switches
-from harness.study import Study
-from harness.trial import Trial
+from harness.study.arms import arms, switches
+from harness.study.study import Study
+from harness.study.trial import Trial
 from tests.planted import study_of, switched, trial
 
 MARGIN = 2.0  # pp

@@ -20,8 +20,8 @@ from harness.errors import ReportError, StorageError
 from harness.ledger import Claim, Ledger, Plan, chance_level, find_adoptable
 from harness.ledger.plans import Document
 from harness.ledger.storage import FileLock
-from harness.recipe import Recipe
-from harness.trial import Curve
+from harness.study.recipe import Recipe
+from harness.study.trial import Curve
 from tests import light
 
 NAME = light.study().folder

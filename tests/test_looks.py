@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis import Analysis, Effect, analyze, look_decisions
-from harness.design import arms, cells
 from harness.stats import repeated_interval, sequential_p
 from harness.stats.sequential import look_statistics
-from harness.study import Study
-from harness.trial import Trial
+from harness.study.arms import arms
+from harness.study.cells import cells
+from harness.study.study import Study
+from harness.study.trial import Trial
 from tests.planted import IMAGES, planted, replaced, study_of, switched, without
 
 LOOKS = [5, 10]

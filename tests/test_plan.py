@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.design import arms
 from harness.errors import UsageError
 from harness.plan import plan_power
-from harness.profiles import PROFILES, observed
 from harness.stats import binomial_sd, detectable_effect, expected_seeds, power, seeds_needed, sequential_power
-from harness.study import load_study
+from harness.study.arms import arms
+from harness.study.profiles import PROFILES, observed
+from harness.study.study import load_study
 from tests.planted import planted, study_of, switched
 
 ROOT = Path(__file__).parent.parent

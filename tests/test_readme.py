@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.report import Material, write_material
-from harness.study import load_study
-from harness.trial import Curve
+from harness.study.study import load_study
+from harness.study.trial import Curve
 from tests import planted
 
 ROOT = Path(__file__).parent.parent

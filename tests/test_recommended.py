@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from harness.ablation import next_size, recommended_study
-from harness.design import arms, seeds
 from harness.errors import UsageError
 from harness.report import write_report
-from harness.study import load_study
+from harness.study.arms import arms
+from harness.study.cells import seeds
+from harness.study.study import load_study
 from tests.planted import planted, study_of
 
 

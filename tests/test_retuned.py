@@ -12,16 +12,16 @@ from scipy import stats as scipy_stats
 from harness.ablation import PlanFacts, ProgressFacts, ablate
 from harness.allstudies import ablate_all
 from harness.analysis import Analysis, Pair, Retuned, Retuning, Setting, analyze, join
-from harness.design import arms
 from harness.errors import HarnessError, ReportError
 from harness.ledger import Ledger
 from harness.report import Written, read_analysis, read_folder, rebuild, write_report
 from harness.report.retuned import sentence
 from harness.reporting import report
 from harness.retuned import retuning_of
-from harness.retuning import RETUNING_SEED, is_retuning
-from harness.study import Study, parse_study
-from harness.trial import Trial
+from harness.study.arms import arms
+from harness.study.retune_settings import RETUNING_SEED, is_retuning
+from harness.study.study import Study, parse_study
+from harness.study.trial import Trial
 from tests.planted import planted, replaced, study_of, switched
 
 FEW = {"train.epochs": 3, "train.batch_size": 10, "data.train": 100, "data.val": 100}

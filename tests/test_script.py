@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 
 from harness.ablation.facts import ProgressFacts
-from harness.design import arms, cells
 from harness.errors import HarnessError, StorageError, StudyError, TrialError, UsageError
 from harness.ledger import Ledger, Plan
-from harness.metrics import metric_of, own_metrics
-from harness.recipe import Recipe
-from harness.settings import expand
-from harness.study import Study, parse_study
-from harness.trial import Outcomes, Trial
+from harness.study.arms import arms
+from harness.study.cells import cells
+from harness.study.metrics import metric_of, own_metrics
+from harness.study.recipe import Recipe
+from harness.study.script_settings import expand
+from harness.study.study import Study, parse_study
+from harness.study.trial import Outcomes, Trial
 from harness.worker import check_script, drain, runner_for
 from harness.worker.results import read_results
 from harness.worker.script import command_line
@@ -282,9 +283,9 @@ time.sleep(600)
 WORKER = """
 import sys
 from pathlib import Path
-from harness.design import cells
-from harness.study import parse_study
-from harness.worker import runner_for
+from harness.study import cells
+from harness.study.study import parse_study
+from harness.workers import runner_for
 study = parse_study({raw!r}, name="mine").under("")
 runner_for("harness.train:run", study, Path("runs/mine"))(cells(study, "")[0], device="cpu", threads=1, on_epoch=None)
 """

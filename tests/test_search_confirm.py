@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from harness.confirm import CONFIRM_SEED, arm_name, confirmation, finalists, judge
-from harness.design import CONTROL_OFFSET, cells, seeds
 from harness.report.searched import answer
 from harness.search import SEARCH_SEED, Tried
 from harness.stats import binomial_interval
-from harness.study import Study, parse_study
-from harness.trial import Cell, Trial
+from harness.study.cells import CONTROL_OFFSET, cells, seeds
+from harness.study.study import Study, parse_study
+from harness.study.trial import Cell, Trial
 
 RATES = (0.002, 0.003, 0.005, 0.006)
 

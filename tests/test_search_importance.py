@@ -10,9 +10,9 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
-from harness.recipe import Recipe
 from harness.search import ENOUGH, Tried, importances
-from harness.space import DUMMY
+from harness.study.recipe import Recipe
+from harness.study.space import DUMMY
 
 NAMES = ("rate", "decay", "dropout", DUMMY)
 

@@ -17,9 +17,9 @@ from harness.errors import StorageError
 from harness.launch import run_local
 from harness.ledger import Claim, Ledger, Plan
 from harness.search import SEARCH_SEED, SearchLedger, Tried, best, is_search, slots, tried
-from harness.space import DUMMY, place_of
-from harness.study import Study, parse_study
-from harness.trial import Cell, Curve, Outcomes, Trial
+from harness.study.space import DUMMY, place_of
+from harness.study.study import Study, parse_study
+from harness.study.trial import Cell, Curve, Outcomes, Trial
 from harness.worker import OnEpoch, drain
 from tests import light
 

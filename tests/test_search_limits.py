@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.recipe import Recipe
 from harness.search.limits import excess, words
-from harness.space import Search
-from harness.trial import Trial
+from harness.study.recipe import Recipe
+from harness.study.space import Search
+from harness.study.trial import Trial
 
 
 def trial(**changes: Any) -> Trial:

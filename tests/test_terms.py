@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from harness.analysis import Analysis, Effect, analyze
-from harness.design import arms
-from harness.study import Study
-from harness.trial import Trial
+from harness.study.arms import arms
+from harness.study.study import Study
+from harness.study.trial import Trial
 from tests.planted import planted, replaced, switched, trial
 
 

@@ -13,10 +13,10 @@ import pytest
 from harness.ablation import ProgressFacts
 from harness.errors import StorageError, StudyError, UsageError
 from harness.ledger import Ledger
-from harness.recipe_file import read_recipe
 from harness.report import TuningFacts, read_folder
 from harness.reporting import report
-from harness.study import Study, parse_study
+from harness.study.recipe_file import read_recipe
+from harness.study.study import Study, parse_study
 from harness.tuning import TuneOutcome, TunePlan, tune
 from harness.tuning.job import count, ruled
 

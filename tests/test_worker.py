@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import DataError, StorageError, UsageError
 from harness.ledger import Ledger
-from harness.trial import Cell, Curve, Outcomes, Trial
+from harness.study.trial import Cell, Curve, Outcomes, Trial
 from harness.worker import (
     Claimed,
     DrainResult,

@@ -73,8 +73,8 @@ class Look:
 
 def baseline(look: Look, **changes: Any) -> Any:
     """Return the baseline recipe of stage C with some fields changed; ``part__field`` stands for ``part.field``."""
-    from harness.design import arms
-    from harness.study import load_study
+    from harness.study.arms import arms
+    from harness.study.study import load_study
     from harness.train import data
 
     recipe = arms(load_study("reference").under(look.profile))[0].recipe
@@ -86,8 +86,8 @@ def baseline(look: Look, **changes: Any) -> Any:
 
 def bundled(**changes: Any) -> Any:
     """Return a recipe of some seconds on bundled images, so that stage A needs no data."""
-    from harness.profiles import builtin_profiles
-    from harness.recipe import Recipe, flatten
+    from harness.study.profiles import builtin_profiles
+    from harness.study.recipe import Recipe, flatten
 
     fields = flatten({name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"})
     given = {name.replace("__", "."): value for name, value in {"train__epochs": 3, **changes}.items()}
@@ -96,8 +96,8 @@ def bundled(**changes: Any) -> Any:
 
 def trial_of(look: Look, recipe: Any, seed: int, engine: str) -> Any:
     """Train one cell and return its trial."""
+    from harness.study.trial import Cell
     from harness.train import run
-    from harness.trial import Cell
 
     trial, _ = run(Cell.of(recipe, seed, ""), device=look.device, engine=engine)
     return trial

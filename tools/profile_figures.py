@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from harness.design import arms
-from harness.profiles import PROFILES, Observed, builtin_profiles
-from harness.recipe import flatten
 from harness.report import read_folder
 from harness.report.material import Material
 from harness.stats import image_variance
+from harness.study.arms import arms
+from harness.study.profiles import PROFILES, Observed, builtin_profiles
+from harness.study.recipe import flatten
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"

@@ -25,7 +25,7 @@ from harness.ablation.retune import RetunedJob
 from harness.ablation.setup import REPORTS, Setup
 from harness.ablation.watch import Follower, counted
 from harness.errors import UsageError
-from harness.study import Study, load_study
+from harness.study.study import Study, load_study
 
 __all__ = [
     "REPORTS",

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
 from harness.config import DEVICE_NAMES, is_device
-from harness.design import arms, cells
 from harness.errors import HarnessError, UsageError
-from harness.profiles import PROFILES
-from harness.retuning import most_trials
-from harness.study import HandArm, Study, load_study
+from harness.study.arms import arms
+from harness.study.cells import cells
+from harness.study.profiles import PROFILES
+from harness.study.retune_settings import most_trials
+from harness.study.study import HandArm, Study, load_study
 from harness.text import duration
 
 if TYPE_CHECKING:
-    from harness.recipe import Recipe
+    from harness.study.recipe import Recipe
     from harness.train.timing import Layout
 
 AUTO_SECONDS = 15 * 60  # without --profile, a larger profile is taken only when its estimate stays within this

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from harness.study.trial import deciding_images
 from harness.text import duration, plural
-from harness.trial import deciding_images
 
 OnEvent = Callable[[Any], None]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent
 from harness.ablation.places import choose_places
-from harness.design import arms
 from harness.errors import DataError, StorageError
-from harness.metrics import own_metrics
-from harness.retuning import most_trials
-from harness.study import load_study
+from harness.study.arms import arms
+from harness.study.metrics import own_metrics
+from harness.study.retune_settings import most_trials
+from harness.study.study import load_study
+from harness.study.trial import Trial, complete
 from harness.text import duration, plural
-from harness.trial import Trial, complete
 
 if TYPE_CHECKING:
     from harness.plan import PowerPlan

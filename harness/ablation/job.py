@@ -13,13 +13,15 @@ from harness.ablation.launching import RUNS, Place
 from harness.ablation.places import Places, choose_places
 from harness.ablation.setup import REPORTS, Setup
 from harness.ablation.watch import Watch
-from harness.design import CONTROL_OFFSET, Arm, arms, cell_code, cells, study_code
-from harness.metrics import own_metrics
-from harness.open_fields import carried
-from harness.recipe import Recipe
-from harness.study import Study
+from harness.study.arms import Arm, arms
+from harness.study.cells import CONTROL_OFFSET, cells
+from harness.study.fingerprints import cell_code, study_code
+from harness.study.metrics import own_metrics
+from harness.study.plugin_fields import carried
+from harness.study.recipe import Recipe
+from harness.study.study import Study
+from harness.study.trial import Cell, Trial, complete
 from harness.text import plural
-from harness.trial import Cell, Trial, complete
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult
@@ -300,7 +302,7 @@ class Job(Setup):
 
     def write_recommended(self, written: Written) -> None:
         """Write what the report recommends as a recipe file that ``--base`` takes, or take an outdated one away."""
-        from harness.recipe_file import write_recipe
+        from harness.study.recipe_file import write_recipe
 
         if self.write is not None:  # a search's report has the recipe of its winner beside it
             return

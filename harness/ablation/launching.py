@@ -15,7 +15,7 @@ from harness.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from harness.ablation.places import Places
     from harness.launch import Ask, LaunchResult
-    from harness.recipe import Recipe
+    from harness.study.recipe import Recipe
     from harness.train.timing import Layout
 
 RUNS = Path("runs")

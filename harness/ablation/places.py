@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.study import Study
+from harness.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)

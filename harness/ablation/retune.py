@@ -14,13 +14,14 @@ from harness.ablation.facts import Extra, OnEvent, Outcome, ProgressFacts
 from harness.ablation.job import Job
 from harness.ablation.launching import RUNS
 from harness.ablation.watch import Follower, counted
-from harness.design import arms, cells
 from harness.errors import StorageError, StudyError
-from harness.recipe import Recipe
-from harness.retuning import Tried, check_metric, choose, retuned_study, retuning_cells, retuning_study, settings
-from harness.study import Study
+from harness.study.arms import arms
+from harness.study.cells import cells
+from harness.study.recipe import Recipe
+from harness.study.retune_settings import Tried, check_metric, choose, retuned_study, retuning_cells, retuning_study, settings
+from harness.study.study import Study
+from harness.study.trial import Cell, Trial
 from harness.text import duration, plural
-from harness.trial import Cell, Trial
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from harness.ablation.launching import RUNS, Place
 from harness.ablation.places import Places
 from harness.ablation.watch import Follower
-from harness.study import Study
-from harness.trial import curve_images, split_words
+from harness.study.study import Study
+from harness.study.trial import curve_images, split_words
 
 if TYPE_CHECKING:
     from harness.launch import LaunchResult

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.ablation.facts import OnEvent, PlanFacts, ProgressFacts
 from harness.errors import ReportError
+from harness.study.trial import Trial
 from harness.text import plural
-from harness.trial import Trial
 
 if TYPE_CHECKING:
     from harness.ablation.job import Job

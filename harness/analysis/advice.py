@@ -19,10 +19,10 @@ from harness.analysis.looks import Progress
 from harness.analysis.model import Effect
 from harness.analysis.table import Table
 from harness.analysis.terms import main_series
-from harness.design import Arm
 from harness.errors import UsageError
 from harness.stats import detectable_effect, differences, noninferiority, seeds_to_settle, sequential_noninferiority
 from harness.stats.sequential import boundary_levels
+from harness.study.arms import Arm
 
 _RESOLVING_POWER = 0.8
 _MOST_SEEDS = 10_000  # more than anybody would run: no number is printed

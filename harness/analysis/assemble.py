@@ -19,10 +19,10 @@ from harness.analysis.standing import AT_CHANCE, Chance, at_chance, chance_accur
 from harness.analysis.table import Table, join
 from harness.analysis.terms import aliases, orders, term_effects
 from harness.analysis.verdicts import gap_direction, interval_alpha, word
-from harness.design import Arm
 from harness.stats import onset_epoch
-from harness.study import Study
-from harness.trial import Curve, Environment, Metric, Outcomes, Trial
+from harness.study.arms import Arm
+from harness.study.study import Study
+from harness.study.trial import Curve, Environment, Metric, Outcomes, Trial
 
 _NO_VERDICT: Verdict = ""
 

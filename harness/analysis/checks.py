@@ -12,7 +12,7 @@ from harness.analysis.standing import Chance, at_chance
 from harness.analysis.table import Table
 from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS, SAME_ON_EVERY_SEED, TIE
 from harness.stats import holm, variance_ratio_p
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 CONTROL_ALPHA = 0.01  # raw level at which the A/A arm warns: one in a hundred sound studies does
 BUSY = 1.25  # wall seconds of training for one of the processor, beyond which times are those of a machine with other work

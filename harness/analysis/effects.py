@@ -12,7 +12,7 @@ from harness.analysis.model import ClassEffect, Effect, Summary
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge, number
 from harness.stats import Paired, differences, mean_interval, one_sample_t, paired_t, two_way_interval
-from harness.trial import Outcomes
+from harness.study.trial import Outcomes
 
 _NO_ESTIMATE = ("censored", "did nothing")  # reasons for which a number would be read as a result
 

@@ -14,8 +14,8 @@ from harness.analysis.standing import Chance, chance_line, complete_blocks, hole
 from harness.analysis.table import Table, join
 from harness.analysis.verdicts import Judgement, judge
 from harness.stats import differences
-from harness.study import Study
-from harness.trial import Curve, Metric, Trial
+from harness.study.study import Study
+from harness.study.trial import Curve, Metric, Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.study import Study
+from harness.study.study import Study
 
 Verdict = Literal["", "better", "worse", "equivalent", "unresolved"]
 

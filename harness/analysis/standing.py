@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from harness.analysis.table import Run, Table
-from harness.trial import Curve
+from harness.study.trial import Curve
 
 AT_CHANCE = "at chance"  # the reason for which a net that guesses is not judged
 CHANCE_ERRORS = 3.0  # standard errors above the accuracy of guessing below which a net counts as guessing

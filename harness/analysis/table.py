@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-from harness.design import CONTROL_OFFSET, Arm, arms, seeds
 from harness.stats import differences
-from harness.study import Study
-from harness.trial import METRICS, Curve, Metric, Trial
+from harness.study.arms import Arm, arms
+from harness.study.cells import CONTROL_OFFSET, seeds
+from harness.study.study import Study
+from harness.study.trial import METRICS, Curve, Metric, Trial
 
 Status = Literal["missing", "complete", "failed", "diverged", "pruned"]
 _GAPS = {"accuracy": "gap", "nll": "loss_gap"}  # metrics whose gap has a name of its own
@@ -125,7 +126,7 @@ def join(
         planned_seeds: in place of the study's 0, 1, 2, ...
 
     Raises:
-        StudyError: the study's arms cannot be (``harness.design.arms``).
+        StudyError: the study's arms cannot be (``harness.study.arms``).
     """
     planned = arms(study)
     recipe_ids = {arm.name: arm.recipe_id for arm in planned}

@@ -14,9 +14,10 @@ from harness.analysis.model import Effect
 from harness.analysis.standing import AT_CHANCE
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge
-from harness.design import alias_table, switches
 from harness.stats import differences, factorial_contrast, one_sample_t, shapley
-from harness.trial import Metric
+from harness.study.arms import switches
+from harness.study.fraction import alias_table
+from harness.study.trial import Metric
 
 _OFF, _ADDITIVE = "off", "additive"  # what a main effect and an interaction are compared with
 

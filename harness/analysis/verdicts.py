@@ -41,7 +41,7 @@ from harness.stats import (
     sequential_tost,
     tost,
 )
-from harness.study import Study
+from harness.study.study import Study
 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory

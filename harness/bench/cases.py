@@ -21,7 +21,7 @@ from harness.bench.usual import (
     v2_transform,
     with_plain_dropout,
 )
-from harness.parts import AugmentRecipe
+from harness.study.recipe_fields import AugmentRecipe
 from harness.train import augment
 from harness.train.arithmetic import precision_on
 from harness.train.engine import choose

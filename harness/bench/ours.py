@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
-from harness.recipe import Recipe
-from harness.schedules import schedule_table
+from harness.study.recipe import Recipe
+from harness.study.schedules import schedule_table
 from harness.train.engine import Driver, Eager, Program, room_for
 from harness.train.judge import judge
 from harness.train.loaders import TrainLoader

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.trial import Environment
+from harness.study.trial import Environment
 
 SCHEMA = 1
 FOLDER = Path("reports/bench")

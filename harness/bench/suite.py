@@ -18,9 +18,10 @@ from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
 from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
 from harness.errors import UsageError
-from harness.parts import DataRecipe
-from harness.profiles import builtin_profiles
-from harness.recipe import Recipe
+from harness.study.profiles import builtin_profiles
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import DataRecipe
+from harness.study.trial import curve_images
 from harness.train import data
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.devices import auto, number_of
@@ -30,7 +31,6 @@ from harness.train.meter import Meter
 from harness.train.model import cost_of
 from harness.train.run import Arena, arena
 from harness.train.timing import usable_cores
-from harness.trial import curve_images
 from harness.worker.provenance import completed
 
 BUDGET_SECONDS = 150.0

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from harness.parts import AugmentRecipe
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import AugmentRecipe
 from harness.train.model import Dropout
 from harness.train.step import AUTOCAST
 

@@ -53,9 +53,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its 
 
 def overrides(assignments: list[str] | None, base: Path | None = None) -> dict[str, Any]:
     """Return the recipe fields that ``--base`` and ``--set`` set; the latter wins."""
-    from harness.open_fields import carried
-    from harness.recipe import parse_assignment
-    from harness.recipe_file import read_recipe
+    from harness.study.plugin_fields import carried
+    from harness.study.recipe import parse_assignment
+    from harness.study.recipe_file import read_recipe
 
     fields = read_recipe(base) if base is not None else {}
     assigned = dict(parse_assignment(text) for text in assignments or [])

@@ -116,7 +116,7 @@ def new_study(
     json: Json = False,
 ) -> None:
     """Write a commented study file that validates, to be changed into your own."""
-    from harness.newstudy import new_study as write
+    from harness.study.template import new_study as write
 
     path = write(name)
     if json:

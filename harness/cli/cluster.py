@@ -66,7 +66,7 @@ def _status(ledger: Ledger) -> dict[str, Any]:
 
 
 def _by_arm(ledger: Ledger) -> dict[str, Counter[str]]:
-    from harness.design import arms
+    from harness.study.arms import arms
 
     plan = ledger.latest_plan()
     names = {arm.recipe.id: arm.name for arm in arms(plan.study)} if plan is not None and not plan.study.space else {}

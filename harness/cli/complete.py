@@ -17,7 +17,7 @@ Choices = list[tuple[str, str]]
 
 def studies(incomplete: str) -> Choices:
     """Return the studies whose names begin so, each with its question."""
-    from harness.study import available_studies, load_study
+    from harness.study.study import available_studies, load_study
 
     found = []
     for name, path in available_studies().items():
@@ -36,8 +36,8 @@ def shown(incomplete: str) -> Choices:
 
 def profiles(context: typer.Context, incomplete: str) -> Choices:
     """Return the built-in profiles and those of the study on the command line."""
-    from harness.profiles import builtin_profiles
-    from harness.study import load_study
+    from harness.study.profiles import builtin_profiles
+    from harness.study.study import load_study
 
     found = {name: f"data {table.get('data.name', '')}" for name, table in builtin_profiles().items()}
     try:
@@ -50,8 +50,8 @@ def profiles(context: typer.Context, incomplete: str) -> Choices:
 
 def assignments(incomplete: str) -> Choices:
     """Return ``field=`` for every recipe field that begins so; after the ``=``, the values of a field with a few."""
-    from harness.open_fields import OPEN
-    from harness.recipe import fields
+    from harness.study.plugin_fields import OPEN
+    from harness.study.recipe import fields
 
     table = fields()
     name, equals, _ = incomplete.partition("=")

@@ -45,7 +45,7 @@ def show(
 
 
 def _show_studies(*, json: bool) -> None:
-    from harness.study import available_studies, load_study
+    from harness.study.study import available_studies, load_study
 
     rows = [(name, load_study(str(path)).question) for name, path in available_studies().items()]
     if json:
@@ -56,8 +56,8 @@ def _show_studies(*, json: bool) -> None:
 
 
 def _show_fields(*, json: bool) -> None:
-    from harness.open_fields import OPEN
-    from harness.recipe import fields
+    from harness.study.plugin_fields import OPEN
+    from harness.study.recipe import fields
 
     table = fields() | {f"{start}.NAME": ("value of yours", "", text) for start, text in OPEN.items()}
     if json:
@@ -69,8 +69,8 @@ def _show_fields(*, json: bool) -> None:
 
 
 def _show_study(name: str, profile: str | None, *, json: bool) -> None:
-    from harness.design import arms
-    from harness.study import load_study
+    from harness.study.arms import arms
+    from harness.study.study import load_study
 
     loaded = load_study(name)
     study = loaded.under(("" if loaded.scripted else "quick") if profile is None else profile)

@@ -139,7 +139,7 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for a better recipe, run the best again on fresh seeds, and report both."""
-    from harness.study import load_study
+    from harness.study.study import load_study
     from harness.tuning import tune as run
 
     with Screen() as shown:

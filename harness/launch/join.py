@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.design import study_code
 from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
 from harness.search import SearchLedger
+from harness.study.fingerprints import study_code
 from harness.worker import OWN_RUNNER, DrainResult, Event, check_script, drain, runner_for
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -47,7 +47,7 @@ from harness.worker import (
 DEATHS = 3  # of one worker in a row, without a trial finished in between, before it is not started again
 _BOOT = (
     "import json,sys; spec=json.loads(sys.stdin.readline()); sys.path[:]=spec['path']; "
-    "from harness.launch.local import serve; serve(spec)"
+    "from harness.workers.local import serve; serve(spec)"
 )
 _EPOCH_SECONDS = 0.5  # between two epochs that a worker tells of
 _ALIKE = 3  # first trials that fail alike before all is stopped

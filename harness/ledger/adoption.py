@@ -15,7 +15,7 @@ from harness.errors import ReportError, StorageError
 from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import open_book
 from harness.ledger.rows import FINAL, artifact_of, key_of, trial_of
-from harness.trial import Cell, Curve, Outcomes, Trial, unpack_artifact
+from harness.study.trial import Cell, Curve, Outcomes, Trial, unpack_artifact
 
 Offer = tuple[Trial, Curve, Outcomes | None]
 

@@ -26,7 +26,7 @@ from harness.ledger.pruning import reported
 from harness.ledger.records import Recorder
 from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, cause_of, key_of, standing_of, trial_of
 from harness.ledger.shards import Shards
-from harness.trial import Cell, Curve, Outcomes, Trial
+from harness.study.trial import Cell, Curve, Outcomes, Trial
 
 _AHEAD = 50  # waiting cells that are remembered; others may take them meanwhile, which a claim finds out cheaply
 _UNPLANNED = "`harness ablate` plans a study"

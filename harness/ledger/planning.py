@@ -15,7 +15,7 @@ from harness.ledger.plans import Document, Plan, Planned
 from harness.ledger.records import Recorder
 from harness.ledger.rows import ACTIVE, FINAL, UNCOUNTED, artifact_of, attrs_of, cause_of, key_of, lease_of
 from harness.ledger.shards import Shards
-from harness.trial import Cell
+from harness.study.trial import Cell
 
 QUEUE = 200  # cells enqueued ahead in a journal
 DATABASE_QUEUE = 40  # and in a database, which reads all of them at every claim: 1,000 cost 151 ms

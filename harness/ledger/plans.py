@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from harness.design import arms
 from harness.errors import StorageError
-from harness.recipe import ENGINE, SCHEMA, Recipe
-from harness.study import Study
-from harness.trial import Cell
+from harness.study.arms import arms
+from harness.study.recipe import ENGINE, SCHEMA, Recipe
+from harness.study.study import Study
+from harness.study.trial import Cell
 
 CellState = Literal["waiting", "running", "complete", "failed", "pruned", "diverged"]
 

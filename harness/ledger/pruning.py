@@ -9,7 +9,7 @@ from optuna.pruners import BasePruner, MedianPruner
 from optuna.trial import FrozenTrial
 
 from harness.ledger.rows import recipe_of
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
 
 FEWEST = 5  # epochs before a net may be held to be guessing: after fewer, one-cycle has hardly left its low first rate
 FEWEST_STEPS = 50  # and steps: small sets make an epoch of a handful of steps, after five of which no net has learnt anything

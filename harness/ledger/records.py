@@ -17,7 +17,7 @@ from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import Book
 from harness.ledger.owner import current_owner
 from harness.ledger.rows import attrs_of, stored, value_of
-from harness.trial import Outcomes, Trial, pack_artifact
+from harness.study.trial import Outcomes, Trial, pack_artifact
 
 
 class Recorder:

@@ -12,8 +12,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.ledger.plans import Attempt, CellState, Document, Standing
-from harness.recipe import Recipe
-from harness.trial import Cell, Trial
+from harness.study.recipe import Recipe
+from harness.study.trial import Cell, Trial
 
 ACTIVE = (TrialState.WAITING, TrialState.RUNNING)
 FINAL = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -20,7 +20,7 @@ from harness.ledger.book import Book, open_book
 from harness.ledger.owner import Owner, current_owner
 from harness.ledger.plans import Document
 from harness.ledger.rows import FINAL, UNCOUNTED, cause_of, deciding, key_of, lease_of
-from harness.trial import Cell
+from harness.study.trial import Cell
 
 _ENVIRONMENT = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
 

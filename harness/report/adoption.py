@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, ReportError
 from harness.report.folder import read_folder, read_parquet
-from harness.trial import Cell, Curve, Outcomes, Trial
+from harness.study.trial import Cell, Curve, Outcomes, Trial
 
 
 def find_reported(cells: Iterable[Cell], reports: Path) -> list[tuple[Trial, Curve, Outcomes | None]]:

@@ -9,7 +9,7 @@ from harness.report import retuned, words
 from harness.report.document import Alert, Report
 from harness.report.material import Material
 from harness.report.sections import Job, sections
-from harness.study import Study
+from harness.study.study import Study
 from harness.text import plural
 
 

@@ -11,9 +11,9 @@ from harness.report.lookup import effects_of, in_order, leading, metric_of, on_h
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
 from harness.report.words import MARKS, MINUS, bounds, confidence, number, sample, seconds
-from harness.study import Study
+from harness.study.study import Study
+from harness.study.trial import Trial
 from harness.text import plural
-from harness.trial import Trial
 
 SHOWN_TRIALS = 400  # more of them are in trials.csv
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.report.material import Material, in_order, recipe_ids, thumbnail
-from harness.trial import METRICS, Curve, Trial
+from harness.study.trial import METRICS, Curve, Trial
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,12 +23,12 @@ from pydantic import BaseModel, ValidationError
 
 from harness.analysis import Analysis, Retuning
 from harness.errors import HarnessError, ReportError
-from harness.recipe import Recipe
 from harness.report.export import PLAIN
 from harness.report.material import Material, Provenance
 from harness.report.tuning import TuningFacts
-from harness.study import Study, parse_study
-from harness.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial
+from harness.study.recipe import Recipe
+from harness.study.study import Study, parse_study
+from harness.study.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.analysis import Analysis, ArmFacts, Effect, Summary
-from harness.trial import METRICS, Metric
+from harness.study.trial import METRICS, Metric
 
 _ORDER = {"better": 0, "worse": 1, "equivalent": 2, "unresolved": 3, "": 4}
 

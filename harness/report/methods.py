@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.analysis import Analysis
 from harness.report.lookup import effects_of, metric_of, of_test_set, on_held_out
 from harness.report.words import listed
-from harness.study import Study
+from harness.study.study import Study
 from harness.text import plural
 
 

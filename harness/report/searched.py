@@ -13,8 +13,8 @@ from harness.report import words
 from harness.report.document import Cell, Table, table
 from harness.report.material import Material
 from harness.report.tuning import Confirmed, Finalist, TuningFacts
+from harness.study.trial import METRICS
 from harness.text import plural
-from harness.trial import METRICS
 
 if TYPE_CHECKING:
     import numpy as np

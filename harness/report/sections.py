@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis import Analysis
-from harness.design import seeds as planned_seeds
 from harness.report import evidence, methods, searched, speed, tables, words
 from harness.report import retuned as retuning
 from harness.report.document import (
@@ -35,8 +34,9 @@ from harness.report.lookup import leading
 from harness.report.material import Material
 from harness.report.samples import strips
 from harness.report.words import MARKS, plain
+from harness.study.cells import seeds as planned_seeds
+from harness.study.trial import Environment, Trial
 from harness.text import plural
-from harness.trial import Environment, Trial
 
 _STRIP_IMAGES = 8
 _STRIP_ARMS = 16
@@ -156,7 +156,7 @@ def retuned(job: Job) -> Section | None:
 
 def _aliases(job: Job) -> Table | None:
     """Which effects a fractional design cannot tell apart."""
-    from harness.design import alias_table
+    from harness.study.fraction import alias_table
 
     rows = [
         [" x ".join(a.term), ", ".join(" x ".join(other) for other in a.with_) or "–"] for a in alias_table(job.analysis.study)

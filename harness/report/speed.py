@@ -11,7 +11,7 @@ from harness.analysis import Analysis
 from harness.report.document import Cell, Details, Table, table
 from harness.report.figures import scores
 from harness.report.material import Material
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from math import sqrt
 from harness.analysis import Analysis, Effect
 from harness.analysis.verdicts import gap_direction
 from harness.report.lookup import by_verdict, effect_on, has_metric, in_order, leading, metric_of, second_metric, summary_of
-from harness.study import Study
+from harness.study.study import Study
+from harness.study.trial import Metric
 from harness.text import duration, plural
-from harness.trial import Metric
 
 MINUS = "\N{MINUS SIGN}"
 

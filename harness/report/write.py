@@ -22,8 +22,8 @@ from harness.report.figures.canvas import FORMATS
 from harness.report.folder import read_bench, read_folder
 from harness.report.material import Material, Provenance, in_order
 from harness.report.tuning import TuningFacts
-from harness.study import Study
-from harness.trial import Curve, Metric, Outcomes, Trial
+from harness.study.study import Study
+from harness.study.trial import Curve, Metric, Outcomes, Trial
 
 if TYPE_CHECKING:
     import numpy as np

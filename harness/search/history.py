@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 
 from harness.ledger.rows import trial_of
-from harness.recipe import Recipe
 from harness.search.ledger import SearchLedger
-from harness.space import DUMMY
-from harness.trial import State
+from harness.study.recipe import Recipe
+from harness.study.space import DUMMY
+from harness.study.trial import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 
 from harness.search.history import Tried
-from harness.space import DUMMY
+from harness.study.space import DUMMY
 
 ENOUGH = 50  # complete trials: with 30, the strongest of five parameters of pure noise had a share of .57
 RESAMPLES = 50

@@ -17,14 +17,14 @@ from optuna.trial import FrozenTrial
 from harness.errors import RecipeError, StorageError
 from harness.ledger import Claim, Ledger
 from harness.ledger.rows import ACTIVE, key_of
-from harness.recipe import ENGINE, SCHEMA, Recipe, digest
-from harness.retuning import is_retuning
 from harness.search.limits import excess
 from harness.search.pruning import SearchPruner
 from harness.search.sampling import SlotSampler, suggest
-from harness.space import overrides, place_of
-from harness.study import Study
-from harness.trial import Cell, Outcomes, Trial
+from harness.study.recipe import ENGINE, SCHEMA, Recipe, digest
+from harness.study.retune_settings import is_retuning
+from harness.study.space import overrides, place_of
+from harness.study.study import Study
+from harness.study.trial import Cell, Outcomes, Trial
 
 SEARCH_SEED = 3_000_000  # beyond every seed of an ablation, an A/A arm or a confirmation
 _PREFIX = "search"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.space import Search
-from harness.trial import Trial
+from harness.study.space import Search
+from harness.study.trial import Trial
 
 
 def excess(rules: Search, trial: Trial) -> dict[str, float]:

@@ -10,8 +10,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.recipe import Recipe
-from harness.space import DUMMY, Dimension, choose, is_whole
+from harness.study.recipe import Recipe
+from harness.study.space import DUMMY, Dimension, choose, is_whole
 
 STARTUP = 10  # trials that are drawn at random before a model of the scores is worth asking
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import RecipeError
-from harness.parts import AugmentRecipe
+from harness.study.recipe_fields import AugmentRecipe
 from harness.train.augment_colour import Brightness, Colour, Contrast, Hue, Saturation
 from harness.train.augment_mix import CutMix, MixChoice, MixUp
 from harness.train.augment_ops import Crop, Cutout, Epoch, Erasing, Flip, ImageOp, MixOp, Op, Stage, resample

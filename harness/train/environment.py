@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from harness.study.trial import Environment
 from harness.train.devices import device_name
-from harness.trial import Environment
 
 
 def environment(device: str, precision: str, engine: str = "eager") -> Environment:

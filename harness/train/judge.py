@@ -10,11 +10,11 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.plugins import load_plugin
+from harness.study.trial import Outcomes
 from harness.train.loaders import EvalLoader
 from harness.train.loop import Entry, log_probabilities
 from harness.train.modes import modes_kept
 from harness.train.step import AUTOCAST
-from harness.trial import Outcomes
 
 if TYPE_CHECKING:
     from harness.train.run import Loaders
@@ -38,14 +38,14 @@ def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tenso
 def judge(
     model: nn.Module, loaders: Loaders, history: list[Entry], precision: str, own_metric: str = ""
 ) -> tuple[dict[str, float], Outcomes]:
-    """Return a finished net's metrics (see ``harness.trial.METRICS``) and per-image outcomes. Reads the test set once.
+    """Return a finished net's metrics (see ``harness.study.trial.METRICS``) and per-image outcomes. Reads the test set once.
 
     Args:
         model: trained.
         loaders: of the trial.
         history: of ``fit_one_cycle``.
         precision: of the recipe.
-        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.metrics``), or empty.
+        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.study.metrics``), or empty.
     """
     from harness.stats import calibration_error
 

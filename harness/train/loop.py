@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.errors import DivergedError, UsageError
-from harness.parts import ScheduleRecipe
+from harness.study.recipe_fields import ScheduleRecipe
 from harness.train.capture import wait
 from harness.train.devices import overlaps, wide_float
 from harness.train.engine import Driver, Eager, Program, choose, room_for

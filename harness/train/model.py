@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.parts import ModelRecipe
 from harness.plugins import is_plugin
+from harness.study.recipe_fields import ModelRecipe
 from harness.train import nets
 from harness.train.devices import wide_float
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from harness.errors import RecipeError, did_you_mean
-from harness.parts import ModelRecipe
 from harness.plugins import LIBRARY
+from harness.study.recipe_fields import ModelRecipe
 from harness.train.first_batch import output_fault
 from harness.train.optim import FlatParameters
 from harness.train.own import attempt, find

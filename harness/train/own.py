@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from harness.errors import HarnessError, RecipeError, did_you_mean
-from harness.parts import LossRecipe, OptimizerRecipe, ScheduleRecipe
 from harness.plugins import is_plugin, load_plugin
-from harness.recipe import Recipe
-from harness.schedules import schedule_table
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import LossRecipe, OptimizerRecipe, ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train.first_batch import loss_fault, optimizer_fault
 from harness.train.step import LossFunc, OptFunc
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, DivergedError
-from harness.parts import DataRecipe
 from harness.plugins import is_plugin
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import DataRecipe
+from harness.study.trial import Cell, Curve, Outcomes, State, Trial, curve_images
 from harness.train import augment, augment_own, data, nets, own, tensorboard
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
@@ -31,7 +32,6 @@ from harness.train.meter import Meter
 from harness.train.model import build, cost_of
 from harness.train.step import StepSettings
 from harness.train.streams import generator, stream_seed
-from harness.trial import Cell, Curve, Outcomes, State, Trial, curve_images
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
 CLEAN_IMAGES = 10_000  # training images on which the final clean train accuracy is measured, or all when there are fewer
@@ -43,7 +43,7 @@ class Arena:
     """What the trials of a study share on a device: the split, resident where it fits, and the clean training subsets.
 
     ``curve_index_N`` are the validation images that draw the curves, or the test images where there are none: as many as
-    ``harness.trial.curve_images`` says. ``clean_index_N`` are the training images of the final clean accuracy, and
+    ``harness.study.trial.curve_images`` says. ``clean_index_N`` are the training images of the final clean accuracy, and
     ``probe_index_N`` the part of them that is measured every epoch, as many as draw the other curve. The split seed fixes all.
     """
 

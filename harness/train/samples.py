@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
 from harness.train.loaders import TrainLoader
 from harness.train.run import Arena, Loaders
 

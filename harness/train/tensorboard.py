@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.trial import Cell
+from harness.study.trial import Cell
 
 VARIABLE = "HARNESS_TENSORBOARD"  # a folder: then every trial of our engine writes a run into it
 

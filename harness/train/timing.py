@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.trial import curve_images
 from harness.train import devices
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
@@ -19,7 +20,6 @@ from harness.train.model import cost_of
 from harness.train.own import table_of
 from harness.train.run import CLEAN_IMAGES, Loaders, arena, engine_for, place, step_settings
 from harness.train.step import Step
-from harness.trial import curve_images
 
 _SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
 _WORTH = 0.9  # threads must beat processes by more than the timing's noise

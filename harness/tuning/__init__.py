@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from harness.ablation import OnEvent, Place, choose_profile, command
 from harness.errors import StudyError, UsageError
-from harness.space import conditional, place_of
-from harness.study import Study, load_study
+from harness.study.space import conditional, place_of
+from harness.study.study import Study, load_study
 from harness.tuning.facts import TuneOutcome, TunePlan
 from harness.tuning.job import SearchJob, count, ruled
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.ablation import Outcome, PlanFacts
+from harness.study.trial import deciding_images
 from harness.text import duration, plural
-from harness.trial import deciding_images
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.ablation import RUNS, Follower, Job, OnEvent, Outcome, Place, Setup, command, counted, next_size
-from harness.design import study_code
 from harness.errors import StorageError
-from harness.space import Search, overrides
-from harness.study import Study
-from harness.trial import Trial
+from harness.study.fingerprints import study_code
+from harness.study.space import Search, overrides
+from harness.study.study import Study
+from harness.study.trial import Trial
 from harness.tuning.facts import TuneOutcome, TunePlan
 
 if TYPE_CHECKING:

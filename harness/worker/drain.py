@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import DataError, StorageError
 from harness.ledger import Claim, Ledger
-from harness.trial import Outcomes, Trial
+from harness.study.trial import Outcomes, Trial
 from harness.worker.events import Claimed, EpochDone, Event, Finished, HandedBack, Note
 from harness.worker.provenance import completed
 from harness.worker.runner import Runner, failed

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)

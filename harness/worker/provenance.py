@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness.trial import Environment
+from harness.study.trial import Environment
 
 
 def completed(environment: Environment, *, device: str, threads: int) -> Environment:

@@ -17,8 +17,8 @@ from typing import Any
 
 from harness.errors import TrialError, UsageError
 from harness.history import read_history
-from harness.study import Study
-from harness.trial import METRICS, Curve
+from harness.study.study import Study
+from harness.study.trial import METRICS, Curve
 
 METRICS_FILE, HISTORY_FILE = "metrics.json", "history.csv"
 _GAPS = (("gap", "accuracy", "train_accuracy", 1.0), ("loss_gap", "nll", "train_nll", -1.0))

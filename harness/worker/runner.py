@@ -10,8 +10,8 @@ from typing import Literal, Protocol, cast
 
 from harness.errors import DivergedError, UsageError
 from harness.plugins import is_plugin, load_plugin
-from harness.study import Study
-from harness.trial import Cell, Outcomes, Trial
+from harness.study.study import Study
+from harness.study.trial import Cell, Outcomes, Trial
 from harness.worker.script import ScriptRunner
 
 OWN_RUNNER = "harness.train:run"

@@ -23,9 +23,9 @@ from typing import Any, Literal, Protocol, cast
 
 from harness.errors import TrialError, UsageError
 from harness.plugins import code_fingerprint, load_plugin
-from harness.settings import expand, placeholders
-from harness.study import Study
-from harness.trial import Cell, Outcomes, Trial
+from harness.study.script_settings import expand, placeholders
+from harness.study.study import Study
+from harness.study.trial import Cell, Outcomes, Trial
 from harness.worker.results import Results, read_results
 
 FOLDER = "scripts"  # beside the journal: a folder and a log of every attempt

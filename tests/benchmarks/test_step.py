@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.parts import ModelRecipe, ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ModelRecipe, ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import evaluate
 from harness.train.model import build
 from harness.train.step import Step, StepSettings

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.design import cells
-from harness.study import load_study
+from harness.study.cells import cells
+from harness.study.study import load_study
+from harness.study.trial import Trial
 from harness.train.run import check, run
-from harness.trial import Trial
 
 
 @dataclass(frozen=True)

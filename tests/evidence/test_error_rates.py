@@ -21,10 +21,10 @@ from scipy import stats as scipy_stats
 from harness import stats
 from harness.analysis import Analysis, analyze, judge
 from harness.comparison import compare
-from harness.design import arms
 from harness.plan import plan_power
-from harness.study import Study, parse_study
-from harness.trial import Trial
+from harness.study.arms import arms
+from harness.study.study import Study, parse_study
+from harness.study.trial import Trial
 from tests.planted import replaced, study_of, switched, trial, without
 
 STUDIES = 300

@@ -17,7 +17,7 @@ import pytest
 
 from harness.launch import run_local
 from harness.ledger import Ledger
-from harness.trial import Trial
+from harness.study.trial import Trial
 from harness.worker import Event, WorkerDied
 from tests import light
 

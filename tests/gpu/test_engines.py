@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from harness.schedules import schedule_table
+from harness.study.schedules import schedule_table
+from harness.study.trial import Trial
 from harness.train import run
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import Program, choose
 from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.loop import fit_one_cycle
 from harness.train.run import Loaders, arena, place, program_for, step_settings
-from harness.trial import Trial
 from harness.worker.runner import failed, out_of_memory
 from tests.train.tiny import batches, cell, net, recipe, weights
 

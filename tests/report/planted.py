@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from harness.design import CONTROL_OFFSET, arms, cells
-from harness.recipe import Recipe
 from harness.report import Material, Provenance
-from harness.schedules import schedule_table
-from harness.study import Study, load_study, parse_study
-from harness.trial import Cell, Curve, Environment, Outcomes, Trial
+from harness.study.arms import arms
+from harness.study.cells import CONTROL_OFFSET, cells
+from harness.study.recipe import Recipe
+from harness.study.schedules import schedule_table
+from harness.study.study import Study, load_study, parse_study
+from harness.study.trial import Cell, Curve, Environment, Outcomes, Trial
 
 FINGERPRINT = "fa5410c0ffee0001"
 CLASSES = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")

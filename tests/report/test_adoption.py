@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.report import Material, TuningFacts, find_reported, write_material
-from harness.trial import Cell
+from harness.study.trial import Cell
 from tests.report import planted
 
 MATERIAL = planted.one_arm(3)

@@ -12,7 +12,7 @@ import pytest
 from harness.errors import ReportError
 from harness.report import Material, TuningFacts, Written, read_folder, write_material
 from harness.report.material import in_order
-from harness.trial import METRICS, Metric
+from harness.study.trial import METRICS, Metric
 from tests.report import planted
 
 TRIALS = {

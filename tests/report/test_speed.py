@@ -9,7 +9,7 @@ from harness.analysis import analyze
 from harness.bench.result import saved_benchmark, slug
 from harness.report import Material, speed
 from harness.report.document import Table
-from harness.trial import Environment
+from harness.study.trial import Environment
 from tests.report import planted
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import engine as engines
 from harness.train import run
 from harness.train.capture import EagerReplay, Handed, Resident, kept

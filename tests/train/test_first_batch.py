@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from harness.errors import UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import evaluate, fit_one_cycle
 from tests.train.tiny import CLASSES, SIDE, batches, net
 

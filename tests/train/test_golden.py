@@ -1,4 +1,4 @@
-"""One fixed recipe and what came of it: the guard of ENGINE in harness/recipe.py.
+"""One fixed recipe and what came of it: the guard of ENGINE in harness/study/recipe.py.
 
 When this fails because results were meant to change, bump ENGINE (finished trials are then no longer taken for results of
 the new code) and put the new numbers here. When nothing was meant to change, it has found a fault.
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.recipe import ENGINE
+from harness.study.recipe import ENGINE
 from harness.train import run
 from tests.train.tiny import cell
 

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from harness.errors import DivergedError, RecipeError, UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import evaluate, fit_one_cycle
 from harness.train.loop import epoch_line
 from tests.train.tiny import CLASSES, SIDE, Batch, Stream, batches, net, weights

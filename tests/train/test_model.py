@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.errors import RecipeError
-from harness.parts import ModelRecipe
+from harness.study.recipe_fields import ModelRecipe
 from harness.train.model import BlockNet, Dropout, build, cost, cost_of
 from tests.train.tiny import CLASSES, SIDE, batches, net, weights
 

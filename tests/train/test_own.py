@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from harness.errors import HarnessError, RecipeError, UsageError
-from harness.parts import LossRecipe, OptimizerRecipe, ScheduleRecipe
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import LossRecipe, OptimizerRecipe, ScheduleRecipe
 from harness.train import nets, own, run
 from harness.train.model import build, cost_of
 from harness.train.run import arena, check, engine_for, place

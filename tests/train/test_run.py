@@ -15,13 +15,13 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
 from harness.errors import DataError, RecipeError
-from harness.parts import ModelRecipe
+from harness.study.recipe_fields import ModelRecipe
+from harness.study.trial import METRICS, Outcomes, Trial
 from harness.train import run
 from harness.train.judge import judge, predict
 from harness.train.loaders import EvalLoader
 from harness.train.model import build
 from harness.train.run import Loaders, arena, check, fit, place
-from harness.trial import METRICS, Outcomes, Trial
 from tests.train.tiny import cell, recipe, weights
 
 GAPS = {"balanced_accuracy_gap", "macro_f1_gap"}  # clean train minus validation, for studies that decide by those metrics

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from harness.errors import UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train.step import Step, StepSettings, cross_entropy
 from tests.train.tiny import CLASSES, Batch, batches, net
 

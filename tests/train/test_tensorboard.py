@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.trial import Cell
 from harness.train.run import check, run
 from harness.train.tensorboard import TensorBoardLog
-from harness.trial import Cell
 
 SMALL = Recipe().with_overrides(
     {

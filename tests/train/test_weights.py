@@ -12,8 +12,8 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import evaluate, fit_one_cycle
 from harness.train.capture import EagerReplay
 from harness.train.engine import Program

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
-from harness.parts import AugmentRecipe
+from harness.study.recipe_fields import AugmentRecipe
 from harness.train import augment
 from harness.train.augment import Op
 from harness.train.augment_ops import Epoch, Stage, uniform

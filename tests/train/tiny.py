@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.parts import AugmentRecipe, ModelRecipe
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import AugmentRecipe, ModelRecipe
+from harness.study.trial import Cell
 from harness.train.model import build
-from harness.trial import Cell
 
 CLASSES = 4
 SIDE = 6

@@ -15,9 +15,9 @@ from harness.report.lookup import arm_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.palette import PAGE
 from harness.report.words import confidence, listed, number
-from harness.schedules import schedule_table
+from harness.study.schedules import schedule_table
+from harness.study.trial import Curve, Trial
 from harness.text import plural
-from harness.trial import Curve, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

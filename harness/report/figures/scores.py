@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis
-from harness.design import seeds
 from harness.report.lookup import effects_of, metric_of
 from harness.report.material import Material, recipe_ids
-from harness.trial import Trial
+from harness.study.cells import seeds
+from harness.study.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np

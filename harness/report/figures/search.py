@@ -10,8 +10,8 @@ from harness.report.figures import canvas
 from harness.report.palette import PAGE
 from harness.report.tuning import SearchTrial, TuningFacts
 from harness.report.words import number, plain
+from harness.study.trial import METRICS
 from harness.text import plural
-from harness.trial import METRICS
 
 _SLICES = 15  # parameters that are drawn; the table has all
 

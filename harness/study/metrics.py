@@ -11,8 +11,8 @@ from typing import Any
 
 from harness.errors import StudyError, did_you_mean
 from harness.plugins import is_plugin, load_plugin
-from harness.study import Study
-from harness.trial import METRICS, Metric
+from harness.study.study import Study
+from harness.study.trial import METRICS, Metric
 
 
 def metric_of(study: Study) -> Metric:

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.design import Arm, arms
 from harness.errors import StudyError
-from harness.metrics import metric_of
-from harness.recipe import Recipe, digest
-from harness.space import Dimension, is_whole, overrides
-from harness.study import Study
-from harness.trial import Cell, Trial
+from harness.study.arms import Arm, arms
+from harness.study.metrics import metric_of
+from harness.study.recipe import Recipe, digest
+from harness.study.space import Dimension, is_whole, overrides
+from harness.study.study import Study
+from harness.study.trial import Cell, Trial
 
 RETUNING_SEED = 3_500_000  # beyond every seed of an ablation, an A/A arm, a confirmation or a search
 _PREFIX = "retune"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from harness.design.arms import arms
 from harness.errors import UsageError
-from harness.recipe import Recipe
-from harness.study import Study
-from harness.trial import Cell
+from harness.study.arms import arms
+from harness.study.recipe import Recipe
+from harness.study.study import Study
+from harness.study.trial import Cell
 
 CONTROL_OFFSET = 1_000_000  # the A/A arm runs the baseline at seed + this
 

@@ -13,14 +13,14 @@ import tomli_w
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness.design import arms
 from harness.errors import HarnessError, StudyError, UsageError
-from harness.parts import AugmentRecipe, DataRecipe
-from harness.profiles import PROFILES, builtin_profiles
-from harness.recipe import Recipe
-from harness.study import Study, available_studies, find_study, load_study, parse_study
+from harness.study.arms import arms
+from harness.study.profiles import PROFILES, builtin_profiles
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import AugmentRecipe, DataRecipe
+from harness.study.study import Study, available_studies, find_study, load_study, parse_study
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 BUILT_IN = sorted(path.stem for path in (ROOT / "studies").glob("*.toml"))
 
 MINIMAL: dict[str, Any] = {

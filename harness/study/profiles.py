@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, did_you_mean
-from harness.open_fields import carried, owned
-from harness.recipe import flatten
-from harness.space import flat_space
+from harness.study.plugin_fields import carried, owned
+from harness.study.recipe import flatten
+from harness.study.space import flat_space
 
 PROFILES = ("quick", "small", "medium", "full")
 _RULES = ("seeds", "first_seed", "looks", "margin_pp", "gap_margin_pp")  # keys of a study that a profile replaces

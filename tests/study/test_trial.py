@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as nps
 from pydantic import ValidationError
 
 from harness.errors import ReportError
-from harness.recipe import ENGINE, Recipe
-from harness.trial import METRICS, Cell, Curve, Environment, Outcomes, Trial, complete, pack_artifact, unpack_artifact
+from harness.study.recipe import ENGINE, Recipe
+from harness.study.trial import METRICS, Cell, Curve, Environment, Outcomes, Trial, complete, pack_artifact, unpack_artifact
 
 CURVE = Curve(**dict.fromkeys(Curve.model_fields, (0.5, 0.25, 1 / 3)))
 
@@ -200,7 +200,7 @@ def test_a_cell_is_identified_by_recipe_seed_data_code_and_engine(monkeypatch: p
         Cell.of(Recipe(), 0, "other", "code"),
         Cell.of(Recipe(), 0, "data", "other"),
     ]
-    monkeypatch.setattr("harness.trial.ENGINE", ENGINE + 1)
+    monkeypatch.setattr("harness.study.trial.ENGINE", ENGINE + 1)
     keys = {cell.key for cell in (base, *others, Cell.of(Recipe(), 0, "data", "code"))}
     assert len(keys) == 6
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.errors import RecipeError
-from harness.open_fields import Keywords, OwnName, own_augmentations, owner_fault
+from harness.study.plugin_fields import Keywords, OwnName, own_augmentations, owner_fault
 
 
 def _tuple(value: object) -> object:

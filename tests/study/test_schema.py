@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from harness.newstudy import study_template
-from harness.recipe import fields
-from harness.schema import schema_text, study_schema
-from harness.study import available_studies
+from harness.study.recipe import fields
+from harness.study.schema import schema_text, study_schema
+from harness.study.study import available_studies
+from harness.study.template import study_template
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SCHEMA = study_schema()
 KINDS: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
 SOUND: dict[str, Any] = {"schema": 1, "question": "Why?", "seeds": 3, "margin_pp": 1.0}
@@ -72,9 +72,7 @@ def object_faults(value: dict[str, Any], schema: dict[str, Any], place: str) -> 
 
 
 def test_the_committed_schema_is_what_the_code_makes() -> None:
-    refresh = (
-        "python -c \"from pathlib import Path; from harness.schema import write_schema as w; w(Path('studies/schema.json'))\""
-    )
+    refresh = "python -c \"from pathlib import Path; from harness.study.schema import write_schema as w; w(Path('studies/schema.json'))\""
     assert (ROOT / "studies" / "schema.json").read_text(encoding="utf-8") == schema_text(), f"write it anew: {refresh}"
 
 

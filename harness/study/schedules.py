@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from harness.errors import RecipeError
-from harness.parts import ScheduleRecipe
 from harness.plugins import is_plugin
+from harness.study.recipe_fields import ScheduleRecipe
 
 
 def schedule_table(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:

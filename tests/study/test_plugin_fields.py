@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.design import arms, cell_code, cells, plugins_of, study_code
 from harness.errors import RecipeError, StudyError
-from harness.open_fields import self_standing
-from harness.recipe import Recipe
-from harness.study import Study, parse_study
+from harness.study.arms import arms
+from harness.study.cells import cells
+from harness.study.fingerprints import cell_code, plugins_of, study_code
+from harness.study.plugin_fields import self_standing
+from harness.study.recipe import Recipe
+from harness.study.study import Study, parse_study
 
 OWN = {"model.name": "net.py:Net", "model.kwargs.depth": 3}
 POSTERIZE = {"augment.own.posterize": "aug.py:posterize", "augment.kwargs.posterize.bits": 4}

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.open_fields import OPEN
-from harness.recipe import PARTS, Recipe, fields
-from harness.study import Study
+from harness.study.plugin_fields import OPEN
+from harness.study.recipe import PARTS, Recipe, fields
+from harness.study.study import Study
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ABOUT = {

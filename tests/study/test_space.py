@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from harness.errors import StudyError
-from harness.profiles import PROFILES
-from harness.recipe import Recipe
-from harness.space import choose, overrides, place_of
-from harness.study import Study, load_study, parse_study
+from harness.study.profiles import PROFILES
+from harness.study.recipe import Recipe
+from harness.study.space import choose, overrides, place_of
+from harness.study.study import Study, load_study, parse_study
 
 OPTIMISERS = {"optimizer.name": {"choices": ["adam", "sgd"]}}
 MOMENTS = {"schedule.cycle_momentum": {"choices": [True, False], "when": {"optimizer.name": ["sgd"]}}}

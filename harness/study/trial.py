@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import ReportError
-from harness.recipe import ENGINE, Recipe, digest
+from harness.study.recipe import ENGINE, Recipe, digest
 
 if TYPE_CHECKING:
     import numpy as np

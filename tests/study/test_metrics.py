@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StudyError, UsageError
-from harness.metrics import metric_of, own_metrics
 from harness.plugins import code_fingerprint, is_plugin, load_plugin
-from harness.study import Study, parse_study
-from harness.trial import METRICS
+from harness.study.metrics import metric_of, own_metrics
+from harness.study.study import Study, parse_study
+from harness.study.trial import METRICS
 
 
 def study(metric: str) -> Study:

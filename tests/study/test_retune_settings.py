@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.design import arms
 from harness.errors import HarnessError, StudyError
-from harness.retuning import (
+from harness.study.arms import arms
+from harness.study.retune_settings import (
     RETUNING_SEED,
     Tried,
     at,
@@ -25,9 +25,9 @@ from harness.retuning import (
     retuning_study,
     settings,
 )
-from harness.space import Dimension
-from harness.study import Study, parse_study
-from harness.trial import Cell, State, Trial
+from harness.study.space import Dimension
+from harness.study.study import Study, parse_study
+from harness.study.trial import Cell, State, Trial
 
 RATE = {"low": 1e-3, "high": 1e-1, "log": True}
 DECAY = {"low": 1e-6, "high": 1e-1, "log": True}

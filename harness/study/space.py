@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from harness.errors import did_you_mean
-from harness.open_fields import open_field
-from harness.recipe import Recipe, shown
+from harness.study.plugin_fields import open_field
+from harness.study.recipe import Recipe, shown
 
 DUMMY = "dummy"  # a parameter of every search that nothing depends on: the noise floor of importances
 Choose = Callable[[str, "Dimension"], Any]

@@ -15,18 +15,19 @@ from typing import Any, get_args
 from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from harness.errors import RecipeError, did_you_mean
-from harness.open_fields import (
-    OFF,
-    OPEN,
-    OwnName,
-    carried,
-    lost_defaults,
-    open_field,
-    owned,
-)
-from harness.parts import AugmentRecipe, DataRecipe, LossRecipe, ModelRecipe, OptimizerRecipe, Part, ScheduleRecipe, TrainRecipe
 from harness.plugins import is_plugin
-from harness.settings import Settings, name_fault
+from harness.study.plugin_fields import OFF, OPEN, OwnName, carried, lost_defaults, open_field, owned
+from harness.study.recipe_fields import (
+    AugmentRecipe,
+    DataRecipe,
+    LossRecipe,
+    ModelRecipe,
+    OptimizerRecipe,
+    Part,
+    ScheduleRecipe,
+    TrainRecipe,
+)
+from harness.study.script_settings import Settings, name_fault
 
 SCHEMA = 1  # bumped when the default of a field changes, so that old ids keep meaning what they meant
 ENGINE = 1  # bumped when the same recipe and seed give different numbers; a golden run guards it
@@ -224,7 +225,7 @@ def _sentences(error: ValidationError) -> Iterator[str]:
 def fields() -> dict[str, tuple[str, Any, str]]:
     """Return ``{dotted name: (type in words, default, description)}`` for every recipe field that has a default.
 
-    Those whose last name the user chooses are in ``harness.open_fields.OPEN``.
+    Those whose last name the user chooses are in ``harness.study.plugin_fields.OPEN``.
     """
     found = {name: _field(name) for name in _NAMES}
     return {name: (_type_words(field), field.default, field.description or "") for name, field in found.items()}

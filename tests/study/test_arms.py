@@ -5,9 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from harness.design import CONTROL_OFFSET, alias_table, arms, cells, fraction, seeds, switches
 from harness.errors import StudyError, UsageError
-from harness.study import available_studies, load_study
+from harness.study.arms import arms, switches
+from harness.study.cells import CONTROL_OFFSET, cells, seeds
+from harness.study.fraction import alias_table, fraction
+from harness.study.study import available_studies, load_study
 from tests.planted import study_of, switched
 
 FRACTIONS = range(4, 17)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.errors import RecipeError
-from harness.recipe import Recipe, digest, fields, flatten, parse_assignment, shown
+from harness.study.recipe import Recipe, digest, fields, flatten, parse_assignment, shown
 
 NAMES = list(Recipe().flat())
 BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {  # field: (values that it just holds, values just outside)
@@ -144,9 +144,7 @@ def test_different_recipes_have_different_identities() -> None:
 
 
 def test_the_identity_is_the_same_in_another_process() -> None:
-    code = (
-        "from harness.recipe import Recipe; print(Recipe().with_overrides({'train.epochs': 7, 'augment.hue': 0.3}).id, end='')"
-    )
+    code = "from harness.study.recipe import Recipe; print(Recipe().with_overrides({'train.epochs': 7, 'augment.hue': 0.3}).id, end='')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == Recipe().with_overrides({"augment.hue": 0.3, "train.epochs": 7}).id
 

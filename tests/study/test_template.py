@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.design import arms
 from harness.errors import StudyError, UsageError
-from harness.newstudy import new_study, study_template
-from harness.profiles import PROFILES
-from harness.study import load_study
+from harness.study.arms import arms
+from harness.study.profiles import PROFILES
+from harness.study.study import load_study
+from harness.study.template import new_study, study_template
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
 

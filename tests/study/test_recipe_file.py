@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecipeError
-from harness.recipe_file import read_recipe, write_recipe
+from harness.study.recipe_file import read_recipe, write_recipe
 
 FIELDS = {"schedule.max_lr": 0.003, "model.channels": (8, 16), "model.blocks": 2, "optimizer.name": "adamw", "train.epochs": 3}
 

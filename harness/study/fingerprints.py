@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from harness.design.arms import arms
-from harness.metrics import own_metrics
 from harness.plugins import code_fingerprint, is_plugin
-from harness.recipe import Recipe
-from harness.study import Study
+from harness.study.arms import arms
+from harness.study.metrics import own_metrics
+from harness.study.recipe import Recipe
+from harness.study.study import Study
 
 
 def plugins_of(study: Study) -> dict[str, str]:

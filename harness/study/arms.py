@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import Any
 
-from harness.design.fraction import fraction
 from harness.errors import StudyError, did_you_mean
-from harness.open_fields import carried
-from harness.recipe import Recipe
-from harness.study import Factor, Study
+from harness.study.fraction import fraction
+from harness.study.plugin_fields import carried
+from harness.study.recipe import Recipe
+from harness.study.study import Factor, Study
 
 _MOST_FACTORS = 5  # of a full factorial: 32 arms; beyond, a fraction says as much about main effects and pairs
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecipeError
-from harness.recipe import Recipe, flatten
+from harness.study.recipe import Recipe, flatten
 
 _KEYS = ("schema", "name", "why", "recipe")
 _HINT = 'a recipe file looks like: schema = 1, then a table [recipe] with fields such as "schedule.max_lr" = 0.003'

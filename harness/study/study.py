@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.errors import StudyError, UsageError, did_you_mean
-from harness.open_fields import open_field
-from harness.profiles import PROFILES, resolve
-from harness.recipe import Recipe, flatten, shown
-from harness.settings import Word, script_faults
-from harness.space import Dimension, Search, flat_space, retune_faults, space_faults
+from harness.study.plugin_fields import open_field
+from harness.study.profiles import PROFILES, resolve
+from harness.study.recipe import Recipe, flatten, shown
+from harness.study.script_settings import Word, script_faults
+from harness.study.space import Dimension, Search, flat_space, retune_faults, space_faults
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -108,7 +108,7 @@ class Study(_Strict):
     settings, and factors and arms set those. ``table`` names the file of finished runs that a study was made from: its arms are
     known by name, not by recipe. ``gap_margin_pp`` makes the study ask about the overfitting gap, too: nothing is recommended
     that may widen it by more. ``boundary`` is that of the looks (``harness.stats.sequential``).
-    ``retune`` names entries of the space that every arm gets a small budget for (``harness.retuning``); ``settings`` is what
+    ``retune`` names entries of the space that every arm gets a small budget for (``harness.study.retune_settings``); ``settings`` is what
     came of it in the study that this makes: ``{arm: recipe fields}``, on top of what makes the arm one.
     """
 
@@ -287,7 +287,7 @@ def builtin_studies() -> dict[str, Path]:
 
 
 def _built_in() -> tuple[Path, Path]:
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     return here / "_studies", here.parent / "studies"  # a wheel's, a checkout's
 
 

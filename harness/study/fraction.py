@@ -14,7 +14,7 @@ from itertools import combinations, product
 from operator import xor
 
 from harness.errors import StudyError
-from harness.study import Study
+from harness.study.study import Study
 
 _FEWEST, _MOST = 4, 16  # below 4 no fraction has resolution IV; 16 factors take 32 runs
 
