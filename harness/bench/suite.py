@@ -18,6 +18,7 @@ from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
 from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
 from harness.errors import UsageError
+from harness.ledger.provenance import completed
 from harness.study.profiles import builtin_profiles
 from harness.study.recipe import Recipe
 from harness.study.recipe_fields import DataRecipe
@@ -31,7 +32,6 @@ from harness.train.meter import Meter
 from harness.train.model import cost_of
 from harness.train.run import Arena, arena
 from harness.train.timing import usable_cores
-from harness.worker.provenance import completed
 
 BUDGET_SECONDS = 150.0
 _SHARES = {"pipeline": 0.25, "loop": 0.15, "step": 0.3, "epoch": 0.1, "trial": 0.2}

@@ -46,7 +46,7 @@ def status(
 
 
 def _status(ledger: Ledger) -> dict[str, Any]:
-    from harness.pace import pace_of
+    from harness.ledger.pace import pace_of
 
     counts = ledger.counts()
     pace = pace_of(ledger.trials())
@@ -77,7 +77,7 @@ def _by_arm(ledger: Ledger) -> dict[str, Counter[str]]:
 
 
 def _show_status(ledger: Ledger) -> None:
-    from harness.pace import pace_of
+    from harness.ledger.pace import pace_of
     from harness.text import duration
 
     rows = [(arm, *(str(states[state] or "-") for state in _STATES)) for arm, states in _by_arm(ledger).items()]

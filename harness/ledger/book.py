@@ -14,9 +14,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import StorageError
-from harness.ledger.plans import Document
-from harness.ledger.pruning import Hopeless, Screening
+from harness.ledger.plan_document import Document
 from harness.ledger.rows import deciding
+from harness.ledger.stopping import Hopeless, Screening
 from harness.ledger.storage import Opened, open_storage
 
 

@@ -1,4 +1,22 @@
-"""The ledger itself: plan, claim, report, record, release, reap, and what can be read from it."""
+"""The ledger itself: plan, claim, report, record, release, reap, and what can be read from it.
+
+One Optuna study a ledger; one Optuna trial an attempt at a cell. The *plan* (a JSON text on the Optuna study) lists the cells
+that are wanted, in order. The queue is worked out from it: a planned cell that has neither a final trial nor one that runs or
+waits is enqueued by whoever finds the queue short, under the planner lock. So nothing is lost between two steps, wherever a
+kill falls, and there is no second record that could disagree with the plan.
+
+What the state of an attempt means here:
+
+    WAITING, RUNNING   as Optuna has it; RUNNING carries a lease (who runs it, and a counter that grows while it lives)
+    COMPLETE           the trial ran to its end; its value is the validation accuracy, never the test accuracy
+    PRUNED             stopped on purpose, ``pruned`` or ``diverged``; final, not retried
+    FAIL               cause ``code``: the runner raised; final until asked for again
+                       cause ``infrastructure``: killed, out of memory, disk; run again, up to ``Plan.retries`` times a plan
+                       cause ``handed back`` or ``withdrawn``: says nothing about the cell and does not count
+
+A cell is recorded once because every change of state is a compare-and-set in the storage: a worker that was given up and comes
+back finds its trial finished, and what it brings is dropped.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +38,12 @@ from harness.ledger.adoption import Offer, read_artifact
 from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import Book, open_book
 from harness.ledger.leases import Leases
-from harness.ledger.planning import Planner
-from harness.ledger.plans import Attempt, Claim, Counts, Document, Plan, Planned, Standing, declared
-from harness.ledger.pruning import reported
+from harness.ledger.plan_document import Attempt, Claim, Counts, Document, Plan, Planned, Standing, declared
+from harness.ledger.planner import Planner
 from harness.ledger.records import Recorder
 from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, cause_of, key_of, standing_of, trial_of
 from harness.ledger.shards import Shards
+from harness.ledger.stopping import reported
 from harness.study.trial import Cell, Curve, Outcomes, Trial
 
 _AHEAD = 50  # waiting cells that are remembered; others may take them meanwhile, which a claim finds out cheaply

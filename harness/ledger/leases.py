@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.ledger.book import Book
 from harness.ledger.owner import Owner, current_owner
-from harness.ledger.plans import Claim, Document
+from harness.ledger.plan_document import Claim, Document
 from harness.ledger.rows import key_of, lease_of
 
 UNLEASED_SECONDS = 5.0  # a claim is followed by its lease within milliseconds

@@ -11,7 +11,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.ledger.plans import Attempt, CellState, Document, Standing
+from harness.ledger.plan_document import Attempt, CellState, Document, Standing
 from harness.study.recipe import Recipe
 from harness.study.trial import Cell, Trial
 

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from harness.errors import StorageError, UsageError
 from harness.ledger.book import Book, open_book
 from harness.ledger.owner import Owner, current_owner
-from harness.ledger.plans import Document
+from harness.ledger.plan_document import Document
 from harness.ledger.rows import FINAL, UNCOUNTED, cause_of, deciding, key_of, lease_of
 from harness.study.trial import Cell
 

@@ -16,8 +16,8 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.ledger.pruning import Hopeless
 from harness.ledger.rows import recipe_of
+from harness.ledger.stopping import Hopeless
 
 STARTUP = 5  # trials that came as far, before a median of them says anything
 WARMUP = 0.65

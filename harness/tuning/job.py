@@ -187,9 +187,9 @@ class SearchJob(Setup):
 
     def write(self, ledger: SearchLedger, *, provisional: bool) -> Written:
         """Write the report over what the ledgers hold."""
+        from harness.ledger.provenance import commit
         from harness.reporting import trials_kept
         from harness.tuned import report_search
-        from harness.worker.provenance import commit
 
         with nullcontext() if provisional else trials_kept(self.study.folder, storage=self.storage):
             self.written = report_search(

@@ -14,9 +14,9 @@ from typing import Any
 
 from harness.errors import DataError, StorageError
 from harness.ledger import Claim, Ledger
+from harness.ledger.provenance import completed
 from harness.study.trial import Outcomes, Trial
 from harness.worker.events import Claimed, EpochDone, Event, Finished, HandedBack, Note
-from harness.worker.provenance import completed
 from harness.worker.runner import Runner, failed
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")  # the last two are what schedulers send before they kill

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from harness.config import hide_password
 from harness.errors import ReportError, StorageError
 from harness.ledger import Claim, Ledger, Plan, chance_level, find_adoptable
-from harness.ledger.plans import Document
+from harness.ledger.plan_document import Document
 from harness.ledger.storage import FileLock
 from harness.study.recipe import Recipe
 from harness.study.trial import Curve
@@ -113,7 +113,7 @@ def test_the_same_plan_is_joined_while_cells_run(tmp_path: Path) -> None:
 
 
 def test_a_second_planner_is_refused_while_the_first_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.ledger.planning.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("harness.ledger.planner.PATIENCE_SECONDS", 0.05)
     with light.planned(tmp_path) as ledger:
         lock = FileLock(tmp_path / NAME / "journal.log.planner.flock")
         assert lock.acquire()

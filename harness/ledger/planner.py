@@ -11,7 +11,7 @@ from harness.errors import StorageError
 from harness.ledger.adoption import Offer
 from harness.ledger.book import Book
 from harness.ledger.leases import UNLEASED_SECONDS, Leases
-from harness.ledger.plans import Document, Plan, Planned
+from harness.ledger.plan_document import Document, Plan, Planned
 from harness.ledger.records import Recorder
 from harness.ledger.rows import ACTIVE, FINAL, UNCOUNTED, artifact_of, attrs_of, cause_of, key_of, lease_of
 from harness.ledger.shards import Shards
