@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.ablation import Outcome, ablate
     from harness.analysis import Analysis, analyze, effects_frame
+    from harness.analysis.comparison import compare
+    from harness.analysis.diagnosis import diagnose
+    from harness.analysis.epoch_history import history_frame
     from harness.analyzing import analyze_table
-    from harness.comparison import compare
-    from harness.diagnosis import diagnose
     from harness.errors import HarnessError
-    from harness.history import history_frame
     from harness.report import read_analysis, write_report
     from harness.study.recipe import Recipe
     from harness.study.study import Study, load_study
@@ -44,12 +44,12 @@ _API: dict[str, str] = {
     "ablate": "harness.ablation",
     "analyze": "harness.analysis",
     "analyze_table": "harness.analyzing",
-    "compare": "harness.comparison",
-    "diagnose": "harness.diagnosis",
+    "compare": "harness.analysis.comparison",
+    "diagnose": "harness.analysis.diagnosis",
     "effects_frame": "harness.analysis",
     "evaluate": "harness.train",
     "fit_one_cycle": "harness.train",
-    "history_frame": "harness.history",
+    "history_frame": "harness.analysis.epoch_history",
     "load_study": "harness.study.study",
     "read_analysis": "harness.report",
     "tune": "harness.tuning",

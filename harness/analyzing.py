@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 from typing import Unpack
 
+from harness.analysis.runs_table import Columns, Runs, read_runs
 from harness.errors import ReportError
 from harness.report import Provenance, Written, write_index, write_report
-from harness.runs_table import Columns, Runs, read_runs
 from harness.text import plural
 
 
@@ -21,7 +21,7 @@ def analyze_table(path: Path | str, *, reports: Path = Path("reports"), **column
         path: of a CSV file, one run a row, a header first.
         reports: folder of all reports.
         columns: ``arm``, ``seed``, ``metric``, ``baseline`` and ``margin``, and if wanted ``train``, ``gap``, ``unit``,
-            ``lower_is_better``, ``common_seeds`` and ``alpha``: as ``harness.runs_table.read_runs`` takes them.
+            ``lower_is_better``, ``common_seeds`` and ``alpha``: as ``harness.analysis.runs_table.read_runs`` takes them.
 
     Returns:
         What was written, and the table as it was read.

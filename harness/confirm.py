@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import analyze
-from harness.report.tuning import Confirmed, Finalist
+from harness.analysis.tuning_facts import Confirmed, Finalist
 from harness.search import Tried, best
 from harness.stats import mean_interval, paired_t
 from harness.study.study import HandArm, Study

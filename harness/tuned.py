@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
 from harness.confirm import Judged, confirmation, departures, finalists, judge
 from harness.errors import ReportError, StorageError
 from harness.ledger import Ledger
-from harness.report import Provenance, SearchTrial, TuningFacts, Written, read_folder, write_report
+from harness.report import Provenance, Written, read_folder, write_report
 from harness.report.searched import answer
-from harness.report.tuning import Importance
 from harness.search import ENOUGH, SearchLedger, Tried, importances, is_search, tried
 from harness.search.limits import words
 from harness.study.plugin_fields import self_standing

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.analysis.runs_table import Runs, read_runs
 from harness.analyzing import analyze_table
 from harness.errors import HarnessError, ReportError, UsageError
 from harness.report import read_analysis, read_folder, rebuild
-from harness.runs_table import Runs, read_runs
 from harness.study.study import load_study
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]

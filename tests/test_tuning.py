@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from harness.ablation import ProgressFacts
+from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import StorageError, StudyError, UsageError
 from harness.ledger import Ledger
-from harness.report import TuningFacts, read_folder
+from harness.report import read_folder
 from harness.reporting import report
 from harness.study.recipe_file import read_recipe
 from harness.study.study import Study, parse_study

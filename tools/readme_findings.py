@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from harness.analysis import Analysis, Effect
-from harness.report import TuningFacts, read_analysis, read_folder, words
+from harness.analysis.tuning_facts import TuningFacts
+from harness.report import read_analysis, read_folder, words
 from harness.report.folder import read_tuning
 from harness.report.lookup import effect_on, in_order, leading, summary_of
 from harness.report.retuned import sentence

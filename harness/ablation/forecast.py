@@ -16,7 +16,7 @@ from harness.study.trial import Trial, complete
 from harness.text import duration, plural
 
 if TYPE_CHECKING:
-    from harness.plan import PowerPlan
+    from harness.analysis.power_plan import PowerPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def plan_study(
         seeds: in place of the profile's.
         on_event: told what is being timed.
     """
-    from harness.plan import plan_power
+    from harness.analysis.power_plan import plan_power
 
     loaded = load_study(study)
     resolved = loaded.under(("" if loaded.scripted else "quick") if profile is None else profile, seeds=seeds)

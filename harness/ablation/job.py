@@ -198,7 +198,7 @@ class Job(Setup):
         return mean, f"the mean of {plural(len(done), 'finished trial')}"
 
     def _power(self, finished: Sequence[Trial]) -> str:
-        from harness.plan import plan_power
+        from harness.analysis.power_plan import plan_power
 
         if len(self.arms) < 2:
             return ""  # nothing is compared

@@ -15,7 +15,7 @@ from harness.errors import ReportError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.analysis import Analysis
-    from harness.comparison import Comparison, Difference, Ruling
+    from harness.analysis.comparison import Comparison, Difference, Ruling
 
 _UNSURE = 3  # exit code of `compare --check` when it cannot tell
 
@@ -178,7 +178,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two reports arm by arm: accuracy, gap, throughput."""
-    from harness.comparison import compare as difference
+    from harness.analysis.comparison import compare as difference
     from harness.report.words import direction
 
     if (unsure or speed) and not check:

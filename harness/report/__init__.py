@@ -16,12 +16,12 @@ render      report -> HTML, Markdown;  latex  analysis -> tables and text for a 
 
 from __future__ import annotations
 
+from harness.analysis.tuning_facts import Confirmed, Finalist, Importance, SearchTrial, TuningFacts
 from harness.report.adoption import find_reported
 from harness.report.document import Figure, Report
 from harness.report.folder import read_analysis, read_folder
 from harness.report.index import write_index
 from harness.report.material import Material, Provenance
-from harness.report.tuning import Confirmed, Finalist, Importance, SearchTrial, TuningFacts
 from harness.report.words import answer, support
 from harness.report.write import Written, rebuild, write_material, write_report
 

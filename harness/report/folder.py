@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from harness.analysis import Analysis, Retuning
+from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import HarnessError, ReportError
 from harness.report.export import PLAIN
 from harness.report.material import Material, Provenance
-from harness.report.tuning import TuningFacts
 from harness.study.recipe import Recipe
 from harness.study.study import Study, parse_study
 from harness.study.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.analysis.tuning_facts import Confirmed, Finalist, TuningFacts
 from harness.report import words
 from harness.report.document import Cell, Table, table
 from harness.report.material import Material
-from harness.report.tuning import Confirmed, Finalist, TuningFacts
 from harness.study.trial import METRICS
 from harness.text import plural
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from harness.analysis import Analysis, Retuning, analyze, effects_frame, join
+from harness.analysis.tuning_facts import TuningFacts
 from harness.report import latex, render, searched
 from harness.report.build import build
 from harness.report.document import Report
@@ -21,7 +22,6 @@ from harness.report.export import data_files
 from harness.report.figures.canvas import FORMATS
 from harness.report.folder import read_bench, read_folder
 from harness.report.material import Material, Provenance, in_order
-from harness.report.tuning import TuningFacts
 from harness.study.study import Study
 from harness.study.trial import Curve, Metric, Outcomes, Trial
 

@@ -2,7 +2,7 @@
 
 ``metrics.json`` is one object. ``accuracy`` and the other built-in metrics are shares in [0, 1]; any other number is a metric
 under its own name; what is no number is left alone. ``train_accuracy`` gives the overfitting gap. ``history.csv`` has one row
-an epoch and columns under the names that ``harness.history`` knows.
+an epoch and columns under the names that ``harness.analysis.epoch_history`` knows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.epoch_history import read_history
 from harness.errors import TrialError, UsageError
-from harness.history import read_history
 from harness.study.study import Study
 from harness.study.trial import METRICS, Curve
 

@@ -28,7 +28,7 @@ STUDIES = ("augmentations-quick", "factorial", "html", "tune")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     from dataclasses import replace
 
-    from harness.report import Importance, SearchTrial, TuningFacts
+    from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
 
     root = tmp_path_factory.mktemp("reports")
     history = tuple(

@@ -20,8 +20,8 @@ from scipy import stats as scipy_stats
 
 from harness import stats
 from harness.analysis import Analysis, analyze, judge
-from harness.comparison import compare
-from harness.plan import plan_power
+from harness.analysis.comparison import compare
+from harness.analysis.power_plan import plan_power
 from harness.study.arms import arms
 from harness.study.study import Study, parse_study
 from harness.study.trial import Trial

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.report import Material, TuningFacts, find_reported, write_material
+from harness.analysis.tuning_facts import TuningFacts
+from harness.report import Material, find_reported, write_material
 from harness.study.trial import Cell
 from tests.report import planted
 

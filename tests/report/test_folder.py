@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import ReportError
-from harness.report import Material, TuningFacts, Written, read_folder, write_material
+from harness.report import Material, Written, read_folder, write_material
 from harness.report.material import in_order
 from harness.study.trial import METRICS, Metric
 from tests.report import planted

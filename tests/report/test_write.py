@@ -13,19 +13,9 @@ from pathlib import Path
 import pytest
 
 from harness.analysis import Analysis
+from harness.analysis.tuning_facts import Confirmed, Finalist, Importance, SearchTrial, TuningFacts
 from harness.errors import ReportError
-from harness.report import (
-    Confirmed,
-    Finalist,
-    Importance,
-    Material,
-    SearchTrial,
-    TuningFacts,
-    Written,
-    rebuild,
-    write_material,
-    write_report,
-)
+from harness.report import Material, Written, rebuild, write_material, write_report
 from tests.report import planted
 
 

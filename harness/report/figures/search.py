@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.analysis.tuning_facts import SearchTrial, TuningFacts
 from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas
 from harness.report.palette import PAGE
-from harness.report.tuning import SearchTrial, TuningFacts
 from harness.report.words import number, plain
 from harness.study.trial import METRICS
 from harness.text import plural

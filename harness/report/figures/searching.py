@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis.tuning_facts import SearchTrial, TuningFacts
 from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas
 from harness.report.figures.search import scaled
 from harness.report.palette import PAGE
-from harness.report.tuning import SearchTrial, TuningFacts
 from harness.report.words import number, seconds
 from harness.text import plural
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.history import History, read_history
+from harness.analysis.epoch_history import History, read_history
 from harness.text import plural
 
 if TYPE_CHECKING:
-    from harness.history import Records
+    from harness.analysis.epoch_history import Records
 
 SMALL_GAP_PP = 2.0  # below this there is little that regularisation could win
 LOW_TRAIN = 0.9  # clean training accuracy below which a net has not learned its training images by heart

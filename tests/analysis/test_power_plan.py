@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.analysis.power_plan import plan_power
 from harness.errors import UsageError
-from harness.plan import plan_power
 from harness.stats import binomial_sd, detectable_effect, expected_seeds, power, seeds_needed, sequential_power
 from harness.study.arms import arms
 from harness.study.profiles import PROFILES, observed
 from harness.study.study import load_study
 from tests.planted import planted, study_of, switched
 
-ROOT = Path(__file__).parent.parent
-VECTORS = json.loads((Path(__file__).parent / "data" / "vectors.json").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parent.parent.parent
+VECTORS = json.loads((Path(__file__).parent.parent / "data" / "vectors.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("case", "seeds"), VECTORS["seeds_for_80_percent_power_alpha_05_rho_0"].items())

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.diagnosis import diagnose
-from harness.history import read_history
+from harness.analysis.diagnosis import diagnose
+from harness.analysis.epoch_history import read_history
 
 NAN = math.nan
 EPOCHS = 12

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.analysis import analyze
-from harness.comparison import SPEED, Comparison, Difference, compare
+from harness.analysis.comparison import SPEED, Comparison, Difference, compare
 from harness.errors import UsageError
 from harness.study.arms import arms
 from harness.study.study import Study
@@ -90,7 +90,7 @@ def test_a_wide_interval_cannot_tell_and_says_how_many_seeds_would() -> None:
 
 
 def test_the_seeds_it_would_take_give_an_answer_four_times_in_five() -> None:
-    from harness.comparison import _rules, _seeds_to_tell, _test
+    from harness.analysis.comparison import _rules, _seeds_to_tell, _test
 
     rng = np.random.default_rng(16)
     study = study_of("a", seeds=6)

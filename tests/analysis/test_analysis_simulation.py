@@ -16,7 +16,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.analysis import analyze, judge
-from harness.plan import plan_power
+from harness.analysis.power_plan import plan_power
 from harness.study.arms import arms
 from tests.planted import planted, study_of
 

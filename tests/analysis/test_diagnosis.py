@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.diagnosis import SMALL_GAP_PP, diagnose
+from harness.analysis.diagnosis import SMALL_GAP_PP, diagnose
+from harness.analysis.epoch_history import history_frame, read_history
 from harness.errors import UsageError
-from harness.history import history_frame, read_history
 from harness.stats import onset_epoch
 from harness.study.study import available_studies
 
