@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from harness.search.history import Tried
+from harness.search.results import Tried
 from harness.study.space import DUMMY
 
 ENOUGH = 50  # complete trials: with 30, the strongest of five parameters of pure noise had a share of .57

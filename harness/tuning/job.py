@@ -281,8 +281,8 @@ class _Watch(Follower):
 
     def line(self, trial: Trial) -> str:
         """Return the score of a trial, or why it has none."""
-        from harness.search.ledger import slot_of
         from harness.search.limits import excess
+        from harness.search.search_ledger import slot_of
 
         slot = slot_of(trial.cell)
         name = f"trial {slot}{' (reference)' if slot == 0 else ''}"

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from harness.ledger.rows import trial_of
-from harness.search.ledger import SearchLedger
+from harness.search.search_ledger import SearchLedger
 from harness.study.recipe import Recipe
 from harness.study.space import DUMMY
 from harness.study.trial import State

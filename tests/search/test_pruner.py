@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from harness.search import LateMedian
 
 EPOCHS, IMAGES = 40, 600
-COUNTS = np.loadtxt(Path(__file__).parent / "data" / "curves" / "one-cycle.csv", delimiter=",")
+COUNTS = np.loadtxt(Path(__file__).parent.parent / "data" / "curves" / "one-cycle.csv", delimiter=",")
 CURVES = (COUNTS / IMAGES).tolist()
 EVERY = 2  # epochs between two reports of a trial of 40: the ledger reports at most 20
 

@@ -2,6 +2,10 @@
 
 Everything else is the ledger's. What a search adds to an Optuna trial: the sampler's parameters, and the constraints. What it
 leaves out: test scores and per-image outcomes, so that nothing of the test set can be looked at before the choice is made.
+
+The budget is a plan of N slots, so that it is exact over any number of workers, wherever one is killed: a slot that was lost is
+run again, with the recipe it had. An Optuna trial is an attempt at a slot, with the sampler's parameters in it. What is
+reported, recorded, reaped and handed back goes the way of every cell.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from harness.errors import RecipeError, StorageError
 from harness.ledger import Claim, Ledger
 from harness.ledger.rows import ACTIVE, key_of
 from harness.search.limits import excess
-from harness.search.pruning import SearchPruner
+from harness.search.pruner import SearchPruner
 from harness.search.sampling import SlotSampler, suggest
 from harness.study.recipe import ENGINE, SCHEMA, Recipe, digest
 from harness.study.retune_settings import is_retuning
