@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from harness.errors import DataError, DivergedError
-from harness.launch import join
 from harness.ledger import Claim, Ledger, Plan
 from harness.study.cells import cells
 from harness.study.study import Study, parse_study
 from harness.study.trial import Cell, Curve, Outcomes, Trial
-from harness.worker import OnEpoch
+from harness.workers.join import join
+from harness.workers.runner import OnEpoch
 
 EPOCHS = 4
 

@@ -24,11 +24,11 @@ from harness.study.trial import Cell, Trial, complete
 from harness.text import plural
 
 if TYPE_CHECKING:
-    from harness.launch import LaunchResult
     from harness.ledger import Ledger, Offer
     from harness.report import Provenance, Written
     from harness.train.run import Arena
     from harness.train.timing import Layout
+    from harness.workers.join import LaunchResult
 
 
 def _all_failed(trials: Sequence[Trial]) -> bool:
@@ -88,7 +88,7 @@ class Job(Setup):
 
         ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes these trials again.
         """
-        from harness.worker import check_script
+        from harness.workers.script import check_script
 
         planned = arms(study)
         ground: Arena | None = None

@@ -14,9 +14,10 @@ from harness.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.ablation.places import Places
-    from harness.launch import Ask, LaunchResult
     from harness.study.recipe import Recipe
     from harness.train.timing import Layout
+    from harness.workers.cluster import Ask
+    from harness.workers.join import LaunchResult
 
 RUNS = Path("runs")
 
@@ -116,7 +117,8 @@ class Place:
         on_event: Any,
     ) -> LaunchResult:
         """Start the workers on a planned study, and follow them until they leave."""
-        from harness.launch import Ask, run_local, run_ray, run_slurm
+        from harness.workers.cluster import Ask, run_ray, run_slurm
+        from harness.workers.local import run_local
 
         named: dict[str, Any] = {"name": name, "storage": storage, "artifacts": artifacts, "runs": runs, "on_event": on_event}
         if self.here:

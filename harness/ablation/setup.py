@@ -15,11 +15,11 @@ from harness.study.study import Study
 from harness.study.trial import curve_images, split_words
 
 if TYPE_CHECKING:
-    from harness.launch import LaunchResult
     from harness.ledger import Plan
     from harness.report import Provenance
     from harness.train.run import Arena
     from harness.train.timing import Layout
+    from harness.workers.join import LaunchResult
 
 REPORTS = Path("reports")
 

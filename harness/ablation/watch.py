@@ -54,7 +54,7 @@ class Follower:
 
     def __call__(self, event: Any) -> None:
         """Take one event of the launcher."""
-        from harness.worker import Finished, Note
+        from harness.workers.events import Finished, Note
 
         if isinstance(event, Finished):
             self.take(event.trial)

@@ -106,8 +106,8 @@ def worker(
     json: Json = False,
 ) -> None:
     """Join a study that was planned elsewhere, and work on it until nothing is left."""
-    from harness.launch import join
     from harness.ledger import parse_shard, shard_of_environment
+    from harness.workers.join import join
 
     storage = storage_of(storage)
     share = parse_shard(shard) if shard else None if "://" in (storage or "") else shard_of_environment(os.environ)
@@ -132,7 +132,7 @@ def worker(
 
 
 def _tell(event: object) -> None:
-    from harness.worker import Finished, Note
+    from harness.workers.events import Finished, Note
 
     if isinstance(event, Finished):
         trial = event.trial

@@ -48,7 +48,7 @@ def settle(
         UsageError: a default or an option cannot be.
     """
     from harness.ablation import Place
-    from harness.launch import Ask
+    from harness.workers.cluster import Ask
 
     given = {"workers": workers, "storage": storage, "artifacts": artifacts, "device": device, "launcher": launcher}
     count = worker_count(workers) if workers is not None else None

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.launch import Ask, LaunchResult, run_ray, run_slurm
 from harness.ledger import Ledger
-from harness.worker import Event, Finished
+from harness.workers.cluster import Ask, run_ray, run_slurm
+from harness.workers.events import Event, Finished
+from harness.workers.join import LaunchResult
 from tests import light
 from tests.faults.test_kills import plain
 

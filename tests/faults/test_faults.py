@@ -18,8 +18,9 @@ import pandas as pd
 import pytest
 
 from harness.errors import StorageError
-from harness.launch import join, run_local
 from harness.ledger import Ledger
+from harness.workers.join import join
+from harness.workers.local import run_local
 from tests import light
 from tests.faults import tiny
 

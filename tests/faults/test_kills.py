@@ -15,10 +15,10 @@ from typing import Self
 
 import pytest
 
-from harness.launch import run_local
 from harness.ledger import Ledger
 from harness.study.trial import Trial
-from harness.worker import Event, WorkerDied
+from harness.workers.events import Event, WorkerDied
+from harness.workers.local import run_local
 from tests import light
 
 SEEDS, LEVELS, WORKERS = 20, 10, 4

@@ -19,7 +19,7 @@ SEEDS, LEVELS = int(os.environ.get("SHARD_SEEDS", "1000")), 10
 def submit(name: str, runs: Path, tasks: int, chance: random.Random | None) -> None:
     """Run every task, a few at once; with ``chance``, every second one is killed at some moment of its first seconds."""
     context = multiprocessing.get_context("forkserver")  # imports once, so that starting a task costs next to nothing
-    context.set_forkserver_preload(["harness.workers", "tests.light"])
+    context.set_forkserver_preload(["harness.workers.local", "tests.light"])
     left = list(range(1, tasks + 1))
     running: list[tuple[BaseProcess, float]] = []  # and when to kill it
     while left or running:

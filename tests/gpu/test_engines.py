@@ -21,7 +21,7 @@ from harness.train.engine import Program, choose
 from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.loop import fit_one_cycle
 from harness.train.run import Loaders, arena, place, program_for, step_settings
-from harness.worker.runner import failed, out_of_memory
+from harness.workers.runner import failed, out_of_memory
 from tests.train.tiny import batches, cell, net, recipe, weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StorageError, UsageError
-from harness.launch import join
 from harness.ledger import Ledger, parse_shard, shard_of_environment
-from harness.worker import drain
+from harness.workers.drain import drain
+from harness.workers.join import join
 from tests import light
 
 NAME = light.study().folder

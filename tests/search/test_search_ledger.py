@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from harness.errors import StorageError
-from harness.launch import run_local
 from harness.ledger import Claim, Ledger, Plan
 from harness.search import SEARCH_SEED, SearchLedger, Tried, best, is_search, slots, tried
 from harness.study.space import DUMMY, place_of
 from harness.study.study import Study, parse_study
 from harness.study.trial import Cell, Curve, Outcomes, Trial
-from harness.worker import OnEpoch, drain
+from harness.workers.drain import drain
+from harness.workers.local import run_local
+from harness.workers.runner import OnEpoch
 from tests import light
 
 EPOCHS = 10

@@ -24,9 +24,10 @@ from harness.study.recipe import Recipe
 from harness.study.script_settings import expand
 from harness.study.study import Study, parse_study
 from harness.study.trial import Outcomes, Trial
-from harness.worker import check_script, drain, runner_for
-from harness.worker.results import read_results
-from harness.worker.script import command_line
+from harness.workers.drain import drain
+from harness.workers.runner import runner_for
+from harness.workers.script import check_script, command_line
+from harness.workers.script_results import read_results
 
 RAW: dict[str, Any] = {
     "question": "Does a higher rate help?",
@@ -414,7 +415,7 @@ def test_a_worker_records_every_trial_in_the_ledger_under_its_settings(here: Pat
 
 
 def test_a_worker_whose_script_differs_is_refused(here: Path) -> None:
-    from harness.launch import join
+    from harness.workers.join import join
 
     planned(study_of(), here).close()
     (here / "train.py").write_text(SCRIPT + "# edited\n", encoding="utf-8")

@@ -16,8 +16,8 @@ from harness.errors import DataError, StorageError
 from harness.ledger import Claim, Ledger
 from harness.ledger.provenance import completed
 from harness.study.trial import Outcomes, Trial
-from harness.worker.events import Claimed, EpochDone, Event, Finished, HandedBack, Note
-from harness.worker.runner import Runner, failed
+from harness.workers.events import Claimed, EpochDone, Event, Finished, HandedBack, Note
+from harness.workers.runner import Runner, failed
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")  # the last two are what schedulers send before they kill
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]

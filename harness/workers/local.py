@@ -26,23 +26,13 @@ from typing import IO, Any
 
 from harness import errors
 from harness.errors import HarnessError, TrialError
-from harness.launch.join import THREADS, LaunchResult
-from harness.launch.signals import Interrupts
 from harness.ledger import Ledger
 from harness.search import SearchLedger
-from harness.worker import (
-    OWN_RUNNER,
-    EpochDone,
-    Event,
-    Finished,
-    Note,
-    WorkerDied,
-    decode,
-    drain,
-    encode,
-    load_runner,
-    runner_for,
-)
+from harness.workers.drain import drain
+from harness.workers.events import EpochDone, Event, Finished, Note, WorkerDied, decode, encode
+from harness.workers.join import THREADS, LaunchResult
+from harness.workers.runner import OWN_RUNNER, load_runner, runner_for
+from harness.workers.signals import Interrupts
 
 DEATHS = 3  # of one worker in a row, without a trial finished in between, before it is not started again
 _BOOT = (

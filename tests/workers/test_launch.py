@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from harness.errors import StorageError
-from harness.launch import LaunchResult, run_local
 from harness.ledger import Ledger
-from harness.worker import Claimed, Event, Finished, WorkerDied
+from harness.workers.events import Claimed, Event, Finished, WorkerDied
+from harness.workers.join import LaunchResult
+from harness.workers.local import run_local
 from tests import light
 
 LIGHT = str(Path(light.__file__))

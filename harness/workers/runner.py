@@ -12,7 +12,7 @@ from harness.errors import DivergedError, UsageError
 from harness.plugins import is_plugin, load_plugin
 from harness.study.study import Study
 from harness.study.trial import Cell, Outcomes, Trial
-from harness.worker.script import ScriptRunner
+from harness.workers.script import ScriptRunner
 
 OWN_RUNNER = "harness.train:run"
 OnEpoch = Callable[[int, Mapping[str, float]], bool]

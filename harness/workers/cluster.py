@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StorageError, TrialError, UsageError
-from harness.launch.join import LaunchResult, join
-from harness.launch.signals import Interrupts
 from harness.ledger import Ledger
 from harness.text import plural
-from harness.worker import OWN_RUNNER, Event, Finished, Note
+from harness.workers.events import Event, Finished, Note
+from harness.workers.join import LaunchResult, join
+from harness.workers.runner import OWN_RUNNER
+from harness.workers.signals import Interrupts
 
 _LOOK_SECONDS = 2.0  # between two looks at what the tasks have done
 _ASK_SECONDS = 10.0  # between two questions to SLURM's controller, which many users share

@@ -26,7 +26,7 @@ from harness.plugins import code_fingerprint, load_plugin
 from harness.study.script_settings import expand, placeholders
 from harness.study.study import Study
 from harness.study.trial import Cell, Outcomes, Trial
-from harness.worker.results import Results, read_results
+from harness.workers.script_results import Results, read_results
 
 FOLDER = "scripts"  # beside the journal: a folder and a log of every attempt
 _TAIL_BYTES = 4000

@@ -13,7 +13,10 @@ from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
 from harness.search import SearchLedger
 from harness.study.fingerprints import study_code
-from harness.worker import OWN_RUNNER, DrainResult, Event, check_script, drain, runner_for
+from harness.workers.drain import DrainResult, drain
+from harness.workers.events import Event
+from harness.workers.runner import OWN_RUNNER, runner_for
+from harness.workers.script import check_script
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 

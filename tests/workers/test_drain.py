@@ -13,21 +13,9 @@ import pytest
 from harness.errors import DataError, StorageError, UsageError
 from harness.ledger import Ledger
 from harness.study.trial import Cell, Curve, Outcomes, Trial
-from harness.worker import (
-    Claimed,
-    DrainResult,
-    EpochDone,
-    Event,
-    Finished,
-    HandedBack,
-    Note,
-    Runner,
-    WorkerDied,
-    decode,
-    drain,
-    encode,
-    load_runner,
-)
+from harness.workers.drain import DrainResult, drain
+from harness.workers.events import Claimed, EpochDone, Event, Finished, HandedBack, Note, WorkerDied, decode, encode
+from harness.workers.runner import Runner, load_runner
 from tests import light
 
 
