@@ -14,7 +14,7 @@ import pytest
 
 from harness.report import read_folder, rebuild, write_index, write_material
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 FOLDERS = sorted(path.parent for path in (ROOT / "reports").glob("*/trials.parquet") if not path.parent.name.endswith("-quick"))
 KEPT = ROOT / "tests" / "data" / "report-schema-1"
 """A report of schema 1 as it was written: later versions have to read it, and to make the same of it."""
