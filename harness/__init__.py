@@ -15,19 +15,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.ablation import Outcome, ablate
     from harness.analysis import Analysis, analyze, effects_frame
     from harness.analysis.comparison import compare
     from harness.analysis.diagnosis import diagnose
     from harness.analysis.epoch_history import history_frame
-    from harness.analyzing import analyze_table
+    from harness.commands.ablate import ablate
+    from harness.commands.analyze import analyze_table
+    from harness.commands.facts import Outcome
+    from harness.commands.tune import tune
+    from harness.commands.tune_facts import TuneOutcome
     from harness.errors import HarnessError
     from harness.report import read_analysis, write_report
     from harness.study.recipe import Recipe
     from harness.study.study import Study, load_study
     from harness.study.trial import Trial
     from harness.train import evaluate, fit_one_cycle
-    from harness.tuning import TuneOutcome, tune
 
 __version__ = "0.1.0"
 
@@ -36,14 +38,14 @@ __version__ = "0.1.0"
 _API: dict[str, str] = {
     "Analysis": "harness.analysis",
     "HarnessError": "harness.errors",
-    "Outcome": "harness.ablation",
+    "Outcome": "harness.commands.facts",
     "Recipe": "harness.study.recipe",
     "Study": "harness.study.study",
     "Trial": "harness.study.trial",
-    "TuneOutcome": "harness.tuning",
-    "ablate": "harness.ablation",
+    "TuneOutcome": "harness.commands.tune_facts",
+    "ablate": "harness.commands.ablate",
     "analyze": "harness.analysis",
-    "analyze_table": "harness.analyzing",
+    "analyze_table": "harness.commands.analyze",
     "compare": "harness.analysis.comparison",
     "diagnose": "harness.analysis.diagnosis",
     "effects_frame": "harness.analysis",
@@ -52,7 +54,7 @@ _API: dict[str, str] = {
     "history_frame": "harness.analysis.epoch_history",
     "load_study": "harness.study.study",
     "read_analysis": "harness.report",
-    "tune": "harness.tuning",
+    "tune": "harness.commands.tune",
     "write_report": "harness.report",
 }
 

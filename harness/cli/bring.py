@@ -36,7 +36,7 @@ def analyze(
     json: Json = False,
 ) -> None:
     """Report on runs that another program made: which rows are noise, and how many seeds would settle them."""
-    from harness.analyzing import analyze_table
+    from harness.commands.analyze import analyze_table
     from harness.report.words import direction
 
     written, runs = analyze_table(
@@ -96,7 +96,7 @@ def _line(row: dict[str, Any]) -> tuple[str, str, str, str]:
 @app.command(rich_help_panel=SETUP)
 def doctor(*, json: Json = False) -> None:
     """Look at Python, torch, GPUs, disk, images and storage, and say what to do about each."""
-    from harness.doctor import examine
+    from harness.commands.doctor import examine
 
     findings = examine()
     if json:

@@ -11,7 +11,7 @@ from harness.config import find_defaults
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.ablation import Place
+    from harness.commands.place import Place
 
 _TASK = ("partition", "account", "minutes", "gpus", "cpus", "address")
 
@@ -47,7 +47,7 @@ def settle(
     Raises:
         UsageError: a default or an option cannot be.
     """
-    from harness.ablation import Place
+    from harness.commands.place import Place
     from harness.workers.cluster import Ask
 
     given = {"workers": workers, "storage": storage, "artifacts": artifacts, "device": device, "launcher": launcher}

@@ -116,7 +116,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a study can find before it is run: power, seeds needed, trials, time."""
-    from harness.ablation import plan_study
+    from harness.commands.plan import plan_study
 
     facts = plan_study(study, profile=profile, effect=effect, seeds=seeds, on_event=console.say)
     if json:
@@ -136,8 +136,8 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the comparison documents from what has been run."""
-    from harness.reporting import report as write
-    from harness.reporting import report_all
+    from harness.commands.report import report as write
+    from harness.commands.report import report_all
 
     if bool(studies) + (from_ is not None) + all_ > 1:
         raise UsageError("give either studies, --from or --all", "`harness report --from FOLDER` rebuilds one folder")

@@ -56,13 +56,13 @@ def ablate(
     json: Json = False,
 ) -> None:
     """Train every arm of a study over its seeds, and write the comparison report."""
-    from harness.ablation import ablate as run
+    from harness.commands.ablate import ablate as run
 
     if all_:
         given = [name for name, value in (("--study", study), ("--screen", screen), ("--recommended", recommended)) if value]
         if given:
             raise UsageError(f"--all and {given[0]} exclude each other", "`harness ablate --study NAME` runs one study")
-        from harness.allstudies import ablate_all
+        from harness.commands.all_studies import ablate_all
 
         with Screen() as shown:
             settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
@@ -139,8 +139,8 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for a better recipe, run the best again on fresh seeds, and report both."""
+    from harness.commands.tune import tune as run
     from harness.study.study import load_study
-    from harness.tuning import tune as run
 
     with Screen() as shown:
         if load_study(study).scripted:

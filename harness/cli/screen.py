@@ -12,8 +12,8 @@ import typer
 from harness import console
 
 if TYPE_CHECKING:
-    from harness.ablation import Outcome, PlanFacts
-    from harness.allstudies import WholeOutcome
+    from harness.commands.all_studies import WholeOutcome
+    from harness.commands.facts import Outcome, PlanFacts
 
 
 class Screen:
@@ -52,8 +52,8 @@ class Screen:
 
     def __call__(self, event: Any) -> None:
         """Show one event."""
-        from harness.ablation import PlanFacts, ProgressFacts
-        from harness.allstudies import WholePlan
+        from harness.commands.all_studies import WholePlan
+        from harness.commands.facts import PlanFacts, ProgressFacts
 
         if self._interrupted:
             raise KeyboardInterrupt

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.ablation import check_device
-from harness.doctor import _others
+from harness.commands.choose_profile import check_device
+from harness.commands.doctor import _others
 from harness.errors import UsageError
 from harness.train import devices
 from harness.train.arithmetic import precision_on

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.ablation.facts import ProgressFacts
+from harness.commands.facts import ProgressFacts
 from harness.errors import HarnessError, StorageError, StudyError, TrialError, UsageError
 from harness.ledger import Ledger, Plan
 from harness.study.arms import arms
@@ -424,7 +424,7 @@ def test_a_worker_whose_script_differs_is_refused(here: Path) -> None:
 
 
 def outcome_of(folder: Path, **options: Any) -> Any:
-    from harness.ablation import ablate
+    from harness.commands.ablate import ablate
 
     (folder / "mine.toml").write_text(parse_study(RAW, name="mine").to_toml(), encoding="utf-8")
     return ablate("mine.toml", **options)
@@ -492,7 +492,7 @@ def test_a_command_without_its_seed_and_scores_without_any_spread_are_said(here:
     (here / "train.py").write_text(program, encoding="utf-8")
     raw = {**RAW, "command": [word for word in RAW["command"] if "seed" not in word]}
     (here / "mine.toml").write_text(parse_study(raw, name="mine").to_toml(), encoding="utf-8")
-    from harness.ablation import ablate
+    from harness.commands.ablate import ablate
 
     outcome = ablate("mine.toml")
     assert "no {seed} among its words" in "\n".join(outcome.plan.lines())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.doctor import Finding, examine
+from harness.commands.doctor import Finding, examine
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.ablation import next_size, recommended_study
+from harness.commands.choose_profile import next_size, recommended_study
 from harness.errors import UsageError
 from harness.report import write_report
 from harness.study.arms import arms

@@ -11,12 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.ablation import REPORTS, Job, OnEvent, Outcome, RetunedJob, ablate, all_trials, check_device, choose_profile
+from harness.commands.ablate import ablate
+from harness.commands.choose_profile import all_trials, check_device, choose_profile
+from harness.commands.facts import OnEvent, Outcome
+from harness.commands.retune import RetunedJob
+from harness.commands.run import Job
+from harness.commands.setup import REPORTS
+from harness.commands.tune import tune
+from harness.commands.tune_run import count, ruled
 from harness.errors import HarnessError, ReportError, UsageError
 from harness.study.study import Study, builtin_studies, load_study
 from harness.text import duration, plural
-from harness.tuning import tune
-from harness.tuning.job import count, ruled
 
 # For a machine that is there for a limited time: what decides the recipe first, what is only shown last.
 ORDER = ("augmentations", "claims", "dropout", "weight-decay", "grad-clip", "blocks", "head", "tune", "reference")

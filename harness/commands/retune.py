@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.ablation.facts import Extra, OnEvent, Outcome, ProgressFacts
-from harness.ablation.job import Job
-from harness.ablation.launching import RUNS
-from harness.ablation.watch import Follower, counted
+from harness.commands.facts import Extra, OnEvent, Outcome, ProgressFacts
+from harness.commands.follow import Follower, counted
+from harness.commands.place import RUNS
+from harness.commands.run import Job
 from harness.errors import StorageError, StudyError
 from harness.study.arms import arms
 from harness.study.cells import cells
@@ -135,9 +135,9 @@ class RetunedJob:
 
     def _outcome(self, first: Outcome, searched: _Searched, second: Outcome | None, on_event: OnEvent) -> Outcome:
         """Write the study's report again, with both verdicts, and return what all of it came to."""
+        from harness.commands.report import trials_kept
         from harness.ledger import Ledger
         from harness.report.retuned import sentence
-        from harness.reporting import trials_kept
 
         on_event("writing the report with both verdicts")
         name, storage = self.job.study.folder, self.job.storage

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation import RUNS, Follower, Job, OnEvent, Outcome, Place, Setup, command, counted, next_size
+from harness.commands.choose_profile import command, next_size
+from harness.commands.facts import OnEvent, Outcome
+from harness.commands.follow import Follower, counted
+from harness.commands.place import RUNS, Place
+from harness.commands.run import Job
+from harness.commands.setup import Setup
+from harness.commands.tune_facts import TuneOutcome, TunePlan
 from harness.errors import StorageError
 from harness.study.fingerprints import study_code
 from harness.study.space import Search, overrides
 from harness.study.study import Study
 from harness.study.trial import Trial
-from harness.tuning.facts import TuneOutcome, TunePlan
 
 if TYPE_CHECKING:
     from harness.report import Written
@@ -95,7 +100,7 @@ class SearchJob(Setup):
 
     def already_done(self) -> tuple[int, int]:
         """Return how many trials of the search and of its confirmation are final, touching nothing."""
-        from harness.confirm import confirmation, finalists
+        from harness.commands.confirm import confirmation, finalists
         from harness.ledger import Ledger
         from harness.search import SearchLedger, slots, tried
 
@@ -152,7 +157,7 @@ class SearchJob(Setup):
 
     def run(self, deadline: float | None, on_event: OnEvent) -> TuneOutcome:
         """Search, confirm and report."""
-        from harness.confirm import confirmation, finalists
+        from harness.commands.confirm import confirmation, finalists
         from harness.search import SearchLedger, slots, tried
 
         cells = slots(self.study, self.fingerprint, self.code)
@@ -187,9 +192,9 @@ class SearchJob(Setup):
 
     def write(self, ledger: SearchLedger, *, provisional: bool) -> Written:
         """Write the report over what the ledgers hold."""
+        from harness.commands.report import trials_kept
+        from harness.commands.tune_report import report_search
         from harness.ledger.provenance import commit
-        from harness.reporting import trials_kept
-        from harness.tuned import report_search
 
         with nullcontext() if provisional else trials_kept(self.study.folder, storage=self.storage):
             self.written = report_search(
@@ -243,7 +248,7 @@ class SearchJob(Setup):
     def _outcome(
         self, facts: TunePlan, index: Path | None, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
     ) -> TuneOutcome:
-        from harness.tuned import RECIPE
+        from harness.commands.tune_report import RECIPE
 
         told = self.written.tuning if self.written is not None else None
         confirmed = told.confirmed if told is not None else None

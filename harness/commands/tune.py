@@ -10,12 +10,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from harness.ablation import OnEvent, Place, choose_profile, command
+from harness.commands.choose_profile import choose_profile, command
+from harness.commands.facts import OnEvent
+from harness.commands.place import Place
+from harness.commands.tune_facts import TuneOutcome, TunePlan
+from harness.commands.tune_run import SearchJob, count, ruled
 from harness.errors import StudyError, UsageError
 from harness.study.space import conditional, place_of
 from harness.study.study import Study, load_study
-from harness.tuning.facts import TuneOutcome, TunePlan
-from harness.tuning.job import SearchJob, count, ruled
 
 __all__ = ["TuneOutcome", "TunePlan", "tune"]
 

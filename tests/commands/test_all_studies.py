@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.ablation import PlanFacts
-from harness.allstudies import ORDER, WholeOutcome, WholePlan, ablate_all, all_studies
+from harness.commands.all_studies import ORDER, WholeOutcome, WholePlan, ablate_all, all_studies
+from harness.commands.facts import PlanFacts
 from harness.errors import UsageError
 
 TWO = """

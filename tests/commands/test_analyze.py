@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from harness.analysis.runs_table import Runs, read_runs
-from harness.analyzing import analyze_table
+from harness.commands.analyze import analyze_table
 from harness.errors import HarnessError, ReportError, UsageError
 from harness.report import read_analysis, read_folder, rebuild
 from harness.study.study import load_study
@@ -267,7 +267,7 @@ def test_an_error_is_a_sentence_and_a_hint_with_status_2(tmp_path: Path, harness
 
 def test_no_torch_and_no_optuna_are_loaded(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from harness.analyzing import analyze_table;"
+        "import sys; from pathlib import Path; from harness.commands.analyze import analyze_table;"
         f"analyze_table({str(write(tmp_path))!r}, **{COLUMNS!r}, reports=Path({str(tmp_path / 'reports')!r}));"
         "print(*[name for name in ('torch', 'torchvision', 'optuna') if name in sys.modules])"
     )

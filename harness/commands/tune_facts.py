@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.ablation import Outcome, PlanFacts
+from harness.commands.facts import Outcome, PlanFacts
 from harness.study.trial import deciding_images
 from harness.text import duration, plural
 

@@ -13,7 +13,7 @@ from harness.config import LAUNCHERS, Launcher
 from harness.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from harness.ablation.places import Places
+    from harness.commands.script_places import Places
     from harness.study.recipe import Recipe
     from harness.train.timing import Layout
     from harness.workers.cluster import Ask
@@ -55,7 +55,7 @@ class Place:
         Raises:
             UsageError: there is no such launcher, or a cluster is asked for what only this machine has.
         """
-        from harness.ablation.choose import check_device
+        from harness.commands.choose_profile import check_device
 
         if self.launcher not in LAUNCHERS:
             raise UsageError(f"there is no launcher {self.launcher!r}{did_you_mean(self.launcher, LAUNCHERS)}", _LAUNCHERS)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation.facts import OnEvent, PlanFacts, ProgressFacts
+from harness.commands.facts import OnEvent, PlanFacts, ProgressFacts
 from harness.errors import ReportError
 from harness.study.trial import Trial
 from harness.text import plural
 
 if TYPE_CHECKING:
-    from harness.ablation.job import Job
+    from harness.commands.run import Job
     from harness.ledger import Ledger
 
 REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this

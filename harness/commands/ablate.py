@@ -16,14 +16,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.ablation.choose import all_trials, check_device, choose_profile, command, next_size, recommended_study
-from harness.ablation.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
-from harness.ablation.forecast import Forecast, plan_study
-from harness.ablation.job import Job
-from harness.ablation.launching import RUNS, Place
-from harness.ablation.retune import RetunedJob
-from harness.ablation.setup import REPORTS, Setup
-from harness.ablation.watch import Follower, counted
+from harness.commands.choose_profile import all_trials, check_device, choose_profile, command, next_size, recommended_study
+from harness.commands.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
+from harness.commands.follow import Follower, counted
+from harness.commands.place import RUNS, Place
+from harness.commands.plan import Forecast, plan_study
+from harness.commands.retune import RetunedJob
+from harness.commands.run import Job
+from harness.commands.setup import REPORTS, Setup
 from harness.errors import UsageError
 from harness.study.study import Study, load_study
 

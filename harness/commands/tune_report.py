@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
-from harness.confirm import Judged, confirmation, departures, finalists, judge
+from harness.commands.confirm import Judged, confirmation, departures, finalists, judge
 from harness.errors import ReportError, StorageError
 from harness.ledger import Ledger
 from harness.report import Provenance, Written, read_folder, write_report

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation.facts import OnEvent
+from harness.commands.facts import OnEvent
 from harness.config import DEVICE_NAMES, is_device
 from harness.errors import HarnessError, UsageError
 from harness.study.arms import arms

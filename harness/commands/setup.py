@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.ablation.launching import RUNS, Place
-from harness.ablation.places import Places
-from harness.ablation.watch import Follower
+from harness.commands.follow import Follower
+from harness.commands.place import RUNS, Place
+from harness.commands.script_places import Places
 from harness.study.study import Study
 from harness.study.trial import curve_images, split_words
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.confirm import CONFIRM_SEED, arm_name, confirmation, finalists, judge
+from harness.commands.confirm import CONFIRM_SEED, arm_name, confirmation, finalists, judge
 from harness.report.searched import answer
 from harness.search import SEARCH_SEED, Tried
 from harness.stats import binomial_interval

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation.choose import command, next_size
-from harness.ablation.facts import Extra, OnEvent, Outcome, PlanFacts
-from harness.ablation.launching import RUNS, Place
-from harness.ablation.places import Places, choose_places
-from harness.ablation.setup import REPORTS, Setup
-from harness.ablation.watch import Watch
+from harness.commands.choose_profile import command, next_size
+from harness.commands.facts import Extra, OnEvent, Outcome, PlanFacts
+from harness.commands.follow import Watch
+from harness.commands.place import RUNS, Place
+from harness.commands.script_places import Places, choose_places
+from harness.commands.setup import REPORTS, Setup
 from harness.study.arms import Arm, arms
 from harness.study.cells import CONTROL_OFFSET, cells
 from harness.study.fingerprints import cell_code, study_code
@@ -206,8 +206,8 @@ class Job(Setup):
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
+        from harness.commands.report import trials_kept
         from harness.ledger import Ledger
-        from harness.reporting import trials_kept
 
         plan = self.plan(self.study)
         with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
@@ -273,8 +273,8 @@ class Job(Setup):
         if self.write is not None:
             return self.write(provisional)
 
-        from harness.reporting import from_ledger
-        from harness.retuned import retuning_of
+        from harness.commands.report import from_ledger
+        from harness.commands.retune_report import retuning_of
 
         return from_ledger(
             ledger,

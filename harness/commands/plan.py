@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.ablation.facts import OnEvent
-from harness.ablation.places import choose_places
+from harness.commands.facts import OnEvent
+from harness.commands.script_places import choose_places
 from harness.errors import DataError, StorageError
 from harness.study.arms import arms
 from harness.study.metrics import own_metrics
@@ -128,7 +128,7 @@ def plan_study(
 
 
 def _finished(folder: str) -> list[Trial]:
-    from harness.ablation.launching import RUNS
+    from harness.commands.place import RUNS
     from harness.ledger import Ledger
 
     try:

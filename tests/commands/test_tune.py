@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from harness.ablation import ProgressFacts
 from harness.analysis.tuning_facts import TuningFacts
+from harness.commands.facts import ProgressFacts
+from harness.commands.report import report
+from harness.commands.tune import tune
+from harness.commands.tune_facts import TuneOutcome, TunePlan
+from harness.commands.tune_run import count, ruled
 from harness.errors import StorageError, StudyError, UsageError
 from harness.ledger import Ledger
 from harness.report import read_folder
-from harness.reporting import report
 from harness.study.recipe_file import read_recipe
 from harness.study.study import Study, parse_study
-from harness.tuning import TuneOutcome, TunePlan, tune
-from harness.tuning.job import count, ruled
 
 FEW = {"train.epochs": 3, "data.train": 100, "data.val": 100}
 NOTHING = {"augment.hue": {"low": 0, "high": 0.3}, "augment.saturation": {"low": 0, "high": 0.5}}  # grey images have neither

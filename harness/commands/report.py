@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.confirm import is_confirmation
+from harness.commands.retune_report import retuning_of
+from harness.commands.tune_report import report_search
 from harness.config import hide_password
-from harness.confirm import is_confirmation
 from harness.errors import HarnessError, RecipeError, ReportError, UnreportedError, did_you_mean
 from harness.ledger import Attempt, Ledger, studies_in
 from harness.report import Provenance, Written, read_folder, rebuild, write_index, write_report
-from harness.retuned import retuning_of
 from harness.search import SearchLedger, is_search
 from harness.study.metrics import own_metrics
 from harness.study.retune_settings import is_retuning
 from harness.study.trial import Trial
-from harness.tuned import report_search
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.ablation import PlanFacts, ProgressFacts, ablate
-from harness.allstudies import ablate_all
 from harness.analysis import Analysis, Pair, Retuned, Retuning, Setting, analyze, join
+from harness.commands.ablate import ablate
+from harness.commands.all_studies import ablate_all
+from harness.commands.facts import PlanFacts, ProgressFacts
+from harness.commands.report import report
+from harness.commands.retune_report import retuning_of
 from harness.errors import HarnessError, ReportError
 from harness.ledger import Ledger
 from harness.report import Written, read_analysis, read_folder, rebuild, write_report
 from harness.report.retuned import sentence
-from harness.reporting import report
-from harness.retuned import retuning_of
 from harness.study.arms import arms
 from harness.study.retune_settings import RETUNING_SEED, is_retuning
 from harness.study.study import Study, parse_study
