@@ -1,18 +1,10 @@
-"""The command line: parse, call one function, print. The only place that exits.
+"""The command line: parse, call one function of ``commands``, print. The only place that prints and exits.
+
+No work is done here, and everything heavy is imported inside the command that needs it.
+Start with ``options``; each command is in the file of its name.
 
 Exit codes: 0 done; 1 ran with failures, or without its report (or ``--check`` says worse); 2 nothing ran; 130 interrupted or
 out of time, resumable.
-Everything heavy is imported inside the command that needs it, so that ``harness --help`` answers at once.
-
-app      the application and shared options
-complete what the shell completes them with
-place    options filled up with defaults
-screen   what a running verb looks like
-run      ablate, tune, bench
-read     show, plan, report, compare
-setup    data
-cluster  status, worker
-bring    analyze, doctor, new-study
 """
 
 from __future__ import annotations
@@ -21,18 +13,49 @@ import sys
 
 import typer
 
-from harness import console
-from harness.cli import bring, cluster, read, run, setup
-from harness.cli.app import PANELS, app
+from harness.cli import (
+    ablate,
+    analyze,
+    bench,
+    compare,
+    console,
+    data,
+    doctor,
+    new_study,
+    plan,
+    report,
+    show,
+    status,
+    tune,
+    worker,
+)
+from harness.cli.options import app
 from harness.errors import HarnessError, UnreportedError
 
 INTERRUPTED = 130
 RUNS = frozenset({"ablate", "tune", "bench", "worker"})  # what they print is also kept in files
 
-__all__ = ["app", "bring", "cluster", "main", "read", "run", "setup"]
+__all__ = [
+    "ablate",
+    "analyze",
+    "app",
+    "bench",
+    "compare",
+    "data",
+    "doctor",
+    "main",
+    "new_study",
+    "plan",
+    "report",
+    "show",
+    "status",
+    "tune",
+    "worker",
+]
 
-# Commands register when their module is imported, in alphabetical order; the help shows what to run first.
-app.registered_commands.sort(key=lambda command: PANELS.index(str(command.rich_help_panel)))
+# A command registers when its module is imported, in alphabetical order; the help shows them in this one.
+ORDER = ("ablate", "tune", "bench", "analyze", "show", "plan", "report", "compare", "status", "worker", "doctor", "new-study")
+app.registered_commands.sort(key=lambda command: ORDER.index(command.name or getattr(command.callback, "__name__", "")))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from harness import console
+from harness.cli import console
 
 if TYPE_CHECKING:
     from harness.commands.all_studies import WholeOutcome

@@ -1,4 +1,4 @@
-"""Commands for what is already there: analyze, doctor, new-study."""
+"""``harness analyze``: parse, call, print."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness import console
-from harness.cli.app import READ, SETUP, Json, app
+from harness.cli import console
+from harness.cli.options import READ, Json, app
 
 if TYPE_CHECKING:
     from harness.analysis import Analysis
@@ -91,36 +91,3 @@ def _line(row: dict[str, Any]) -> tuple[str, str, str, str]:
     needed = f"{row['n']}, about {row['seeds_needed']} would settle it" if row["seeds_needed"] else str(row["n"])
     verdict = ", ".join(part for part in (row["verdict"] or "not judged", row["note"]) if part)
     return row["arm"], difference, verdict, needed
-
-
-@app.command(rich_help_panel=SETUP)
-def doctor(*, json: Json = False) -> None:
-    """Look at Python, torch, GPUs, disk, images and storage, and say what to do about each."""
-    from harness.commands.doctor import examine
-
-    findings = examine()
-    if json:
-        console.data_json([{name: getattr(one, name) for name in one.__slots__} for one in findings])
-    else:
-        marks = {"ok": "ok", "warn": "warning", "fail": "FAIL"}
-        rows = [(marks[one.level], one.name, one.what + (f"\nhint: {one.hint}" if one.hint else "")) for one in findings]
-        console.table(("", "what", "found"), rows)
-    if any(one.level == "fail" for one in findings):
-        raise typer.Exit(1)
-
-
-@app.command("new-study", rich_help_panel=SETUP)
-def new_study(
-    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'; the file is studies/NAME.toml.")],
-    *,
-    json: Json = False,
-) -> None:
-    """Write a commented study file that validates, to be changed into your own."""
-    from harness.study.template import new_study as write
-
-    path = write(name)
-    if json:
-        console.data_json({"study": name, "file": path})
-        return
-    console.say(f"`harness show {name}` lists its arms; `harness ablate --study {name}` runs it.")
-    console.data(str(path))

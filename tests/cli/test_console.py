@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from harness import console
+from harness.cli import console
 from harness.errors import HarnessError, UsageError
 from harness.text import duration
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli import complete
-from harness.cli.place import LauncherName
+from harness.cli.defaults import LauncherName
 
 RUN, READ, CLUSTER, SETUP = PANELS = ("Run", "Read", "Cluster", "Set up")
 
@@ -49,6 +49,7 @@ Artifacts = Annotated[str | None, typer.Option(help="Folder for curves and per-i
 Device = Annotated[str | None, typer.Option(help="auto (the default), cpu, cuda, cuda:N, mps or xpu.")]
 Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds after which no new trial starts; run again to go on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; touch nothing.")]
+StudyFolder = Annotated[str, typer.Option("--study", "-s", help="A study's folder name, as augmentations-quick.")]
 
 
 def overrides(assignments: list[str] | None, base: Path | None = None) -> dict[str, Any]:

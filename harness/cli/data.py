@@ -1,4 +1,4 @@
-"""Commands that set up: data."""
+"""``harness data``: list, fetch and verify images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness import console
-from harness.cli.app import SETUP, Json, app
+from harness.cli import console
+from harness.cli.options import SETUP, Json, app
 
 if TYPE_CHECKING:
     from harness.train.data import Dataset

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from harness import console
+from harness.cli import console
 from harness.config import find_defaults
 from harness.errors import UsageError
 
