@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 HEAVY = ["matplotlib", "numpy", "optuna", "pandas", "scipy", "seaborn", "sklearn", "torch", "torchvision"]
-LONGEST_MODULE = 700  # lines; one concept a module, as long as it needs
+LONGEST_MODULE = 400
 USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]
 # A distribution that has another name than its module, for those that need not be installed where the tests run.
 DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "optuna_dashboard": "optuna-dashboard"}
