@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +18,32 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 HEAVY = ["matplotlib", "numpy", "optuna", "pandas", "scipy", "seaborn", "sklearn", "torch", "torchvision"]
-LONGEST_MODULE = 400
+LONGEST_FUNCTION = 60  # lines, without its docstring
+# Both lists only shrink: what has been mended leaves them.
+STILL_LONG: set[str] = {
+    "harness/analysis/assemble.py: analyze",
+    "harness/bench/suite.py: bench",
+    "harness/cli/ablate.py: ablate",
+    "harness/report/figures/effects.py: _level_curve",
+    "harness/train/loop.py: fit_one_cycle",
+    "harness/train/run.py: _run",
+}
+STILL_SHARED: set[str] = {
+    "Cell",
+    "Entry",
+    "Job",
+    "Progress",
+    "Recorder",
+    "Settings",
+    "Shards",
+    "Share",
+    "Source",
+    "Table",
+    "Tried",
+    "_Stored",
+    "_Strict",
+    "_Watch",
+}
 USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]
 # A distribution that has another name than its module, for those that need not be installed where the tests run.
 DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "optuna_dashboard": "optuna-dashboard"}
@@ -109,9 +135,45 @@ def test_only_the_command_line_exits(path: Path) -> None:
     assert [(name, line) for name, line in calls(path) if name in leaving] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the name of every function of a module, with its classes', and its lines without its docstring."""
+
+    def inside(node: ast.AST, names: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                here = (*names, child.name)
+                if not isinstance(child, ast.ClassDef):
+                    yield ".".join(here), code_lines(child)
+                yield from inside(child, here)
+            else:
+                yield from inside(child, names)
+
+    yield from inside(ast.parse(path.read_text(encoding="utf-8")), ())
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return a function's lines from ``def`` to its end, without its docstring."""
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        lines -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return lines
+
+
+def class_names() -> Iterator[str]:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                yield node.name
+
+
+def test_a_function_can_be_read_in_one_sitting_save_those_still_to_be_cut() -> None:
+    long = {f"{module_id(path)}: {name}" for path in MODULES for name, lines in functions(path) if lines > LONGEST_FUNCTION}
+    assert long == STILL_LONG
+
+
+def test_a_class_name_is_used_once_save_those_still_to_be_renamed() -> None:
+    assert {name for name, uses in Counter(class_names()).items() if uses > 1} == STILL_SHARED
 
 
 def test_no_tracked_file_names_a_folder_of_somebodys_machine() -> None:
