@@ -1,7 +1,7 @@
 """An ablation harness for image-classification training recipes.
 
-Names of the public API are resolved on first use, so that ``import harness`` loads neither torch nor pandas. No module of the
-package imports from here.
+Names of the public API are resolved on first use, so that ``import harness`` loads neither torch
+nor pandas. No module of the package imports from here.
 
 Train and look     fit_one_cycle, evaluate, diagnose, history_frame
 Ask and answer     Recipe, Study, load_study, ablate, tune, Outcome, TuneOutcome
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name -> the module that defines it under the same name. No public name may be a module's: importing the module would
-# put it in the name's place.
+# Public name -> the module that defines it under the same name. No public name may be a module's:
+# importing the module would put it in the name's place.
 _API: dict[str, str] = {
     "Analysis": "harness.analysis",
     "HarnessError": "harness.errors",

@@ -1,9 +1,10 @@
 """Defaults of a folder: where trials and images are kept and what runs them, so that no command has to say it again.
 
-They stand in ``harness.toml``, or under ``[tool.harness]`` in ``pyproject.toml``, in the working folder or the nearest one
-above it that has such a file. A key of the first wins over the same key of the second; an option of a command, and
-``HARNESS_DATA``, win over both. What verdicts rest on (seeds, looks, margin and the like) is refused here: two people who run
-one study would otherwise answer different questions, and the study would not show it.
+They stand in ``harness.toml``, or under ``[tool.harness]`` in ``pyproject.toml``, in the working
+folder or the nearest one above it that has such a file. A key of the first wins over the same key
+of the second; an option of a command, and ``HARNESS_DATA``, win over both. What verdicts rest on
+(seeds, looks, margin and the like) is refused here: two people who run one study would otherwise
+answer different questions, and the study would not show it.
 """
 
 from __future__ import annotations
@@ -27,9 +28,26 @@ FILE = "harness.toml"
 PROJECT = "pyproject.toml"
 
 _DECIDES = (
-    "alpha", "arms", "baseline", "base", "decide_on", "design", "factors", "first_seed", "looks", "margin", "margin_pp",
-    "metric", "profile", "profiles", "recipe", "seeds", "set", "study", "trials",
-)  # fmt: skip
+    "alpha",
+    "arms",
+    "baseline",
+    "base",
+    "decide_on",
+    "design",
+    "factors",
+    "first_seed",
+    "looks",
+    "margin",
+    "margin_pp",
+    "metric",
+    "profile",
+    "profiles",
+    "recipe",
+    "seeds",
+    "set",
+    "study",
+    "trials",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +236,7 @@ def hide_password(where: str) -> str:
     credentials, at, server = rest.rpartition("@")
     if not separator:
         return where
-    server, question, _ = (server if at else rest).partition("?")  # a query may hold a password as well
+    # a query may hold a password as well
+    server, question, _ = (server if at else rest).partition("?")
     user = credentials.partition(":")[0]
     return f"{scheme}://{user + ':***@' if ':' in credentials else user + at}{server}{'?...' if question else ''}"

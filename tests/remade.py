@@ -20,10 +20,17 @@ def differing(folder: Path, *, words: bool = False) -> list[str]:
     made = {"analysis.json": analysis_json(analysis), "effects.csv": effects_csv(analysis)}
     if words:
         made["report.md"] = render.markdown(build(material, analysis, formats=()))
-    return [f"{folder.name}/{name}" for name, text in made.items() if (folder / name).read_bytes() != text.encode()]
+    return [
+        f"{folder.name}/{name}"
+        for name, text in made.items()
+        if (folder / name).read_bytes() != text.encode()
+    ]
 
 
 if __name__ == "__main__":
     whole, *folders = map(Path, sys.argv[1:])
-    lines = [*differing(whole, words=True), *(line for folder in folders for line in differing(folder))]
+    lines = [
+        *differing(whole, words=True),
+        *(line for folder in folders for line in differing(folder)),
+    ]
     sys.stdout.write("\n".join(lines))

@@ -32,7 +32,11 @@ def test_every_default_is_read(tmp_path: Path) -> None:
         'address = "auto"\n',
     )
     found = find_defaults(tmp_path)
-    assert (found.storage, found.artifacts, found.data) == ("postgresql+psycopg://me:pw@db/trials", "/shared/a", "/shared/d")
+    assert (found.storage, found.artifacts, found.data) == (
+        "postgresql+psycopg://me:pw@db/trials",
+        "/shared/a",
+        "/shared/d",
+    )
     assert (found.workers, found.device, found.launcher) == ("20", "cuda", "slurm")
     assert (found.partition, found.account, found.minutes) == ("gpu", "lab", 60)
     assert (found.gpus, found.cpus, found.address) == (0.5, 4, "auto")
@@ -54,12 +58,20 @@ def test_a_key_of_harness_toml_wins_over_that_of_pyproject_and_others_stay(tmp_p
     write(tmp_path, '[tool.harness]\nworkers = 3\ndevice = "cpu"\n', "pyproject.toml")
     found = find_defaults(write(tmp_path, "workers = 2\n"))
     assert (found.workers, found.device) == ("2", "cpu")
-    assert dict(found.sources) == {"workers": str(tmp_path / "harness.toml"), "device": str(tmp_path / "pyproject.toml")}
+    assert dict(found.sources) == {
+        "workers": str(tmp_path / "harness.toml"),
+        "device": str(tmp_path / "pyproject.toml"),
+    }
 
 
 def test_a_pyproject_of_another_program_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, "[tool.harness]\nworkers = 3\n", "pyproject.toml")
-    assert find_defaults(write(tmp_path / "a", "[tool.ruff]\nline-length = 3\n", "pyproject.toml")).workers == "3"
+    assert (
+        find_defaults(
+            write(tmp_path / "a", "[tool.ruff]\nline-length = 3\n", "pyproject.toml")
+        ).workers
+        == "3"
+    )
 
 
 @pytest.mark.parametrize("name", ["seeds", "looks", "margin_pp", "margin", "alpha", "metric"])
@@ -71,15 +83,30 @@ def test_all_faults_of_both_files_are_told_at_once_with_the_nearest_name(tmp_pat
     write(tmp_path, '[tool.harness]\nlauncher = "slrum"\n', "pyproject.toml")
     told = faults(write(tmp_path, 'wokers = 2\nminutes = 0\ndevice = "gpu"\n'))
     assert told.startswith("4 faults")
-    for words in ("'workers'", "minutes: 0 is not", "'gpu' is not auto", "[tool.harness]: launcher: 'slrum' is not"):
+    for words in (
+        "'workers'",
+        "minutes: 0 is not",
+        "'gpu' is not auto",
+        "[tool.harness]: launcher: 'slrum' is not",
+    ):
         assert words in told
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("workers", "true"), ("workers", '"many"'), ("workers", "1.5"), ("gpus", "-1"), ("gpus", "inf"), ("gpus", "nan"),
-     ("storage", "3"), ("data", '""'), ("cpus", "false"), ("launcher", "[]")],
-)  # fmt: skip
+    [
+        ("workers", "true"),
+        ("workers", '"many"'),
+        ("workers", "1.5"),
+        ("gpus", "-1"),
+        ("gpus", "inf"),
+        ("gpus", "nan"),
+        ("storage", "3"),
+        ("data", '""'),
+        ("cpus", "false"),
+        ("launcher", "[]"),
+    ],
+)
 def test_a_value_that_cannot_be_is_a_fault(tmp_path: Path, name: str, value: str) -> None:
     assert f"{name}: " in faults(write(tmp_path, f"{name} = {value}\n"))
 
@@ -99,7 +126,10 @@ def test_a_broken_pyproject_is_a_fault_only_where_it_speaks_of_harness(tmp_path:
 def test_what_is_told_names_file_and_value_and_no_password(tmp_path: Path) -> None:
     write(tmp_path, 'workers = 2\nstorage = "postgresql+psycopg://me:s3c@ret@db/trials"\n')
     (told,) = find_defaults(tmp_path).told()
-    assert told == f"{tmp_path / 'harness.toml'}: workers 2, storage postgresql+psycopg://me:***@db/trials"
+    assert (
+        told
+        == f"{tmp_path / 'harness.toml'}: workers 2, storage postgresql+psycopg://me:***@db/trials"
+    )
 
 
 def test_a_password_is_in_no_fault(tmp_path: Path) -> None:
@@ -108,4 +138,6 @@ def test_a_password_is_in_no_fault(tmp_path: Path) -> None:
 
 def test_what_a_command_says_itself_is_not_told(tmp_path: Path) -> None:
     write(tmp_path, 'workers = 2\ndevice = "cpu"\n')
-    assert find_defaults(tmp_path).told(without=frozenset({"workers"})) == [f"{tmp_path / 'harness.toml'}: device cpu"]
+    assert find_defaults(tmp_path).told(without=frozenset({"workers"})) == [
+        f"{tmp_path / 'harness.toml'}: device cpu"
+    ]

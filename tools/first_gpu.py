@@ -4,12 +4,14 @@ python tools/first_gpu.py --out first-gpu                      # all of it, in h
 python tools/first_gpu.py --out first-gpu --stage B --minutes 8
 python tools/first_gpu.py --out first-gpu --device cpu --tiny  # whether the tool itself works
 
-A: tests/gpu, the ceilings, one cell in two processes, two plans in one process. B: the benchmark by group, the kernels that
-take longest, the first trial against the second. C: real CIFAR-10: one seed of the reference, a study of one program, graph
-against eager, a run that is killed and resumed. D: precision, determinism, the compiled update, several workers a GPU.
+A: tests/gpu, the ceilings, one cell in two processes, two plans in one process. B: the benchmark by
+group, the kernels that take longest, the first trial against the second. C: real CIFAR-10: one seed
+of the reference, a study of one program, graph against eager, a run that is killed and resumed. D:
+precision, determinism, the compiled update, several workers a GPU.
 
-Every check has a process of its own, so that one that breaks the GPU's context or hangs fails alone. Each writes
-``OUT/CHECK.json`` (what it measured, or why it failed); ``OUT/summary.json`` is the table that is printed last.
+Every check has a process of its own, so that one that breaks the GPU's context or hangs fails
+alone. Each writes ``OUT/CHECK.json`` (what it measured, or why it failed); ``OUT/summary.json`` is
+the table that is printed last.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ class Look:
         return "quick" if self.tiny else "full"
 
 
-# --- shared by checks -------------------------------------------------------------------------------------------------
+# --- shared by checks
+# -------------------------------------------------------------------------------------------------
 
 
 def baseline(look: Look, **changes: Any) -> Any:
@@ -81,7 +84,9 @@ def baseline(look: Look, **changes: Any) -> Any:
     if not data.available(recipe.data.name):
         raise SkippedError(f"{recipe.data.name} is not here: set HARNESS_DATA")
     sizes: dict[str, Any] = {"train__epochs": 2} if look.tiny else {}
-    return recipe.with_overrides({name.replace("__", "."): value for name, value in {**sizes, **changes}.items()})
+    return recipe.with_overrides(
+        {name.replace("__", "."): value for name, value in {**sizes, **changes}.items()}
+    )
 
 
 def bundled(**changes: Any) -> Any:
@@ -89,8 +94,12 @@ def bundled(**changes: Any) -> Any:
     from harness.study.profiles import builtin_profiles
     from harness.study.recipe import Recipe, flatten
 
-    fields = flatten({name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"})
-    given = {name.replace("__", "."): value for name, value in {"train__epochs": 3, **changes}.items()}
+    fields = flatten(
+        {name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"}
+    )
+    given = {
+        name.replace("__", "."): value for name, value in {"train__epochs": 3, **changes}.items()
+    }
     return Recipe().with_overrides({**fields, **given})
 
 
@@ -144,14 +153,25 @@ def ground(look: Look, **changes: Any) -> Any:
     from harness.bench.suite import ground_on
 
     made = ground_on(look.device)
-    return replace(made, recipe=made.recipe.with_overrides({n.replace("__", "."): v for n, v in changes.items()}))
+    return replace(
+        made,
+        recipe=made.recipe.with_overrides({n.replace("__", "."): v for n, v in changes.items()}),
+    )
 
 
-def program(command: list[str], look: Look, *, seconds: float | None = None, folder: Path | None = None) -> Result:
+def program(
+    command: list[str], look: Look, *, seconds: float | None = None, folder: Path | None = None
+) -> Result:
     """Run a command, keep its output in a file, and return its status, time and last lines."""
     started = time.perf_counter()
     done = subprocess.run(
-        command, cwd=folder or ROOT, env=environment(), capture_output=True, text=True, timeout=seconds, check=False
+        command,
+        cwd=folder or ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
     text = done.stdout + done.stderr
     ((folder or look.out) / "output.txt").write_text(text, encoding="utf-8")
@@ -161,15 +181,29 @@ def program(command: list[str], look: Look, *, seconds: float | None = None, fol
 
 def environment() -> dict[str, str]:
     """Return the environment of a subprocess, in which this checkout is found first."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+    }
 
 
 def itself(look: Look, check: str, out: Path, *, wait: bool = True) -> Any:
     """Run a check of this script in a process of its own; return its result, or the process."""
     out.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, __file__, "--check", check, "--out", str(out), "--device", look.device]
+    command = [
+        sys.executable,
+        __file__,
+        "--check",
+        check,
+        "--out",
+        str(out),
+        "--device",
+        look.device,
+    ]
     command += ["--seconds", str(look.seconds), *(["--tiny"] if look.tiny else [])]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     if not wait:
         return process
     process.wait()
@@ -188,7 +222,8 @@ def read(path: Path) -> Result:
     return dict(kept["result"])
 
 
-# --- A: right ---------------------------------------------------------------------------------------------------------
+# --- A: right
+# ---------------------------------------------------------------------------------------------------------
 
 
 def a_tests(look: Look) -> Result:
@@ -232,7 +267,9 @@ def a_one_cell(look: Look) -> Result:
 
 def a_two_processes(look: Look) -> Result:
     """Train the same cell in two processes: the curves must be the same to the last bit."""
-    first, second = (itself(look, "a_one_cell", look.out / f"process-{number}") for number in (1, 2))
+    first, second = (
+        itself(look, "a_one_cell", look.out / f"process-{number}") for number in (1, 2)
+    )
     differ = [
         f"{engine} {curve}"
         for engine in look.engines
@@ -255,11 +292,16 @@ def a_two_plans(look: Look) -> Result:
         after = trial_of(look, bundled(), 0, engine)
         if before.curve.online_loss != after.curve.online_loss:
             raise RuntimeError(f"{engine}: the same cell gives another curve after other cells")
-        compared[engine] = {"before": figures(before), "between": figures(between), "after": figures(after)}
+        compared[engine] = {
+            "before": figures(before),
+            "between": figures(between),
+            "after": figures(after),
+        }
     return {**compared, "says": "the same before and after"}
 
 
-# --- B: fast ----------------------------------------------------------------------------------------------------------
+# --- B: fast
+# ----------------------------------------------------------------------------------------------------------
 
 
 def benchmark(group: str) -> Callable[[Look], Result]:
@@ -278,7 +320,11 @@ def benchmark(group: str) -> Callable[[Look], Result]:
         )
         rows = {row.name: round(row.images_per_second) for row in done.results}
         best = max(rows, key=lambda name: rows[name])
-        return {"images_per_second": rows, "warnings": list(done.warnings), "says": f"{best} {rows[best]:,} images/s"}
+        return {
+            "images_per_second": rows,
+            "warnings": list(done.warnings),
+            "says": f"{best} {rows[best]:,} images/s",
+        }
 
     return check
 
@@ -305,11 +351,21 @@ def b_kernels(look: Look) -> Result:
         name = "self_device_time_total" if look.cuda else "self_cpu_time_total"
         events = sorted(seen.key_averages(), key=lambda event: -getattr(event, name))
         total = sum(getattr(event, name) for event in events)
-        top = [{"kernel": e.key[:120], "us": getattr(e, name), "calls": e.count} for e in events[:25]]
+        top = [
+            {"kernel": e.key[:120], "us": getattr(e, name), "calls": e.count} for e in events[:25]
+        ]
         calls = sum(event.count for event in events)
-        result[engine] = {"steps": steps, "us_a_step": total / steps, "calls_a_step": calls / steps, "top": top}
+        result[engine] = {
+            "steps": steps,
+            "us_a_step": total / steps,
+            "calls_a_step": calls / steps,
+            "top": top,
+        }
     first = result[look.engines[-1]]
-    return {**result, "says": f"{first['us_a_step'] / 1000:.2f} ms a step, {first['calls_a_step']:.0f} calls"}
+    return {
+        **result,
+        "says": f"{first['us_a_step'] / 1000:.2f} ms a step, {first['calls_a_step']:.0f} calls",
+    }
 
 
 def b_trials(look: Look) -> Result:
@@ -319,7 +375,10 @@ def b_trials(look: Look) -> Result:
         made = ground(look, train__epochs=1 if look.tiny else 3)
         result[engine] = _two_trials(look, made, engine)
     pair = result[look.engines[-1]]
-    return {**result, "says": f"first {pair['seconds'][0]:.1f} s, second {pair['seconds'][1]:.1f} s"}
+    return {
+        **result,
+        "says": f"first {pair['seconds'][0]:.1f} s, second {pair['seconds'][1]:.1f} s",
+    }
 
 
 def _two_trials(look: Look, made: Any, engine: str) -> Result:
@@ -342,21 +401,40 @@ def _two_trials(look: Look, made: Any, engine: str) -> Result:
     return {"seconds": seconds, "recording_seconds": recording}
 
 
-# --- C: real ----------------------------------------------------------------------------------------------------------
+# --- C: real
+# ----------------------------------------------------------------------------------------------------------
 
 
 def c_reference(look: Look) -> Result:
     """Train one seed of the reference."""
     told = figures(trial_of(look, baseline(look), 0, "auto"))
     accuracy, train = told["metrics"]["accuracy"], told["metrics"]["train_accuracy"]
-    return {**told, "says": f"val {accuracy:.1%}, train {train:.1%}, {told['images_per_second']:,.0f} images/s"}
+    return {
+        **told,
+        "says": f"val {accuracy:.1%}, train {train:.1%}, {told['images_per_second']:,.0f} images/s",
+    }
 
 
 def _ablate(look: Look, folder: Path) -> list[str]:
     shutil.rmtree(folder, ignore_errors=True)  # cells of an earlier look would not be run again
     folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "harness", "ablate", "--study", STUDY, "--profile", look.profile]
-    command += ["--seeds", "2", "--device", look.device, *(["--workers", "1", "--set", "train.epochs=1"] if look.tiny else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "ablate",
+        "--study",
+        STUDY,
+        "--profile",
+        look.profile,
+    ]
+    command += [
+        "--seeds",
+        "2",
+        "--device",
+        look.device,
+        *(["--workers", "1", "--set", "train.epochs=1"] if look.tiny else []),
+    ]
     return command
 
 
@@ -365,9 +443,14 @@ def _trials(folder: Path) -> Result:
 
     (path,) = folder.glob(f"reports/{STUDY}*/trials.parquet")
     table = pd.read_parquet(path)
-    complete = table[table["state"] == "complete"]  # a trial that was killed keeps its row, as an attempt that failed
+    # a trial that was killed keeps its row, as an attempt that failed
+    complete = table[table["state"] == "complete"]
     states = {str(state): int(number) for state, number in table["state"].value_counts().items()}
-    return {"cells": int(table["cell"].nunique()), "complete": int(complete["cell"].nunique()), "rows": states}
+    return {
+        "cells": int(table["cell"].nunique()),
+        "complete": int(complete["cell"].nunique()),
+        "rows": states,
+    }
 
 
 def c_study(look: Look) -> Result:
@@ -378,15 +461,27 @@ def c_study(look: Look) -> Result:
     if result["status"] != 0:
         raise RuntimeError(f"ablate ended with {result['status']}: {result['last'][-2:]}")
     counted = _trials(folder)
-    return {**result, **counted, "says": f"{counted['complete']} trials in {result['seconds']:.0f} s"}
+    return {
+        **result,
+        **counted,
+        "says": f"{counted['complete']} trials in {result['seconds']:.0f} s",
+    }
 
 
 def c_engines(look: Look) -> Result:
     """Train the same seeds with each engine and compare the final accuracies."""
     recipe = baseline(look)
     seeds = (0,) if look.tiny else (0, 1)
-    told = {engine: [figures(trial_of(look, recipe, seed, engine)) for seed in seeds] for engine in look.engines}
-    pairs = list(zip(*([t["metrics"]["accuracy"] for t in told[engine]] for engine in look.engines), strict=True))
+    told = {
+        engine: [figures(trial_of(look, recipe, seed, engine)) for seed in seeds]
+        for engine in look.engines
+    }
+    pairs = list(
+        zip(
+            *([t["metrics"]["accuracy"] for t in told[engine]] for engine in look.engines),
+            strict=True,
+        )
+    )
     apart = max(100 * (max(pair) - min(pair)) for pair in pairs)
     return {**told, "largest_difference_pp": apart, "says": f"at most {apart:.2f} pp apart"}
 
@@ -397,7 +492,9 @@ def c_resume(look: Look) -> Result:
     folder = look.out / "resume"
     command = _ablate(look, folder)
     with (folder / "killed-output.txt").open("w", encoding="utf-8") as log:
-        running = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log, start_new_session=True)
+        running = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=log, stderr=log, start_new_session=True
+        )
     text = ""
     while running.poll() is None and "[2/" not in text:
         time.sleep(0.2)
@@ -418,7 +515,8 @@ def c_resume(look: Look) -> Result:
     return {**result, **counted, "says": f"{counted['cells']} cells, each complete once"}
 
 
-# --- D: faster --------------------------------------------------------------------------------------------------------
+# --- D: faster
+# --------------------------------------------------------------------------------------------------------
 
 
 def _epochs(look: Look, made: Any, seconds: float | None = None) -> Result:
@@ -441,7 +539,11 @@ def d_precision(look: Look) -> Result:
         told["tf32"] = _epochs(look, ground(look, train__precision="fp32"))
     prepare(look.device)
     told["bf16"] = _epochs(look, ground(look, train__precision="bf16"))
-    return {**told, "says": ", ".join(f"{name} {row['per_second']:,.0f}" for name, row in told.items()) + " images/s"}
+    return {
+        **told,
+        "says": ", ".join(f"{name} {row['per_second']:,.0f}" for name, row in told.items())
+        + " images/s",
+    }
 
 
 def d_kernels(look: Look) -> Result:
@@ -454,7 +556,10 @@ def d_kernels(look: Look) -> Result:
     for deterministic in (True, False):
         for timed in (False, True):
             prepare(look.device)
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, timed
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = (
+                deterministic,
+                timed,
+            )
             name = f"{'deterministic' if deterministic else 'any'}, {'timed' if timed else 'not timed'}"
             told[name] = _epochs(look, ground(look))
     best = max(told, key=lambda name: told[name]["per_second"])
@@ -470,7 +575,10 @@ def d_update(look: Look) -> Result:
     values = sum(p.numel() for p in ground(look).net().parameters())
     weights_P, source_P = (torch.randn(values, device=look.device) for _ in range(2))
     row_C = torch.tensor([1e-3, 0.9, 0.1, 0.03], device=look.device)
-    clip, update = torch.tensor(0.1, device=look.device), Update("adam", torch.zeros((), device=look.device))
+    clip, update = (
+        torch.tensor(0.1, device=look.device),
+        Update("adam", torch.zeros((), device=look.device)),
+    )
     update.prepare(weights_P)
 
     def step() -> float:
@@ -503,9 +611,14 @@ def d_workers(look: Look) -> Result:
     with _mps(look) as started:
         if started:
             told["mps"] = _side_by_side(look, "mps")
-    sums = {f"{kind} {count}": row for kind, counts in told.items() for count, row in counts.items()}
+    sums = {
+        f"{kind} {count}": row for kind, counts in told.items() for count, row in counts.items()
+    }
     told["mps_started"] = started
-    return {**told, "says": ", ".join(f"{name}: {value:,.0f}" for name, value in sums.items()) + " images/s"}
+    return {
+        **told,
+        "says": ", ".join(f"{name}: {value:,.0f}" for name, value in sums.items()) + " images/s",
+    }
 
 
 def _side_by_side(look: Look, kind: str) -> dict[str, float]:
@@ -515,7 +628,9 @@ def _side_by_side(look: Look, kind: str) -> dict[str, float]:
         processes = [itself(look, "d_one_worker", folder, wait=False) for folder in folders]
         for process in processes:
             process.wait()
-        sums[str(count)] = sum(read(folder / "d_one_worker.json")["per_second"] for folder in folders)
+        sums[str(count)] = sum(
+            read(folder / "d_one_worker.json")["per_second"] for folder in folders
+        )
     return sums
 
 
@@ -530,7 +645,10 @@ def _mps(look: Look) -> Iterator[bool]:
     folder.mkdir(exist_ok=True)
     os.environ |= {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
     try:
-        yield subprocess.run([control, "-d"], check=False, capture_output=True, timeout=30).returncode == 0
+        yield (
+            subprocess.run([control, "-d"], check=False, capture_output=True, timeout=30).returncode
+            == 0
+        )
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run([control], input=b"quit\n", check=False, capture_output=True, timeout=30)
@@ -538,7 +656,8 @@ def _mps(look: Look) -> Iterator[bool]:
             del os.environ[name]
 
 
-# --- running them -----------------------------------------------------------------------------------------------------
+# --- running them
+# -----------------------------------------------------------------------------------------------------
 
 CHECKS: dict[str, Callable[[Look], Result]] = {
     "a_tests": a_tests,
@@ -561,7 +680,10 @@ CHECKS: dict[str, Callable[[Look], Result]] = {
     "d_update": d_update,
     "d_workers": d_workers,
 }
-PARTS: dict[str, Callable[[Look], Result]] = {"a_one_cell": a_one_cell, "d_one_worker": d_one_worker}
+PARTS: dict[str, Callable[[Look], Result]] = {
+    "a_one_cell": a_one_cell,
+    "d_one_worker": d_one_worker,
+}
 
 
 def run_check(name: str, look: Look) -> int:
@@ -570,11 +692,20 @@ def run_check(name: str, look: Look) -> int:
 
     from harness.train.environment import environment as training_environment
 
-    torch.set_num_threads(1)  # the host only launches; on a CPU, small steps wait for each other's threads
+    # the host only launches; on a CPU, small steps wait for each other's threads
+    torch.set_num_threads(1)
     began = time.perf_counter()
-    kept: Result = {"check": name, "device": look.device, "host": platform.machine(), "tiny": look.tiny}
+    kept: Result = {
+        "check": name,
+        "device": look.device,
+        "host": platform.machine(),
+        "tiny": look.tiny,
+    }
     try:
-        kept |= {"on": training_environment(look.device, "").model_dump(), "torch": torch.__version__}
+        kept |= {
+            "on": training_environment(look.device, "").model_dump(),
+            "torch": torch.__version__,
+        }
         kept |= {"state": "ok", "result": ({**CHECKS, **PARTS})[name](look)}
     except SkippedError as error:
         kept |= {"state": "skipped", "error": str(error)}
@@ -590,19 +721,35 @@ def supervise(name: str, look: Look, seconds: float) -> Result:
     """Run one check in a process of its own for at most ``seconds``; return its row of the table."""
     path = look.out / f"{name}.json"
     path.unlink(missing_ok=True)
-    command = [sys.executable, __file__, "--check", name, "--out", str(look.out), "--device", look.device]
+    command = [
+        sys.executable,
+        __file__,
+        "--check",
+        name,
+        "--out",
+        str(look.out),
+        "--device",
+        look.device,
+    ]
     command += ["--seconds", str(look.seconds), *(["--tiny"] if look.tiny else [])]
     began = time.perf_counter()
     with (look.out / f"{name}.log").open("w", encoding="utf-8") as log:
         # a session of its own, so that a check that hangs is ended with all that it started
-        process = subprocess.Popen(command, env=environment(), stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment(), stdout=log, stderr=log, start_new_session=True
+        )
         try:
             status: int | str = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             status = f"ended after {seconds:.0f} s"
             process.wait()
-    row: Result = {"check": name, "state": "failed", "seconds": time.perf_counter() - began, "says": f"status {status}"}
+    row: Result = {
+        "check": name,
+        "state": "failed",
+        "seconds": time.perf_counter() - began,
+        "says": f"status {status}",
+    }
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
         row |= {"state": kept["state"], "says": kept.get("error") or kept["result"].get("says", "")}
@@ -614,7 +761,9 @@ def main() -> int:
     options = _options()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    look = Look(options.device, out, options.tiny, options.seconds or (0.2 if options.tiny else 4.0))
+    look = Look(
+        options.device, out, options.tiny, options.seconds or (0.2 if options.tiny else 4.0)
+    )
     if options.check:
         return run_check(options.check, look)
 
@@ -628,23 +777,48 @@ def main() -> int:
         else:
             row = supervise(name, look, left)
         rows.append(row)
-        print(f"{name:<16} {row['state']:<8} {row['seconds']:6.1f} s  {' '.join(row['says'].split())[:100]}", flush=True)
-        (out / "summary.json").write_text(json.dumps({"device": look.device, "rows": rows}, indent=1), encoding="utf-8")
+        print(
+            f"{name:<16} {row['state']:<8} {row['seconds']:6.1f} s  {' '.join(row['says'].split())[:100]}",
+            flush=True,
+        )
+        (out / "summary.json").write_text(
+            json.dumps({"device": look.device, "rows": rows}, indent=1), encoding="utf-8"
+        )
 
     failed = [row["check"] for row in rows if row["state"] == "failed"]
-    print(f"{len(rows)} checks, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}; details in {out}")
+    print(
+        f"{len(rows)} checks, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}; details in {out}"
+    )
     return int(bool(failed))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Look at a GPU for the first time.")
-    parser.add_argument("--stage", default="ABCD", help="letters of the stages to run; default: ABCD")
-    parser.add_argument("--minutes", type=float, default=30.0, help="for all of it; a check that would go on longer is ended")
-    parser.add_argument("--out", type=Path, required=True, help="folder for JSON, logs and what the checks leave")
+    parser.add_argument(
+        "--stage", default="ABCD", help="letters of the stages to run; default: ABCD"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=30.0,
+        help="for all of it; a check that would go on longer is ended",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for JSON, logs and what the checks leave"
+    )
     parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--tiny", action="store_true", help="the smallest sizes, to try the tool itself")
-    parser.add_argument("--seconds", type=float, default=0.0, help="for one measurement; default: 4, and 0.2 with --tiny")
-    parser.add_argument("--check", choices=[*CHECKS, *PARTS], help="one check alone, in this process")
+    parser.add_argument(
+        "--tiny", action="store_true", help="the smallest sizes, to try the tool itself"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="for one measurement; default: 4, and 0.2 with --tiny",
+    )
+    parser.add_argument(
+        "--check", choices=[*CHECKS, *PARTS], help="one check alone, in this process"
+    )
     return parser.parse_args()
 
 

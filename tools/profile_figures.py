@@ -2,7 +2,8 @@
 
 python tools/profile_figures.py         # rewrite the tables [observed.PROFILE]
 
-`harness plan` takes its sd from there where a study has no runs of its own. A profile without a committed report has no table.
+`harness plan` takes its sd from there where a study has no runs of its own. A profile without a
+committed report has no table.
 """
 
 from __future__ import annotations
@@ -33,27 +34,45 @@ Outcomes_SI = npt.NDArray[np.float64]
 def figures(profile: str, reports: Path = REPORTS) -> Observed | None:
     """Return what the reports of a profile found; None without one.
 
-    Where reports differ in their number of validation images, those with the profile's number count, else the commonest.
+    Where reports differ in their number of validation images, those with the profile's number
+    count, else the commonest.
     """
     by_images: dict[int, dict[str, list[dict[int, Outcomes_SI]]]] = defaultdict(dict)
     references: dict[str, list[tuple[int, int]]] = {}
     for folder in sorted(path.parent for path in reports.glob(f"*-{profile}/trials.parquet")):
         material = read_folder(folder)
-        if material.study.profile == profile and not material.study.without_validation and material.tuning is None:
+        if (
+            material.study.profile == profile
+            and not material.study.without_validation
+            and material.tuning is None
+        ):
             runs = _by_arm(material)
             sizes = {row.size for arm in runs for row in arm.values()}
             if len(sizes) == 1:
                 by_images[sizes.pop()][folder.name] = runs
                 names = [arm.name for arm in arms(material.study)]
-                pairs = [(i, names.index(arm.reference)) for i, arm in enumerate(arms(material.study)) if arm.reference]
+                pairs = [
+                    (i, names.index(arm.reference))
+                    for i, arm in enumerate(arms(material.study))
+                    if arm.reference
+                ]
                 references[folder.name] = pairs
     if not by_images:
         return None
 
     wanted = flatten(builtin_profiles()[profile]).get("data.val")
-    images: int = wanted if wanted in by_images else max(by_images, key=lambda count: (len(by_images[count]), count))
+    images: int = (
+        wanted
+        if wanted in by_images
+        else max(by_images, key=lambda count: (len(by_images[count]), count))
+    )
     chosen = by_images[images]
-    single = [np.stack(list(arm.values())) for runs in chosen.values() for arm in runs if len(arm) >= FEWEST]
+    single = [
+        np.stack(list(arm.values()))
+        for runs in chosen.values()
+        for arm in runs
+        if len(arm) >= FEWEST
+    ]
     paired = []
     for name, runs in chosen.items():
         for i, j in references[name]:
@@ -77,13 +96,25 @@ def figures(profile: str, reports: Path = REPORTS) -> Observed | None:
 
 def _by_arm(material: Material) -> list[dict[int, Outcomes_SI]]:
     """Return, for each arm, ``{seed: correctness of every validation image}`` of its complete trials."""
-    trials = {(trial.recipe_id, trial.seed): trial for trial in material.trials if trial.state == "complete"}
+    trials = {
+        (trial.recipe_id, trial.seed): trial
+        for trial in material.trials
+        if trial.state == "complete"
+    }
     runs = []
     for arm in arms(material.study):
-        seeds = [seed for recipe_id, seed in trials if recipe_id == arm.recipe_id and seed < 1_000_000]
+        seeds = [
+            seed for recipe_id, seed in trials if recipe_id == arm.recipe_id and seed < 1_000_000
+        ]
         cells = {seed: trials[arm.recipe_id, seed].cell for seed in sorted(seeds)}
-        known = {seed: material.outcomes[cell] for seed, cell in cells.items() if cell in material.outcomes}
-        runs.append({seed: outcomes.val_correct_N.astype(np.float64) for seed, outcomes in known.items()})
+        known = {
+            seed: material.outcomes[cell]
+            for seed, cell in cells.items()
+            if cell in material.outcomes
+        }
+        runs.append(
+            {seed: outcomes.val_correct_N.astype(np.float64) for seed, outcomes in known.items()}
+        )
     return runs
 
 
@@ -103,7 +134,9 @@ def text(reports: Path = REPORTS) -> str:
         found = figures(profile, reports)
         if found is not None:
             values = {**asdict(found), "reports": list(found.reports)}
-            lines = [f"{key} = {str(value).replace(chr(39), chr(34))}" for key, value in values.items()]
+            lines = [
+                f"{key} = {str(value).replace(chr(39), chr(34))}" for key, value in values.items()
+            ]
             tables.append("\n".join([f"[observed.{profile}]", *lines]) + "\n")
     return BEGIN + "\n".join(tables)
 

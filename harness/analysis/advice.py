@@ -1,8 +1,9 @@
 """What follows from an analysis: what it could have found, how many seeds are missing, which recipe to try next.
 
-Components that are equivalent one by one may not be dropped together: five of +1 pp each, dropped by a margin of 2 pp, cost 5.
-So the changes are put in order and tested jointly, one more at a time; the first set that is not shown to stay inside the
-margin ends it. And what is measurably harmful to change is never changed, however small the harm.
+Components that are equivalent one by one may not be dropped together: five of +1 pp each, dropped
+by a margin of 2 pp, cost 5. So the changes are put in order and tested jointly, one more at a time;
+the first set that is not shown to stay inside the margin ends it. And what is measurably harmful to
+change is never changed, however small the harm.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from harness.analysis.model import Effect
 from harness.analysis.table import Table
 from harness.analysis.terms import main_series
 from harness.errors import UsageError
-from harness.stats import detectable_effect, differences, noninferiority, seeds_to_settle, sequential_noninferiority
+from harness.stats import (
+    detectable_effect,
+    differences,
+    noninferiority,
+    seeds_to_settle,
+    sequential_noninferiority,
+)
 from harness.stats.sequential import boundary_levels
 from harness.study.arms import Arm
 
@@ -41,7 +48,9 @@ def pooled_sd(effects: Sequence[Effect]) -> float | None:
 
     None when no effect has at least two pairs, or nothing varies.
     """
-    spread = [(effect.n - 1, effect.sd) for effect in effects if effect.sd is not None and effect.n > 1]
+    spread = [
+        (effect.n - 1, effect.sd) for effect in effects if effect.sd is not None and effect.n > 1
+    ]
     weight = sum(df for df, _ in spread)
     pooled = sqrt(fsum(df * sd * sd for df, sd in spread) / weight) if weight else 0.0
     return pooled or None
@@ -50,16 +59,20 @@ def pooled_sd(effects: Sequence[Effect]) -> float | None:
 def judged_family(table: Table, effects: Sequence[Effect]) -> list[Effect]:
     """Return the family whose verdicts answer the study: main effects where the design has them, else the arms."""
     mains = [effect for effect in effects if effect.kind == "main"]
-    family = mains if mains and table.study.design in _SWITCHED else [one for one in effects if one.kind == "arm"]
+    family = (
+        mains
+        if mains and table.study.design in _SWITCHED
+        else [one for one in effects if one.kind == "arm"]
+    )
     return [effect for effect in family if effect.metric == table.study.metric]
 
 
 def detectable(table: Table, effects: Sequence[Effect]) -> float | None:
     """Return the smallest effect on the primary metric that these seeds find with at least 80 % power in its family.
 
-    From the pooled sd of what is judged (main effects in a factorial) at alpha over the size of the family, which is what Holm
-    asks of the smallest p; with looks at the level of the last one, which ignores what earlier looks add. In the unit of the
-    metric; None below two seeds.
+    From the pooled sd of what is judged (main effects in a factorial) at alpha over the size of the
+    family, which is what Holm asks of the smallest p; with looks at the level of the last one,
+    which ignores what earlier looks add. In the unit of the metric; None below two seeds.
 
     Args:
         table: joined trials.
@@ -77,8 +90,9 @@ def detectable(table: Table, effects: Sequence[Effect]) -> float | None:
 def needed(table: Table, effects: Sequence[Effect]) -> dict[str, int]:
     """Return ``{term: seeds}`` that would settle each unresolved effect: better, worse or equivalent with a chance of 80 %.
 
-    At the estimate, with the sd that was seen, at alpha over the size of the effect's family; always more seeds than have left
-    it unresolved. An effect that no number of seeds worth printing settles is left out.
+    At the estimate, with the sd that was seen, at alpha over the size of the effect's family;
+    always more seeds than have left it unresolved. An effect that no number of seeds worth printing
+    settles is left out.
 
     Args:
         table: joined trials.
@@ -91,7 +105,11 @@ def needed(table: Table, effects: Sequence[Effect]) -> dict[str, int]:
         alpha = _first_step(table, [other for other in effects if other.kind == effect.kind])
         try:
             count = seeds_to_settle(
-                effect.sd / sqrt(2.0), effect.estimate, margin=table.margin, alpha=alpha, power=_RESOLVING_POWER
+                effect.sd / sqrt(2.0),
+                effect.estimate,
+                margin=table.margin,
+                alpha=alpha,
+                power=_RESOLVING_POWER,
             )
         except UsageError:  # right at the margin of an effect that hardly varies
             continue
@@ -156,19 +174,22 @@ class _Change:
 def recommend(table: Table, state: Progress, effects: Sequence[Effect]) -> Advice:
     """Return what to change in the baseline's recipe, in order.
 
-    Candidates are arms that are better than the baseline, and components whose absence is better or equivalent: by the main
-    effects in a factorial or a fraction; else by the arms without them; with add-one-in alone by the arms that add them to
-    nothing. Out go those that measurably harm: the interval of the change lies on the wrong side of zero, on the primary metric
-    or, in a study that asks about it (``gap_margin_pp``), on the overfitting gap.
+    Candidates are arms that are better than the baseline, and components whose absence is better or
+    equivalent: by the main effects in a factorial or a fraction; else by the arms without them;
+    with add-one-in alone by the arms that add them to nothing. Out go those that measurably harm:
+    the interval of the change lies on the wrong side of zero, on the primary metric or, in a study
+    that asks about it (``gap_margin_pp``), on the overfitting gap.
 
-    Gains come first, the largest first, then simplifications from the least loss on. Each step tests the new change and all
-    accepted ones of its kind together: one-sided paired t of their summed change at each seed against minus the margin, at
-    alpha, and the same for the gap. The first simplification that fails ends them. A sum assumes that changes add up; where
-    the plan has the arm with exactly these changes, its own paired differences are tested instead, and where a component helps
-    alone that is harmless to drop, nothing is summed.
+    Gains come first, the largest first, then simplifications from the least loss on. Each step
+    tests the new change and all accepted ones of its kind together: one-sided paired t of their
+    summed change at each seed against minus the margin, at alpha, and the same for the gap. The
+    first simplification that fails ends them. A sum assumes that changes add up; where the plan has
+    the arm with exactly these changes, its own paired differences are tested instead, and where a
+    component helps alone that is harmless to drop, nothing is summed.
 
-    Source of the order: Marcus, Peritz and Gabriel (1976), Biometrika 63 (nested tests need no further correction); the order
-    here comes from the estimates, so the loss was simulated (``nox -s evidence``).
+    Source of the order: Marcus, Peritz and Gabriel (1976), Biometrika 63 (nested tests need no
+    further correction); the order here comes from the estimates, so the loss was simulated (``nox
+    -s evidence``).
 
     Args:
         table: joined trials.
@@ -176,9 +197,14 @@ def recommend(table: Table, state: Progress, effects: Sequence[Effect]) -> Advic
         effects: of arms and terms, on every metric, with verdicts on the primary one.
 
     Returns:
-        No change for a study decided on test images, or without a better end, or for a table of runs without recipes.
+        No change for a study decided on test images, or without a better end, or for a table of
+        runs without recipes.
     """
-    if table.study.table or table.study.metric.startswith("test") or table.primary.higher_is_better is None:
+    if (
+        table.study.table
+        or table.study.metric.startswith("test")
+        or table.primary.higher_is_better is None
+    ):
         return Advice()
 
     steps: list[_Change] = []
@@ -221,7 +247,9 @@ def _candidates(table: Table, state: Progress, effects: Sequence[Effect]) -> lis
     arms = {arm.name: arm for arm in table.arms}
     by_place = {(effect.kind, effect.term, effect.metric): effect for effect in effects}
     switched = table.study.design in _SWITCHED
-    mains = {metric: main_series(table, state, metric) for metric in asked(table)} if switched else {}
+    mains = (
+        {metric: main_series(table, state, metric) for metric in asked(table)} if switched else {}
+    )
     changes = []
     for effect in effects:
         action = _action(table, effect, arms) if effect.metric == table.study.metric else None
@@ -233,7 +261,11 @@ def _candidates(table: Table, state: Progress, effects: Sequence[Effect]) -> lis
         places = [(effect.kind, effect.term)]
         if effect.kind == "main":
             alone = _arm_with(table, [fields])
-            places += [("arm", alone.name)] if alone is not None and alone.reference == table.arms[0].name else []
+            places += (
+                [("arm", alone.name)]
+                if alone is not None and alone.reference == table.arms[0].name
+                else []
+            )
         about = [
             (by_place[kind, term, metric], way if kind == effect.kind else 1)
             for kind, term in places
@@ -256,14 +288,19 @@ def _candidates(table: Table, state: Progress, effects: Sequence[Effect]) -> lis
                 is_gain=effect.verdict in ("better", "worse"),
                 estimate=way * (effect.estimate or 0.0) * table.sign,
                 effects=about,
-                series={metric: {seed: way * value for seed, value in values.items()} for metric, values in series.items()},
+                series={
+                    metric: {seed: way * value for seed, value in values.items()}
+                    for metric, values in series.items()
+                },
                 helps_alone=_helps_alone(table, fields, effects),
             )
         )
     return changes
 
 
-def _action(table: Table, effect: Effect, arms: Mapping[str, Arm]) -> tuple[str, str, Mapping[str, Any], int] | None:
+def _action(
+    table: Table, effect: Effect, arms: Mapping[str, Arm]
+) -> tuple[str, str, Mapping[str, Any], int] | None:
     """Return (verb, what, fields to set, 1 or -1 as the change adds the effect or takes it away), or None for no change."""
     switched = table.study.design in _SWITCHED
     if effect.estimate is None:
@@ -279,23 +316,37 @@ def _action(table: Table, effect: Effect, arms: Mapping[str, Arm]) -> tuple[str,
     differs = [name for name, level in arm.components.items() if level != base.components.get(name)]
     if arm.reference != base.name:  # the component alone against nothing
         alone = [name for name in arm.components if name not in differs]
-        drop = table.study.design == "add-one-in" and effect.verdict in ("worse", "equivalent") and len(alone) == 1
+        drop = (
+            table.study.design == "add-one-in"
+            and effect.verdict in ("worse", "equivalent")
+            and len(alone) == 1
+        )
         return ("drop", alone[0], _off(table, alone[0]), -1) if drop else None
     if effect.verdict == "better":
         return "adopt", arm.name, arm.overrides, 1
     leaves_one_out = table.study.design in ("leave-one-out", "both") and len(differs) == 1
-    return ("simplify to", arm.name, arm.overrides, 1) if effect.verdict == "equivalent" and leaves_one_out else None
+    return (
+        ("simplify to", arm.name, arm.overrides, 1)
+        if effect.verdict == "equivalent" and leaves_one_out
+        else None
+    )
 
 
 def _helps_alone(table: Table, fields: Mapping[str, Any], effects: Sequence[Effect]) -> bool:
     """Whether a component that these fields switch off was better than nothing where it was added alone."""
-    off = [factor.name for factor in table.study.factors if _off(table, factor.name).items() <= fields.items()]
+    off = [
+        factor.name
+        for factor in table.study.factors
+        if _off(table, factor.name).items() <= fields.items()
+    ]
     base = table.arms[0]
     for arm in table.arms:
         on = [name for name, level in arm.components.items() if level == base.components.get(name)]
         if arm.reference not in ("", base.name) and len(on) == 1 and on[0] in off:
             verdicts = [
-                one.verdict for one in effects if (one.kind, one.term, one.metric) == ("arm", arm.name, table.study.metric)
+                one.verdict
+                for one in effects
+                if (one.kind, one.term, one.metric) == ("arm", arm.name, table.study.metric)
             ]
             return "better" in verdicts
     return False
@@ -325,7 +376,9 @@ def asked(table: Table) -> list[str]:
     return [table.study.metric, *([table.gap] if with_gap else [])]
 
 
-def _joint(table: Table, state: Progress, steps: Sequence[_Change], change: _Change) -> tuple[bool, str]:
+def _joint(
+    table: Table, state: Progress, steps: Sequence[_Change], change: _Change
+) -> tuple[bool, str]:
     """Return whether the changes so far and this one are shown to stay inside every margin, and the figures in words.
 
     Simplifications are tested on top of the gains, so that a gain does not pay for a loss.
@@ -350,24 +403,36 @@ def _joint(table: Table, state: Progress, steps: Sequence[_Change], change: _Cha
     return True, f"; {', '.join(worst)}" if shown else ""
 
 
-def _total(table: Table, state: Progress, changes: Sequence[_Change], metric: str) -> tuple[Series, str]:
+def _total(
+    table: Table, state: Progress, changes: Sequence[_Change], metric: str
+) -> tuple[Series, str]:
     """Return the joint change at each seed, or why it is not known: of the arm with these changes, else their sum."""
     arm = _arm_with(table, changes)
     if arm is not None:
         reason = state.reasons.get(arm.name, "")
-        return _against_baseline(table, state, arm, metric), f"arm {arm.name}, which has it, is {reason}" if reason else ""
+        return _against_baseline(
+            table, state, arm, metric
+        ), f"arm {arm.name}, which has it, is {reason}" if reason else ""
     redundant = [change.name for change in changes if change.helps_alone]
     if redundant and len(changes) > 1:
-        return {}, f"the changes may not add up: {redundant[0]} is harmless, and what it drops helps alone"
+        return (
+            {},
+            f"the changes may not add up: {redundant[0]} is harmless, and what it drops helps alone",
+        )
     shared = set.intersection(*(set(change.series[metric]) for change in changes))
     return {seed: fsum(change.series[metric][seed] for change in changes) for seed in shared}, ""
 
 
-def _within(table: Table, metric: str, values: np.ndarray[Any, np.dtype[np.float64]], *, together: bool) -> tuple[bool, str]:
+def _within(
+    table: Table, metric: str, values: np.ndarray[Any, np.dtype[np.float64]], *, together: bool
+) -> tuple[bool, str]:
     """Test that a joint change stays inside the margin of its metric; return the outcome and its figures in words."""
     study, of = table.study, table.metrics.get(metric)
     if of is None or values.size < _FEWEST:
-        return False, f"{'the gap' if metric != study.metric else 'it'} was not measured on {_FEWEST} seeds or more"
+        return (
+            False,
+            f"{'the gap' if metric != study.metric else 'it'} was not measured on {_FEWEST} seeds or more",
+        )
     is_gap = metric != study.metric
     margin = (study.gap_margin_pp or 0.0) / 100.0 * of.scale if is_gap else table.margin
     better = -values if is_gap else table.sign * values
@@ -380,13 +445,20 @@ def _within(table: Table, metric: str, values: np.ndarray[Any, np.dtype[np.float
         return False, "the change is the same on every seed: no variance to test with"
 
     # The end of the one-sided interval that the test compares with the margin.
-    half = -float(stdtrit(values.size - 1, study.alpha)) * float(values.std(ddof=1)) / sqrt(values.size)
+    half = (
+        -float(stdtrit(values.size - 1, study.alpha))
+        * float(values.std(ddof=1))
+        / sqrt(values.size)
+    )
     sign = 1 if is_gap else -table.sign
     mean = float(values.mean())
     name = "the gap " if is_gap else "together " if together else ""
     told = f"{name}{f'{mean:+.2f}{_unit(of.unit)}, ' if is_gap or together else ''}"
     told += f"at worst {mean + sign * half:+.2f}{_unit(of.unit)}"
-    return p < study.alpha, told if p < study.alpha else f"{told}, beyond the margin of {margin:g}{_unit(of.unit)}"
+    return (
+        p < study.alpha,
+        told if p < study.alpha else f"{told}, beyond the margin of {margin:g}{_unit(of.unit)}",
+    )
 
 
 def _arm_with(table: Table, changes: Sequence[_Change | Mapping[str, Any]]) -> Arm | None:
@@ -395,7 +467,9 @@ def _arm_with(table: Table, changes: Sequence[_Change | Mapping[str, Any]]) -> A
     for change in changes:
         fields.update(change.fields if isinstance(change, _Change) else change)
     recipe = table.arms[0].recipe.try_overrides(fields)[0] if fields else None
-    return next((arm for arm in table.arms[1:] if recipe is not None and arm.recipe == recipe), None)
+    return next(
+        (arm for arm in table.arms[1:] if recipe is not None and arm.recipe == recipe), None
+    )
 
 
 def _own(table: Table, state: Progress, arm: Arm, metric: str) -> dict[int, float]:

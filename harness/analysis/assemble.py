@@ -12,10 +12,23 @@ import numpy.typing as npt
 
 from harness.analysis.advice import detectable, judged_family, needed, recommend
 from harness.analysis.checks import all_checks
-from harness.analysis.effects import arm_effects, class_effects, control_effects, gap_tests, summaries
+from harness.analysis.effects import (
+    arm_effects,
+    class_effects,
+    control_effects,
+    gap_tests,
+    summaries,
+)
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
-from harness.analysis.standing import AT_CHANCE, Chance, at_chance, chance_accuracy, chance_line, own_reason
+from harness.analysis.standing import (
+    AT_CHANCE,
+    Chance,
+    at_chance,
+    chance_accuracy,
+    chance_line,
+    own_reason,
+)
 from harness.analysis.table import Table, join
 from harness.analysis.terms import aliases, orders, term_effects
 from harness.analysis.verdicts import gap_direction, interval_alpha, word
@@ -45,31 +58,47 @@ def analyze(
 
     Args:
         study: under its profile.
-        trials: the final record of each cell, in any order; trials of other recipes or seeds are passed over.
+        trials: the final record of each cell, in any order; trials of other recipes or seeds are
+            passed over.
         curves: epoch histories by cell key; a trial's own stands in.
-        outcomes: per-image results by cell key: they buy effects within classes and intervals for new images.
+        outcomes: per-image results by cell key: they buy effects within classes and intervals for
+            new images.
         labels: class of every validation image, shape (N,), in the order of the outcomes.
         classes: names of the classes.
         data_fingerprint: of the images that count; empty takes the most frequent among the trials.
         metrics: metrics beyond the built-in ones, by name, with unit and direction.
         seeds: the planned seeds, where they are not 0, 1, 2, ...
         screening: arms could be stopped by epoch; nothing is judged.
-        changed: what of the plan changed after the first trial was claimed; makes verdicts exploratory.
+        changed: what of the plan changed after the first trial was claimed; makes verdicts
+            exploratory.
 
     Raises:
         StudyError: the study's arms cannot be.
     """
     outcomes = outcomes or {}
     table = join(
-        study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint, planned_seeds=seeds
+        study,
+        trials,
+        curves=curves or {},
+        metrics=metrics or {},
+        data_fingerprint=data_fingerprint,
+        planned_seeds=seeds,
     )
     labels_N = None if labels is None else np.asarray(labels)
-    counts_K = np.unique(np.zeros(0, dtype=np.int64) if labels_N is None else labels_N, return_counts=True)[1]
+    counts_K = np.unique(
+        np.zeros(0, dtype=np.int64) if labels_N is None else labels_N, return_counts=True
+    )[1]
     many, images = max(len(classes), counts_K.size), int(counts_K.sum())
     line = chance_line(table, many, counts_K.tolist())
     state = progress(table, line)
     exploratory = ["exploratory: the plan changed"] if changed else []
-    effects = arm_effects(table, state, outcomes=outcomes, exploratory=exploratory, chance=chance_accuracy(table, many))
+    effects = arm_effects(
+        table,
+        state,
+        outcomes=outcomes,
+        exploratory=exploratory,
+        chance=chance_accuracy(table, many),
+    )
     effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
     effects = gap_tests(effects, table)
     effects = [_withheld(effect, table, state, screening) for effect in effects]
@@ -81,13 +110,18 @@ def analyze(
         study=study,
         seeds=state.blocks,
         seeds_planned=len(table.seeds),
-        finished=not state.arms_in and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
+        finished=not state.arms_in
+        and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
         screening=screening,
         arms=tuple(_facts(table, state, arm, effects, line) for arm in table.arms),
         summaries=tuple(summaries(table, state)),
         effects=tuple(effects),
         classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
-        checks=tuple(all_checks(table, state, effects=effects, line=line, changed=changed, screening=screening)),
+        checks=tuple(
+            all_checks(
+                table, state, effects=effects, line=line, changed=changed, screening=screening
+            )
+        ),
         primary=study.metric,
         higher_is_better=table.primary.higher_is_better,
         gap=table.gap,
@@ -98,7 +132,9 @@ def analyze(
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
         images=images,
-        environments=tuple(sorted({_environment(trial.environment) for trial in every.values()} - {""})),
+        environments=tuple(
+            sorted({_environment(trial.environment) for trial in every.values()} - {""})
+        ),
         detectable_pp=detectable(table, judged_family(table, judged)),
         seeds_needed=needed(table, judged),
         recommended=advice.changes,
@@ -122,16 +158,28 @@ def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) ->
         return effect
     why = "screening" if screening else "no validation images" if barred else ""
     note = "; ".join(part for part in (effect.note, why) if part)
-    return effect.model_copy(update={"p": None, "p_holm": None, "p_equivalence": None, "verdict": _NO_VERDICT, "note": note})
+    return effect.model_copy(
+        update={
+            "p": None,
+            "p_holm": None,
+            "p_equivalence": None,
+            "verdict": _NO_VERDICT,
+            "note": note,
+        }
+    )
 
 
-def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: Chance | None) -> ArmFacts:
+def _facts(
+    table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: Chance | None
+) -> ArmFacts:
     runs = table.of(arm.name)
     done = [run for run in runs if run.status == "complete"]
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
     onsets = [onset_epoch(run.curve.val_loss) for run in done if run.curve.val_loss]
     shown = [epoch + 1 for epoch in onsets if epoch is not None]
-    analysed = [seed for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"]
+    analysed = [
+        seed for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"
+    ]
     speeds = {seed: table.runs[arm.name, seed].trial.images_per_second for seed in analysed}
     return ArmFacts(
         name=arm.name,
@@ -146,9 +194,13 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], l
         pruned=len(pruned),
         diverged=sum(run.status == "diverged" for run in runs),
         params_m=_mean([run.trial.params / 1e6 for run in runs if run.trial.params]),
-        mflop_per_image=_mean([run.trial.mflop_per_image for run in runs if run.trial.mflop_per_image]),
+        mflop_per_image=_mean(
+            [run.trial.mflop_per_image for run in runs if run.trial.mflop_per_image]
+        ),
         train_seconds=_mean([run.trial.train_seconds for run in done if run.trial.train_seconds]),
-        images_per_second=_mean([run.trial.images_per_second for run in done if run.trial.images_per_second]),
+        images_per_second=_mean(
+            [run.trial.images_per_second for run in done if run.trial.images_per_second]
+        ),
         throughput={seed: speed for seed, speed in speeds.items() if speed},
         word=_word(table, arm.name, effects),
         censored_at=min(pruned, default=None),
@@ -161,7 +213,9 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], l
 def _trouble(table: Table, state: Progress, arm: str, line: Chance | None) -> str:
     """Why an arm's own runs cannot be judged, whatever it is compared with."""
     among = state.shown[arm]
-    return own_reason(table, arm, among, state.missing) or (AT_CHANCE if at_chance(table, arm, line, among) else "")
+    return own_reason(table, arm, among, state.missing) or (
+        AT_CHANCE if at_chance(table, arm, line, among) else ""
+    )
 
 
 def _planned(table: Table, state: Progress, arm: str) -> int:
@@ -173,7 +227,9 @@ def _planned(table: Table, state: Progress, arm: str) -> int:
 
 def _word(table: Table, arm: str, effects: Sequence[Effect]) -> str:
     """The word over accuracy and gap together; none without a verdict."""
-    mine = {effect.metric: effect for effect in effects if effect.kind == "arm" and effect.term == arm}
+    mine = {
+        effect.metric: effect for effect in effects if effect.kind == "arm" and effect.term == arm
+    }
     primary, gap = mine.get(table.study.metric), mine.get(table.gap)
     if primary is None or gap is None or primary is gap:
         return ""
@@ -186,7 +242,13 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _environment(environment: Environment) -> str:
     """The parts of an environment that move numbers or speed, in one line."""
-    threads = f"{environment.threads} threads" if environment.threads > 1 else "1 thread" if environment.threads else ""
+    threads = (
+        f"{environment.threads} threads"
+        if environment.threads > 1
+        else "1 thread"
+        if environment.threads
+        else ""
+    )
     torch = f"torch {environment.torch}" if environment.torch else ""
     device = environment.device if environment.device != environment.cpu else ""
     parts = (device, environment.cpu, threads, environment.precision, environment.engine, torch)
@@ -194,7 +256,11 @@ def _environment(environment: Environment) -> str:
 
 
 def _classes(
-    table: Table, state: Progress, outcomes: Mapping[str, Outcomes], labels_N: Any, classes: Sequence[str]
+    table: Table,
+    state: Progress,
+    outcomes: Mapping[str, Outcomes],
+    labels_N: Any,
+    classes: Sequence[str],
 ) -> list[Any]:
     if labels_N is None or not outcomes:
         return []

@@ -1,16 +1,19 @@
 """Two reports side by side: the same arm in both, for the metric that decides, the overfitting gap and throughput.
 
-Differences are B minus A. Runs are paired by seed when both have the same seeds, else compared by Welch's t test (Welch 1947,
-Biometrika 34), which does not take their variances as equal. Verdicts follow the rules of ``harness.analysis.verdicts``, Holm
-over the arms of one metric. The gap has no better end and gets an interval alone. Throughput is compared as a ratio, and judged
-only where both sides ran in one environment.
+Differences are B minus A. Runs are paired by seed when both have the same seeds, else compared by
+Welch's t test (Welch 1947, Biometrika 34), which does not take their variances as equal. Verdicts
+follow the rules of ``harness.analysis.verdicts``, Holm over the arms of one metric. The gap has no
+better end and gets an interval alone. Throughput is compared as a ratio, and judged only where both
+sides ran in one environment.
 
 The gate (``compare --check``) has three answers for every arm of A:
 
 - worse: the verdict is "worse";
-- pass: B is shown not to be worse by more than the margin, by a one-sided test at alpha. Every arm has to pass for the whole to
-  pass, so that no correction for their number is needed (Berger 1982, Technometrics 24);
-- cannot tell: everything else. An arm is missing, unfinished or unstable, has fewer than 3 pairs, or its interval is too wide.
+- pass: B is shown not to be worse by more than the margin, by a one-sided test at alpha. Every arm
+  has to pass for the whole to pass, so that no correction for their number is needed (Berger 1982,
+  Technometrics 24);
+- cannot tell: everything else. An arm is missing, unfinished or unstable, has fewer than 3 pairs,
+  or its interval is too wide.
 """
 
 from __future__ import annotations
@@ -158,10 +161,16 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
         UsageError: they decide by different metrics, or share no arm.
     """
     if a.primary != b.primary:
-        raise UsageError(f"one report decides by {a.primary}, the other by {b.primary}", "compare reports of one metric")
+        raise UsageError(
+            f"one report decides by {a.primary}, the other by {b.primary}",
+            "compare reports of one metric",
+        )
     pairs = _matched(a, b)
     if not pairs:
-        raise UsageError("the two reports share no arm", "compare two runs of one study, or of studies with common arms")
+        raise UsageError(
+            "the two reports share no arm",
+            "compare two runs of one study, or of studies with common arms",
+        )
     same_ground = bool(a.environments) and a.environments == b.environments
     metrics = [a.primary, *([a.gap] if a.gap != a.primary else []), SPEED]
     rules = {metric: _rules(a, b, metric, same_ground=same_ground) for metric in metrics}
@@ -169,12 +178,24 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
 
     rows = [by_metric[metric][index][0] for index in range(len(pairs)) for metric in metrics]
     gated = [a.primary, *([SPEED] if speed else [])]
-    rulings = [ruling for metric in gated for ruling in _rulings(a, b, pairs, by_metric[metric], rules[metric])]
-    notes = [f"{one.name}: the recipes differ" for one, other in pairs if one.recipe_id != other.recipe_id]
+    rulings = [
+        ruling
+        for metric in gated
+        for ruling in _rulings(a, b, pairs, by_metric[metric], rules[metric])
+    ]
+    notes = [
+        f"{one.name}: the recipes differ"
+        for one, other in pairs
+        if one.recipe_id != other.recipe_id
+    ]
     if not same_ground:
-        notes.append("throughput is shown and not judged: the two ran in different environments, or it is not known in which")
+        notes.append(
+            "throughput is shown and not judged: the two ran in different environments, or it is not known in which"
+        )
     answers = {ruling.answer for ruling in rulings}
-    answer: Answer = "worse" if "worse" in answers else "cannot tell" if "cannot tell" in answers else "pass"
+    answer: Answer = (
+        "worse" if "worse" in answers else "cannot tell" if "cannot tell" in answers else "pass"
+    )
     return Comparison(
         metric=a.primary,
         margin=a.margin,
@@ -214,16 +235,30 @@ def _differences(
     a: Analysis, b: Analysis, pairs: Sequence[tuple[ArmFacts, ArmFacts]], rules: _Rules
 ) -> list[tuple[Difference, _Tested]]:
     """Compare every arm on one metric and judge them as one family; an arm with trouble of its own is not in it."""
-    sides = [(_scores(a, one, rules.metric), _scores(b, other, rules.metric)) for one, other in pairs]
+    sides = [
+        (_scores(a, one, rules.metric), _scores(b, other, rules.metric)) for one, other in pairs
+    ]
     tested = [_test(one, other, alpha=rules.alpha, margin=rules.margin) for one, other in sides]
     troubles = [_trouble(one, other) for one, other in pairs]
-    untested = [t.constant or min(t.sizes) < FEWEST_PAIRS or bool(trouble) for t, trouble in zip(tested, troubles, strict=True)]
+    untested = [
+        t.constant or min(t.sizes) < FEWEST_PAIRS or bool(trouble)
+        for t, trouble in zip(tested, troubles, strict=True)
+    ]
     adjusted = holm([nan if skip else t.p for t, skip in zip(tested, untested, strict=True)])
-    equivalence = holm([nan if skip else t.p_equivalence for t, skip in zip(tested, untested, strict=True)])
+    equivalence = holm(
+        [nan if skip else t.p_equivalence for t, skip in zip(tested, untested, strict=True)]
+    )
 
     found = []
     for index, ((arm, _), side, t) in enumerate(zip(pairs, sides, tested, strict=True)):
-        row = Difference(arm=arm.name, metric=rules.metric, unit=rules.unit, test=t.test, n_a=t.sizes[0], n_b=t.sizes[1])
+        row = Difference(
+            arm=arm.name,
+            metric=rules.metric,
+            unit=rules.unit,
+            test=t.test,
+            n_a=t.sizes[0],
+            n_b=t.sizes[1],
+        )
         row = row.model_copy(update=_numbers(side, t, relative=rules.metric == SPEED))
         if rules.judged and t.test and troubles[index]:
             row = row.model_copy(update={"note": troubles[index]})
@@ -278,11 +313,22 @@ def _rulings(
         _ruling(row, t, pair, rules, family=family, same=_same_results(a, b, pair))
         for pair, (row, t) in zip(pairs, rows, strict=True)
     ]
-    gone = [Ruling(arm=arm.name, metric=rules.metric, answer="cannot tell", why="not in B") for arm in _unmatched(a, pairs)]
+    gone = [
+        Ruling(arm=arm.name, metric=rules.metric, answer="cannot tell", why="not in B")
+        for arm in _unmatched(a, pairs)
+    ]
     return ruled + gone
 
 
-def _ruling(row: Difference, t: _Tested, pair: tuple[ArmFacts, ArmFacts], rules: _Rules, *, family: int, same: bool) -> Ruling:
+def _ruling(
+    row: Difference,
+    t: _Tested,
+    pair: tuple[ArmFacts, ArmFacts],
+    rules: _Rules,
+    *,
+    family: int,
+    same: bool,
+) -> Ruling:
     if row.verdict == "worse":
         return Ruling(arm=row.arm, metric=row.metric, answer="worse")
     testable = rules.judged and t.error > 0.0 and min(t.sizes) >= FEWEST_PAIRS
@@ -292,7 +338,9 @@ def _ruling(row: Difference, t: _Tested, pair: tuple[ArmFacts, ArmFacts], rules:
     # Runs that came out the same to the last digit in everything have no variance, and need none.
     if not why or why == TIE:
         if same and t.mean == 0.0:
-            return Ruling(arm=row.arm, metric=row.metric, answer="pass", why="the same results on every seed")
+            return Ruling(
+                arm=row.arm, metric=row.metric, answer="pass", why="the same results on every seed"
+            )
         if p < rules.alpha:
             return Ruling(arm=row.arm, metric=row.metric, answer="pass", p=number(p))
     return Ruling(
@@ -312,7 +360,11 @@ def _open(t: _Tested, pair: tuple[ArmFacts, ArmFacts], rules: _Rules) -> str:
         for side, arm in zip("AB", pair, strict=True)
         if arm.completed < arm.planned
     ]
-    barred = "not judged: see the notes" if rules.metric == SPEED else "nothing is judged in a screening or by test images"
+    barred = (
+        "not judged: see the notes"
+        if rules.metric == SPEED
+        else "nothing is judged in a screening or by test images"
+    )
     reasons = (
         (bool(_trouble(*pair)), _trouble(*pair)),
         (not t.test, "no finished trials to compare"),
@@ -328,10 +380,15 @@ def _open(t: _Tested, pair: tuple[ArmFacts, ArmFacts], rules: _Rules) -> str:
 def _same_results(a: Analysis, b: Analysis, pair: tuple[ArmFacts, ArmFacts]) -> bool:
     """Whether an arm has the same score on every seed in every metric, and scores that vary: then one program ran twice.
 
-    Scores of few values tie by chance; three and more that all tie do not, unless the two sides hardly differ.
+    Scores of few values tie by chance; three and more that all tie do not, unless the two sides
+    hardly differ.
     """
     sides = [
-        {s.metric: (s.seeds, s.scores) for s in analysis.summaries if s.arm == arm.name and s.n >= FEWEST_PAIRS}
+        {
+            s.metric: (s.seeds, s.scores)
+            for s in analysis.summaries
+            if s.arm == arm.name and s.n >= FEWEST_PAIRS
+        }
         for analysis, arm in zip((a, b), pair, strict=True)
     ]
     varied = any(len(set(scores)) >= FEWEST_PAIRS for _, scores in sides[0].values())
@@ -363,15 +420,21 @@ def _seeds_to_tell(t: _Tested, rules: _Rules, *, family: int) -> int | None:
 def _answered(t: _Tested, n: int, rules: _Rules, family: int) -> float:
     """Chance that n seeds a side end in pass or worse, for Gaussian runs: one minus that of a mean between the two thresholds.
 
-    Given the sd s, a mean passes above t_pass s / sqrt(n) - margin and is worse below -t_worse s / sqrt(n); s^2 is averaged
-    over its chi-square distribution. Holm asks alpha over the family's size of the smallest p, which is what is used here.
+    Given the sd s, a mean passes above t_pass s / sqrt(n) - margin and is worse below -t_worse s /
+    sqrt(n); s^2 is averaged over its chi-square distribution. Holm asks alpha over the family's
+    size of the smallest p, which is what is used here.
     """
     df = t.df_share * (n - 1)
-    t_pass, t_worse = -float(stdtrit(df, rules.alpha)), -float(stdtrit(df, rules.alpha / (2 * family)))
+    t_pass, t_worse = (
+        -float(stdtrit(df, rules.alpha)),
+        -float(stdtrit(df, rules.alpha / (2 * family))),
+    )
     upper_Q = (np.arange(_SLICES) + 0.5) / _SLICES
     error, error_Q = t.sd / sqrt(n), t.sd * np.sqrt(chdtri(df, upper_Q) / df / n)
     mean = rules.sign * t.mean
-    open_Q = ndtr((t_pass * error_Q - rules.margin - mean) / error) - ndtr((-t_worse * error_Q - mean) / error)
+    open_Q = ndtr((t_pass * error_Q - rules.margin - mean) / error) - ndtr(
+        (-t_worse * error_Q - mean) / error
+    )
     return 1.0 - float(np.clip(open_Q, 0.0, 1.0).mean())
 
 
@@ -395,9 +458,18 @@ def _test(a: dict[int, float], b: dict[int, float], *, alpha: float, margin: flo
         constant = result.sd == 0.0
         n, p_equivalence = len(seeds), tost(differences(one, other), margin)
         return _Tested(
-            "paired", sizes, result.mean, result.low, result.high, result.p, p_equivalence, constant,
-            error=result.sd / sqrt(n), df=n - 1, sd=result.sd,
-        )  # fmt: skip
+            "paired",
+            sizes,
+            result.mean,
+            result.low,
+            result.high,
+            result.p,
+            p_equivalence,
+            constant,
+            error=result.sd / sqrt(n),
+            df=n - 1,
+            sd=result.sd,
+        )
     return _welch(list(b.values()), list(a.values()), alpha=alpha, margin=margin)
 
 
@@ -414,19 +486,33 @@ def _welch(one: Sequence[float], other: Sequence[float], *, alpha: float, margin
     if sum(parts) == 0.0:
         return _Tested("welch", sizes, mean, mean, mean, nan, nan, constant=True, error=0.0)
     error = sqrt(sum(parts))
-    df = sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True))
+    df = sum(parts) ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True)
+    )
     half = -float(stdtrit(df, alpha / 2)) * error
     low, high = (zero_below(end, scale) for end in (mean - half, mean + half))
     p_equivalence = max(upper_p((mean + margin) / error, df), upper_p((margin - mean) / error, df))
     variances = [part * len(values) for part, values in zip(parts, (one, other), strict=True)]
     share = sum(variances) ** 2 / sum(variance**2 for variance in variances)
     return _Tested(
-        "welch", sizes, mean, low, high, two_sided_p(mean / error, df), p_equivalence, constant=False,
-        error=error, df=df, sd=sqrt(sum(variances)), df_share=share,
-    )  # fmt: skip
+        "welch",
+        sizes,
+        mean,
+        low,
+        high,
+        two_sided_p(mean / error, df),
+        p_equivalence,
+        constant=False,
+        error=error,
+        df=df,
+        sd=sqrt(sum(variances)),
+        df_share=share,
+    )
 
 
-def _numbers(side: tuple[dict[int, float], dict[int, float]], t: _Tested, *, relative: bool) -> dict[str, float | None]:
+def _numbers(
+    side: tuple[dict[int, float], dict[int, float]], t: _Tested, *, relative: bool
+) -> dict[str, float | None]:
     means = [sum(scores.values()) / len(scores) if scores else nan for scores in side]
     values = [t.mean, t.low, t.high]
     if relative:

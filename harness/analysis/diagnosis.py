@@ -1,6 +1,7 @@
 """What one run says about overfitting: the gap, the epoch at which validation loss turns up, and what to try next.
 
-One run is no verdict: it names the study that would give one. The thresholds are rules of thumb, stated where they are used.
+One run is no verdict: it names the study that would give one. The thresholds are rules of thumb,
+stated where they are used.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from harness.analysis.epoch_history import Records
 
 SMALL_GAP_PP = 2.0  # below this there is little that regularisation could win
-LOW_TRAIN = 0.9  # clean training accuracy below which a net has not learned its training images by heart
-STILL_FALLING = 0.01  # share by which validation loss fell over the last tenth of the epochs for more epochs to be worth trying
+# clean training accuracy below which a net has not learned its training images by heart
+LOW_TRAIN = 0.9
+# share by which validation loss fell over the last tenth of the epochs for more epochs to be worth
+# trying
+STILL_FALLING = 0.01
 _LOSS_GAP = 0.1  # nats; where there are no accuracies
 
 
@@ -56,9 +60,10 @@ def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnos
     """Say what an epoch history shows of overfitting, and which study to run next.
 
     Args:
-        history: one dictionary an epoch, as ``fit_one_cycle`` returns it, or one sequence a key (Keras, a DataFrame).
-        keys: ``{"val_accuracy": "top1", ...}`` for keys of other names; ours are train_loss, train_accuracy, val_loss and
-            val_accuracy. Accuracies may be shares or percent.
+        history: one dictionary an epoch, as ``fit_one_cycle`` returns it, or one sequence a key
+            (Keras, a DataFrame).
+        keys: ``{"val_accuracy": "top1", ...}`` for keys of other names; ours are train_loss,
+            train_accuracy, val_loss and val_accuracy. Accuracies may be shares or percent.
 
     Raises:
         UsageError: there is no epoch, no validation column, or a value is no number.
@@ -66,7 +71,10 @@ def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnos
     from harness.stats import onset_epoch
 
     read = read_history(history, keys)
-    accuracies, losses = _last(read, "train_accuracy", "val_accuracy"), _last(read, "val_loss", "train_loss")
+    accuracies, losses = (
+        _last(read, "train_accuracy", "val_accuracy"),
+        _last(read, "val_loss", "train_loss"),
+    )
     gap = None if accuracies is None else accuracies[0] - accuracies[1]
     loss_gap = None if losses is None else losses[0] - losses[1]
     val_loss = read.present("val_loss")
@@ -78,7 +86,10 @@ def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnos
     study, advice = _NEXT[kind]
     parts = [_gap_words(read, accuracies, loss_gap), _onset_words(read, onset), advice]
     if gap_pp is not None and not read.clean:
-        parts.insert(1, "training accuracy was seen during training, under augmentation and dropout: the clean gap is larger")
+        parts.insert(
+            1,
+            "training accuracy was seen during training, under augmentation and dropout: the clean gap is larger",
+        )
     if kind == "broken":
         parts = ["the validation loss stopped being a finite number", advice]
     sentence = "; ".join(part for part in parts if part)
@@ -98,8 +109,14 @@ def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnos
 _NEXT = {
     "broken": ("schedule", "lower the highest learning rate before anything else"),
     "overfits": ("augmentations", "which augmentations close the gap is the first thing to settle"),
-    "underfits": ("blocks", "the net does not learn its training images by heart, so size and rate come before regularisation"),
-    "unfinished": ("schedule", "validation loss was still falling, so a longer or faster schedule comes first"),
+    "underfits": (
+        "blocks",
+        "the net does not learn its training images by heart, so size and rate come before regularisation",
+    ),
+    "unfinished": (
+        "schedule",
+        "validation loss was still falling, so a longer or faster schedule comes first",
+    ),
     "fits": ("claims", "there is little left to close, so the question is which parts could go"),
 }
 
@@ -126,7 +143,9 @@ def _still_falling(val_loss: Sequence[float]) -> bool:
 
 def _best(read: History) -> int:
     """The epoch, from 1, of the best validation accuracy; without accuracies of the lowest loss. The first of equals."""
-    scores = read.present("val_accuracy") or [(epoch, -loss) for epoch, loss in read.present("val_loss")]
+    scores = read.present("val_accuracy") or [
+        (epoch, -loss) for epoch, loss in read.present("val_loss")
+    ]
     finite = {epoch: score for epoch, score in scores if math.isfinite(score)}
     return max(finite, key=lambda epoch: (finite[epoch], -epoch), default=1)
 
@@ -141,11 +160,15 @@ def _last(read: History, first: str, second: str) -> tuple[float, float] | None:
     return pair if all(map(math.isfinite, pair)) else None
 
 
-def _gap_words(read: History, accuracies: tuple[float, float] | None, loss_gap: float | None) -> str:
+def _gap_words(
+    read: History, accuracies: tuple[float, float] | None, loss_gap: float | None
+) -> str:
     end = f"after {plural(len(read), read.unit)}"
     if accuracies is not None:
         train, val = (100 * share for share in accuracies)
-        return f"{end} the gap is {train - val:.1f} pp ({train:.1f} % train, {val:.1f} % validation)"
+        return (
+            f"{end} the gap is {train - val:.1f} pp ({train:.1f} % train, {val:.1f} % validation)"
+        )
     if loss_gap is not None:
         return f"{end} validation loss is {loss_gap:.3f} above training loss"
     return f"{end} there are no training figures to take a gap from"

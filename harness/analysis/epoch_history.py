@@ -1,6 +1,7 @@
 """Epoch histories of any training script: a list of dictionaries or a table of columns, brought under our names.
 
-Our names: ``train_loss``, ``train_accuracy``, ``val_loss``, ``val_accuracy``; losses in nats, accuracies in [0, 1].
+Our names: ``train_loss``, ``train_accuracy``, ``val_loss``, ``val_accuracy``; losses in nats,
+accuracies in [0, 1].
 """
 
 from __future__ import annotations
@@ -21,24 +22,50 @@ if TYPE_CHECKING:
 NAMES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 _MOST_SHARE = 1.5  # beyond this a column of accuracies is in percent
 
-# What widely used loops call the same things, tried in this order; a key map says what else they are called. The last of each
-# were seen during training, under augmentation and dropout. Names are compared without case and with _ for / . and -.
+# What widely used loops call the same things, tried in this order; a key map says what else they
+# are called. The last of each were seen during training, under augmentation and dropout. Names are
+# compared without case and with _ for / . and -.
 _ALSO = {
     "train_loss": ("train_loss", "train_loss_epoch", "training_loss", "online_loss", "loss"),
     "train_accuracy": (
-        "train_accuracy", "train_acc", "train_acc_epoch", "train_accuracy_epoch", "training_accuracy", "online_accuracy",
-        "accuracy", "acc",
+        "train_accuracy",
+        "train_acc",
+        "train_acc_epoch",
+        "train_accuracy_epoch",
+        "training_accuracy",
+        "online_accuracy",
+        "accuracy",
+        "acc",
     ),
-    "val_loss": ("val_loss", "valid_loss", "validation_loss", "eval_loss", "dev_loss", "val_loss_epoch"),
+    "val_loss": (
+        "val_loss",
+        "valid_loss",
+        "validation_loss",
+        "eval_loss",
+        "dev_loss",
+        "val_loss_epoch",
+    ),
     "val_accuracy": (
-        "val_accuracy", "val_acc", "valid_accuracy", "valid_acc", "validation_accuracy", "validation_acc", "eval_accuracy",
-        "eval_acc", "dev_accuracy", "dev_acc", "val_acc_epoch", "val_accuracy_epoch",
+        "val_accuracy",
+        "val_acc",
+        "valid_accuracy",
+        "valid_acc",
+        "validation_accuracy",
+        "validation_acc",
+        "eval_accuracy",
+        "eval_acc",
+        "dev_accuracy",
+        "dev_acc",
+        "val_acc_epoch",
+        "val_accuracy_epoch",
     ),
-}  # fmt: skip
-_DURING = ("online_loss", "loss", "online_accuracy", "accuracy", "acc")  # names under which loops keep figures seen in training
+}
+# names under which loops keep figures seen in training
+_DURING = ("online_loss", "loss", "online_accuracy", "accuracy", "acc")
 _EPOCH = ("epoch", "epochs", "epoch_number")
 _STEP = ("step", "global_step", "iteration", "iter", "steps", "it", "trainer_global_step")
-_PHASE = ("phase", "split", "stage", "mode", "part", "subset")  # of a row that holds one part's figures
+# of a row that holds one part's figures
+_PHASE = ("phase", "split", "stage", "mode", "part", "subset")
 _PHASES = {
     **dict.fromkeys(("train", "training", "fit"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev"), "val"),
@@ -76,12 +103,20 @@ class History:
     def present(self, name: str) -> list[tuple[int, float]]:
         """Return (epoch from 1, value) of a column where it has a value."""
         column: tuple[float | None, ...] = getattr(self, name)
-        return [(number, value) for number, value in zip(self.numbers, column, strict=False) if value is not None]
+        return [
+            (number, value)
+            for number, value in zip(self.numbers, column, strict=False)
+            if value is not None
+        ]
 
     def column(self, name: str) -> tuple[float, ...]:
         """Return a column with one number for each epoch from the first, nan where there is none; empty without any."""
         values = dict(self.present(name))
-        return tuple(values.get(epoch, math.nan) for epoch in range(1, len(self) + 1)) if values else ()
+        return (
+            tuple(values.get(epoch, math.nan) for epoch in range(1, len(self) + 1))
+            if values
+            else ()
+        )
 
 
 def history_frame(history: Records) -> pd.DataFrame:
@@ -92,7 +127,9 @@ def history_frame(history: Records) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns = {key: values for key, values in _columns(history).items() if not any(map(_is_list, values))}
+    columns = {
+        key: values for key, values in _columns(history).items() if not any(map(_is_list, values))
+    }
     return pd.DataFrame(columns)
 
 
@@ -100,26 +137,39 @@ def read_history(history: Records, keys: Mapping[str, str] | None = None) -> His
     """Bring a history under our names.
 
     Args:
-        history: one dictionary an epoch, or one sequence a key (as Keras' ``History.history``, or a DataFrame).
+        history: one dictionary an epoch, or one sequence a key (as Keras' ``History.history``, or a
+            DataFrame).
         keys: ``{our name: its key}`` for keys that are not found by themselves.
 
     Raises:
-        UsageError: it holds no epoch, a key does not exist, a value is no number, or there is nothing to read.
+        UsageError: it holds no epoch, a key does not exist, a value is no number, or there is
+            nothing to read.
     """
     rows = _by_phase(_rows(history))
     names = list(dict.fromkeys(key for row in rows for key in row))
     wanted = _wanted(rows, names, dict(keys or {}))
     numbers, grouped, unit = _grouped(rows, wanted)
-    read = {name: _numbers(name, key, [row.get(key) for row in grouped]) for name, key in wanted.items()}
+    read = {
+        name: _numbers(name, key, [row.get(key) for row in grouped]) for name, key in wanted.items()
+    }
     train_key = _plain(wanted.get("train_accuracy", wanted.get("train_loss", "")))
-    return History(**_without_gaps(read), keys=wanted, clean=train_key not in _DURING, numbers=numbers, unit=unit)
+    return History(
+        **_without_gaps(read),
+        keys=wanted,
+        clean=train_key not in _DURING,
+        numbers=numbers,
+        unit=unit,
+    )
 
 
 def _wanted(rows: Sequence[_Row], names: Sequence[str], wanted: dict[str, str]) -> dict[str, str]:
     """Return ``{our name: the key to read}``."""
     for name, key in wanted.items():
         if name not in NAMES:
-            raise UsageError(f"keys: there is no {name!r}{did_you_mean(name, NAMES)}", f"our names: {', '.join(NAMES)}")
+            raise UsageError(
+                f"keys: there is no {name!r}{did_you_mean(name, NAMES)}",
+                f"our names: {', '.join(NAMES)}",
+            )
         if key not in names:
             there = f"its keys: {', '.join(names)}"
             raise UsageError(f"the history has no key {key!r}{did_you_mean(key, names)}", there)
@@ -144,13 +194,18 @@ def _wanted(rows: Sequence[_Row], names: Sequence[str], wanted: dict[str, str]) 
 def _rows(history: Records) -> list[_Row]:
     columns = _columns(history)
     count = max(map(len, columns.values()))
-    return [{key: values[i] for key, values in columns.items() if values[i] is not None} for i in range(count)]
+    return [
+        {key: values[i] for key, values in columns.items() if values[i] is not None}
+        for i in range(count)
+    ]
 
 
 def _by_phase(rows: list[_Row]) -> list[_Row]:
     """Put the phase that a row names before its keys: ``{"phase": "val", "loss": 1.0}`` holds a ``val_loss``."""
     names = {key for row in rows for key in row}
-    column = next((key for key in names if _plain(key) in _PHASE and _names_phases(rows, key)), None)
+    column = next(
+        (key for key in names if _plain(key) in _PHASE and _names_phases(rows, key)), None
+    )
     if column is None:
         return rows
     count = (*_EPOCH, *_STEP)
@@ -159,37 +214,57 @@ def _by_phase(rows: list[_Row]) -> list[_Row]:
         phase = _PHASES[str(row[column]).lower()] if column in row else ""
         kept = {key: value for key, value in row.items() if key != column}
         bare = {
-            key: key if not phase or _plain(key) in count or _plain(key).startswith(phase) else f"{phase}_{key}" for key in kept
+            key: key
+            if not phase or _plain(key) in count or _plain(key).startswith(phase)
+            else f"{phase}_{key}"
+            for key in kept
         }
         renamed.append({bare[key]: value for key, value in kept.items()})
     return renamed
 
 
 def _names_phases(rows: Sequence[_Row], key: str) -> bool:
-    return all(isinstance(row[key], str) and row[key].lower() in _PHASES for row in rows if key in row)
+    return all(
+        isinstance(row[key], str) and row[key].lower() in _PHASES for row in rows if key in row
+    )
 
 
-def _grouped(rows: Sequence[_Row], wanted: Mapping[str, str]) -> tuple[tuple[int, ...], list[_Row], str]:
+def _grouped(
+    rows: Sequence[_Row], wanted: Mapping[str, str]
+) -> tuple[tuple[int, ...], list[_Row], str]:
     """Return the numbers of the epochs from 1, one row for each, and what such a row is called."""
     rows = _without_summary(rows, wanted)
     for keys, unit in ((_EPOCH, "epoch"), (_STEP, "evaluation")):
-        column = next((key for row in rows for key in row if _plain(key) in keys and _is_number(row[key])), None)
+        column = next(
+            (key for row in rows for key in row if _plain(key) in keys and _is_number(row[key])),
+            None,
+        )
         if column is not None:
-            counted = [row for row in rows if _is_number(row.get(column))]  # a row without one is a summary
+            # a row without one is a summary
+            counted = [row for row in rows if _is_number(row.get(column))]
             if unit == "epoch":
                 return *_by_epoch(counted, column, wanted), unit
             groups = _by_evaluation(counted, column, wanted)
             return tuple(range(1, len(groups) + 1)), groups, unit
     epochs: list[_Row] = []
-    for row in rows:  # a figure that the last row has already begins an epoch; else it is another phase of the same
+    # a figure that the last row has already begins an epoch; else it is another phase of the same
+    for row in rows:
         figures = [key for key in wanted.values() if _has(row, key)]
         if not epochs or not figures or any(_has(epochs[-1], key) for key in figures):
             epochs.append({})
-        epochs[-1].update({key: value for key, value in row.items() if key not in epochs[-1] or not _is_absent(value)})
+        epochs[-1].update(
+            {
+                key: value
+                for key, value in row.items()
+                if key not in epochs[-1] or not _is_absent(value)
+            }
+        )
     return tuple(range(1, len(epochs) + 1)), epochs, "epoch"
 
 
-def _by_epoch(rows: Sequence[_Row], column: str, wanted: Mapping[str, str]) -> tuple[tuple[int, ...], list[_Row]]:
+def _by_epoch(
+    rows: Sequence[_Row], column: str, wanted: Mapping[str, str]
+) -> tuple[tuple[int, ...], list[_Row]]:
     """Group rows by the number of their epoch; a fraction belongs to the epoch that it is in."""
     values = [float(row[column]) for row in rows]
     whole = all(value == int(value) for value in values)
@@ -211,14 +286,20 @@ def _by_evaluation(rows: Sequence[_Row], column: str, wanted: Mapping[str, str])
             over = False
         groups[-1].append(row)
         at, over = row[column], over or any(_has(row, key) for key in val)
-    return [_merged(group, wanted) for group in groups if any(_has(row, key) for row in group for key in val)]
+    return [
+        _merged(group, wanted)
+        for group in groups
+        if any(_has(row, key) for row in group for key in val)
+    ]
 
 
 def _merged(rows: Sequence[_Row], wanted: Mapping[str, str]) -> _Row:
     """Return one row for several: the last of each figure, the mean of what was logged several times during training."""
     merged = {key: value for row in rows for key, value in row.items() if not _is_absent(value)}
     for name, key in wanted.items():
-        seen = [float(row[key]) for row in rows if name.startswith("train") and _is_number(row.get(key))]
+        seen = [
+            float(row[key]) for row in rows if name.startswith("train") and _is_number(row.get(key))
+        ]
         if len(seen) > 1:
             merged[key] = sum(seen) / len(seen)
         elif key not in merged and any(key in row for row in rows):
@@ -246,7 +327,11 @@ def _without_gaps(read: dict[str, tuple[float | None, ...]]) -> dict[str, tuple[
             return any(value is not None and math.isfinite(value) for value in row)
 
         clean[name] = tuple(
-            None if value is not None and math.isnan(value) and (i < last or (gaps and last >= 0 and alive(i))) else value
+            None
+            if value is not None
+            and math.isnan(value)
+            and (i < last or (gaps and last >= 0 and alive(i)))
+            else value
             for i, value in enumerate(values)
         )
     return clean
@@ -280,12 +365,15 @@ def _columns(history: Records) -> dict[str, list[Any]]:
     if isinstance(told, Mapping):
         columns = {str(key): list(values) for key, values in told.items() if _is_list(values)}
         if len({len(values) for values in columns.values()}) > 1:
-            raise UsageError("the history's columns differ in length", "give every key one value an epoch")
+            raise UsageError(
+                "the history's columns differ in length", "give every key one value an epoch"
+            )
     else:
         epochs = list(told)
         if not all(isinstance(epoch, Mapping) for epoch in epochs):
             raise UsageError(
-                "a history is one dictionary an epoch, or one list a key", "for example what fit_one_cycle returns"
+                "a history is one dictionary an epoch, or one list a key",
+                "for example what fit_one_cycle returns",
             )
         names = dict.fromkeys(str(key) for epoch in epochs for key in epoch)
         columns = {name: [epoch.get(name) for epoch in epochs] for name in names}
@@ -299,16 +387,26 @@ def _numbers(name: str, key: str, values: Sequence[Any]) -> tuple[float | None, 
         numbers = tuple(None if value is None else float(value) for value in values)
     except (TypeError, ValueError):
         raise UsageError(
-            f"key {key!r} of the history should hold one number an epoch", "convert tensors with .item()"
+            f"key {key!r} of the history should hold one number an epoch",
+            "convert tensors with .item()",
         ) from None
     finite = [number for number in numbers if number is not None and math.isfinite(number)]
     if not name.endswith("accuracy"):
         return numbers
     if finite and (min(finite) < 0 or max(finite) > 100):
-        raise UsageError(f"key {key!r} runs from {min(finite):g} to {max(finite):g}, which is no accuracy", "name another key")
+        raise UsageError(
+            f"key {key!r} runs from {min(finite):g} to {max(finite):g}, which is no accuracy",
+            "name another key",
+        )
     percent = bool(finite) and max(finite) > _MOST_SHARE
-    return tuple(None if number is None else number / 100.0 for number in numbers) if percent else numbers
+    return (
+        tuple(None if number is None else number / 100.0 for number in numbers)
+        if percent
+        else numbers
+    )
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, (list, tuple)) or (hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping)))
+    return isinstance(value, (list, tuple)) or (
+        hasattr(value, "__len__") and not isinstance(value, (str, bytes, Mapping))
+    )

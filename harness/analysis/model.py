@@ -1,7 +1,7 @@
 """What an analysis is made of.
 
-Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``, else as it is. What cannot
-be had is None, never nan.
+Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``,
+else as it is. What cannot be had is None, never nan.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Effect(_Stored):
     p_equivalence: float | None = None
     verdict: Verdict = ""
     note: str = (
-        ""  # "exploratory", "measurable, below the margin", "unstable (1 of 8)", "stopped at look 1 of 2", ...; "; " between
+        # "exploratory", "measurable, below the margin", "unstable (1 of 8)", "stopped at look 1 of
+        # 2", ...; "; " between
+        ""
     )
     seed_correlation: float | None = None
     pairing_gain: float | None = None
@@ -70,7 +72,8 @@ class Effect(_Stored):
     differences: tuple[float, ...] = ()  # one a seed, in seed order
     image_low: float | None = None  # interval for new images too (two-way), accuracy only
     image_high: float | None = None
-    sd_real: float | None = None  # of the differences, without what finitely many images add to it (two-way), accuracy only
+    # of the differences, without what finitely many images add to it (two-way), accuracy only
+    sd_real: float | None = None
 
 
 class ArmFacts(_Stored):
@@ -96,7 +99,8 @@ class ArmFacts(_Stored):
     censored_at: int | None = None  # epoch at which a screening stopped it
     onset_epoch: float | None = None  # counted from 1; median over seeds with an onset
     onset_none: int = 0  # seeds without one
-    trouble: str = ""  # why its own runs cannot be judged, whatever it is compared with: "unstable (1 of 8)", ...
+    # why its own runs cannot be judged, whatever it is compared with: "unstable (1 of 8)", ...
+    trouble: str = ""
 
 
 class ClassEffect(_Stored):
@@ -228,11 +232,16 @@ class Analysis(_Stored):
     arms_in: tuple[str, ...] = ()
     images: int = 0
     environments: tuple[str, ...] = ()
-    detectable_pp: float | None = None  # smallest effect that these seeds find with 80 % power under Holm's correction
-    seeds_needed: dict[str, int] = {}  # unresolved arm or component -> seeds that settle its estimate with a chance of 80 %
-    recommended: dict[str, Any] = {}  # what to set on top of the baseline's recipe; empty when it is the baseline
-    reasons: tuple[str, ...] = ()  # one sentence for each change recommended, in the order to make them
-    kept: tuple[str, ...] = ()  # one for each change that its own verdict allows and that is not recommended, and why
+    # smallest effect that these seeds find with 80 % power under Holm's correction
+    detectable_pp: float | None = None
+    # unresolved arm or component -> seeds that settle its estimate with a chance of 80 %
+    seeds_needed: dict[str, int] = {}
+    # what to set on top of the baseline's recipe; empty when it is the baseline
+    recommended: dict[str, Any] = {}
+    # one sentence for each change recommended, in the order to make them
+    reasons: tuple[str, ...] = ()
+    # one for each change that its own verdict allows and that is not recommended, and why
+    kept: tuple[str, ...] = ()
     recommended_arm: str = ""  # the arm that has the recommended recipe; empty when it was not run
     trials_total: int = 0
     train_seconds_total: float = 0.0

@@ -13,7 +13,8 @@ from harness.study.profiles import Observed, observed
 from harness.study.study import Study
 from harness.study.trial import METRICS, Metric, Trial
 
-CORRELATIONS = (0.0, 0.5)  # between an arm and its reference over seeds: pairing gains nothing, or what is usual
+# between an arm and its reference over seeds: pairing gains nothing, or what is usual
+CORRELATIONS = (0.0, 0.5)
 WANTED_POWER = 0.8
 SHORT_RUN = 16  # epochs
 _FEWEST = 3  # finished seeds that an sd is taken from
@@ -105,13 +106,15 @@ def plan_power(
 ) -> PowerPlan:
     """Work out what a study can find.
 
-    The sd is the one given, else that of finished trials of the study's own recipes (at least 3 seeds of one), else that of the
-    committed reports of its profile, brought to its number of validation images, else, for accuracies, sqrt(err / (2 N)) with N
-    validation images and an assumed accuracy of 90 % (``harness.stats.binomial_sd``).
+    The sd is the one given, else that of finished trials of the study's own recipes (at least 3
+    seeds of one), else that of the committed reports of its profile, brought to its number of
+    validation images, else, for accuracies, sqrt(err / (2 N)) with N validation images and an
+    assumed accuracy of 90 % (``harness.stats.binomial_sd``).
 
     Args:
         study: under its profile.
-        effect: wanted effect in the unit of the metric (pp for accuracies); default the study's margin.
+        effect: wanted effect in the unit of the metric (pp for accuracies); default the study's
+            margin.
         sd: between seeds of one arm, in the unit of the metric.
         finished: trials to take the sd from.
         seconds_per_trial: from timed steps or finished trials; buys the time estimate.
@@ -121,11 +124,15 @@ def plan_power(
         UsageError: effect or sd is not above zero.
         StudyError: the study's arms cannot be.
     """
-    metric = {**METRICS, **(metrics or {})}.get(study.metric, Metric(study.metric, "1", None, study.metric))
+    metric = {**METRICS, **(metrics or {})}.get(
+        study.metric, Metric(study.metric, "1", None, study.metric)
+    )
     margin = study.margin_pp / 100.0 * metric.scale
     wanted = margin if effect is None else abs(effect)
     if wanted == 0.0 or (sd is not None and not sd > 0):
-        raise UsageError("effect and sd must be above zero", "for example --effect 0.3, in percentage points")
+        raise UsageError(
+            "effect and sd must be above zero", "for example --effect 0.3, in percentage points"
+        )
     planned = arms(study)
     spread = _spread(study, metric, sd, finished)
     contrast, family, factor = _judged(study, len(planned))
@@ -151,10 +158,12 @@ def plan_power(
         power={rho: _power(study, judged, wanted, rho, study.alpha) for rho in CORRELATIONS},
         power_family={rho: _power(study, judged, wanted, rho, alpha) for rho in CORRELATIONS},
         expected_seeds={
-            rho: _expected(study, judged, wanted, margin=margin, correlation=rho, alpha=alpha) for rho in CORRELATIONS
+            rho: _expected(study, judged, wanted, margin=margin, correlation=rho, alpha=alpha)
+            for rho in CORRELATIONS
         },
         expected_seeds_null={
-            rho: _expected(study, judged, 0.0, margin=margin, correlation=rho, alpha=alpha) for rho in CORRELATIONS
+            rho: _expected(study, judged, 0.0, margin=margin, correlation=rho, alpha=alpha)
+            for rho in CORRELATIONS
         },
         arms=len(planned),
         trials=trials,
@@ -183,7 +192,10 @@ def _spread(study: Study, metric: Metric, sd: float | None, finished: Sequence[T
         few = (f"the sd is itself uncertain: it comes from {runs} trials",) if runs < 10 else ()
         return _Spread(pooled, f"from {runs} finished trials", few, seen)
     if study.foreign or metric.unit != "pp":
-        return _Spread(None, f"nothing is known of how {metric.label} varies between seeds; run three of the baseline first")
+        return _Spread(
+            None,
+            f"nothing is known of how {metric.label} varies between seeds; run three of the baseline first",
+        )
 
     recipe = study.base_recipe
     images = recipe.data.val or 10_000
@@ -195,14 +207,25 @@ def _spread(study: Study, metric: Metric, sd: float | None, finished: Sequence[T
             f"those runs reached {seen.accuracy:.0f} % on {seen.images:,} validation images; brought to {images:,}, the "
             f"difference of two of their arms has an sd of {paired:.2g} pp, a correlation of {correlation:.2f}"
         )
-        return _Spread(single, f"from {seen.trials:,} committed trials of profile {study.profile}", (caveat,), seen)
+        return _Spread(
+            single,
+            f"from {seen.trials:,} committed trials of profile {study.profile}",
+            (caveat,),
+            seen,
+        )
     from harness.stats import binomial_sd
 
-    caveats = [f"the sd is what {images} validation images and {100 * _ACCURACY:.0f} % accuracy would give, not a measured one"]
+    caveats = [
+        f"the sd is what {images} validation images and {100 * _ACCURACY:.0f} % accuracy would give, not a measured one"
+    ]
     if recipe.train.epochs <= SHORT_RUN:
-        caveats.append(f"runs of {SHORT_RUN} epochs or fewer vary more between seeds than that: count on more seeds")
+        caveats.append(
+            f"runs of {SHORT_RUN} epochs or fewer vary more between seeds than that: count on more seeds"
+        )
     unseen = f": no runs of profile {study.profile} yet" if study.profile else ""
-    return _Spread(100.0 * binomial_sd(_ACCURACY, images), f"by the binomial fall-back{unseen}", tuple(caveats))
+    return _Spread(
+        100.0 * binomial_sd(_ACCURACY, images), f"by the binomial fall-back{unseen}", tuple(caveats)
+    )
 
 
 def _at(images: int, seen: Observed, sd: float, of_images: float) -> float:
@@ -215,7 +238,9 @@ def _more_images(study: Study, spread: _Spread, wanted: float, alpha: float) -> 
     seen, images = spread.seen, study.base_recipe.data.val if not study.foreign else 0
     if seen is None or not images:
         return ()
-    now, then = (_at(count, seen, seen.paired_sd, seen.paired_sd_images) for count in (images, 2 * images))
+    now, then = (
+        _at(count, seen, seen.paired_sd, seen.paired_sd_images) for count in (images, 2 * images)
+    )
     share = 2.0 * (now - then) / now
     before, after = (_needed(sqrt(variance / 2.0), wanted, alpha, 0.0) for variance in (now, then))
     if share <= _MOSTLY or before is None or after is None or after >= before:
@@ -234,7 +259,9 @@ def _observed(study: Study, metric: Metric, finished: Sequence[Trial]) -> tuple[
         scores = {
             trial.seed: trial.metrics[metric.name] * metric.scale
             for trial in finished
-            if trial.state == "complete" and trial.recipe_id == recipe_id and metric.name in trial.metrics
+            if trial.state == "complete"
+            and trial.recipe_id == recipe_id
+            and metric.name in trial.metrics
         }
         scores = {seed: score for seed, score in scores.items() if seed < CONTROL_OFFSET}
         if len(scores) >= _FEWEST:
@@ -263,11 +290,19 @@ def _detectable(study: Study, sd: float | None, alpha: float, correlation: float
 
     if sd is None or study.seeds < 2:
         return None
-    level = boundary_levels(study.looks, alpha=alpha, boundary=study.boundary)[-1] if study.looks else alpha
-    return detectable_effect(sd, study.seeds, alpha=level, power=WANTED_POWER, correlation=correlation)
+    level = (
+        boundary_levels(study.looks, alpha=alpha, boundary=study.boundary)[-1]
+        if study.looks
+        else alpha
+    )
+    return detectable_effect(
+        sd, study.seeds, alpha=level, power=WANTED_POWER, correlation=correlation
+    )
 
 
-def _power(study: Study, sd: float | None, effect: float, correlation: float, alpha: float) -> float | None:
+def _power(
+    study: Study, sd: float | None, effect: float, correlation: float, alpha: float
+) -> float | None:
     """Chance of finding the effect: of the fixed-n test, or with looks of their rule at the last one."""
     from harness.stats import power, sequential_power
 
@@ -275,12 +310,22 @@ def _power(study: Study, sd: float | None, effect: float, correlation: float, al
         return None
     if study.looks:
         rule = study.boundary
-        return float(sequential_power(sd, effect, looks=study.looks, alpha=alpha, correlation=correlation, boundary=rule)[-1])
+        return float(
+            sequential_power(
+                sd, effect, looks=study.looks, alpha=alpha, correlation=correlation, boundary=rule
+            )[-1]
+        )
     return power(sd, effect, n=study.seeds, alpha=alpha, correlation=correlation)
 
 
 def _expected(
-    study: Study, sd: float | None, effect: float, *, margin: float, correlation: float, alpha: float
+    study: Study,
+    sd: float | None,
+    effect: float,
+    *,
+    margin: float,
+    correlation: float,
+    alpha: float,
 ) -> float | None:
     """Mean number of seeds that an arm with this effect takes."""
     from harness.stats import expected_seeds
@@ -290,4 +335,12 @@ def _expected(
     if sd is None:
         return None
     rule = study.boundary
-    return expected_seeds(sd, effect, looks=study.looks, alpha=alpha, margin=margin, correlation=correlation, boundary=rule)
+    return expected_seeds(
+        sd,
+        effect,
+        looks=study.looks,
+        alpha=alpha,
+        margin=margin,
+        correlation=correlation,
+        boundary=rule,
+    )

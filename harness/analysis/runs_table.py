@@ -1,6 +1,7 @@
 """Tables of finished runs that somebody else's program made: a CSV file, read as a study with its trials.
 
-A row is one run: which arm, which seed, what it scored. Arms are known by the names in the table; seeds pair the rows.
+A row is one run: which arm, which seed, what it scored. Arms are known by the names in the table;
+seeds pair the rows.
 """
 
 from __future__ import annotations
@@ -29,14 +30,52 @@ _MOST_SHARE = 1.5  # shares end at 1; beyond this a column of scores is taken to
 _MOST_SHOWN = 4  # rows named in one message
 _LONGEST_NAME = 60  # characters of an arm's name
 # Words in the names of scores that should be small. They make us ask; they decide nothing.
-_SMALL = frozenset({
-    "nll", "mse", "rmse", "mae", "mape", "bpd", "perplexity", "ppl", "wer", "cer", "eer", "fid", "ece", "brier",
-    "regret", "cost", "latency", "time", "seconds", "minutes", "hours", "ms",
-    "deviance", "divergence", "distance", "rank", "fpr", "fnr", "mistakes",
-})  # fmt: skip
-_SMALL_ENDS = ("loss", "losses", "error", "errors", "err", "entropy", "misclassification", "misclassified")
+_SMALL = frozenset(
+    {
+        "nll",
+        "mse",
+        "rmse",
+        "mae",
+        "mape",
+        "bpd",
+        "perplexity",
+        "ppl",
+        "wer",
+        "cer",
+        "eer",
+        "fid",
+        "ece",
+        "brier",
+        "regret",
+        "cost",
+        "latency",
+        "time",
+        "seconds",
+        "minutes",
+        "hours",
+        "ms",
+        "deviance",
+        "divergence",
+        "distance",
+        "rank",
+        "fpr",
+        "fnr",
+        "mistakes",
+    }
+)
+_SMALL_ENDS = (
+    "loss",
+    "losses",
+    "error",
+    "errors",
+    "err",
+    "entropy",
+    "misclassification",
+    "misclassified",
+)
 _MISSING = {"", "na", "n/a", "none", "null", "-"}
-_WHOLE = re.compile(r"\d{1,18}(\.0*)?")  # pandas writes whole numbers with a point once one of them is missing
+# pandas writes whole numbers with a point once one of them is missing
+_WHOLE = re.compile(r"\d{1,18}(\.0*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +136,28 @@ def read_runs(
         seed: column of the seed, a whole number; rows of one seed are pairs.
         metric: column of the score that decides.
         baseline: the arm that every other one is compared with.
-        margin: smallest difference worth acting on: percentage points for percent and shares, else in the score's own unit.
+        margin: smallest difference worth acting on: percentage points for percent and shares, else
+            in the score's own unit.
         train: column of the same score on training images: gives the overfitting gap.
         gap: column of the overfitting gap itself.
-        unit: whether scores are percent, shares of 1 or plain numbers; auto tells percent from shares by the largest value.
-        lower_is_better: true for errors and losses, false for scores; it has to be said for a column that is named like a loss.
-        common_seeds: keep only the seeds that every arm has, instead of refusing a table with holes.
+        unit: whether scores are percent, shares of 1 or plain numbers; auto tells percent from
+            shares by the largest value.
+        lower_is_better: true for errors and losses, false for scores; it has to be said for a
+            column that is named like a loss.
+        common_seeds: keep only the seeds that every arm has, instead of refusing a table with
+            holes.
         alpha: level of the tests and intervals.
 
     Raises:
-        ReportError: the table cannot be read, or does not say what is needed; the hint says what to change.
+        ReportError: the table cannot be read, or does not say what is needed; the hint says what to
+            change.
         UsageError: an argument that cannot be.
     """
     if train and gap:
-        raise UsageError("give the training scores or the gap, not both", "the gap is worked out from the training scores")
+        raise UsageError(
+            "give the training scores or the gap, not both",
+            "the gap is worked out from the training scores",
+        )
     rows = _read(path, [arm, seed, metric, *filter(None, (train, gap))])
     places = _places(path, rows, arm=arm, seed=seed)
     names = list(dict.fromkeys(name for name, _ in places))
@@ -120,8 +167,14 @@ def read_runs(
             f"arms there are: {', '.join(names[:10])}",
         )
     if len(names) < 2:
-        raise ReportError(f"{path}: every row is of {baseline!r}, so nothing is compared", "add the rows of another arm")
-    columns = {name: _numbers(path, rows, name) for name in dict.fromkeys(filter(None, (metric, train, gap)))}
+        raise ReportError(
+            f"{path}: every row is of {baseline!r}, so nothing is compared",
+            "add the rows of another arm",
+        )
+    columns = {
+        name: _numbers(path, rows, name)
+        for name in dict.fromkeys(filter(None, (metric, train, gap)))
+    }
     kept, notes = _complete(path, places, names, common_seeds=common_seeds)
     lower, told_direction = _direction(path, metric, lower_is_better=lower_is_better)
     scale, told = _scale(path, metric, columns[metric], unit)
@@ -131,12 +184,16 @@ def read_runs(
     for index, (name, number) in enumerate(places):
         if number in kept:
             values = {
-                key: columns[column][index] / (100.0 if scale == "percent" else 1.0) for key, column in keys.items() if column
+                key: columns[column][index] / (100.0 if scale == "percent" else 1.0)
+                for key, column in keys.items()
+                if column
             }
             trials.append(_trial(name, number, values, shown.name))
     diverged = sum(trial.state == "diverged" for trial in trials)
     if diverged:
-        notes.append(f"{plural(diverged, 'row')} without a finite score: counted as diverged, which leaves the arm unjudged")
+        notes.append(
+            f"{plural(diverged, 'row')} without a finite score: counted as diverged, which leaves the arm unjudged"
+        )
     study = Study(
         name=_study_name(path),
         question=f"Which rows of {path.name} differ from {baseline}, and which are noise?"[:300],
@@ -149,7 +206,11 @@ def read_runs(
         arms=tuple(HandArm(name=name, set={}) for name in names if name != baseline),
         table=path.name,
     )
-    beside = [Metric(key, shown.unit, None, column) for key, column in keys.items() if column and key != shown.name]
+    beside = [
+        Metric(key, shown.unit, None, column)
+        for key, column in keys.items()
+        if column and key != shown.name
+    ]
     metrics = {one.name: one for one in (shown, *beside) if one.name not in METRICS}
     return Runs(study, tuple(trials), metrics, tuple(kept), (told, told_direction, *notes))
 
@@ -159,25 +220,37 @@ def _read(path: Path, wanted: Sequence[str]) -> Rows:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror or error}", "name a CSV file") from None
+        raise ReportError(
+            f"{path}: cannot be read: {error.strerror or error}", "name a CSV file"
+        ) from None
     except UnicodeDecodeError:
-        raise ReportError(f"{path}: is not text in UTF-8", "save the table as CSV in UTF-8") from None
+        raise ReportError(
+            f"{path}: is not text in UTF-8", "save the table as CSV in UTF-8"
+        ) from None
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count) if any(mark in head for mark in ",;\t") else ","
     reader = csv.reader(io.StringIO(text), delimiter=separator)
     try:
         lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except csv.Error as error:
-        raise ReportError(f"{path}: line {reader.line_num}: {error}", "save the table as plain CSV") from None
+        raise ReportError(
+            f"{path}: line {reader.line_num}: {error}", "save the table as plain CSV"
+        ) from None
     lines = [(number, line) for number, line in lines if any(line)]
     if len(lines) < 2:
-        raise ReportError(f"{path}: holds no rows below a header", "write one run a line, the names of the columns first")
+        raise ReportError(
+            f"{path}: holds no rows below a header",
+            "write one run a line, the names of the columns first",
+        )
     names = lines[0][1]
     for name in wanted:
         if names.count(name) != 1:
             problem = "has two columns" if name in names else "has no column"
             guess = "" if name in names else did_you_mean(name, names)
-            raise ReportError(f"{path}: {problem} {name!r}{guess}", f"its columns: {', '.join(filter(None, names))}")
+            raise ReportError(
+                f"{path}: {problem} {name!r}{guess}",
+                f"its columns: {', '.join(filter(None, names))}",
+            )
     ragged = [number for number, line in lines if len(line) != len(names)]
     if ragged:
         raise ReportError(
@@ -189,12 +262,19 @@ def _read(path: Path, wanted: Sequence[str]) -> Rows:
 
 def _places(path: Path, rows: Rows, *, arm: str, seed: str) -> list[tuple[str, int]]:
     """Return (arm, seed) of every row, each once."""
-    bad = [f"line {number}: {row[seed]!r}" for number, row in rows if not _WHOLE.fullmatch(row[seed])]
+    bad = [
+        f"line {number}: {row[seed]!r}" for number, row in rows if not _WHOLE.fullmatch(row[seed])
+    ]
     if bad:
         raise ReportError(
-            f"{path}: column {seed!r} should hold whole numbers from 0: {_some(bad)}", "number the runs that are to be paired"
+            f"{path}: column {seed!r} should hold whole numbers from 0: {_some(bad)}",
+            "number the runs that are to be paired",
         )
-    bad = [f"line {number}" for number, row in rows if not 0 < len(row[arm]) <= _LONGEST_NAME or not row[arm].isprintable()]
+    bad = [
+        f"line {number}"
+        for number, row in rows
+        if not 0 < len(row[arm]) <= _LONGEST_NAME or not row[arm].isprintable()
+    ]
     if bad:
         raise ReportError(
             f"{path}: column {arm!r} should name an arm in 1 to {_LONGEST_NAME} characters: {_some(bad)}",
@@ -205,7 +285,9 @@ def _places(path: Path, rows: Rows, *, arm: str, seed: str) -> list[tuple[str, i
     for place, (number, _) in zip(places, rows, strict=True):
         lines.setdefault(place, []).append(number)
     twice = [
-        f"{name} at seed {number} (lines {', '.join(map(str, at))})" for (name, number), at in lines.items() if len(at) > 1
+        f"{name} at seed {number} (lines {', '.join(map(str, at))})"
+        for (name, number), at in lines.items()
+        if len(at) > 1
     ]
     if twice:
         raise ReportError(
@@ -245,10 +327,13 @@ def _complete(
     holes = {name: missing for name, missing in holes.items() if missing}
     if not holes:
         return seeds, []
-    common = [number for number in seeds if not any(number in missing for missing in holes.values())]
+    common = [
+        number for number in seeds if not any(number in missing for missing in holes.values())
+    ]
     if not common_seeds or not common:
         told = [
-            f"{name} ({'seed' if len(m) == 1 else 'seeds'} {', '.join(map(str, m[:_MOST_SHOWN]))})" for name, m in holes.items()
+            f"{name} ({'seed' if len(m) == 1 else 'seeds'} {', '.join(map(str, m[:_MOST_SHOWN]))})"
+            for name, m in holes.items()
         ]
         hint = f"add the rows, or pass --common-seeds to keep the {plural(len(common), 'seed')} that every arm has"
         raise ReportError(
@@ -265,7 +350,10 @@ def _scale(path: Path, metric: str, values: Sequence[float], unit: Unit) -> tupl
     """Return whether scores are percent, shares or numbers, and the sentence that says so."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
-        raise ReportError(f"{path}: column {metric!r} holds no finite number", "name the column of the final scores")
+        raise ReportError(
+            f"{path}: column {metric!r} holds no finite number",
+            "name the column of the final scores",
+        )
     low, high = min(finite), max(finite)
     if unit == "number":
         return unit, f"{metric}: taken as a number, in its own unit"
@@ -282,7 +370,10 @@ def _scale(path: Path, metric: str, values: Sequence[float], unit: Unit) -> tupl
         )
     why = "as asked" if unit != "auto" else f"its largest value is {high:g}"
     words = {"percent": "percent (0 to 100)", "share": "shares (0 to 1), shown in percent"}
-    return found, f"{metric}: taken as {words[found]}, {why}; --unit percent, share or number says otherwise"
+    return (
+        found,
+        f"{metric}: taken as {words[found]}, {why}; --unit percent, share or number says otherwise",
+    )
 
 
 def _direction(path: Path, column: str, *, lower_is_better: bool | None) -> tuple[bool, str]:
@@ -308,7 +399,9 @@ def _direction(path: Path, column: str, *, lower_is_better: bool | None) -> tupl
 
 def _metric(column: str, scale: Unit, *, lower_is_better: bool) -> Metric:
     """The column as a metric; under its own name unless ours of that name means something else."""
-    mine = Metric(column, "1" if scale == "number" else "pp", not lower_is_better, column.replace("_", " "))
+    mine = Metric(
+        column, "1" if scale == "number" else "pp", not lower_is_better, column.replace("_", " ")
+    )
     ours = METRICS.get(column)
     if ours is None:
         return mine
@@ -321,7 +414,11 @@ def _margin_pp(margin: float, scale: Unit) -> float:
     """The margin in the study's unit: hundredths of what trials store."""
     margin_pp = margin * 100.0 if scale == "number" else margin
     if not 0 < margin_pp <= 100:
-        allowed = "above 0 and at most 1" if scale == "number" else "above 0 and at most 100 percentage points"
+        allowed = (
+            "above 0 and at most 1"
+            if scale == "number"
+            else "above 0 and at most 100 percentage points"
+        )
         raise UsageError(
             f"a margin of {margin:g} cannot be: it is the smallest difference worth acting on, {allowed}",
             "0.3 is usual for accuracies; scale a column of large numbers down",
@@ -336,7 +433,9 @@ def _trial(name: str, seed: int, values: Mapping[str, float], primary: str) -> T
         seed=seed,
         recipe=Recipe(),
         state="complete" if finite else "diverged",
-        metrics={key: value for key, value in values.items() if math.isfinite(value)} if finite else {},
+        metrics={key: value for key, value in values.items() if math.isfinite(value)}
+        if finite
+        else {},
         label=name,
     )
 

@@ -1,6 +1,7 @@
 """Effects of the components of a design that switches them: main effects, interactions, Shapley values, first in and last in.
 
-All of them are "with the component" minus "without it", so that a component that helps has a positive sign on accuracy.
+All of them are "with the component" minus "without it", so that a component that helps has a
+positive sign on accuracy.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _OFF, _ADDITIVE = "off", "additive"  # what a main effect and an interaction are
 
 def aliases(table: Table) -> tuple[tuple[str, ...], ...]:
     """Return the groups of two-factor interactions of a fraction that share a contrast, each by its printed names."""
-    groups = [(alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2]
+    groups = [
+        (alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2
+    ]
     return tuple(tuple(map(pair_name, group)) for group in groups if len(group) > 1)
 
 
@@ -36,9 +39,9 @@ def pair_name(term: Sequence[str]) -> str:
 def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = ()) -> list[Effect]:
     """Return main effects, two-factor interactions and, of a full factorial, Shapley values, on every metric.
 
-    Holm runs over the main effects and over the interactions, each its own family, on the primary metric. Shapley values have
-    intervals alone. Every arm of the design must have completed a seed for it to count; with an arm that cannot be judged there
-    is no verdict.
+    Holm runs over the main effects and over the interactions, each its own family, on the primary
+    metric. Shapley values have intervals alone. Every arm of the design must have completed a seed
+    for it to count; with an arm that cannot be judged there is no verdict.
     """
     if table.study.design not in ("factorial", "fraction"):
         return []
@@ -55,12 +58,24 @@ def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = 
         values = _contrasts(table, on, names, scores)
         primary = metric.name == table.study.metric
         for kind, members in values.items():
-            judged = {} if reason or not primary or kind == "shapley" or state.withheld else _judge(table, members)
+            judged = (
+                {}
+                if reason or not primary or kind == "shapley" or state.withheld
+                else _judge(table, members)
+            )
             notes = [reason] if reason and primary else []
             if primary:
                 notes += [*look_notes(table, state, "", reason), *exploratory]
             found += [
-                _effect(table, metric, kind=kind, term=term, series=series, judgement=judged.get(term), notes=notes)
+                _effect(
+                    table,
+                    metric,
+                    kind=kind,
+                    term=term,
+                    series=series,
+                    judgement=judged.get(term),
+                    notes=notes,
+                )
                 for term, series in members.items()
             ]
     return found
@@ -86,11 +101,21 @@ def _matters(reason: str) -> bool:
 def _shared_seeds(table: Table, state: Progress, arms: Sequence[str], metric: str) -> list[int]:
     """Seeds at which every arm of the design completed and carries the metric, up to the last look."""
     among = [seed for seed in table.seeds if all(seed in state.shown[arm] for arm in arms)]
-    return [s for s in among if all(table.status(arm, s) == "complete" and metric in table.runs[arm, s].scores for arm in arms)]
+    return [
+        s
+        for s in among
+        if all(
+            table.status(arm, s) == "complete" and metric in table.runs[arm, s].scores
+            for arm in arms
+        )
+    ]
 
 
 def _contrasts(
-    table: Table, on: Mapping[str, tuple[bool, ...]], names: Sequence[str], scores: Mapping[str, list[float]]
+    table: Table,
+    on: Mapping[str, tuple[bool, ...]],
+    names: Sequence[str],
+    scores: Mapping[str, list[float]],
 ) -> dict[str, dict[str, list[float]]]:
     """Return ``{kind: {term: one value a seed}}``; aliased interactions share one entry under all their names."""
     arms = list(on)
@@ -98,7 +123,9 @@ def _contrasts(
     by_name = {tuple(names[k] for k in term): value.tolist() for term, value in raw.items()}
     mains = {name: by_name[name,] for name in names}
     if table.study.design == "fraction":
-        groups = [(alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2]
+        groups = [
+            (alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2
+        ]
         pairs = {" + ".join(map(pair_name, group)): by_name[group[0]] for group in groups}
         return {"main": mains, "interaction": pairs}
     pairs = {pair_name(pair): by_name[pair] for pair in combinations(names, 2)}
@@ -134,7 +161,13 @@ def _effect(
     result = one_sample_t(series, alpha=interval_alpha(table.study, len(series)))
     reference = _ADDITIVE if kind == "interaction" else _OFF
     effect = effect_of(
-        result, kind=kind, term=term, reference=reference, metric=metric.name, unit=metric.unit, differences=list(series)
+        result,
+        kind=kind,
+        term=term,
+        reference=reference,
+        metric=metric.name,
+        unit=metric.unit,
+        differences=list(series),
     )
     return with_judgement(effect, judgement, notes=notes)
 
@@ -142,26 +175,36 @@ def _effect(
 def orders(table: Table, state: Progress) -> list[Effect]:
     """Return what each component adds when it comes last and when it comes first, where the design has both arms.
 
-    leave-one-out: everything on minus everything but the component. add-one-in: the component alone minus nothing. They
-    differ where components interact; Shapley's value averages over all orders. Intervals only.
+    leave-one-out: everything on minus everything but the component. add-one-in: the component alone
+    minus nothing. They differ where components interact; Shapley's value averages over all orders.
+    Intervals only.
     """
     on = switches(table.study, table.arms)
     by_state = {states: arm for arm, states in on.items()}
     count = len(table.study.factors)
     full, empty = (True,) * count, (False,) * count
     found = []
-    for metric in (table.metrics[name] for name in (table.study.metric, table.gap) if name in table.metrics):
+    for metric in (
+        table.metrics[name] for name in (table.study.metric, table.gap) if name in table.metrics
+    ):
         for k, factor in enumerate(table.study.factors if count > 1 else ()):
             last = tuple(j != k for j in range(count))
             first = tuple(j == k for j in range(count))
-            for kind, with_it, without in (("leave-one-out", full, last), ("add-one-in", first, empty)):
+            for kind, with_it, without in (
+                ("leave-one-out", full, last),
+                ("add-one-in", first, empty),
+            ):
                 if with_it in by_state and without in by_state:
                     pair = (by_state[with_it], by_state[without])
-                    found.append(_difference(table, state, metric, kind=kind, term=factor.name, pair=pair))
+                    found.append(
+                        _difference(table, state, metric, kind=kind, term=factor.name, pair=pair)
+                    )
     return found
 
 
-def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]) -> Effect:
+def _difference(
+    table: Table, state: Progress, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]
+) -> Effect:
     one, other = pair
     among = [seed for seed in state.shown[one] if seed in state.shown[other]]
     wrong = {name: state.reasons[name] for name in (one, other) if name in state.reasons}

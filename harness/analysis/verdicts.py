@@ -3,16 +3,19 @@
 Verdict of an effect on the primary metric, in this order:
 
 1. fewer than 3 pairs: none;
-2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is also told apart from zero,
+2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is
+also told apart from zero,
    the note says "measurable, below the margin";
 3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
 4. ``unresolved``: everything else. Never "no effect".
 
-A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with, and on a
-coarse metric with few seeds they happen by chance: unresolved, with that reason; zero on every seed is called a tie.
+A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no
+variance to test with, and on a coarse metric with few seeds they happen by chance: unresolved, with
+that reason; zero on every seed is called a tie.
 
-Word of an arm, from its verdict on the primary metric and the difference in its overfitting gap. Both have to be resolved, the
-gap by its own p, adjusted by Holm over the arms as a family of its own (uncorrected, 12.7 % of studies of nothing get a word):
+Word of an arm, from its verdict on the primary metric and the difference in its overfitting gap.
+Both have to be resolved, the gap by its own p, adjusted by Holm over the arms as a family of its
+own (uncorrected, 12.7 % of studies of nothing get a word):
 
     gap      better        equivalent    worse
     falls    regularises   regularises   underfits
@@ -74,13 +77,15 @@ def judge(
     """Judge a family of effects from their per-seed differences.
 
     Args:
-        differences: one difference a seed in seed order, for each member of the family; with looks, as many as a look has.
+        differences: one difference a seed in seed order, for each member of the family; with looks,
+            as many as a look has.
         alpha: family-wise level.
         margin: largest difference not worth acting on, in the unit of the differences.
         sign: 1 when more is better, -1 when less is.
         looks: all declared looks; empty for a fixed number of seeds.
         boundary: declared with the looks.
-        has_direction: False for a metric without a better end, which can be equivalent but neither better nor worse.
+        has_direction: False for a metric without a better end, which can be equivalent but neither
+            better nor worse.
 
     Returns:
         A judgement for each member.
@@ -90,17 +95,26 @@ def judge(
     adjusted = holm([p for p, _ in tested]) if names else np.empty(0)
     equivalence = holm([p for _, p in tested]) if names else np.empty(0)
     found = {}
-    for name, (p, _), p_holm, p_equivalence in zip(names, tested, adjusted, equivalence, strict=True):
+    for name, (p, _), p_holm, p_equivalence in zip(
+        names, tested, adjusted, equivalence, strict=True
+    ):
         values = differences[name]
         mean = one_sample_t(values).mean if values else 0.0
         verdict, notes = decide(
-            len(values), mean, p_holm=float(p_holm), p_equivalence=float(p_equivalence), alpha=alpha, sign=sign * has_direction
+            len(values),
+            mean,
+            p_holm=float(p_holm),
+            p_equivalence=float(p_equivalence),
+            alpha=alpha,
+            sign=sign * has_direction,
         )
         found[name] = Judgement(number(p), number(p_holm), number(p_equivalence), verdict, notes)
     return found
 
 
-def _p_values(values: Sequence[float], margin: float, looks: Sequence[int], boundary: Boundary) -> tuple[float, float]:
+def _p_values(
+    values: Sequence[float], margin: float, looks: Sequence[int], boundary: Boundary
+) -> tuple[float, float]:
     """Return (two-sided p, p for equivalence); nan where no test can be made."""
     if len(values) < FEWEST_PAIRS:
         return nan, nan
@@ -149,10 +163,13 @@ def word(verdict: Verdict, gap: str) -> str:
 
     Args:
         verdict: on the primary metric.
-        gap: ``wider``, ``narrower``, or nothing where the gap is not told apart from the reference's.
+        gap: ``wider``, ``narrower``, or nothing where the gap is not told apart from the
+            reference's.
     """
     if gap == "narrower":
-        return {"better": "regularises", "equivalent": "regularises", "worse": "underfits"}.get(verdict, "")
+        return {"better": "regularises", "equivalent": "regularises", "worse": "underfits"}.get(
+            verdict, ""
+        )
     return {"better": "helps", "worse": "hurts"}.get(verdict, "") if gap == "wider" else ""
 
 

@@ -53,9 +53,25 @@ __all__ = [
     "worker",
 ]
 
-# A command registers when its module is imported, in alphabetical order; the help shows them in this one.
-ORDER = ("ablate", "tune", "bench", "analyze", "show", "plan", "report", "compare", "status", "worker", "doctor", "new-study")
-app.registered_commands.sort(key=lambda command: ORDER.index(command.name or getattr(command.callback, "__name__", "")))
+# A command registers when its module is imported, in alphabetical order; the help shows them in
+# this one.
+ORDER = (
+    "ablate",
+    "tune",
+    "bench",
+    "analyze",
+    "show",
+    "plan",
+    "report",
+    "compare",
+    "status",
+    "worker",
+    "doctor",
+    "new-study",
+)
+app.registered_commands.sort(
+    key=lambda command: ORDER.index(command.name or getattr(command.callback, "__name__", ""))
+)
 
 
 def main() -> None:
@@ -87,10 +103,15 @@ def _code_of_lost() -> int:
     """Say that stdout was lost, if it was, and return the exit code for that: 0 where what was run is kept elsewhere."""
     words = sys.argv[1:]
     # the parser, which prints the help, says nothing about a closed stream
-    why = console.lost() or ("it is closed" if sys.stdout is None and {"-h", "--help"} & set(words) else "")
+    why = console.lost() or (
+        "it is closed" if sys.stdout is None and {"-h", "--help"} & set(words) else ""
+    )
     if not why:
         return 0
-    if next((word for word in words if not word.startswith("-")), "") in RUNS and "--help" not in words:
+    if (
+        next((word for word in words if not word.startswith("-")), "") in RUNS
+        and "--help" not in words
+    ):
         console.warn(f"stdout was lost: {why}; results and report are not")
         return 0
     console.error(f"stdout was lost: {why}", "send it where there is room, or to another file")

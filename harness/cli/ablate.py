@@ -33,7 +33,10 @@ from harness.errors import UsageError
 def ablate(
     *,
     study: MaybeStudyName = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every built-in study, one after the other; the cost first.")] = False,
+    all_: Annotated[
+        bool,
+        typer.Option("--all", help="Every built-in study, one after the other; the cost first."),
+    ] = False,
     profile: Profile = None,
     seeds: Seeds = None,
     set_: Sets = None,
@@ -44,11 +47,16 @@ def ablate(
     artifacts: Artifacts = None,
     device: Device = None,
     timeout: Timeout = None,
-    screen: Annotated[bool, typer.Option("--screen", help="Explore: stop worse arms by epoch; nothing is judged.")] = False,
-    recommended: Annotated[
-        bool, typer.Option("--recommended", help="Run what the last report recommends, on fresh seeds.")
+    screen: Annotated[
+        bool, typer.Option("--screen", help="Explore: stop worse arms by epoch; nothing is judged.")
     ] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run cells again that failed by their code.")] = False,
+    recommended: Annotated[
+        bool,
+        typer.Option("--recommended", help="Run what the last report recommends, on fresh seeds."),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run cells again that failed by their code.")
+    ] = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -56,15 +64,35 @@ def ablate(
     from harness.commands.ablate import ablate as run
 
     if all_:
-        given = [name for name, value in (("--study", study), ("--screen", screen), ("--recommended", recommended)) if value]
+        given = [
+            name
+            for name, value in (
+                ("--study", study),
+                ("--screen", screen),
+                ("--recommended", recommended),
+            )
+            if value
+        ]
         if given:
-            raise UsageError(f"--all and {given[0]} exclude each other", "`harness ablate --study NAME` runs one study")
+            raise UsageError(
+                f"--all and {given[0]} exclude each other",
+                "`harness ablate --study NAME` runs one study",
+            )
         from harness.commands.all_studies import ablate_all
 
         with Screen() as shown:
-            settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
+            settings = settle(
+                workers=workers,
+                storage=storage,
+                artifacts=artifacts,
+                device=device,
+                launcher=launcher,
+            )
             if not settings.place.here:
-                raise UsageError("--all runs on this machine only", "`--launcher local`, or a study at a time with --study")
+                raise UsageError(
+                    "--all runs on this machine only",
+                    "`--launcher local`, or a study at a time with --study",
+                )
             whole = ablate_all(
                 profile=profile,
                 seeds=seeds,
@@ -81,9 +109,14 @@ def ablate(
         finish_all(whole, json=json)
         return
     if study is None:
-        raise UsageError("there is no study to run: --study is missing", "--study NAME for one, --all for every built-in one")
+        raise UsageError(
+            "there is no study to run: --study is missing",
+            "--study NAME for one, --all for every built-in one",
+        )
     with Screen() as shown:
-        settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
+        settings = settle(
+            workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher
+        )
         outcome = run(
             study,
             profile=profile,

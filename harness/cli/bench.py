@@ -20,14 +20,18 @@ from harness.config import find_defaults
 def bench(
     *,
     device: Device = None,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures under reports/bench.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep the figures under reports/bench.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Time the engine against the usual pipeline and against what this machine could do."""
     from harness.bench import HEADS
     from harness.bench import bench as measure
 
-    found = measure(device=device or find_defaults().device or "auto", save=save, on_event=console.say)
+    found = measure(
+        device=device or find_defaults().device or "auto", save=save, on_event=console.say
+    )
     if json:
         console.data_json(found.as_json())
         return

@@ -20,19 +20,28 @@ _UNSURE = 3  # exit code of `compare --check` when it cannot tell
 
 @app.command(rich_help_panel=READ)
 def compare(
-    a: Annotated[str, typer.Argument(help="A report's folder, or its name under reports/: what was there before.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="A report's folder, or its name under reports/: what was there before."
+        ),
+    ],
     b: Annotated[str, typer.Argument(help="The one that is asked about.")],
     *,
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Exit with 0 when B is shown not to be worse within the margin, 1 when worse, 3 when unsure."
+            "--check",
+            help="Exit with 0 when B is shown not to be worse within the margin, 1 when worse, 3 when unsure.",
         ),
     ] = False,
     unsure: Annotated[
-        Literal["pass", "fail"] | None, typer.Option(help="With --check: what an unsure answer counts as.")
+        Literal["pass", "fail"] | None,
+        typer.Option(help="With --check: what an unsure answer counts as."),
     ] = None,
-    speed: Annotated[bool, typer.Option("--speed", help="With --check: throughput counts as well.")] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="With --check: throughput counts as well.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compare two reports arm by arm: accuracy, gap, throughput."""
@@ -40,13 +49,17 @@ def compare(
     from harness.report.words import direction
 
     if (unsure or speed) and not check:
-        raise UsageError(f"{'--unsure' if unsure else '--speed'} says how --check answers", "add --check")
+        raise UsageError(
+            f"{'--unsure' if unsure else '--speed'} says how --check answers", "add --check"
+        )
     first = _analysis(a)
     compared = difference(first, _analysis(b), speed=speed)
     if json:
         console.data_json(compared)
     else:
-        _show_comparison(compared, f"{compared.metric}: {direction(first)}; throughput: higher is better")
+        _show_comparison(
+            compared, f"{compared.metric}: {direction(first)}; throughput: higher is better"
+        )
     if not check:
         return
     if not json:
@@ -81,7 +94,11 @@ def _answer(compared: Comparison) -> list[str]:
     """Return the gate's answer and, for every arm that it cannot tell, why and how many seeds it would take."""
     kept = f"no arm is worse by {compared.margin:g} or more (one-sided tests at {compared.alpha:g})"
     worse = [_ruled(ruling) for ruling in compared.rulings if ruling.answer == "worse"]
-    head = {"pass": f"pass: {kept}", "worse": f"worse: {', '.join(worse)}", "cannot tell": "cannot tell"}[compared.answer]
+    head = {
+        "pass": f"pass: {kept}",
+        "worse": f"worse: {', '.join(worse)}",
+        "cannot tell": "cannot tell",
+    }[compared.answer]
     lines = [f"check: {head}"]
     for ruling in compared.rulings:
         if ruling.answer == "cannot tell":
@@ -108,7 +125,9 @@ def _difference(one: Difference, *, sized: bool) -> tuple[str, ...]:
     if one.estimate is not None:
         change, interval = f"{one.estimate:{sign}} {one.unit.replace('1', '')}".rstrip(), ""
         if one.low is not None and one.high is not None:
-            interval = f"[{one.low:{sign}}, {one.high:{sign}}]" + (f" {_kind(one)}" if sized else "")
+            interval = f"[{one.low:{sign}}, {one.high:{sign}}]" + (
+                f" {_kind(one)}" if sized else ""
+            )
     verdict = ", ".join(part for part in (one.verdict, one.note) if part)
     return one.arm, named, plain(one.mean_a), plain(one.mean_b), change, interval, verdict
 
@@ -125,6 +144,8 @@ def _analysis(name: str) -> Analysis:
         there = sorted(path.parent.name for path in Path("reports").glob("*/analysis.json"))
         raise ReportError(
             f"there is no report {name!r}{did_you_mean(name, there)}",
-            f"reports here: {', '.join(there)}" if there else "`harness ablate --study augmentations` makes one",
+            f"reports here: {', '.join(there)}"
+            if there
+            else "`harness ablate --study augmentations` makes one",
         )
     return read_analysis(folder)

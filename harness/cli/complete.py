@@ -39,9 +39,13 @@ def profiles(context: typer.Context, incomplete: str) -> Choices:
     from harness.study.profiles import builtin_profiles
     from harness.study.study import load_study
 
-    found = {name: f"data {table.get('data.name', '')}" for name, table in builtin_profiles().items()}
+    found = {
+        name: f"data {table.get('data.name', '')}" for name, table in builtin_profiles().items()
+    }
     try:
-        own = load_study(str(context.params.get("study") or context.params.get("name") or "")).profiles
+        own = load_study(
+            str(context.params.get("study") or context.params.get("name") or "")
+        ).profiles
     except HarnessError:
         own = {}
     found |= {name: "the study's own" for name in own if name not in found}
@@ -57,7 +61,9 @@ def assignments(incomplete: str) -> Choices:
     name, equals, _ = incomplete.partition("=")
     if not equals:
         offered = [(f"{field}=", f"{text} ({kind})") for field, (kind, _, text) in table.items()]
-        return _beginning(incomplete, [*offered, *((f"{start}.", text) for start, text in OPEN.items())])
+        return _beginning(
+            incomplete, [*offered, *((f"{start}.", text) for start, text in OPEN.items())]
+        )
     values = _values(table[name]) if name in table else ()
     return _beginning(incomplete, ((f"{name}={value}", "") for value in values))
 

@@ -34,8 +34,11 @@ PLAIN_WIDTH = 80
 
 _BOLD, _RED, _YELLOW, _RESET = "\x1b[1m", "\x1b[1;31m", "\x1b[1;33m", "\x1b[0m"
 
-# Names and messages come from files: an escape sequence in one of them must not reach a terminal. Tab and line feed may.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+# Names and messages come from files: an escape sequence in one of them must not reach a terminal.
+# Tab and line feed may.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
+}
 
 _lost: list[str] = []
 """Why stdout lost what was written to it, once it has; a reader that went away is no loss."""
@@ -58,7 +61,11 @@ def data_json(value: object, *, line: bool = False) -> None:
     Raises:
         TypeError: the value holds something that has no JSON form.
     """
-    data(json.dumps(_jsonable(value), indent=None if line else 2, ensure_ascii=False, allow_nan=False))
+    data(
+        json.dumps(
+            _jsonable(value), indent=None if line else 2, ensure_ascii=False, allow_nan=False
+        )
+    )
 
 
 def open_standard_streams() -> None:
@@ -127,7 +134,9 @@ def table(
     """
     stream = sys.stderr if talk else sys.stdout
     cells = [["" if cell is None else _printable(str(cell)) for cell in row] for row in rows]
-    drawn = _draw(_build_table([_printable(name) for name in columns], cells, right, stream), stream)
+    drawn = _draw(
+        _build_table([_printable(name) for name in columns], cells, right, stream), stream
+    )
     text = "\n".join([*([_printable(title)] if title else []), drawn])
     if talk:
         _talk(text)
@@ -147,7 +156,14 @@ class Progress:
         clock: seconds on a monotonic clock, for the time that is left.
     """
 
-    def __init__(self, title: str, total: int = 0, *, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int = 0,
+        *,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._title = _printable(title)
         self._done = self._before = done
         self._total = total
@@ -164,7 +180,12 @@ class Progress:
             self._open_bar()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._bar is not None:
             with contextlib.suppress(OSError):  # the terminal is gone
                 self._bar.stop()
@@ -214,8 +235,8 @@ class Progress:
             expand=True,
         )
         self._progress.add_task(self._title, total=self._total or None, left="")
-        # Transient: when the run is over its summary takes the place of the bar. The program's own writes are not redirected:
-        # they all come through this module.
+        # Transient: when the run is over its summary takes the place of the bar. The program's own
+        # writes are not redirected: they all come through this module.
         self._bar = Live(
             console=_rich(sys.stderr),
             get_renderable=self._render,
@@ -244,7 +265,9 @@ class Progress:
         if self._bar is None or self._progress is None:
             return
         task = self._progress.task_ids[0]
-        self._progress.update(task, completed=self._done, total=self._total or None, left=self.left())
+        self._progress.update(
+            task, completed=self._done, total=self._total or None, left=self.left()
+        )
         try:
             self._bar.refresh()
         except OSError:  # the terminal is gone; the trials go on
@@ -263,7 +286,10 @@ class Progress:
 
 
 def _build_table(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str], stream: TextIO | None
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    right: Collection[str],
+    stream: TextIO | None,
 ) -> Table:
     """Build rich's table, `width` set to what it may take."""
     from rich.cells import cell_len
@@ -271,14 +297,21 @@ def _build_table(
     from rich.text import Text
 
     widths = [
-        max(cell_len(line) for text in column for line in text.split("\n")) for column in zip(columns, *cells, strict=True)
+        max(cell_len(line) for text in column for line in text.split("\n"))
+        for column in zip(columns, *cells, strict=True)
     ]
     room, gap, least = _width(stream), 2, 16
     fixed = sum(widths[:-1]) + gap * (len(widths) - 1)
     tight = fixed + min(widths[-1], least) > room  # the last column alone cannot make it fit
     if tight and not _is_terminal(stream):
         room, tight = fixed + min(widths[-1], max(least, PLAIN_WIDTH - fixed)), False
-    grid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", width=min(room, fixed + widths[-1]))
+    grid = Table(
+        box=None,
+        padding=(0, gap, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+        width=min(room, fixed + widths[-1]),
+    )
     for place, name in enumerate(columns):
         last = place == len(columns) - 1
         grid.add_column(
@@ -300,7 +333,9 @@ def _draw(grid: Table, stream: TextIO | None) -> str:
     return "\n".join(line.rstrip() for line in drawn.getvalue().rstrip("\n").split("\n"))
 
 
-def _rich(stream: TextIO | None, *, width: int | None = None, file: TextIO | None = None) -> Console:
+def _rich(
+    stream: TextIO | None, *, width: int | None = None, file: TextIO | None = None
+) -> Console:
     """Return rich's console on a stream, told what this module decided: colour, width, no markup in other people's text."""
     from rich.console import Console
 
@@ -326,7 +361,9 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 def _is_rich(stream: TextIO | None) -> bool:
     """Return whether the stream is a terminal that wants more than plain text (https://no-color.org)."""
-    return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
 
 
 def _styled(word: str, code: str) -> str:
@@ -362,7 +399,9 @@ def _write(stream: TextIO | None, text: str) -> None:
     try:
         try:
             stream.write(text)
-        except UnicodeEncodeError:  # an old terminal's encoding: the words matter more than the plus-minus sign
+        except (
+            UnicodeEncodeError
+        ):  # an old terminal's encoding: the words matter more than the plus-minus sign
             encoding = stream.encoding or "ascii"
             stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
@@ -393,10 +432,14 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [
+            _jsonable(item)
+            for item in (sorted(value) if isinstance(value, set | frozenset) else value)
+        ]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    for method, arguments in (("model_dump", {"mode": "python"}), ("item", {})):  # pydantic's models; NumPy's scalars
+    # pydantic's models; NumPy's scalars
+    for method, arguments in (("model_dump", {"mode": "python"}), ("item", {})):
         convert = getattr(value, method, None)
         if callable(convert):
             return _jsonable(convert(**arguments))

@@ -26,7 +26,13 @@ def data_list(*, json: Json = False) -> None:
         console.data_json([{key: getattr(info, key) for key in info.__slots__} for info in found])
         return
     rows = [
-        (info.name, f"{info.images:,}", "x".join(map(str, info.shape_CHW)), "here" if info.present else "not here", info.how)
+        (
+            info.name,
+            f"{info.images:,}",
+            "x".join(map(str, info.shape_CHW)),
+            "here" if info.present else "not here",
+            info.how,
+        )
         for info in found
     ]
     console.table(("name", "images", "shape", "state", "how to get it"), rows, right=("images",))
@@ -35,7 +41,9 @@ def data_list(*, json: Json = False) -> None:
 
 @data_app.command("fetch")
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="cifar10, cifar100, svhn or fashion-mnist.")], *, json: Json = False
+    name: Annotated[str, typer.Argument(help="cifar10, cifar100, svhn or fashion-mnist.")],
+    *,
+    json: Json = False,
 ) -> None:
     """Download a data set, check it and decode it once."""
     from harness.train import data
@@ -45,9 +53,14 @@ def data_fetch(
 
 @data_app.command("verify")
 def data_verify(
-    name: Annotated[str, typer.Argument(help="A data set's name, or a folder of images or parquet shards.")],
+    name: Annotated[
+        str, typer.Argument(help="A data set's name, or a folder of images or parquet shards.")
+    ],
     *,
-    size: Annotated[int, typer.Option(min=0, help="Side in pixels that images are resized to; 0 keeps their own.")] = 0,
+    size: Annotated[
+        int,
+        typer.Option(min=0, help="Side in pixels that images are resized to; 0 keeps their own."),
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Read every image again and compare with the cache."""

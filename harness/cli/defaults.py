@@ -40,7 +40,12 @@ class Settings:
 
 
 def settle(
-    *, workers: str | None, storage: str | None, artifacts: str | None, device: str | None, launcher: LauncherName | None
+    *,
+    workers: str | None,
+    storage: str | None,
+    artifacts: str | None,
+    device: str | None,
+    launcher: LauncherName | None,
 ) -> Settings:
     """Fill up what a command left unsaid, and say which defaults were taken, and from where.
 
@@ -50,12 +55,20 @@ def settle(
     from harness.commands.place import Place
     from harness.workers.cluster import Ask
 
-    given = {"workers": workers, "storage": storage, "artifacts": artifacts, "device": device, "launcher": launcher}
+    given = {
+        "workers": workers,
+        "storage": storage,
+        "artifacts": artifacts,
+        "device": device,
+        "launcher": launcher,
+    }
     count = worker_count(workers) if workers is not None else None
     found = find_defaults()
     chosen = launcher.value if launcher is not None else found.launcher or "local"
     unused = {name for name, value in given.items() if value is not None} | {"data"}
-    for line in found.told(without=frozenset(unused | (set(_TASK) if chosen == "local" else set()))):
+    for line in found.told(
+        without=frozenset(unused | (set(_TASK) if chosen == "local" else set()))
+    ):
         console.say(f"defaults of {line}")
     task = {name: getattr(found, name) for name in _TASK if getattr(found, name) not in (None, "")}
     return Settings(
@@ -85,5 +98,8 @@ def worker_count(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--workers {text!r} is neither 'auto' nor a whole number from 1", "for example --workers 2")
+        raise UsageError(
+            f"--workers {text!r} is neither 'auto' nor a whole number from 1",
+            "for example --workers 2",
+        )
     return int(text)

@@ -15,10 +15,15 @@ def doctor(*, json: Json = False) -> None:
 
     findings = examine()
     if json:
-        console.data_json([{name: getattr(one, name) for name in one.__slots__} for one in findings])
+        console.data_json(
+            [{name: getattr(one, name) for name in one.__slots__} for one in findings]
+        )
     else:
         marks = {"ok": "ok", "warn": "warning", "fail": "FAIL"}
-        rows = [(marks[one.level], one.name, one.what + (f"\nhint: {one.hint}" if one.hint else "")) for one in findings]
+        rows = [
+            (marks[one.level], one.name, one.what + (f"\nhint: {one.hint}" if one.hint else ""))
+            for one in findings
+        ]
         console.table(("", "what", "found"), rows)
     if any(one.level == "fail" for one in findings):
         raise typer.Exit(1)

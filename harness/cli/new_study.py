@@ -12,7 +12,10 @@ from harness.cli.options import SETUP, Json, app
 
 @app.command("new-study", rich_help_panel=SETUP)
 def new_study(
-    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'; the file is studies/NAME.toml.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Letters, digits, '.', '_' and '-'; the file is studies/NAME.toml."),
+    ],
     *,
     json: Json = False,
 ) -> None:

@@ -16,9 +16,14 @@ def plan(
     study: StudyName,
     profile: Annotated[
         str | None,
-        typer.Option(help="quick, small, medium, full or the study's own; default: quick.", autocompletion=complete.profiles),
+        typer.Option(
+            help="quick, small, medium, full or the study's own; default: quick.",
+            autocompletion=complete.profiles,
+        ),
     ] = None,
-    effect: Annotated[float | None, typer.Option(min=0, help="Effect that should be found; default: the margin.")] = None,
+    effect: Annotated[
+        float | None, typer.Option(min=0, help="Effect that should be found; default: the margin.")
+    ] = None,
     seeds: Seeds = None,
     json: Json = False,
 ) -> None:

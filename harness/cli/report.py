@@ -15,10 +15,16 @@ from harness.errors import UsageError
 
 @app.command(rich_help_panel=READ)
 def report(
-    studies: Annotated[list[str] | None, typer.Argument(help="Studies with trials under runs/; default: all.")] = None,
+    studies: Annotated[
+        list[str] | None, typer.Argument(help="Studies with trials under runs/; default: all.")
+    ] = None,
     *,
-    from_: Annotated[Path | None, typer.Option("--from", help="Rebuild a report from its own folder.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Rebuild every report under reports/ from its own folder.")] = False,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Rebuild a report from its own folder.")
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Rebuild every report under reports/ from its own folder.")
+    ] = False,
     storage: Storage = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     json: Json = False,
@@ -28,14 +34,21 @@ def report(
     from harness.commands.report import report_all
 
     if bool(studies) + (from_ is not None) + all_ > 1:
-        raise UsageError("give either studies, --from or --all", "`harness report --from FOLDER` rebuilds one folder")
+        raise UsageError(
+            "give either studies, --from or --all",
+            "`harness report --from FOLDER` rebuilds one folder",
+        )
     failures: list[str] = []
     if all_:
         written, failures = report_all(on_event=console.say)
     else:
-        written = write(studies or (), from_folder=from_, storage=storage_of(storage), on_event=console.say)
+        written = write(
+            studies or (), from_folder=from_, storage=storage_of(storage), on_event=console.say
+        )
     if json:
-        console.data_json([{"report": w.index, "answer": w.answer, "files": w.files} for w in written])
+        console.data_json(
+            [{"report": w.index, "answer": w.answer, "files": w.files} for w in written]
+        )
     else:
         for one in written:
             console.say(f"{one.folder.name}: {one.answer}")

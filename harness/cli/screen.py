@@ -38,11 +38,17 @@ class Screen:
         self._interrupted = True
         signal.default_int_handler(number, frame)
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
         self._end_progress(kind, value, trace)
-        if kind is KeyboardInterrupt:  # before the first trial or after the last; between, the outcome says what is left
+        # before the first trial or after the last; between, the outcome says what is left
+        if kind is KeyboardInterrupt:
             console.say("interrupted; the same command goes on from here")
 
     def _end_progress(self, *raised: Any) -> None:
@@ -59,7 +65,11 @@ class Screen:
             raise KeyboardInterrupt
         if isinstance(event, WholePlan):
             console.table(
-                ("study", "trials", "to run", "time"), event.rows(), right=("trials", "to run"), title=event.title(), talk=True
+                ("study", "trials", "to run", "time"),
+                event.rows(),
+                right=("trials", "to run"),
+                title=event.title(),
+                talk=True,
             )
             console.say()
         elif isinstance(event, PlanFacts):

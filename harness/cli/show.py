@@ -15,13 +15,17 @@ def show(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A study, or `fields` for the recipe fields; nothing lists the studies.", autocompletion=complete.shown
+            help="A study, or `fields` for the recipe fields; nothing lists the studies.",
+            autocompletion=complete.shown,
         ),
     ] = None,
     *,
     profile: Annotated[
         str | None,
-        typer.Option(help="The profile whose arms are shown; default: quick.", autocompletion=complete.profiles),
+        typer.Option(
+            help="The profile whose arms are shown; default: quick.",
+            autocompletion=complete.profiles,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -49,12 +53,20 @@ def _show_fields(*, json: bool) -> None:
     from harness.study.plugin_fields import OPEN
     from harness.study.recipe import fields
 
-    table = fields() | {f"{start}.NAME": ("value of yours", "", text) for start, text in OPEN.items()}
+    table = fields() | {
+        f"{start}.NAME": ("value of yours", "", text) for start, text in OPEN.items()
+    }
     if json:
-        console.data_json({name: {"type": t, "default": d, "description": text} for name, (t, d, text) in table.items()})
+        console.data_json(
+            {
+                name: {"type": t, "default": d, "description": text}
+                for name, (t, d, text) in table.items()
+            }
+        )
         return
     console.table(
-        ("field", "default", "what it is"), [(name, _text(d), f"{text} ({t})") for name, (t, d, text) in table.items()]
+        ("field", "default", "what it is"),
+        [(name, _text(d), f"{text} ({t})") for name, (t, d, text) in table.items()],
     )
 
 
@@ -77,7 +89,13 @@ def _show_study(name: str, profile: str | None, *, json: bool) -> None:
                 "metric": study.metric,
                 "retune": list(study.retune),
                 "arms": [
-                    {"arm": a.name, "reference": a.reference, "changes": dict(a.overrides), "why": a.why} for a in planned
+                    {
+                        "arm": a.name,
+                        "reference": a.reference,
+                        "changes": dict(a.overrides),
+                        "why": a.why,
+                    }
+                    for a in planned
                 ],
             }
         )
@@ -87,10 +105,14 @@ def _show_study(name: str, profile: str | None, *, json: bool) -> None:
         console.say(study.why)
     of = f", profile {study.profile}" if study.profile else ""
     console.say(f"design {study.design}, {study.seeds} seeds, margin {study.margin_pp:g} pp{of}\n")
-    rows = [(a.name, a.reference or "-", _changes(dict(a.overrides)) or "the baseline") for a in planned]
+    rows = [
+        (a.name, a.reference or "-", _changes(dict(a.overrides)) or "the baseline") for a in planned
+    ]
     console.table(("arm", "against", "differs from the baseline in"), rows)
     if study.retune:
-        console.say(f"\nthen every arm retuned over {', '.join(study.retune)}: {study.search.retune_trials} settings each")
+        console.say(
+            f"\nthen every arm retuned over {', '.join(study.retune)}: {study.search.retune_trials} settings each"
+        )
 
 
 def _text(value: Any) -> str:

@@ -23,9 +23,14 @@ def status(
     *,
     study: StudyFolder,
     storage: Storage = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every few seconds until all is final.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every few seconds until all is final.")
+    ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout; with --watch, a document a line.")
+        bool,
+        typer.Option(
+            "--json", help="Print the result as JSON on stdout; with --watch, a document a line."
+        ),
     ] = False,
 ) -> None:
     """Say of every arm how many trials wait, run, and are final, who runs what since when, and when all will be done."""
@@ -66,7 +71,11 @@ def _by_arm(ledger: Ledger) -> dict[str, Counter[str]]:
     from harness.study.arms import arms
 
     plan = ledger.latest_plan()
-    names = {arm.recipe.id: arm.name for arm in arms(plan.study)} if plan is not None and not plan.study.space else {}
+    names = (
+        {arm.recipe.id: arm.name for arm in arms(plan.study)}
+        if plan is not None and not plan.study.space
+        else {}
+    )
     table: dict[str, Counter[str]] = {}
     for one in ledger.standings():
         table.setdefault(names.get(one.cell.recipe.id, "search"), Counter())[one.state] += 1
@@ -77,7 +86,10 @@ def _show_status(ledger: Ledger) -> None:
     from harness.ledger.pace import pace_of
     from harness.text import duration
 
-    rows = [(arm, *(str(states[state] or "-") for state in _STATES)) for arm, states in _by_arm(ledger).items()]
+    rows = [
+        (arm, *(str(states[state] or "-") for state in _STATES))
+        for arm, states in _by_arm(ledger).items()
+    ]
     console.table(("arm", *_STATES), rows, right=_STATES)
     counts = ledger.counts()
     pace = pace_of(ledger.trials())
@@ -86,4 +98,6 @@ def _show_status(ledger: Ledger) -> None:
     console.say(f"{counts.final} of {counts.total} trials are final{speed}{left}")
     for one in ledger.standings():
         if one.state == "running":
-            console.say(f"running: {one.cell.key} seed {one.cell.seed} on {one.worker} since {one.since}")
+            console.say(
+                f"running: {one.cell.key} seed {one.cell.seed} on {one.worker} since {one.since}"
+            )

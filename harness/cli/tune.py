@@ -46,10 +46,16 @@ class Pruner(StrEnum):
 @app.command(rich_help_panel=RUN)
 def tune(
     *,
-    trials: Annotated[int | None, typer.Option(min=1, help="Budget of the search; default: the study's, or 50.")] = None,
-    study: Annotated[str, typer.Option("--study", "-s", help="A study with a space, by name or file.")] = "tune",
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Budget of the search; default: the study's, or 50.")
+    ] = None,
+    study: Annotated[
+        str, typer.Option("--study", "-s", help="A study with a space, by name or file.")
+    ] = "tune",
     profile: Profile = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Fresh seeds of the confirmation.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Fresh seeds of the confirmation.")
+    ] = None,
     set_: Sets = None,
     base: Base = None,
     sampler: Annotated[Sampler | None, typer.Option(help="In place of the study's.")] = None,
@@ -70,8 +76,13 @@ def tune(
     with Screen() as shown:
         if load_study(study).scripted:
             told = f"study {load_study(study).name!r} runs a training script, and a search needs our engine"
-            raise UsageError(told, "`harness ablate` runs it; `harness show tune` shows a study that can be searched")
-        settings = settle(workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher)
+            raise UsageError(
+                told,
+                "`harness ablate` runs it; `harness show tune` shows a study that can be searched",
+            )
+        settings = settle(
+            workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher
+        )
         outcome = run(
             study,
             trials=trials,

@@ -20,11 +20,19 @@ def worker(
     study: StudyFolder,
     storage: Storage = None,
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Work off share I of N in a journal of its own; default: SLURM's array.")
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Work off share I of N in a journal of its own; default: SLURM's array.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps or xpu; default: the plan's.")] = "",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:N, mps or xpu; default: the plan's.")
+    ] = "",
     timeout: Timeout = None,
-    max_trials: Annotated[int | None, typer.Option(min=1, help="Leave after so many trials.")] = None,
+    max_trials: Annotated[
+        int | None, typer.Option(min=1, help="Leave after so many trials.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Join a study that was planned elsewhere, and work on it until nothing is left."""
@@ -32,7 +40,13 @@ def worker(
     from harness.workers.join import join
 
     storage = storage_of(storage)
-    share = parse_shard(shard) if shard else None if "://" in (storage or "") else shard_of_environment(os.environ)
+    share = (
+        parse_shard(shard)
+        if shard
+        else None
+        if "://" in (storage or "")
+        else shard_of_environment(os.environ)
+    )
     done = join(
         name=study,
         storage=storage,
@@ -46,7 +60,9 @@ def worker(
     if json:
         console.data_json({"recorded": done.recorded, "failed": done.failed, "why": done.why})
     else:
-        console.say(f"{done.recorded} trials recorded, {done.failed} of them failed; left because: {done.why}")
+        console.say(
+            f"{done.recorded} trials recorded, {done.failed} of them failed; left because: {done.why}"
+        )
     if done.why == "stopped":
         raise typer.Exit(130)
     if done.failed:
@@ -58,7 +74,11 @@ def _tell(event: object) -> None:
 
     if isinstance(event, Finished):
         trial = event.trial
-        accuracy = f"val {100 * trial.metrics['accuracy']:.1f} %" if "accuracy" in trial.metrics else trial.error
+        accuracy = (
+            f"val {100 * trial.metrics['accuracy']:.1f} %"
+            if "accuracy" in trial.metrics
+            else trial.error
+        )
         console.say(f"{trial.cell} seed {trial.seed}: {trial.state}, {accuracy}")
     elif isinstance(event, Note):
         console.say(event.text)

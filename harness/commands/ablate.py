@@ -16,7 +16,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.commands.choose_profile import all_trials, check_device, choose_profile, command, next_size, recommended_study
+from harness.commands.choose_profile import (
+    all_trials,
+    check_device,
+    choose_profile,
+    command,
+    next_size,
+    recommended_study,
+)
 from harness.commands.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
 from harness.commands.follow import Follower, counted
 from harness.commands.place import RUNS, Place
@@ -72,11 +79,13 @@ def ablate(
 ) -> Outcome:
     """Run every cell of a study that has not been run yet, and write its report.
 
-    Of a study that retunes, the settings of its arms and the retuned arms are run after it, and the report has both verdicts.
+    Of a study that retunes, the settings of its arms and the retuned arms are run after it, and the
+    report has both verdicts.
 
     Args:
         study: a study, its name, or a study file.
-        profile: quick, small, medium, full or the study's own; None takes what fits here (see ``choose_profile``).
+        profile: quick, small, medium, full or the study's own; None takes what fits here (see
+            ``choose_profile``).
         seeds: number of seeds, in place of the profile's.
         overrides: recipe fields, between the profile's and the arms'.
         workers: processes; None lets timed steps decide.
@@ -84,9 +93,12 @@ def ablate(
         artifacts: folder for curves and per-image outcomes.
         device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         place: what starts the workers: this machine, or SLURM or Ray with what each task asks for.
-        timeout: seconds from now (on a cluster: from a task's start) after which no new trial starts.
-        screen: explore: an arm may be stopped by epoch for being worse; kept in a study of its own and never judged.
-        recommended: run the recommended recipe of the study's last report against the baseline, on seeds it never saw.
+        timeout: seconds from now (on a cluster: from a task's start) after which no new trial
+            starts.
+        screen: explore: an arm may be stopped by epoch for being worse; kept in a study of its own
+            and never judged.
+        recommended: run the recommended recipe of the study's last report against the baseline, on
+            seeds it never saw.
         retry_failed: run cells again that failed by their code.
         dry_run: work out the plan and touch nothing.
         on_event: given ``PlanFacts``, ``ProgressFacts`` and lines of text as they come.
@@ -99,7 +111,11 @@ def ablate(
     place.check(device=device, workers=workers, timeout=timeout)
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
-    chosen, why = (profile, "as asked") if profile else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
+    chosen, why = (
+        (profile, "as asked")
+        if profile
+        else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
+    )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     if recommended:
         resolved = recommended_study(resolved, REPORTS)
@@ -107,8 +123,12 @@ def ablate(
         told = f"study {resolved.name!r} runs a script, which tells of its epochs when all are over"
         raise UsageError(f"{told}: no arm can be stopped by them", "leave --screen out")
     if screen:
-        resolved = resolved.model_copy(update={"looks": (), "profile": f"{resolved.profile}-screen"})
-    flags = " ".join(flag for flag, given in (("--screen", screen), ("--recommended", recommended)) if given)
+        resolved = resolved.model_copy(
+            update={"looks": (), "profile": f"{resolved.profile}-screen"}
+        )
+    flags = " ".join(
+        flag for flag, given in (("--screen", screen), ("--recommended", recommended)) if given
+    )
     if not resolved.scripted:
         on_event("timing a few steps")
     job = Job.prepare(
@@ -122,7 +142,9 @@ def ablate(
         screen=screen,
         retry_failed=retry_failed,
         source="" if recommended else source,
-        asked=command(source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags),
+        asked=command(
+            source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags
+        ),
     )
     if job.ground is not None:
         split = job.ground.split

@@ -1,7 +1,7 @@
 """``ablate --all``: every built-in study one after the other, the cost of all of it first.
 
-Studies share trials: what one has finished the next adopts, so that the baseline is trained once. Run again, all goes on where
-it stopped. A study that fails does not keep the others from running.
+Studies share trials: what one has finished the next adopts, so that the baseline is trained once.
+Run again, all goes on where it stopped. A study that fails does not keep the others from running.
 """
 
 from __future__ import annotations
@@ -23,8 +23,19 @@ from harness.errors import HarnessError, ReportError, UsageError
 from harness.study.study import Study, builtin_studies, load_study
 from harness.text import duration, plural
 
-# For a machine that is there for a limited time: what decides the recipe first, what is only shown last.
-ORDER = ("augmentations", "claims", "dropout", "weight-decay", "grad-clip", "blocks", "head", "tune", "reference")
+# For a machine that is there for a limited time: what decides the recipe first, what is only shown
+# last.
+ORDER = (
+    "augmentations",
+    "claims",
+    "dropout",
+    "weight-decay",
+    "grad-clip",
+    "blocks",
+    "head",
+    "tune",
+    "reference",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +76,18 @@ class WholePlan:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return (study, trials, to run, time) a study, the total last."""
         rows = [
-            (one.study, f"{one.trials:,}", f"{one.to_run:,}", one.error or f"about {duration(one.seconds)}")
+            (
+                one.study,
+                f"{one.trials:,}",
+                f"{one.to_run:,}",
+                one.error or f"about {duration(one.seconds)}",
+            )
             for one in self.shares
         ]
-        trials, to_run = sum(one.trials for one in self.shares), sum(one.to_run for one in self.shares)
+        trials, to_run = (
+            sum(one.trials for one in self.shares),
+            sum(one.to_run for one in self.shares),
+        )
         return [*rows, ("in all", f"{trials:,}", f"{to_run:,}", f"about {duration(self.seconds)}")]
 
 
@@ -117,7 +136,10 @@ class WholeOutcome:
 def all_studies() -> tuple[str, ...]:
     """Return the names of the built-in studies: those of ``ORDER``, then the others by name."""
     there = builtin_studies()
-    return (*(name for name in ORDER if name in there), *(name for name in there if name not in ORDER))
+    return (
+        *(name for name in ORDER if name in there),
+        *(name for name in there if name not in ORDER),
+    )
 
 
 def ablate_all(
@@ -139,7 +161,8 @@ def ablate_all(
 
     Args:
         names: studies by name or file, in this order; empty for ``all_studies()``.
-        profile: of all of them; None takes the largest under which everything fits here (see ``choose_profile``).
+        profile: of all of them; None takes the largest under which everything fits here (see
+            ``choose_profile``).
         seeds: as ``ablate`` takes it, for every study, and so are the next six.
         overrides: recipe fields.
         workers: processes.
@@ -159,11 +182,21 @@ def ablate_all(
     names = tuple(names) or all_studies()
     chosen, why = (profile, "as asked") if profile else _profile(names, device, on_event)
     plan = _planned(
-        names, chosen, why=why, seeds=seeds, overrides=overrides, workers=workers, device=device, storage=storage,
+        names,
+        chosen,
+        why=why,
+        seeds=seeds,
+        overrides=overrides,
+        workers=workers,
+        device=device,
+        storage=storage,
         on_event=on_event,
-    )  # fmt: skip
+    )
     if all(share.error for share in plan.shares):
-        raise UsageError(f"no study can be run: {plan.shares[0].study}: {plan.shares[0].error}", "`harness show` lists them")
+        raise UsageError(
+            f"no study can be run: {plan.shares[0].study}: {plan.shares[0].error}",
+            "`harness show` lists them",
+        )
     on_event(plan)
     failures = [f"{share.study}: {share.error}" for share in plan.shares if share.error]
     if dry_run:
@@ -171,9 +204,15 @@ def ablate_all(
     outcomes: list[Outcome] = []
     waiting = [share.study for share in plan.shares if not share.error]
     common: dict[str, Any] = {
-        "profile": chosen, "seeds": seeds, "overrides": overrides, "workers": workers, "storage": storage,
-        "artifacts": artifacts, "device": device, "on_event": on_event,
-    }  # fmt: skip
+        "profile": chosen,
+        "seeds": seeds,
+        "overrides": overrides,
+        "workers": workers,
+        "storage": storage,
+        "artifacts": artifacts,
+        "device": device,
+        "on_event": on_event,
+    }
     while waiting and not (outcomes and outcomes[-1].interrupted):
         remaining = None if deadline is None else deadline - time.monotonic()
         if remaining is not None and remaining <= 0:
@@ -184,7 +223,9 @@ def ablate_all(
             if _searched(load_study(name)):
                 outcomes.append(tune(name, **common, timeout=remaining))
             else:
-                outcomes.append(ablate(name, **common, timeout=remaining, retry_failed=retry_failed))
+                outcomes.append(
+                    ablate(name, **common, timeout=remaining, retry_failed=retry_failed)
+                )
         except HarnessError as error:
             failures.append(f"{name}: {error.message} ({error.hint})")
             on_event(f"failed: {failures[-1]}")
@@ -220,7 +261,9 @@ def _profile(names: Sequence[str], device: str, on_event: OnEvent) -> tuple[str,
         others = [load_study(name).under(resolved.profile) for name in names]
         return sum(count(ruled(one, {})) if _searched(one) else all_trials(one) for one in others)
 
-    first = next((study for study in map(load_study, names) if not _searched(study)), load_study(names[0]))
+    first = next(
+        (study for study in map(load_study, names) if not _searched(study)), load_study(names[0])
+    )
     return choose_profile(first, device=device, on_event=on_event, count=trials)
 
 
@@ -243,17 +286,28 @@ def _planned(
         try:
             study = load_study(name).under(profile, seeds=seeds, overrides=overrides)
             if _searched(study):
-                facts = tune(study, workers=workers, device=device, storage=storage, dry_run=True).plan
-                shares.append(Share(name, facts.cells, facts.to_run, facts.seconds or 0.0))  # a search is always timed
+                facts = tune(
+                    study, workers=workers, device=device, storage=storage, dry_run=True
+                ).plan
+                # a search is always timed
+                shares.append(Share(name, facts.cells, facts.to_run, facts.seconds or 0.0))
                 continue
             job = Job.prepare(
-                study, why, workers=workers, device=device, storage=storage, artifacts=None, screen=False, retry_failed=False
+                study,
+                why,
+                workers=workers,
+                device=device,
+                storage=storage,
+                artifacts=None,
+                screen=False,
+                retry_failed=False,
             )
             counted |= {trial.cell for trial in job.already_done()}
             new = {cell.key for cell in job.cells} - counted
             counted |= new
             more, left = _retuning(job)
-            seconds = job.seconds_of(len(new) + left) or 0.0  # of our engine, as all that is built in: timed
+            # of our engine, as all that is built in: timed
+            seconds = job.seconds_of(len(new) + left) or 0.0
             shares.append(Share(name, len(job.cells) + more, len(new) + left, seconds))
         except HarnessError as error:
             shares.append(Share(name, error=f"{error.message} ({error.hint})"))

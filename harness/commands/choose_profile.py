@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from harness.study.recipe import Recipe
     from harness.train.timing import Layout
 
-AUTO_SECONDS = 15 * 60  # without --profile, a larger profile is taken only when its estimate stays within this
+# without --profile, a larger profile is taken only when its estimate stays within this
+AUTO_SECONDS = 15 * 60
 
 
 def all_trials(study: Study) -> int:
@@ -40,7 +41,8 @@ def choose_profile(
     """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
 
     A study that runs a script is taken as its file has it, without a profile: ("", "").
-    Nothing is downloaded, and nothing is refused. ``count`` says how many trials a study takes under a profile.
+    Nothing is downloaded, and nothing is refused. ``count`` says how many trials a study takes
+    under a profile.
     """
     if study.scripted:  # its own profiles are for those who ask for them
         return "", ""
@@ -80,12 +82,15 @@ def recommended_study(study: Study, reports: Path) -> Study:
     folder = reports / study.folder
     if not (folder / "analysis.json").is_file():
         raise UsageError(
-            f"{study.folder} has no report yet, so nothing is recommended", f"run `{command(study.name, study.profile)}` first"
+            f"{study.folder} has no report yet, so nothing is recommended",
+            f"run `{command(study.name, study.profile)}` first",
         )
     analysis = read_analysis(folder)
     changes, before = analysis.recommended, analysis.study
     if not changes:
-        raise UsageError(f"{study.folder} recommends its baseline as it is", "there is nothing to run")
+        raise UsageError(
+            f"{study.folder} recommends its baseline as it is", "there is nothing to run"
+        )
     baseline = arms(study)[0].recipe
     return study.model_copy(
         update={
@@ -94,10 +99,13 @@ def recommended_study(study: Study, reports: Path) -> Study:
             "design": "arms",
             "base": baseline.changed(),
             "factors": (),
-            "arms": (HandArm(name="recommended", set=changes, why=f"recommended by {study.folder}"),),
+            "arms": (
+                HandArm(name="recommended", set=changes, why=f"recommended by {study.folder}"),
+            ),
             "looks": (),
             "retune": (),
-            "first_seed": before.first_seed + before.seeds,  # whatever number of seeds is asked for now
+            # whatever number of seeds is asked for now
+            "first_seed": before.first_seed + before.seeds,
         }
     )
 
@@ -119,7 +127,10 @@ def check_device(device: str) -> None:
     number = number_of(kind)
     if int(index or 0) >= number:
         sees = f"{number} of them" if number else "none"
-        raise UsageError(f"device {device!r} was asked for and torch sees {sees}", "`--device auto` takes what is there")
+        raise UsageError(
+            f"device {device!r} was asked for and torch sees {sees}",
+            "`--device auto` takes what is there",
+        )
 
 
 def command(
@@ -141,19 +152,31 @@ def command(
         flags: more of the command, as it is.
         verb: ablate or tune.
     """
-    sets = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in (overrides or {}).items())
-    parts = [f"harness {verb} --study {shlex.quote(source)}", *([f"--profile {shlex.quote(profile)}"] if profile else [])]
+    sets = (
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in (overrides or {}).items()
+    )
+    parts = [
+        f"harness {verb} --study {shlex.quote(source)}",
+        *([f"--profile {shlex.quote(profile)}"] if profile else []),
+    ]
     parts += [f"--seeds {seeds}"] if seeds is not None else []
     parts += [f"--set {shlex.quote(text)}" for text in sets]
     return " ".join([*parts, flags]).rstrip()
 
 
 def next_size(
-    study: Study, layout: Layout, source: str, *, line: Callable[[str], str], trials: Callable[[Study], int] = all_trials
+    study: Study,
+    layout: Layout,
+    source: str,
+    *,
+    line: Callable[[str], str],
+    trials: Callable[[Study], int] = all_trials,
 ) -> str:
     """Return the command for the next size up with what it would cost here; empty at the largest.
 
-    It never runs code of the user's, whose net need not fit the images of another size, and it never fails a run.
+    It never runs code of the user's, whose net need not fit the images of another size, and it
+    never fails a run.
 
     Args:
         study: under the present profile.

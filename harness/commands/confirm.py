@@ -1,9 +1,10 @@
 """Confirming a search: its best and the reference on seeds that it never saw, and what may be said of the winner.
 
-The best of N scores on validation is optimistic, by .4 pp and more for N = 100. So the k best are run again on fresh seeds, one
-is chosen by its mean there, and only then are the test scores of that one and of the reference looked at, paired by seed. An
-improvement is claimed when the study's own verdict over all k finalists (Holm) is "better". The test set decides nothing: how
-much better is told by its figure, since fresh seeds do not undo a search on the same validation images.
+The best of N scores on validation is optimistic, by .4 pp and more for N = 100. So the k best are
+run again on fresh seeds, one is chosen by its mean there, and only then are the test scores of that
+one and of the reference looked at, paired by seed. An improvement is claimed when the study's own
+verdict over all k finalists (Holm) is "better". The test set decides nothing: how much better is
+told by its figure, since fresh seeds do not undo a search on the same validation images.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from harness.study.trial import Trial, complete
 if TYPE_CHECKING:
     from harness.analysis import Effect
 
-CONFIRM_SEED = 500_000  # confirmations begin here: used by no search, and by an ablation only if asked for
+# confirmations begin here: used by no search, and by an ablation only if asked for
+CONFIRM_SEED = 500_000
 _SUFFIX = "-confirm"
 
 
@@ -57,7 +59,11 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
             "looks": (),
             "control": False,
             "arms": tuple(
-                HandArm(name=arm_name(one), set=departures(study, one), why=f"number {place} of the search")
+                HandArm(
+                    name=arm_name(one),
+                    set=departures(study, one),
+                    why=f"number {place} of the search",
+                )
                 for place, one in enumerate(chosen, 1)
             ),
             "space": {},
@@ -89,7 +95,9 @@ class Judged:
     winner: Mapping[str, Any]
 
 
-def judge(study: Study, chosen: Sequence[Tried], reference: Tried | None, trials: Sequence[Trial]) -> Judged:
+def judge(
+    study: Study, chosen: Sequence[Tried], reference: Tried | None, trials: Sequence[Trial]
+) -> Judged:
     """Choose on fresh validation means, then look at the test scores of the chosen and of the reference.
 
     Args:
@@ -100,34 +108,62 @@ def judge(study: Study, chosen: Sequence[Tried], reference: Tried | None, trials
     """
     scores = {arm.name: _by_seed(study, arm.set, trials, "accuracy") for arm in study.arms}
     base = _by_seed(study, {}, trials, "accuracy")
-    whole = [name for name, by_seed in scores.items() if base and by_seed.keys() == base.keys() and len(base) == study.seeds]
-    winner = max(whole, key=lambda name: sum(scores[name].values()), default="")  # of equal ones the search's better
-    seen = {name: _by_seed(study, arm.set, trials, "test_accuracy") for name, arm in _arms(study).items() if name == winner}
+    whole = [
+        name
+        for name, by_seed in scores.items()
+        if base and by_seed.keys() == base.keys() and len(base) == study.seeds
+    ]
+    # of equal ones the search's better
+    winner = max(whole, key=lambda name: sum(scores[name].values()), default="")
+    seen = {
+        name: _by_seed(study, arm.set, trials, "test_accuracy")
+        for name, arm in _arms(study).items()
+        if name == winner
+    }
     base_test = _by_seed(study, {}, trials, "test_accuracy") if winner else {}
     rows = [_finalist(study.baseline, {}, reference.value if reference else None, base, base_test)]
     rows += [
-        _finalist(name, _arms(study)[name].set, one.value, scores[name], seen.get(name, {}), chosen=name == winner)
+        _finalist(
+            name,
+            _arms(study)[name].set,
+            one.value,
+            scores[name],
+            seen.get(name, {}),
+            chosen=name == winner,
+        )
         for name, one in ((arm_name(one), one) for one in chosen)
     ]
     if not winner:
         return Judged(tuple(rows), None, tuple(map(_without_test, trials)), {})
     open_recipes = (study.base_recipe, study.base_recipe.with_overrides(_arms(study)[winner].set))
-    shown = tuple(trial if trial.recipe in open_recipes else _without_test(trial) for trial in trials)
+    shown = tuple(
+        trial if trial.recipe in open_recipes else _without_test(trial) for trial in trials
+    )
     confirmed = _confirmed(study, winner, trials, seen.get(winner, {}), base_test)
-    return Judged(tuple(rows), confirmed, shown, _arms(study)[winner].set if confirmed.improved else {})
+    return Judged(
+        tuple(rows), confirmed, shown, _arms(study)[winner].set if confirmed.improved else {}
+    )
 
 
 def _arms(study: Study) -> dict[str, HandArm]:
     return {arm.name: arm for arm in study.arms}
 
 
-def _by_seed(study: Study, changes: Mapping[str, Any], trials: Sequence[Trial], metric: str) -> dict[int, float]:
+def _by_seed(
+    study: Study, changes: Mapping[str, Any], trials: Sequence[Trial], metric: str
+) -> dict[int, float]:
     recipe = study.base_recipe.with_overrides(changes)
-    return {t.seed: t.metrics[metric] for t in complete(trials) if t.recipe == recipe and metric in t.metrics}
+    return {
+        t.seed: t.metrics[metric]
+        for t in complete(trials)
+        if t.recipe == recipe and metric in t.metrics
+    }
 
 
 def _without_test(trial: Trial) -> Trial:
-    return trial.model_copy(update={"metrics": {k: v for k, v in trial.metrics.items() if not k.startswith("test_")}})
+    return trial.model_copy(
+        update={"metrics": {k: v for k, v in trial.metrics.items() if not k.startswith("test_")}}
+    )
 
 
 def _finalist(
@@ -141,9 +177,18 @@ def _finalist(
 ) -> Finalist:
     val, tested = (_mean(list(by_seed.values())) for by_seed in (fresh, test))
     return Finalist(
-        name=name, overrides=dict(changes), search=search, n=len(fresh), chosen=chosen,
-        fresh=val[0], fresh_low=val[1], fresh_high=val[2], test=tested[0], test_low=tested[1], test_high=tested[2],
-    )  # fmt: skip
+        name=name,
+        overrides=dict(changes),
+        search=search,
+        n=len(fresh),
+        chosen=chosen,
+        fresh=val[0],
+        fresh_low=val[1],
+        fresh_high=val[2],
+        test=tested[0],
+        test_low=tested[1],
+        test_high=tested[2],
+    )
 
 
 def _mean(values: list[float]) -> tuple[float | None, float | None, float | None]:
@@ -158,11 +203,20 @@ def _known(value: float) -> float | None:
 
 
 def _confirmed(
-    study: Study, winner: str, trials: Sequence[Trial], test: Mapping[int, float], base_test: Mapping[int, float]
+    study: Study,
+    winner: str,
+    trials: Sequence[Trial],
+    test: Mapping[int, float],
+    base_test: Mapping[int, float],
 ) -> Confirmed:
     analysis = analyze(study, trials)
     effect: Effect | None = next(
-        (e for e in analysis.effects if e.kind == "arm" and e.term == winner and e.metric == "accuracy"), None
+        (
+            e
+            for e in analysis.effects
+            if e.kind == "arm" and e.term == winner and e.metric == "accuracy"
+        ),
+        None,
     )
     seeds = sorted(test.keys() & base_test.keys())
     paired = paired_t([test[s] for s in seeds], [base_test[s] for s in seeds]) if seeds else None

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Level = Literal["ok", "warn", "fail"]
 
 _OLDEST_PYTHON = (3, 11)
-_LITTLE_GIB, _TOO_LITTLE_GIB = 2.0, 0.1  # of disk: cached CIFAR-10 takes 0.2 GiB, a study of 90 trials about 0.02
+# of disk: cached CIFAR-10 takes 0.2 GiB, a study of 90 trials about 0.02
+_LITTLE_GIB, _TOO_LITTLE_GIB = 2.0, 0.1
 _IN_USE = 0.5  # share of a GPU's memory that other processes may have before it is worth a word
 
 
@@ -64,18 +65,28 @@ def examine(*, runs: Path = Path("runs"), reports: Path = Path("reports")) -> li
         try:
             found += look()
         except Exception as error:  # noqa: BLE001 - a doctor that falls ill says what of, and goes on
-            hint = error.hint if isinstance(error, HarnessError) else "report this with the whole output of `harness doctor`"
+            hint = (
+                error.hint
+                if isinstance(error, HarnessError)
+                else "report this with the whole output of `harness doctor`"
+            )
             if any((one.level, one.name) == ("fail", "torch") for one in found):
                 hint = "see torch, above: it reads the images"
-            found.append(Finding("fail", name, f"{type(error).__name__}: {error}".splitlines()[0], hint))
+            found.append(
+                Finding("fail", name, f"{type(error).__name__}: {error}".splitlines()[0], hint)
+            )
     return found
 
 
 def _python() -> Iterator[Finding]:
     told = f"{platform.python_version()} in {sys.prefix}"
     old = sys.version_info[:2] < _OLDEST_PYTHON
-    yield Finding("fail" if old else "ok", "python", told, "harness needs Python 3.11 or newer" if old else "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding(
+        "fail" if old else "ok", "python", told, "harness needs Python 3.11 or newer" if old else ""
+    )
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     yield Finding("ok", "cores", f"{cores} that this process may use")
 
 
@@ -85,7 +96,12 @@ def _libraries() -> Iterator[Finding]:
         required = importlib.metadata.requires("harness") or []
         version = importlib.metadata.version("harness")
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("warn", "libraries", "harness runs from a checkout and is not installed", "pip install -e .")
+        yield Finding(
+            "warn",
+            "libraries",
+            "harness runs from a checkout and is not installed",
+            "pip install -e .",
+        )
         return
     names = [_name_of(line) for line in required if "extra ==" not in line]
     missing = [name for name in names if not _installed(name)]
@@ -98,7 +114,10 @@ def _libraries() -> Iterator[Finding]:
 
 def _name_of(requirement: str) -> str:
     """The name at the start of a requirement as metadata hold it: ``numpy>=1.26`` or ``psycopg[binary]>=3.1``."""
-    end = next((i for i, sign in enumerate(requirement) if not (sign.isalnum() or sign in "-_.")), len(requirement))
+    end = next(
+        (i for i, sign in enumerate(requirement) if not (sign.isalnum() or sign in "-_.")),
+        len(requirement),
+    )
     return requirement[:end]
 
 
@@ -115,7 +134,12 @@ def _torch() -> Iterator[Finding]:
         from harness.train.probe import probe
     except Exception as error:  # noqa: BLE001 - a broken pair of torch and torchvision raises what it likes
         told = f"cannot be imported: {error}".splitlines()[0]
-        yield Finding("fail", "torch", told, "install torch and torchvision together, from one place, so that they match")
+        yield Finding(
+            "fail",
+            "torch",
+            told,
+            "install torch and torchvision together, from one place, so that they match",
+        )
         return
     found = probe()
     build = f"built for CUDA {found.cuda}" if found.cuda else "built without CUDA"
@@ -123,18 +147,36 @@ def _torch() -> Iterator[Finding]:
     yield from _others(found.others)
     if not found.gpus and not found.others:
         if shutil.which("nvidia-smi") is None:
-            yield Finding("ok", "gpu", "none: profiles quick and small fit, full is meant for a GPU")
+            yield Finding(
+                "ok", "gpu", "none: profiles quick and small fit, full is meant for a GPU"
+            )
         else:
-            hint = "install the torch build for your driver's CUDA" if not found.cuda else "see what `nvidia-smi` says"
-            yield Finding("warn", "gpu", "the machine has NVIDIA's driver, but torch sees no GPU", hint)
+            hint = (
+                "install the torch build for your driver's CUDA"
+                if not found.cuda
+                else "see what `nvidia-smi` says"
+            )
+            yield Finding(
+                "warn", "gpu", "the machine has NVIDIA's driver, but torch sees no GPU", hint
+            )
     for index, gpu in enumerate(found.gpus):
         name = f"gpu {index}"
         bf16 = "bf16" if gpu.bf16 else "no bf16 of its own"
         told = f"{gpu.name}, {gpu.memory_gib:.0f} GiB ({gpu.free_gib:.0f} free), capability {gpu.capability}, {bf16}"
         if gpu.fault:
-            yield Finding("fail", name, f"{gpu.name}: {gpu.fault}", "install a torch build for this GPU, or use --device cpu")
+            yield Finding(
+                "fail",
+                name,
+                f"{gpu.name}: {gpu.fault}",
+                "install a torch build for this GPU, or use --device cpu",
+            )
         elif gpu.free_gib < (1.0 - _IN_USE) * gpu.memory_gib:
-            yield Finding("warn", name, told, "other processes hold much of its memory: times will not be comparable")
+            yield Finding(
+                "warn",
+                name,
+                told,
+                "other processes hold much of its memory: times will not be comparable",
+            )
         else:
             yield Finding("ok", name, told)
         yield from _clocks(f"{name} clocks", gpu.held_down)
@@ -153,10 +195,18 @@ def _others(others: Sequence[Accelerator]) -> Iterator[Finding]:
 
 def _clocks(name: str, held_down: str) -> Iterator[Finding]:
     if not _installed("nvidia-ml-py"):
-        yield Finding("warn", name, "not read", "pip install 'harness[energy]' to have clocks, energy and temperature recorded")
+        yield Finding(
+            "warn",
+            name,
+            "not read",
+            "pip install 'harness[energy]' to have clocks, energy and temperature recorded",
+        )
     elif held_down:
         yield Finding(
-            "warn", name, f"held down by {held_down}", "let it cool, or raise its power limit, before timing anything"
+            "warn",
+            name,
+            f"held down by {held_down}",
+            "let it cool, or raise its power limit, before timing anything",
         )
     else:
         yield Finding("ok", name, "not held down")
@@ -180,7 +230,11 @@ def _defaults() -> Iterator[Finding]:
     for line in lines:
         yield Finding("ok", "defaults", line)
     if not lines:
-        yield Finding("ok", "defaults", "none: no harness.toml here or above, no [tool.harness] in pyproject.toml")
+        yield Finding(
+            "ok",
+            "defaults",
+            "none: no harness.toml here or above, no [tool.harness] in pyproject.toml",
+        )
 
 
 def _images() -> Iterator[Finding]:
@@ -188,10 +242,16 @@ def _images() -> Iterator[Finding]:
 
     known = data.describe()
     here = [info.name for info in known if info.present]
-    yield Finding("ok" if here else "fail", "images", f"here: {', '.join(here) or 'none'}; data root {data.data_root()}")
+    yield Finding(
+        "ok" if here else "fail",
+        "images",
+        f"here: {', '.join(here) or 'none'}; data root {data.data_root()}",
+    )
     chosen = os.environ.get("HARNESS_DATA")
     if chosen and not Path(chosen).expanduser().is_dir():
-        yield Finding("warn", "HARNESS_DATA", f"{chosen} is no folder", "make it, or unset the variable")
+        yield Finding(
+            "warn", "HARNESS_DATA", f"{chosen} is no folder", "make it, or unset the variable"
+        )
     cifar = next(info for info in known if info.name == "cifar10")
     if not cifar.present:
         yield Finding("warn", "cifar10", "not here: profiles small and full need it", cifar.how)
@@ -213,11 +273,16 @@ def _storage(runs: Path) -> Iterator[Finding]:
             opened.close()
     if kept == 0.5:
         yield Finding(
-            "ok", "storage", f"an Optuna {optuna.__version__} journal can be locked, written and read at {_nearest(runs)}"
+            "ok",
+            "storage",
+            f"an Optuna {optuna.__version__} journal can be locked, written and read at {_nearest(runs)}",
         )
     else:
         yield Finding(
-            "fail", "storage", f"a journal at {_nearest(runs)} gave back {kept} for 0.5", "use --storage on a local disk"
+            "fail",
+            "storage",
+            f"a journal at {_nearest(runs)} gave back {kept} for 0.5",
+            "use --storage on a local disk",
         )
 
 
@@ -227,8 +292,14 @@ def _writing(runs: Path, reports: Path) -> Iterator[Finding]:
         if _can_write(place):
             yield Finding("ok", f"write {name}", str(path.absolute()))
         else:
-            yield Finding("fail", f"write {name}", f"no right to write at {place}", "run it in a folder of your own")
-    from harness.train import data  # after the folders of runs: where torch is broken, those are still told
+            yield Finding(
+                "fail",
+                f"write {name}",
+                f"no right to write at {place}",
+                "run it in a folder of your own",
+            )
+    # after the folders of runs: where torch is broken, those are still told
+    from harness.train import data
 
     root = data.data_root()
     if not _can_write(_nearest(root)):

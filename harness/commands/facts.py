@@ -64,7 +64,9 @@ class PlanFacts:
         """Return the plan, a fact a line."""
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
-        where = f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
+        where = (
+            f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
+        )
         held = deciding_images(train=self.train_images, val=self.val_images, test=self.test_images)
         held += f", {self.test_images:,} test (read once)"
         if not self.val_images:
@@ -140,9 +142,17 @@ class Outcome:
         if left and not self.dry:
             if self.interrupted and self.elsewhere:
                 follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
-                lines.append(f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}")
+                lines.append(
+                    f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}"
+                )
                 return lines
-            why = "stopped by hand" if self.interrupted else "out of time" if self.out_of_time else "not done"
+            why = (
+                "stopped by hand"
+                if self.interrupted
+                else "out of time"
+                if self.out_of_time
+                else "not done"
+            )
             lines.append(f"{why}: {plural(left, 'trial')} left; the same command goes on from here")
         return lines
 

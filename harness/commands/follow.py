@@ -25,13 +25,16 @@ def counted(on_event: OnEvent, *, before: int = 0, total: int) -> OnEvent:
 
     Args:
         on_event: given them.
-        before: trials of the earlier parts; after any, the part's own plan is left out, as the first part's covers it.
+        before: trials of the earlier parts; after any, the part's own plan is left out, as the
+            first part's covers it.
         total: trials of all parts.
     """
 
     def take(event: Any) -> None:
         if isinstance(event, ProgressFacts):
-            on_event(replace(event, done=before + event.done, total=total, before=before + event.before))
+            on_event(
+                replace(event, done=before + event.done, total=total, before=before + event.before)
+            )
         elif not (before and isinstance(event, PlanFacts)):
             on_event(event)
 
@@ -49,8 +52,16 @@ class Follower:
         before: trials that were final before this run.
     """
 
-    def __init__(self, title: str, on_event: OnEvent, *, done: int, total: int, before: int) -> None:
-        self.title, self.on_event, self.done, self.total, self.before = title, on_event, done, total, before
+    def __init__(
+        self, title: str, on_event: OnEvent, *, done: int, total: int, before: int
+    ) -> None:
+        self.title, self.on_event, self.done, self.total, self.before = (
+            title,
+            on_event,
+            done,
+            total,
+            before,
+        )
 
     def __call__(self, event: Any) -> None:
         """Take one event of the launcher."""
@@ -90,7 +101,13 @@ class Watch(Follower):
         self.job, self.ledger = job, ledger
         self.trials = {trial.cell: trial for trial in ledger.trials()}
         self.blocks = self._blocks()
-        super().__init__(job.study.folder, on_event, done=len(self.trials), total=len(job.planned), before=job.before)
+        super().__init__(
+            job.study.folder,
+            on_event,
+            done=len(self.trials),
+            total=len(job.planned),
+            before=job.before,
+        )
 
     def take(self, trial: Trial) -> None:
         """Keep a trial that has ended."""
@@ -102,7 +119,8 @@ class Watch(Follower):
         arm = self.job.arms_of(trial.recipe)
         if trial.state != "complete" and self.job.study.scripted and not trial.epochs:
             return (
-                f"{arm} seed {trial.seed}: {trial.state}: {trial.error}"  # of a script's epochs nothing is known before its end
+                # of a script's epochs nothing is known before its end
+                f"{arm} seed {trial.seed}: {trial.state}: {trial.error}"
             )
         if trial.state != "complete":
             return f"{arm} seed {trial.seed}: {trial.state} after {plural(trial.epochs, 'epoch')}. {self._why(trial)}".rstrip()
@@ -110,7 +128,11 @@ class Watch(Follower):
 
     def _scores(self, metrics: Mapping[str, float]) -> str:
         """What a line says of a trial or of a mean: the metrics that are there of these, and the one that decides."""
-        shown = {"accuracy": "val {:.1f} %", "train_accuracy": "train {:.1f} %", "gap": "gap {:.1f} pp"}
+        shown = {
+            "accuracy": "val {:.1f} %",
+            "train_accuracy": "train {:.1f} %",
+            "gap": "gap {:.1f} pp",
+        }
         told = [form.format(100 * metrics[name]) for name, form in shown.items() if name in metrics]
         decides = self.job.study.metric
         if decides not in shown and self.job.study.scripted:
@@ -125,10 +147,16 @@ class Watch(Follower):
     def note(self) -> str:
         """Return the baseline's running mean."""
         baseline = self.job.arms[0]
-        done = [t for t in self.trials.values() if t.recipe == baseline.recipe and t.state == "complete"]
+        done = [
+            t for t in self.trials.values() if t.recipe == baseline.recipe and t.state == "complete"
+        ]
         if not done:
             return ""
-        shared = [name for name in done[0].metrics if name != "train_accuracy" and all(name in t.metrics for t in done)]
+        shared = [
+            name
+            for name in done[0].metrics
+            if name != "train_accuracy" and all(name in t.metrics for t in done)
+        ]
         means = {name: sum(t.metrics[name] for t in done) / len(done) for name in shared}
         return f"{baseline.name}: {self._scores(means)} (mean, n = {len(done)})"
 
@@ -147,10 +175,13 @@ class Watch(Follower):
             return
         first = self.job.reported == 0
         try:
-            with contextlib.suppress(FileNotFoundError):  # a trial's artifact may be replaced while it is read
+            # a trial's artifact may be replaced while it is read
+            with contextlib.suppress(FileNotFoundError):
                 written = self.job.report(self.ledger, provisional=True)
                 if first:
                     self.on_event(f"provisional report: {written.index}")
-        except ReportError as error:  # a full disk, say: the trials go on, and the last report says so again
+        except (
+            ReportError
+        ) as error:  # a full disk, say: the trials go on, and the last report says so again
             self.on_event(f"no provisional report: {error.message}")
         self.blocks, self.job.reported = blocks, time.monotonic()

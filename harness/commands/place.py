@@ -43,7 +43,11 @@ class Place:
         """Return the device of the trials: on a cluster, what the tasks ask for decides, and not what this machine has."""
         if self.here:
             return asked
-        return "cuda" if asked == "cuda" or (asked == "auto" and self.ask is not None and self.ask.gpus > 0) else "cpu"
+        return (
+            "cuda"
+            if asked == "cuda" or (asked == "auto" and self.ask is not None and self.ask.gpus > 0)
+            else "cpu"
+        )
 
     def timed_on(self, asked: str) -> str:
         """Return the device that steps are timed on: of a cluster, nothing is known but this machine's CPU."""
@@ -53,22 +57,34 @@ class Place:
         """Check what can be checked before anything is timed.
 
         Raises:
-            UsageError: there is no such launcher, or a cluster is asked for what only this machine has.
+            UsageError: there is no such launcher, or a cluster is asked for what only this machine
+                has.
         """
         from harness.commands.choose_profile import check_device
 
         if self.launcher not in LAUNCHERS:
-            raise UsageError(f"there is no launcher {self.launcher!r}{did_you_mean(self.launcher, LAUNCHERS)}", _LAUNCHERS)
+            raise UsageError(
+                f"there is no launcher {self.launcher!r}{did_you_mean(self.launcher, LAUNCHERS)}",
+                _LAUNCHERS,
+            )
         if self.here:
             check_device(device)
             return
         if device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"device {device!r} is one of this machine", "on a cluster: --device cpu or cuda")
+            raise UsageError(
+                f"device {device!r} is one of this machine", "on a cluster: --device cpu or cuda"
+            )
         if self.launcher == "slurm" and shutil.which("sbatch") is None:
-            raise UsageError("there is no SLURM here: no `sbatch` is found", "run it on a login node of the cluster")
+            raise UsageError(
+                "there is no SLURM here: no `sbatch` is found",
+                "run it on a login node of the cluster",
+            )
         module = _MODULES[self.launcher]
         if importlib.util.find_spec(module) is None:
-            raise UsageError(f"the {self.launcher} launcher needs {module}", f"pip install 'harness[{self.launcher}]'")
+            raise UsageError(
+                f"the {self.launcher} launcher needs {module}",
+                f"pip install 'harness[{self.launcher}]'",
+            )
         if workers is None and timeout != 0:
             raise UsageError(
                 f"the {self.launcher} launcher has to be told how many tasks to send",
@@ -120,9 +136,21 @@ class Place:
         from harness.workers.cluster import Ask, run_ray, run_slurm
         from harness.workers.local import run_local
 
-        named: dict[str, Any] = {"name": name, "storage": storage, "artifacts": artifacts, "runs": runs, "on_event": on_event}
+        named: dict[str, Any] = {
+            "name": name,
+            "storage": storage,
+            "artifacts": artifacts,
+            "runs": runs,
+            "on_event": on_event,
+        }
         if self.here:
-            return run_local(**named, workers=workers, devices=layout.devices, threads=layout.threads, deadline=deadline)
+            return run_local(
+                **named,
+                workers=workers,
+                devices=layout.devices,
+                threads=layout.threads,
+                deadline=deadline,
+            )
         ask = self.ask or Ask()
         gpus = (ask.gpus or 1.0) if layout.devices == ("cuda",) else 0.0
         ask = replace(ask, cpus=max(ask.cpus, layout.threads), gpus=gpus)

@@ -43,16 +43,23 @@ class Forecast:
     def seconds(self) -> float | None:
         """Seconds until all trials are done on this machine, those of retuning too."""
         trials = self.power.trials + self.retune_trials
-        return None if self.seconds_per_trial is None else self.seconds_per_trial * trials / self.workers
+        return (
+            None
+            if self.seconds_per_trial is None
+            else self.seconds_per_trial * trials / self.workers
+        )
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the plan as (what, value) rows."""
         plan = self.power
         unit = plan.unit
 
-        def by_correlation(values: Any, form: str = "{:.2g} " + unit, none: str = "out of reach") -> str:
+        def by_correlation(
+            values: Any, form: str = "{:.2g} " + unit, none: str = "out of reach"
+        ) -> str:
             return ", ".join(
-                f"{form.format(value) if value is not None else none} at correlation {rho:g}" for rho, value in values.items()
+                f"{form.format(value) if value is not None else none} at correlation {rho:g}"
+                for rho, value in values.items()
             )
 
         looks = f", looks at {', '.join(map(str, plan.looks))}" if plan.looks else ""
@@ -61,10 +68,24 @@ class Forecast:
         rows = [
             ("study", f"{self.study}, profile {self.profile}" if self.profile else self.study),
             ("decides", f"{plan.metric}, alpha {plan.alpha:g}"),
-            ("trials", f"{plural(plan.arms, 'arm')} x {plural(plan.seeds, 'seed')} = {plan.trials:,}{looks}"),
-            ("sd between seeds", f"{plan.sd:.2g} {unit}, {plan.source}" if plan.sd is not None else f"unknown: {plan.source}"),
-            ("smallest effect found", f"{by_correlation(plan.detectable, none='unknown')} (80 % power, {judged})"),
-            (f"seeds for {plan.effect:g} {unit}", f"{by_correlation(plan.seeds_needed, '{:,}')} (80 % power)"),
+            (
+                "trials",
+                f"{plural(plan.arms, 'arm')} x {plural(plan.seeds, 'seed')} = {plan.trials:,}{looks}",
+            ),
+            (
+                "sd between seeds",
+                f"{plan.sd:.2g} {unit}, {plan.source}"
+                if plan.sd is not None
+                else f"unknown: {plan.source}",
+            ),
+            (
+                "smallest effect found",
+                f"{by_correlation(plan.detectable, none='unknown')} (80 % power, {judged})",
+            ),
+            (
+                f"seeds for {plan.effect:g} {unit}",
+                f"{by_correlation(plan.seeds_needed, '{:,}')} (80 % power)",
+            ),
             (
                 f"power for {plan.effect:g} {unit}",
                 by_correlation(plan.power_family, "{:.2f}", "unknown"),
@@ -89,13 +110,19 @@ class Forecast:
 
 
 def plan_study(
-    study: str, *, profile: str | None = None, effect: float | None = None, seeds: int | None = None, on_event: OnEvent
+    study: str,
+    *,
+    profile: str | None = None,
+    effect: float | None = None,
+    seeds: int | None = None,
+    on_event: OnEvent,
 ) -> Forecast:
     """Work out what a study can find and what it will cost. Trains nothing but a few timed steps.
 
     Args:
         study: its name or file.
-        profile: under which it would be run; None for quick, or for a study that runs a script as its file has it.
+        profile: under which it would be run; None for quick, or for a study that runs a script as
+            its file has it.
         effect: that should be found, in the deciding metric's unit; None for the margin.
         seeds: in place of the profile's.
         on_event: told what is being timed.
@@ -103,7 +130,9 @@ def plan_study(
     from harness.analysis.power_plan import plan_power
 
     loaded = load_study(study)
-    resolved = loaded.under(("" if loaded.scripted else "quick") if profile is None else profile, seeds=seeds)
+    resolved = loaded.under(
+        ("" if loaded.scripted else "quick") if profile is None else profile, seeds=seeds
+    )
     finished = _finished(resolved.folder)
     seconds: float | None = None
     workers, source = 1, ""
@@ -116,15 +145,27 @@ def plan_study(
 
             on_event("timing a few steps")
             layout = choose_layout(arms(resolved)[0].recipe)
-            seconds, workers, source = layout.timing.seconds, layout.workers, f"from {layout.timing.steps} timed steps"
+            seconds, workers, source = (
+                layout.timing.seconds,
+                layout.workers,
+                f"from {layout.timing.steps} timed steps",
+            )
     except DataError as error:
         source = error.message
     done = complete(finished)
     if done and seconds is None:
         seconds = sum(trial.train_seconds + trial.eval_seconds for trial in done) / len(done)
         source = f"the mean of {plural(len(done), 'finished trial')}"
-    power = plan_power(resolved, effect=effect, finished=finished, seconds_per_trial=seconds, metrics=own_metrics(resolved))
-    return Forecast(resolved.name, resolved.profile, power, seconds, source, workers, most_trials(resolved))
+    power = plan_power(
+        resolved,
+        effect=effect,
+        finished=finished,
+        seconds_per_trial=seconds,
+        metrics=own_metrics(resolved),
+    )
+    return Forecast(
+        resolved.name, resolved.profile, power, seconds, source, workers, most_trials(resolved)
+    )
 
 
 def _finished(folder: str) -> list[Trial]:

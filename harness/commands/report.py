@@ -39,10 +39,11 @@ def report(
     """Write the reports of studies, and the index over all of them.
 
     Args:
-        names: folder names (``augmentations-quick``) or studies (``augmentations``, all its profiles); empty for every study
-            that has trials under ``runs``.
+        names: folder names (``augmentations-quick``) or studies (``augmentations``, all its
+            profiles); empty for every study that has trials under ``runs``.
         from_folder: a report's folder, to be rebuilt from its own files.
-        storage: a ledger that holds the studies, as ``Ledger.open`` takes it; None for one a study under ``runs``.
+        storage: a ledger that holds the studies, as ``Ledger.open`` takes it; None for one a study
+            under ``runs``.
         reports: where reports lie.
         runs: where ledgers lie.
         on_event: told of each report before it is written.
@@ -52,7 +53,11 @@ def report(
     """
     if from_folder is not None:
         return [rebuild(from_folder)]
-    there = studies_in(storage) if storage else sorted(path.parent.name for path in runs.glob("*/journal.log"))
+    there = (
+        studies_in(storage)
+        if storage
+        else sorted(path.parent.name for path in runs.glob("*/journal.log"))
+    )
     found = _chosen(names, there, f"in {hide_password(storage)}" if storage else f"under {runs}/")
     written = []
     for name in found:
@@ -71,12 +76,17 @@ def report(
                         reports / name,
                         metrics=own_metrics(plan.study),
                         screening=plan.screen,
-                        retuning=retuning_of(plan.study, storage=storage, runs=runs) if not plan.screen else None,
+                        retuning=retuning_of(plan.study, storage=storage, runs=runs)
+                        if not plan.screen
+                        else None,
                     )
                 )
     if not written:
         listed = ", ".join(found)
-        raise ReportError(f"{listed}: shown in the report of the study that it is part of", "bare `harness report` writes all")
+        raise ReportError(
+            f"{listed}: shown in the report of the study that it is part of",
+            "bare `harness report` writes all",
+        )
     write_index(reports)
     return written
 
@@ -140,13 +150,16 @@ def _is_part(ledger: Ledger, study: Study) -> bool:
 
 def _chosen(names: Sequence[str], there: Sequence[str], where: str) -> list[str]:
     if not there:
-        raise ReportError(f"there are no trials {where}", "`harness ablate --study augmentations` makes some")
+        raise ReportError(
+            f"there are no trials {where}", "`harness ablate --study augmentations` makes some"
+        )
     chosen: list[str] = []
     for name in names:
         matches = [one for one in there if one == name or one.rpartition("-")[0] == name]
         if not matches:
             raise ReportError(
-                f"there are no trials of {name!r} {where}{did_you_mean(name, there)}", f"there are: {', '.join(there)}"
+                f"there are no trials of {name!r} {where}{did_you_mean(name, there)}",
+                f"there are: {', '.join(there)}",
             )
         chosen += [one for one in matches if one not in chosen]
     return chosen or list(there)
@@ -166,7 +179,8 @@ def from_ledger(
 ) -> Written:
     """Write a study's report from its ledger.
 
-    Labels, class names, sample images and provenance that are not given are taken over from the report that is there.
+    Labels, class names, sample images and provenance that are not given are taken over from the
+    report that is there.
 
     Args:
         ledger: open.
@@ -190,7 +204,9 @@ def from_ledger(
         study,
         trials,
         curves={key: curve for key, (curve, _) in artifacts.items()},
-        outcomes={key: outcomes for key, (_, outcomes) in artifacts.items() if outcomes is not None},
+        outcomes={
+            key: outcomes for key, (_, outcomes) in artifacts.items() if outcomes is not None
+        },
         attempts=_earlier(ledger, trials),
         labels=labels,
         classes=classes,

@@ -1,7 +1,8 @@
 """A study that retunes its arms: as it is first, then the settings of every arm, then every arm at its best one.
 
-Three ledgers, one after the other, each resumed where it stopped: the study's own, ``<study>-retuning`` for the settings and
-``<study>-retuned``, an ordinary ablation. The study's report shows both verdicts.
+Three ledgers, one after the other, each resumed where it stopped: the study's own,
+``<study>-retuning`` for the settings and ``<study>-retuned``, an ordinary ablation. The study's
+report shows both verdicts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from harness.errors import StorageError, StudyError
 from harness.study.arms import arms
 from harness.study.cells import cells
 from harness.study.recipe import Recipe
-from harness.study.retune_settings import Tried, check_metric, choose, retuned_study, retuning_cells, retuning_study, settings
+from harness.study.retune_settings import (
+    Tried,
+    check_metric,
+    choose,
+    retuned_study,
+    retuning_cells,
+    retuning_study,
+    settings,
+)
 from harness.study.study import Study
 from harness.study.trial import Cell, Trial
 from harness.text import duration, plural
@@ -72,7 +81,9 @@ class RetunedJob:
             return 0
         if len(tried) < len(keys):  # which settings are run again is not known yet
             return len(tried)
-        return len(tried) + len(self._retuned(retuned_study(job.study, choose(job.study, tried))).already_done())
+        return len(tried) + len(
+            self._retuned(retuned_study(job.study, choose(job.study, tried))).already_done()
+        )
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Run the study as it is, try the settings, run the retuned study, and report both."""
@@ -84,12 +95,18 @@ class RetunedJob:
         searched = self._search(deadline, counted(on_event, before=before, total=before + later))
         if searched.left:
             return self._outcome(first, searched, None, on_event)
-        told = "; ".join(f"{one.arm}: {_plain(one.setting) or 'as it is'}" for one in searched.chosen)
+        told = "; ".join(
+            f"{one.arm}: {_plain(one.setting) or 'as it is'}" for one in searched.chosen
+        )
         on_event(f"chosen on validation: {told}")
         job = self._retuned(retuned_study(self.job.study, searched.chosen))
         before += len(self.cells)
         second = job.run(deadline, counted(on_event, before=before, total=before + len(job.cells)))
-        on_event(ProgressFacts(self.job.study.folder, before + len(job.cells), before + len(job.cells), before))
+        on_event(
+            ProgressFacts(
+                self.job.study.folder, before + len(job.cells), before + len(job.cells), before
+            )
+        )
         return self._outcome(first, searched, second, on_event)
 
     def _search(self, deadline: float | None, on_event: OnEvent) -> _Searched:
@@ -97,23 +114,35 @@ class RetunedJob:
         from harness.search import SearchLedger
 
         job, study = self.job, retuning_study(self.job.study)
-        with SearchLedger.open(study.folder, storage=job.storage, artifacts=job.artifacts, runs=RUNS) as ledger:
+        with SearchLedger.open(
+            study.folder, storage=job.storage, artifacts=job.artifacts, runs=RUNS
+        ) as ledger:
             planned = ledger.plan(job.plan(study), self.cells, retry_failed=job.retry_failed)
-            result = job.drain(study, planned.new, deadline, _Watch(self, ledger.counts().final, on_event))
+            result = job.drain(
+                study, planned.new, deadline, _Watch(self, ledger.counts().final, on_event)
+            )
             if result is not None and result.error is not None:
                 raise result.error
             counts, trials = ledger.counts(), ledger.trials()
         return _Searched(
             counts={name: getattr(counts, name) for name in counts.__slots__},
             chosen=choose(job.study, trials),
-            failures=[f"retuning {self.named(one.recipe)}: {one.error}" for one in trials if one.state == "failed"],
+            failures=[
+                f"retuning {self.named(one.recipe)}: {one.error}"
+                for one in trials
+                if one.state == "failed"
+            ],
             interrupted=bool(result and result.interrupted),
         )
 
     def named(self, recipe: Recipe) -> str:
         """Return in words which arm has which setting."""
         tried = settings(self.job.study)
-        places = {arm.recipe.with_overrides(one): (arm.name, place) for arm in self.job.arms for place, one in enumerate(tried)}
+        places = {
+            arm.recipe.with_overrides(one): (arm.name, place)
+            for arm in self.job.arms
+            for place, one in enumerate(tried)
+        }
         name, place = places[recipe]
         return f"{name}, setting {place + 1} of {len(tried)}{'' if place else ' (as it is)'}"
 
@@ -133,7 +162,9 @@ class RetunedJob:
             extra=None,
         )
 
-    def _outcome(self, first: Outcome, searched: _Searched, second: Outcome | None, on_event: OnEvent) -> Outcome:
+    def _outcome(
+        self, first: Outcome, searched: _Searched, second: Outcome | None, on_event: OnEvent
+    ) -> Outcome:
         """Write the study's report again, with both verdicts, and return what all of it came to."""
         from harness.commands.report import trials_kept
         from harness.ledger import Ledger
@@ -141,7 +172,10 @@ class RetunedJob:
 
         on_event("writing the report with both verdicts")
         name, storage = self.job.study.folder, self.job.storage
-        with Ledger.open(name, storage=storage, runs=RUNS, create=False) as ledger, trials_kept(name, storage=storage):
+        with (
+            Ledger.open(name, storage=storage, runs=RUNS, create=False) as ledger,
+            trials_kept(name, storage=storage),
+        ):
             written = self.job.report(ledger)
         parts = [first.counts, searched.counts, *([second.counts] if second else [])]
         counts = {name: sum(part[name] for part in parts) for name in first.counts}
@@ -196,7 +230,8 @@ class _Watch(Follower):
 
 def _extra(job: Job, tried: int) -> Extra:
     study, again = job.study, len(job.cells)
-    seconds = job.seconds_of(tried + again) or 0.0  # of our engine, which is timed: a script has no space to retune over
+    # of our engine, which is timed: a script has no space to retune over
+    seconds = job.seconds_of(tried + again) or 0.0
     each = tried // len(job.arms)
     words = (
         f"retuned over {', '.join(study.retune)}: {plural(len(job.arms), 'arm')} x {plural(each, 'setting')} = "
@@ -207,5 +242,6 @@ def _extra(job: Job, tried: int) -> Extra:
 
 def _plain(setting: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}" for name, value in setting.items()
+        f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in setting.items()
     )

@@ -16,7 +16,9 @@ from harness.study.study import Study
 from harness.study.trial import Curve, Outcomes, Trial
 
 
-def retuning_of(study: Study, *, storage: str | None = None, runs: Path = Path("runs")) -> Retuning | None:
+def retuning_of(
+    study: Study, *, storage: str | None = None, runs: Path = Path("runs")
+) -> Retuning | None:
     """Return what retuning a study came to so far, from its ledgers; None before its first plan, or without any.
 
     Args:
@@ -27,7 +29,9 @@ def retuning_of(study: Study, *, storage: str | None = None, runs: Path = Path("
     if not study.retune:
         return None
     try:
-        with Ledger.open(retuning_study(study).folder, storage=storage, runs=runs, create=False) as ledger:
+        with Ledger.open(
+            retuning_study(study).folder, storage=storage, runs=runs, create=False
+        ) as ledger:
             plan = ledger.latest_plan()
             if plan is None:
                 return None
@@ -55,12 +59,20 @@ def _settings(study: Study, chosen: tuple[Tried, ...]) -> tuple[Setting, ...]:
         return None if score is None else scale * score
 
     return tuple(
-        Setting(arm=o.arm, chosen=dict(o.setting), score=shown(o.score), as_is=shown(o.as_is), complete=o.complete)
+        Setting(
+            arm=o.arm,
+            chosen=dict(o.setting),
+            score=shown(o.score),
+            as_is=shown(o.as_is),
+            complete=o.complete,
+        )
         for o in chosen
     )
 
 
-def _with_results(found: Retuning, over: Study, images: str, code: str, *, storage: str | None, runs: Path) -> Retuning:
+def _with_results(
+    found: Retuning, over: Study, images: str, code: str, *, storage: str | None, runs: Path
+) -> Retuning:
     """Return it with what the retuned study came to; of trials that are no more of it, nothing counts."""
     wanted = {cell.key for cell in cells(over, images, code)}
     try:

@@ -39,7 +39,9 @@ def same_scores(planned: Sequence[Arm], trials: Sequence[Trial], metric: str) ->
     """Return a sentence for every arm whose score is the same to the last digit at every seed: its seed changes nothing."""
     notes = []
     for arm in planned:
-        scores = [trial.metrics.get(metric) for trial in complete(trials) if trial.recipe == arm.recipe]
+        scores = [
+            trial.metrics.get(metric) for trial in complete(trials) if trial.recipe == arm.recipe
+        ]
         if len(scores) > 1 and len(set(scores)) == 1 and scores[0] is not None:
             told = f"{arm.name}: {metric} is the same, {scores[0]:.6g}, at all {len(scores)} seeds"
             notes.append(f"{told}: the seed seems to change nothing, so its interval means nothing")
@@ -84,9 +86,11 @@ class Job(Setup):
     ) -> Job:
         """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
 
-        Of a script of the user's, it is checked that it is there; what a trial of it takes is not known before the first.
+        Of a script of the user's, it is checked that it is there; what a trial of it takes is not
+        known before the first.
 
-        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes these trials again.
+        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
+        these trials again.
         """
         from harness.workers.script import check_script
 
@@ -132,12 +136,17 @@ class Job(Setup):
 
         keys = {cell.key for cell in self.cells}
         try:
-            with Ledger.open(self.study.folder, storage=self.storage, runs=RUNS, create=False) as ledger:
+            with Ledger.open(
+                self.study.folder, storage=self.storage, runs=RUNS, create=False
+            ) as ledger:
                 done = [trial for trial in ledger.trials() if trial.cell in keys]
         except StorageError:
             done = []
         there = {trial.cell for trial in done}
-        return done + [trial for trial, _, _ in self.offers([cell for cell in self.cells if cell.key not in there])]
+        return done + [
+            trial
+            for trial, _, _ in self.offers([cell for cell in self.cells if cell.key not in there])
+        ]
 
     def offers(self, wanted: Sequence[Cell]) -> list[Offer]:
         """Return trials of these cells that are finished elsewhere: in other ledgers under runs/, else in reports."""
@@ -162,21 +171,28 @@ class Job(Setup):
             seeds=self.study.seeds,
             cells=len(self.cells),
             to_run=to_run,
-            device=self.layout.devices[0] if len(self.layout.devices) == 1 else ", ".join(self.layout.devices),
+            device=self.layout.devices[0]
+            if len(self.layout.devices) == 1
+            else ", ".join(self.layout.devices),
             workers=self.layout.workers,
             threads=self.layout.threads,
             why_workers=self.layout.why,
-            engine=f"{self.layout.engine}: {self.layout.why_engine}" if not isinstance(self.layout, Places) else "",
+            engine=f"{self.layout.engine}: {self.layout.why_engine}"
+            if not isinstance(self.layout, Places)
+            else "",
             seconds_per_trial=each,
             seconds=self.seconds_of(to_run, finished),
             estimated_from=source,
             script=" ".join(self.study.command) or self.study.runner,
-            seedless=bool(self.study.command) and not any("{seed}" in word for word in self.study.command),
+            seedless=bool(self.study.command)
+            and not any("{seed}" in word for word in self.study.command),
             data=self.arms[0].recipe.data.name if self.ground is not None else "",
             **{f"{part}_images": count for part, count in counts.items()},
             report=str(self.folder / "index.html"),
             power=self._power(finished),
-            adopted=dict(sorted(Counter(trial.adopted for trial in finished if trial.adopted).items())),
+            adopted=dict(
+                sorted(Counter(trial.adopted for trial in finished if trial.adopted).items())
+            ),
             retune=self.extra.words if self.extra is not None else "",
             retune_trials=self.extra.trials if self.extra is not None else 0,
             retune_seconds=self.extra.seconds if self.extra is not None else 0.0,
@@ -210,12 +226,15 @@ class Job(Setup):
         from harness.ledger import Ledger
 
         plan = self.plan(self.study)
-        with Ledger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
+        with Ledger.open(
+            self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS
+        ) as ledger:
             result: LaunchResult | None = None
             facts: PlanFacts | None = None
             wanted = self.first_cells()
             while True:
-                # Where nothing but failures came of an earlier run, its cause was repaired, or shows again at once.
+                # Where nothing but failures came of an earlier run, its cause was repaired, or
+                # shows again at once.
                 retry = facts is None and (self.retry_failed or _all_failed(ledger.trials()))
                 planned = ledger.plan(plan, wanted, adopt=self.offers(wanted), retry_failed=retry)
                 self.before, self.planned = planned.total - planned.new, wanted
@@ -223,14 +242,19 @@ class Job(Setup):
                     facts = self.facts(ledger.trials())
                     on_event(facts)
                 if planned.new:
-                    result = self.drain(self.study, planned.new, deadline, Watch(self, ledger, on_event)) or result
+                    result = (
+                        self.drain(self.study, planned.new, deadline, Watch(self, ledger, on_event))
+                        or result
+                    )
                     if ledger.counts().open:
                         break
                 more = self.after_look(ledger)
                 if not more:
                     break
                 names = ", ".join(sorted({self.arms_of(cell.recipe) for cell in more}))
-                on_event(f"look at {len({cell.seed for cell in wanted})} seeds: still undecided: {names}")
+                on_event(
+                    f"look at {len({cell.seed for cell in wanted})} seeds: still undecided: {names}"
+                )
                 wanted = (*wanted, *more)
             on_event("writing the report")
             with trials_kept(self.study.folder, storage=self.storage):
@@ -242,7 +266,9 @@ class Job(Setup):
         """Return the cells that are planned at the start: all, or those up to the first look."""
         if not self.study.looks:
             return self.cells
-        return cells(self.study, self.fingerprint, self.codes or self.code, upto_seed=self.study.looks[0])
+        return cells(
+            self.study, self.fingerprint, self.codes or self.code, upto_seed=self.study.looks[0]
+        )
 
     def after_look(self, ledger: Ledger) -> tuple[Cell, ...]:
         """Return the cells that a completed look calls for, beyond those planned; none when all is decided."""
@@ -265,7 +291,9 @@ class Job(Setup):
         due = next((look for look in self.study.looks if look > seeds_done), None)
         if not names or due is None:
             return ()
-        found = cells(self.study, self.fingerprint, self.codes or self.code, arms_in=names, upto_seed=due)
+        found = cells(
+            self.study, self.fingerprint, self.codes or self.code, arms_in=names, upto_seed=due
+        )
         return tuple(cell for cell in found if cell.key not in done)
 
     def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
@@ -285,7 +313,9 @@ class Job(Setup):
             provisional=provisional,
             screening=self.screen,
             metrics=own_metrics(self.study),
-            retuning=retuning_of(self.study, storage=self.storage, runs=RUNS) if not self.screen else None,
+            retuning=retuning_of(self.study, storage=self.storage, runs=RUNS)
+            if not self.screen
+            else None,
         )
 
     def _pictures(self) -> dict[str, Any]:
@@ -308,32 +338,54 @@ class Job(Setup):
             return
         path = self.folder / "recommended.toml"
         changes = written.analysis.recommended
-        if not changes or self.study.scripted or written.analysis.seeds_planned > len(written.analysis.seeds):
+        if (
+            not changes
+            or self.study.scripted
+            or written.analysis.seeds_planned > len(written.analysis.seeds)
+        ):
             path.unlink(missing_ok=True)
             return
         fields = {**carried(self.arms[0].recipe.changed(), changes), **changes}
         arm = written.analysis.recommended_arm
-        why = f"run as arm {arm}, chosen after seeing its results" if arm else "unconfirmed until it is run on fresh seeds"
+        why = (
+            f"run as arm {arm}, chosen after seeing its results"
+            if arm
+            else "unconfirmed until it is run on fresh seeds"
+        )
         write_recipe(path, fields, name=f"{self.study.folder}-recommended", why=why)
 
     def _provenance(self, trials: Sequence[Trial]) -> Provenance:
         from harness.bench.result import saved_benchmark
 
-        places = sorted({f"{t.environment.device} ({t.environment.cpu})" for t in trials if t.environment.device})
+        places = sorted(
+            {
+                f"{t.environment.device} ({t.environment.cpu})"
+                for t in trials
+                if t.environment.device
+            }
+        )
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
         return self.provenance(
             *([self.asked] if self.asked else []),
             hardware="; ".join(places),
             harness=next((t.environment.harness for t in trials), ""),
             commit=", ".join(commits),
-            bench=saved_benchmark(next((t.environment for t in trials if t.environment.device), None)),
+            bench=saved_benchmark(
+                next((t.environment for t in trials if t.environment.device), None)
+            ),
         )
 
-    def _outcome(self, ledger: Ledger, facts: PlanFacts, written: Written, result: LaunchResult | None) -> Outcome:
+    def _outcome(
+        self, ledger: Ledger, facts: PlanFacts, written: Written, result: LaunchResult | None
+    ) -> Outcome:
         from harness.report import support
 
         counts = ledger.counts()
-        failures = [f"{self.arms_of(t.recipe)} seed {t.seed}: {t.error}" for t in ledger.trials() if t.state == "failed"]
+        failures = [
+            f"{self.arms_of(t.recipe)} seed {t.seed}: {t.error}"
+            for t in ledger.trials()
+            if t.state == "failed"
+        ]
         left = counts.open > 0
         interrupted = bool(result and result.interrupted)
         error = result.error if result and left else None
@@ -360,7 +412,9 @@ class Job(Setup):
         if isinstance(self.layout, Places):
             return ""
         source = self.source or self.study.name
-        return next_size(self.study, self.layout, source, line=lambda profile: command(source, profile))
+        return next_size(
+            self.study, self.layout, source, line=lambda profile: command(source, profile)
+        )
 
     def arms_of(self, recipe: Recipe) -> str:
         """Return the names of the arms that have a recipe."""

@@ -28,7 +28,9 @@ def choose_places(study: Study, *, device: str, workers: int | None) -> Places:
     from harness.train.timing import count_gpus, usable_cores
 
     gpus = count_gpus() if device in ("auto", "cuda") else 0
-    devices = tuple(f"cuda:{index}" for index in range(gpus)) or ("cpu" if device == "auto" else device,)
+    devices = tuple(f"cuda:{index}" for index in range(gpus)) or (
+        "cpu" if device == "auto" else device,
+    )
     count = workers or len(devices)
     what = "script" if study.command else "function"
     why = f"one {what} at a time{' on each GPU' if len(devices) > 1 else ''}; --workers runs more side by side"

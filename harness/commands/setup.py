@@ -95,7 +95,9 @@ class Setup:
             chance=chance_level(len(self.classes), curve_images(**self.image_counts())),
         )
 
-    def drain(self, study: Study, new: int, deadline: float | None, follow: Follower) -> LaunchResult | None:
+    def drain(
+        self, study: Study, new: int, deadline: float | None, follow: Follower
+    ) -> LaunchResult | None:
         """Start the workers on a planned study and follow them until they leave; None where nothing is to be started.
 
         Args:
@@ -118,11 +120,17 @@ class Setup:
             on_event=follow,
         )
 
-    def provenance(self, *commands: str, hardware: str, commit: str, harness: str = "", bench: str = "") -> Provenance:
+    def provenance(
+        self, *commands: str, hardware: str, commit: str, harness: str = "", bench: str = ""
+    ) -> Provenance:
         """Return where a report comes from."""
         from harness.report import Provenance
 
-        images = split_words(self.study.base_recipe.data.name, **self.image_counts()) if self.ground is not None else ""
+        images = (
+            split_words(self.study.base_recipe.data.name, **self.image_counts())
+            if self.ground is not None
+            else ""
+        )
         return Provenance(
             commands=commands,
             data=images,

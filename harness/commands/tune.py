@@ -47,7 +47,8 @@ def tune(
     Args:
         study: a study with a space, its name, or a study file.
         trials: budget of the search; None for the study's (50 unless it says otherwise).
-        profile: quick, small, medium, full or the study's own; None takes the largest that fits here.
+        profile: quick, small, medium, full or the study's own; None takes the largest that fits
+            here.
         seeds: fresh seeds of the confirmation, in place of the profile's.
         overrides: recipe fields of the reference and of every trial, after the profile's.
         sampler: tpe, gp or random, in place of the study's.
@@ -57,7 +58,8 @@ def tune(
         artifacts: folder for curves.
         device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         place: what starts the workers: this machine, or SLURM or Ray on a database.
-        timeout: seconds from now (on a cluster: from a task's start) after which no new trial starts.
+        timeout: seconds from now (on a cluster: from a task's start) after which no new trial
+            starts.
         dry_run: work out the plan and touch nothing.
         on_event: given ``TunePlan``, ``ProgressFacts`` and lines of text as they come.
 
@@ -73,7 +75,10 @@ def tune(
         chosen, why = profile or loaded.profile, "as asked"
     else:
         chosen, why = choose_profile(
-            loaded, device=place.timed_on(device), on_event=on_event, count=lambda one: count(ruled(one, rules))
+            loaded,
+            device=place.timed_on(device),
+            on_event=on_event,
+            count=lambda one: count(ruled(one, rules)),
         )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
@@ -91,12 +96,21 @@ def tune(
         artifacts=artifacts,
         place=place,
         source=source,
-        asked=command(source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags, verb="tune"),
+        asked=command(
+            source,
+            loaded.profile or chosen,
+            seeds=seeds,
+            overrides=overrides,
+            flags=flags,
+            verb="tune",
+        ),
     )
     if dry_run:
         facts = job.plan_facts(*job.already_done())
         on_event(facts)
-        return TuneOutcome(resolved.name, resolved.profile, facts, next_command=job.next_command(), dry=True)
+        return TuneOutcome(
+            resolved.name, resolved.profile, facts, next_command=job.next_command(), dry=True
+        )
     return job.run(deadline, on_event)
 
 
@@ -112,13 +126,21 @@ def _check_place(place: Place, storage: str | None) -> None:
 def _check(study: Study) -> None:
     """Refuse a space that is empty, cannot hold the reference, or cannot be searched as asked."""
     if not study.space:
-        raise UsageError(f"study {study.name!r} has no [space]", "`harness show tune` shows one that has")
+        raise UsageError(
+            f"study {study.name!r} has no [space]", "`harness show tune` shows one that has"
+        )
     faults = place_of(study.space, study.base_recipe)[1]
-    if study.search.pruner == "median" and any("train.epochs" in entry.fields(name) for name, entry in study.space.items()):
-        faults.append("space.train.epochs: trials of different length cannot be compared by epoch; use the pruner 'none'")
+    if study.search.pruner == "median" and any(
+        "train.epochs" in entry.fields(name) for name, entry in study.space.items()
+    ):
+        faults.append(
+            "space.train.epochs: trials of different length cannot be compared by epoch; use the pruner 'none'"
+        )
     if study.search.sampler == "gp" and conditional(study.space):
         names = ", ".join(name for name, entry in study.space.items() if entry.when)
-        faults.append(f"search.sampler: 'gp' does not model entries with a condition ({names}); use 'tpe'")
+        faults.append(
+            f"search.sampler: 'gp' does not model entries with a condition ({names}); use 'tpe'"
+        )
     if faults:
         raise StudyError(
             f"study {study.name!r} under profile {study.profile!r}: " + "; ".join(faults),

@@ -27,20 +27,29 @@ class TunePlan(PlanFacts):
         """Return the plan, a fact a line."""
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
-        where = f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
-        again = f"then the {self.confirm} best and the reference" if self.confirm > 1 else "then the best and the reference"
+        where = (
+            f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
+        )
+        again = (
+            f"then the {self.confirm} best and the reference"
+            if self.confirm > 1
+            else "then the best and the reference"
+        )
         held = deciding_images(train=self.train_images, val=self.val_images, test=self.test_images)
         images = f"images {self.data}: {self.train_images:,} train, {held}, "
         space = f"{plural(self.trials, 'trial')} over {plural(self.entries, 'entry', 'entries')} of the space"
         lines = [
             f"profile {self.profile}: {self.why_profile}",
-            images + f"{self.test_images:,} test (looked at for the chosen and the reference, after the choice)",
+            images
+            + f"{self.test_images:,} test (looked at for the chosen and the reference, after the choice)",
             f"{space}, the reference first: {self.how}",
         ]
         if self.limits:
             lines.append(f"only recipes within {self.limits}")
         if self.confirm:
-            lines.append(f"{again} on {plural(self.seeds, 'fresh seed')}: {plural(self.cells, 'trial')} in all{kept}")
+            lines.append(
+                f"{again} on {plural(self.seeds, 'fresh seed')}: {plural(self.cells, 'trial')} in all{kept}"
+            )
         cost = f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s for the reference, {self.estimated_from}"
         return [
             *lines,

@@ -42,7 +42,8 @@ def report_search(
 ) -> Written:
     """Write the report of a search and, once it is confirmed, the recipe file of its winner.
 
-    Labels, class names and provenance that are not given are taken over from the report that is there.
+    Labels, class names and provenance that are not given are taken over from the report that is
+    there.
 
     Args:
         ledger: of the search.
@@ -63,7 +64,9 @@ def report_search(
     study, found = plan.study, tried(ledger)
     chosen = finalists(study, found)
     over = confirmation(study, chosen)
-    judged, curves, outcomes, left = _confirmed(over, chosen, _reference(found), storage=storage, runs=runs)
+    judged, curves, outcomes, left = _confirmed(
+        over, chosen, _reference(found), storage=storage, runs=runs
+    )
     left += ledger.counts().open
     facts = _facts(study, found, judged, left)
     if facts.confirmed is not None and not left and not provisional:
@@ -73,7 +76,9 @@ def report_search(
         before = read_folder(folder)
         labels, classes = before.labels_N, classes or before.classes
         samples, provenance = before.samples, provenance or before.provenance
-    shown = over.model_copy(update={"name": study.name, "question": study.question, "why": study.why})
+    shown = over.model_copy(
+        update={"name": study.name, "question": study.question, "why": study.why}
+    )
     return write_report(
         folder,
         shown,
@@ -95,7 +100,12 @@ def _reference(found: Sequence[Tried]) -> Tried | None:
 
 
 def _confirmed(
-    over: Study, chosen: Sequence[Tried], reference: Tried | None, *, storage: str | None, runs: Path
+    over: Study,
+    chosen: Sequence[Tried],
+    reference: Tried | None,
+    *,
+    storage: str | None,
+    runs: Path,
 ) -> tuple[Judged, dict[str, Curve], dict[str, Outcomes], int]:
     """Return what the confirmation came to, its curves, the outcomes that may be seen, and how many trials are missing."""
     curves: dict[str, Curve] = {}
@@ -105,7 +115,10 @@ def _confirmed(
     except StorageError:
         return judge(over, chosen, reference, ()), curves, outcomes, 0
     with ledger:
-        recipes = {over.base_recipe, *(over.base_recipe.with_overrides(arm.set) for arm in over.arms)}
+        recipes = {
+            over.base_recipe,
+            *(over.base_recipe.with_overrides(arm.set) for arm in over.arms),
+        }
         trials = [trial for trial in ledger.trials() if trial.recipe in recipes]
         judged = judge(over, chosen, reference, trials)
         for trial in judged.trials:
@@ -121,22 +134,31 @@ def _facts(study: Study, found: Sequence[Tried], judged: Judged, left: int) -> T
 
     rules, top = (
         study.search,
-        finalists(study.model_copy(update={"search": study.search.model_copy(update={"confirm": 1})}), found),
+        finalists(
+            study.model_copy(update={"search": study.search.model_copy(update={"confirm": 1})}),
+            found,
+        ),
     )
     reference = _reference(found)
-    shares, floor = importances(found, rng=np.random.default_rng(int(digest(["importances", study.folder]), 16)))
+    shares, floor = importances(
+        found, rng=np.random.default_rng(int(digest(["importances", study.folder]), 16))
+    )
     named = set().union(*(one.params for one in found)) if found else set()
     left_out = sorted(named - {share.parameter for share in shares}) if shares else []
     return TuningFacts(
         metric="accuracy",
         sampler=rules.sampler,
-        pruner=f"median, one look after {100 * rules.warmup:.0f} % of the epochs" if rules.pruner == "median" else "none",
+        pruner=f"median, one look after {100 * rules.warmup:.0f} % of the epochs"
+        if rules.pruner == "median"
+        else "none",
         budget=rules.trials,
         history=tuple(_history(one) for one in found),
         best=departures(study, top[0]) if top else {},
         best_value=top[0].value if top else None,
         reference_value=reference.value if reference else None,
-        importances=tuple(Importance(parameter=s.parameter, value=s.value, low=s.low, high=s.high) for s in shares),
+        importances=tuple(
+            Importance(parameter=s.parameter, value=s.value, low=s.low, high=s.high) for s in shares
+        ),
         floor=floor.value if floor else None,
         floor_high=floor.high if floor else None,
         space={name: entry.words() for name, entry in study.space.items()},
@@ -150,9 +172,16 @@ def _facts(study: Study, found: Sequence[Tried], judged: Judged, left: int) -> T
 
 def _history(one: Tried) -> SearchTrial:
     return SearchTrial(
-        number=one.slot, state=one.state, value=one.value, epoch=one.epochs, epochs=one.epochs_planned, seconds=one.seconds,
-        gap=one.gap, broken=one.broken, params=dict(one.params),
-    )  # fmt: skip
+        number=one.slot,
+        state=one.state,
+        value=one.value,
+        epoch=one.epochs,
+        epochs=one.epochs_planned,
+        seconds=one.seconds,
+        gap=one.gap,
+        broken=one.broken,
+        params=dict(one.params),
+    )
 
 
 def _note(found: Sequence[Tried], *, shares: bool, left_out: Sequence[str]) -> str:
@@ -160,9 +189,13 @@ def _note(found: Sequence[Tried], *, shares: bool, left_out: Sequence[str]) -> s
     done = sum(one.value is not None for one in found)
     if not shares:
         have = f"there {'is' if done == 1 else 'are'} {done}"
-        told.append(f"Importances need {ENOUGH} complete trials; {have}. The same command with more --trials searches on.")
+        told.append(
+            f"Importances need {ENOUGH} complete trials; {have}. The same command with more --trials searches on."
+        )
     if left_out:
-        told.append(f"Without importance, because they take part in some trials only: {', '.join(left_out)}.")
+        told.append(
+            f"Without importance, because they take part in some trials only: {', '.join(left_out)}."
+        )
     broken = sum(bool(one.broken) for one in found)
     if broken:
         told.append(f"{plural(broken, 'trial')} broke a limit and could not be chosen.")
@@ -176,12 +209,26 @@ def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
         return ""
     candidate = next((row for row in judged.finalists if row.chosen), None)
     origin = f"{study.folder}, {plural(confirmed.n, 'fresh seed')}"
-    verdict = "beats the reference" if confirmed.improved else "the reference: nothing was confirmed to beat it"
+    verdict = (
+        "beats the reference"
+        if confirmed.improved
+        else "the reference: nothing was confirmed to beat it"
+    )
     base = study.base_recipe.flat()
-    write_recipe(folder / RECIPE, self_standing(judged.winner, base), name=f"{study.folder}-winner", why=f"{origin}: {verdict}")
+    write_recipe(
+        folder / RECIPE,
+        self_standing(judged.winner, base),
+        name=f"{study.folder}-winner",
+        why=f"{origin}: {verdict}",
+    )
     if not confirmed.improved and candidate is not None:
         fields = self_standing(candidate.overrides, base)
-        write_recipe(folder / CANDIDATE, fields, name=f"{study.folder}-candidate", why=f"{origin}: unconfirmed")
+        write_recipe(
+            folder / CANDIDATE,
+            fields,
+            name=f"{study.folder}-candidate",
+            why=f"{origin}: unconfirmed",
+        )
     else:
         (folder / CANDIDATE).unlink(missing_ok=True)
     return RECIPE

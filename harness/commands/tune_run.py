@@ -72,7 +72,8 @@ class SearchJob(Setup):
     ) -> SearchJob:
         """Check reference and space against the images and time a few steps, so that what cannot run fails at once.
 
-        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes this search again.
+        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
+        this search again.
         """
         from harness.train.run import check
 
@@ -106,14 +107,23 @@ class SearchJob(Setup):
 
         keys = {cell.key for cell in slots(self.study, self.fingerprint, self.code)}
         try:
-            with SearchLedger.open(self.study.folder, storage=self.storage, runs=RUNS, create=False) as ledger:
-                found = [one for one in tried(ledger) if one.row is not None and one.row.user_attrs["cell"] in keys]
+            with SearchLedger.open(
+                self.study.folder, storage=self.storage, runs=RUNS, create=False
+            ) as ledger:
+                found = [
+                    one
+                    for one in tried(ledger)
+                    if one.row is not None and one.row.user_attrs["cell"] in keys
+                ]
         except StorageError:
             return 0, 0
         over = confirmation(self.study, finalists(self.study, found))
         try:
             with Ledger.open(over.folder, storage=self.storage, runs=RUNS, create=False) as ledger_:
-                recipes = {over.base_recipe, *(over.base_recipe.with_overrides(arm.set) for arm in over.arms)}
+                recipes = {
+                    over.base_recipe,
+                    *(over.base_recipe.with_overrides(arm.set) for arm in over.arms),
+                }
                 return len(found), sum(trial.recipe in recipes for trial in ledger_.trials())
         except StorageError:
             return len(found), 0
@@ -125,7 +135,11 @@ class SearchJob(Setup):
         rules, timing, images = self.study.search, self.layout.timing, self.image_counts()
         total = count(self.study)
         to_run = max(total - searched - confirmed, 0)
-        pruned = f"median pruner after {100 * rules.warmup:.0f} % of the epochs" if rules.pruner == "median" else "no pruner"
+        pruned = (
+            f"median pruner after {100 * rules.warmup:.0f} % of the epochs"
+            if rules.pruner == "median"
+            else "no pruner"
+        )
         return TunePlan(
             study=self.study.name,
             question=self.study.question,
@@ -161,7 +175,9 @@ class SearchJob(Setup):
         from harness.search import SearchLedger, slots, tried
 
         cells = slots(self.study, self.fingerprint, self.code)
-        with SearchLedger.open(self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS) as ledger:
+        with SearchLedger.open(
+            self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS
+        ) as ledger:
             ledger.same_search(cells)
             planned = ledger.plan(self.plan(self.study), cells)
             facts = self.plan_facts(planned.kept, self.already_done()[1] if not planned.new else 0)
@@ -171,8 +187,11 @@ class SearchJob(Setup):
             if result is not None and result.error is not None:
                 raise result.error
             searched = ledger.counts()
-            failures = [f"trial {one.slot}: {one.row.user_attrs.get('trial', {}).get('error', '')}" for one in tried(ledger)
-                        if one.state == "failed" and one.row is not None]  # fmt: skip
+            failures = [
+                f"trial {one.slot}: {one.row.user_attrs.get('trial', {}).get('error', '')}"
+                for one in tried(ledger)
+                if one.state == "failed" and one.row is not None
+            ]
             counts = {name: getattr(searched, name) for name in searched.__slots__}
             chosen = finalists(self.study, tried(ledger))
             ended = Outcome("", "", facts)
@@ -182,7 +201,11 @@ class SearchJob(Setup):
             else:
                 over = confirmation(self.study, chosen)
                 ended = self._confirm(
-                    over, ledger, chosen, deadline, counted(on_event, before=searched.total, total=facts.cells)
+                    over,
+                    ledger,
+                    chosen,
+                    deadline,
+                    counted(on_event, before=searched.total, total=facts.cells),
                 )
                 index = ended.report  # its report is this search's
                 counts = {name: counts[name] + ended.counts.get(name, 0) for name in counts}
@@ -205,17 +228,26 @@ class SearchJob(Setup):
                 labels=self.ground.split.val_labels_N.cpu().numpy(),
                 classes=self.ground.split.classes,
                 provenance=self.provenance(
-                    self.asked or self.command(self.study.profile), hardware=", ".join(self.layout.devices), commit=commit()
+                    self.asked or self.command(self.study.profile),
+                    hardware=", ".join(self.layout.devices),
+                    commit=commit(),
                 ),
                 provisional=provisional,
             )
         return self.written
 
     def _confirm(
-        self, over: Study, ledger: SearchLedger, chosen: Sequence[Tried], deadline: float | None, on_event: OnEvent
+        self,
+        over: Study,
+        ledger: SearchLedger,
+        chosen: Sequence[Tried],
+        deadline: float | None,
+        on_event: OnEvent,
     ) -> Outcome:
         """Run finalists and reference on fresh seeds, as the ordinary study that it is."""
-        on_event(f"confirming {', '.join(f'trial {one.slot}' for one in chosen)} and the reference on fresh seeds")
+        on_event(
+            f"confirming {', '.join(f'trial {one.slot}' for one in chosen)} and the reference on fresh seeds"
+        )
         device = self.layout.devices[0]
         if len(self.layout.devices) > 1:
             device = device.partition(":")[0]
@@ -240,13 +272,26 @@ class SearchJob(Setup):
 
     def next_command(self) -> str:
         """Return the command for the next size up, with what it would cost here; empty at the largest."""
-        name, trials = self.source or self.study.name.removesuffix("-tune"), self.study.search.trials
+        name, trials = (
+            self.source or self.study.name.removesuffix("-tune"),
+            self.study.search.trials,
+        )
         return next_size(
-            self.study, self.layout, name, line=self.command, trials=lambda larger: count(ruled(larger, {"trials": trials}))
+            self.study,
+            self.layout,
+            name,
+            line=self.command,
+            trials=lambda larger: count(ruled(larger, {"trials": trials})),
         )
 
     def _outcome(
-        self, facts: TunePlan, index: Path | None, counts: Mapping[str, int], failures: Sequence[str], *, interrupted: bool
+        self,
+        facts: TunePlan,
+        index: Path | None,
+        counts: Mapping[str, int],
+        failures: Sequence[str],
+        *,
+        interrupted: bool,
     ) -> TuneOutcome:
         from harness.commands.tune_report import RECIPE
 
@@ -272,12 +317,18 @@ class SearchJob(Setup):
 class _Watch(Follower):
     """Follows the workers of a search: the best score so far."""
 
-    def __init__(self, study: Study, ledger: SearchLedger, on_event: OnEvent, *, total: int, before: int) -> None:
+    def __init__(
+        self, study: Study, ledger: SearchLedger, on_event: OnEvent, *, total: int, before: int
+    ) -> None:
         from harness.search import tried
 
         super().__init__(study.folder, on_event, done=before, total=total, before=before)
         self._study = study
-        self._scores = {slot.slot: slot.value for slot in tried(ledger) if slot.value is not None and not slot.broken}
+        self._scores = {
+            slot.slot: slot.value
+            for slot in tried(ledger)
+            if slot.value is not None and not slot.broken
+        }
 
     def note(self) -> str:
         """Return the best score so far."""

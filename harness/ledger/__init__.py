@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from harness.ledger.adoption import Offer, find_adoptable
 from harness.ledger.core import Ledger
-from harness.ledger.plan_document import Attempt, Claim, Counts, Plan, Planned, Standing, chance_level
+from harness.ledger.plan_document import (
+    Attempt,
+    Claim,
+    Counts,
+    Plan,
+    Planned,
+    Standing,
+    chance_level,
+)
 from harness.ledger.shards import parse_shard, shard_of_environment
 from harness.ledger.storage import studies_in
 

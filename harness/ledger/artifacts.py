@@ -81,7 +81,8 @@ class ArtifactFolder:
             self.remove(probe)
         except OSError as error:
             raise StorageError(
-                f"artifacts cannot be written to {self.path}: {error}", "name another folder with --artifacts"
+                f"artifacts cannot be written to {self.path}: {error}",
+                "name another folder with --artifacts",
             ) from None
 
     def _file(self, artifact_id: str) -> Path:

@@ -7,16 +7,20 @@ from datetime import datetime, timedelta
 
 from harness.study.trial import Trial
 
-LATELY = 20  # trials: more would remember workers that have left, fewer would jump with every long one
+# trials: more would remember workers that have left, fewer would jump with every long one
+LATELY = 20
 
 
 def pace_of(trials: Sequence[Trial]) -> float | None:
     """Return trials an hour over the last ones that were finished; None while nothing can be said.
 
     Args:
-        trials: final ones, in any order; those adopted from elsewhere or without times are left out.
+        trials: final ones, in any order; those adopted from elsewhere or without times are left
+            out.
     """
-    spans = sorted((span for trial in trials if (span := _span(trial)) is not None), key=lambda span: span[1])[-LATELY:]
+    spans = sorted(
+        (span for trial in trials if (span := _span(trial)) is not None), key=lambda span: span[1]
+    )[-LATELY:]
     if not spans:
         return None
     hours = (spans[-1][1] - min(start for start, _ in spans)).total_seconds() / 3600

@@ -51,7 +51,9 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON data."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "study"}
+        plain = {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name != "study"
+        }
         return {**plain, "study": self.study.model_dump(mode="json", by_alias=True)}
 
     @classmethod
@@ -186,7 +188,8 @@ class Document:
 
     def to_json(self) -> str:
         """Return it as text."""
-        recipes = {id(cell.recipe): cell.recipe for cell in self.cells.values()}  # few objects, and an id takes a while
+        # few objects, and an id takes a while
+        recipes = {id(cell.recipe): cell.recipe for cell in self.cells.values()}
         ids = {mark: recipe.id for mark, recipe in recipes.items()}
         return json.dumps(
             {
@@ -197,7 +200,9 @@ class Document:
                 "void": sorted(self.void),
                 "plan": self.plan.as_dict(),
                 "recipes": {ids[mark]: recipe.stored() for mark, recipe in recipes.items()},
-                "cells": [[cell.key, ids[id(cell.recipe)], cell.seed] for cell in self.cells.values()],
+                "cells": [
+                    [cell.key, ids[id(cell.recipe)], cell.seed] for cell in self.cells.values()
+                ],
                 "todo": [self.order[key] for key in self.todo],
                 "history": self.history,
             }
@@ -221,7 +226,10 @@ class Document:
         keys = [key for key, _, _ in data["cells"]]
         return cls(
             plan=Plan.of(data["plan"]),
-            cells={key: Cell(recipe=recipes[recipe], seed=seed, key=key) for key, recipe, seed in data["cells"]},
+            cells={
+                key: Cell(recipe=recipes[recipe], seed=seed, key=key)
+                for key, recipe, seed in data["cells"]
+            },
             serial=data["serial"],
             retry_serial=data["retry_serial"],
             void=frozenset(data["void"]),
@@ -240,7 +248,8 @@ class Document:
 def declared(plan: Plan) -> dict[str, Any]:
     """Return the rules that verdicts rest on, which should not change once cells have been claimed.
 
-    The arms are the study's, not those of the cells: at a look, arms leave by a rule that was declared.
+    The arms are the study's, not those of the cells: at a look, arms leave by a rule that was
+    declared.
     """
     study = plan.study
     return {

@@ -28,14 +28,17 @@ def completed(environment: Environment, *, device: str, threads: int) -> Environ
         "cpu": _cpu(),
         "threads": threads,
     }
-    return environment.model_copy(update={name: value for name, value in known.items() if not getattr(environment, name)})
+    return environment.model_copy(
+        update={name: value for name, value in known.items() if not getattr(environment, name)}
+    )
 
 
 @cache
 def commit() -> str:
     """Return the git commit of the package, with ``-dirty`` when its files were changed since; empty outside a checkout."""
     here = Path(__file__).resolve().parent.parent
-    if not _git(here, "ls-files", "__init__.py"):  # a checkout that merely contains the installed package says nothing
+    # a checkout that merely contains the installed package says nothing
+    if not _git(here, "ls-files", "__init__.py"):
         return ""
     head = _git(here, "rev-parse", "--short=12", "HEAD")
     return f"{head}-dirty" if head and _git(here, "status", "--porcelain", "--", ".") else head
@@ -46,7 +49,13 @@ def _git(folder: Path, *arguments: str) -> str:
     if program is None:
         return ""
     try:
-        done = subprocess.run([program, "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            [program, "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -11,8 +11,12 @@ from optuna.trial import FrozenTrial
 from harness.ledger.rows import recipe_of
 from harness.study.recipe import Recipe
 
-FEWEST = 5  # epochs before a net may be held to be guessing: after fewer, one-cycle has hardly left its low first rate
-FEWEST_STEPS = 50  # and steps: small sets make an epoch of a handful of steps, after five of which no net has learnt anything
+# epochs before a net may be held to be guessing: after fewer, one-cycle has hardly left its low
+# first rate
+FEWEST = 5
+# and steps: small sets make an epoch of a handful of steps, after five of which no net has learnt
+# anything
+FEWEST_STEPS = 50
 REPORTS = 20  # epochs of a trial that the storage is told of, at most
 
 
@@ -25,7 +29,8 @@ def reported(epoch: int, epochs: int) -> bool:
 def judged_from(recipe: Recipe) -> int:
     """Return after how many epochs a net may be held to be guessing: a third of them, and the fewest epochs and steps."""
     epochs, images = recipe.train.epochs, recipe.data.train
-    steps = math.ceil(images / recipe.train.batch_size) if images else FEWEST_STEPS  # 0 images are all of a whole data set
+    # 0 images are all of a whole data set
+    steps = math.ceil(images / recipe.train.batch_size) if images else FEWEST_STEPS
     return max(math.ceil(epochs / 3), FEWEST, math.ceil(FEWEST_STEPS / steps))
 
 
@@ -49,7 +54,8 @@ class Hopeless(BasePruner):
         if math.isnan(trial.intermediate_values[last]):
             return True
 
-        # The trial's own recipe decides: in a search, batch size and epochs differ from slot to slot.
+        # The trial's own recipe decides: in a search, batch size and epochs differ from slot to
+        # slot.
         recipe = recipe_of(trial)
         guessing = max(trial.intermediate_values.values()) <= self.chance and self.chance > 0
         return guessing and judged_from(recipe) <= last + 1 < recipe.train.epochs
@@ -66,5 +72,7 @@ class Screening(Hopeless):
         """Return whether the trial should stop."""
         if super().prune(study, trial):
             return True
-        median = MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(0.7 * recipe_of(trial).train.epochs))
+        median = MedianPruner(
+            n_startup_trials=5, n_warmup_steps=math.ceil(0.7 * recipe_of(trial).train.epochs)
+        )
         return bool(median.prune(study, trial))

@@ -1,7 +1,8 @@
 """The document: its sections, words, tables and figures, and every format it is written in.
 
 No number is worked out here: ``analysis`` gives them all.
-Start with ``write`` (the folder), then ``build`` and ``sections``; ``words`` turns numbers into sentences.
+Start with ``write`` (the folder), then ``build`` and ``sections``; ``words`` turns numbers into
+sentences.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One page over all reports: the question each answers, its verdicts, the command, and what it cost where.
 
-``index.html`` holds all of them; ``README.md``, which is committed, leaves out those of the profile quick, which are not.
+``index.html`` holds all of them; ``README.md``, which is committed, leaves out those of the profile
+quick, which are not.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
     tuning = read_tuning(folder / "tuning.json")
     origin, days, joules = _trials(folder / "trials.parquet")
     groups = by_verdict(in_order(analysis, leading(analysis)))
-    verdicts = tuple((name or "none", words.listed([e.term for e in some], 6)) for name, some in groups.items() if some)
+    verdicts = tuple(
+        (name or "none", words.listed([e.term for e in some], 6))
+        for name, some in groups.items()
+        if some
+    )
     facts = [
         f"{study.name}" + (f", profile {study.profile}" if study.profile else ""),
         plural(len(analysis.arms), "arm"),
@@ -99,10 +104,18 @@ def _trials(path: Path) -> tuple[Provenance, list[str], float]:
     try:
         facts = content.schema.metadata or {}
         origin = Provenance.model_validate_json(facts.get(b"harness.provenance", b"{}"))
-        columns = {name: content[name].to_pylist() for name in ("started", "readings") if name in content.column_names}
-        joules = sum(json.loads(text).get("joules", 0.0) for text in columns.get("readings", ()) if text)
+        columns = {
+            name: content[name].to_pylist()
+            for name in ("started", "readings")
+            if name in content.column_names
+        }
+        joules = sum(
+            json.loads(text).get("joules", 0.0) for text in columns.get("readings", ()) if text
+        )
     except ValueError as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again from where it was written") from None
+        raise ReportError(
+            f"{path} cannot be read: {error}", "copy it again from where it was written"
+        ) from None
     return origin, [started[:10] for started in columns.get("started", ()) if started], joules
 
 
@@ -142,12 +155,23 @@ def markdown(found: Iterable[Entry]) -> str:
             continue
         lines += [f"## [{told(entry.question)}]({entry.folder}/report.md)", ""]
         lines += [f"_{told(entry.facts)}_", "", f"**{told(entry.answer)}**", ""]
-        lines += [f"- {MARKS[mark].symbol} {MARKS[mark].word}: {told(names)}" for mark, names in entry.verdicts]
+        lines += [
+            f"- {MARKS[mark].symbol} {MARKS[mark].word}: {told(names)}"
+            for mark, names in entry.verdicts
+        ]
         lines += [f"- cost: {told(entry.cost)}"]
         lines += [f"- ran on: {told(entry.ran)}"] if entry.ran else []
         lines += [f"- command: `{command}`" for command in entry.commands]
-        files = (("report", "report.md"), ("page", "index.html"), ("effects", "effects.csv"), ("trials", "trials.parquet"))
-        lines += [f"- files: {', '.join(f'[{name}]({entry.folder}/{file})' for name, file in files)}", ""]
+        files = (
+            ("report", "report.md"),
+            ("page", "index.html"),
+            ("effects", "effects.csv"),
+            ("trials", "trials.parquet"),
+        )
+        lines += [
+            f"- files: {', '.join(f'[{name}]({entry.folder}/{file})' for name, file in files)}",
+            "",
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -159,4 +183,6 @@ def _write(path: Path, text: str) -> None:
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except OSError as error:
-        raise ReportError(f"{path} cannot be written: {error}", "choose a folder that you may write to") from None
+        raise ReportError(
+            f"{path} cannot be written: {error}", "choose a folder that you may write to"
+        ) from None

@@ -1,7 +1,8 @@
 """What is said of a search: its answer, its best recipe, and the finalists on fresh seeds.
 
-How much better the chosen recipe is, is told by the test set: the search chose by the validation images, and fresh seeds on the
-same images keep its optimism (+4.53 pp on validation was +3.40 pp on test).
+How much better the chosen recipe is, is told by the test set: the search chose by the validation
+images, and fresh seeds on the same images keep its optimism (+4.53 pp on validation was +3.40 pp on
+test).
 """
 
 from __future__ import annotations
@@ -51,12 +52,23 @@ def _with_images(confirmed: Confirmed, material: Material) -> Confirmed:
     sizes = {side[seed].size for side in rows for seed in seeds}
     if len(seeds) != confirmed.n or len(seeds) < 2 or len(sizes) != 1 or max(sizes) < 2:
         return confirmed
-    crossed = two_way_interval(*(np.stack([side[seed] for seed in seeds]) for side in rows), alpha=study.alpha)
-    low, high = (float(f"{end:.6g}") for end in (crossed.low, crossed.high))  # the same on every processor
-    return confirmed.model_copy(update={"test_image_low": low, "test_image_high": high, "test_images": crossed.images})
+    crossed = two_way_interval(
+        *(np.stack([side[seed] for seed in seeds]) for side in rows), alpha=study.alpha
+    )
+    # the same on every processor
+    low, high = (float(f"{end:.6g}") for end in (crossed.low, crossed.high))
+    return confirmed.model_copy(
+        update={"test_image_low": low, "test_image_high": high, "test_images": crossed.images}
+    )
 
 
-def answer(rows: Sequence[Finalist], confirmed: Confirmed | None, *, open_trials: int = 0, metric: str = "accuracy") -> str:
+def answer(
+    rows: Sequence[Finalist],
+    confirmed: Confirmed | None,
+    *,
+    open_trials: int = 0,
+    metric: str = "accuracy",
+) -> str:
     """Return in words what a confirmation came to; the test figure leads.
 
     Args:
@@ -71,11 +83,20 @@ def answer(rows: Sequence[Finalist], confirmed: Confirmed | None, *, open_trials
         return "Nothing could be confirmed: no recipe of the search besides the reference has all its fresh seeds."
     row = next(row for row in rows if row.name == confirmed.name)
     scale = METRICS[metric].scale if metric in METRICS else 1.0
-    fresh = _told(scale, confirmed.fresh, (confirmed.fresh_low, confirmed.fresh_high), f"95 % t, n = {confirmed.n}")
+    fresh = _told(
+        scale,
+        confirmed.fresh,
+        (confirmed.fresh_low, confirmed.fresh_high),
+        f"95 % t, n = {confirmed.n}",
+    )
     test = figure_on_test(confirmed, metric=metric)
-    scores = "" if row.search is None or row.fresh is None else (
-        f" Its search score was {scale * row.search:.2f} %, its mean on fresh seeds is {scale * row.fresh:.2f} %."
-    )  # fmt: skip
+    scores = (
+        ""
+        if row.search is None or row.fresh is None
+        else (
+            f" Its search score was {scale * row.search:.2f} %, its mean on fresh seeds is {scale * row.fresh:.2f} %."
+        )
+    )
     if not confirmed.improved:
         verdict = {
             "worse": "is worse than the reference on fresh seeds",
@@ -90,7 +111,11 @@ def answer(rows: Sequence[Finalist], confirmed: Confirmed | None, *, open_trials
     if (confirmed.test or 0.0) <= 0.0:
         return f"{name} is better than the reference on validation, and not on the test set: there {test}.{chosen_by}"
     low = confirmed.test_low if confirmed.test_image_low is None else confirmed.test_image_low
-    alone = "" if low is not None and low > 0 else " The test set alone does not tell it from the reference."
+    alone = (
+        ""
+        if low is not None and low > 0
+        else " The test set alone does not tell it from the reference."
+    )
     return f"{name} beats the reference on fresh seeds: on the test set {test}.{alone}{chosen_by}"
 
 
@@ -111,14 +136,24 @@ def adopted(facts: TuningFacts) -> tuple[str, ...]:
     if confirmed is None or not confirmed.improved:
         return ()
     test = figure_on_test(confirmed, metric=facts.metric)
-    return (f"adopt {confirmed.name}: {test} on the test set" if test else f"adopt {confirmed.name}: better on fresh seeds",)
+    return (
+        f"adopt {confirmed.name}: {test} on the test set"
+        if test
+        else f"adopt {confirmed.name}: better on fresh seeds",
+    )
 
 
-def _told(scale: float, mean: float | None, ends: tuple[float | None, float | None], kind: str) -> str:
+def _told(
+    scale: float, mean: float | None, ends: tuple[float | None, float | None], kind: str
+) -> str:
     if mean is None:
         return ""
     low, high = ends
-    inside = f" [{scale * low:+.2f}, {scale * high:+.2f}]" if low is not None and high is not None else ""
+    inside = (
+        f" [{scale * low:+.2f}, {scale * high:+.2f}]"
+        if low is not None and high is not None
+        else ""
+    )
     return f"{scale * mean:+.2f} pp{inside} ({kind})"
 
 
@@ -128,8 +163,13 @@ def best(facts: TuningFacts) -> Table | None:
         return None
     metric = METRICS.get(facts.metric)
     scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
-    rows = [["best of the search", Cell(words.number(scale * facts.best_value, unit), scale * facts.best_value),
-             words.setting(dict(facts.best)) or "the reference"]]  # fmt: skip
+    rows = [
+        [
+            "best of the search",
+            Cell(words.number(scale * facts.best_value, unit), scale * facts.best_value),
+            words.setting(dict(facts.best)) or "the reference",
+        ]
+    ]
     if facts.reference_value is not None:
         value = scale * facts.reference_value
         rows.append(["reference, same search", Cell(words.number(value, unit), value), "–"])
@@ -149,17 +189,22 @@ def finalists(facts: TuningFacts) -> Table | None:
         if value is None:
             return Cell("–")
         least, most = (None if end is None else scale * end for end in (low, high))
-        return Cell(words.number(scale * value, unit), scale * value, note=words.bounds(least, most, unit))
+        return Cell(
+            words.number(scale * value, unit), scale * value, note=words.bounds(least, most, unit)
+        )
 
     rows = [
-        [Cell(f.name, note="chosen on fresh seeds" if f.chosen else ""), cell(f.search),
-         cell(f.fresh, f.fresh_low, f.fresh_high), cell(f.test, f.test_low, f.test_high), str(f.n),
-         words.setting(dict(f.overrides)) or "–"]
+        [
+            Cell(f.name, note="chosen on fresh seeds" if f.chosen else ""),
+            cell(f.search),
+            cell(f.fresh, f.fresh_low, f.fresh_high),
+            cell(f.test, f.test_low, f.test_high),
+            str(f.n),
+            words.setting(dict(f.overrides)) or "–",
+        ]
         for f in facts.finalists
-    ]  # fmt: skip
-    caption = (
-        "Search score, mean on fresh seeds and on the test set beside each other; intervals are 95 % t over n fresh seeds."
-    )
+    ]
+    caption = "Search score, mean on fresh seeds and on the test set beside each other; intervals are 95 % t over n fresh seeds."
     return table(caption, ["Recipe", ">Search", ">Fresh seeds", ">Test", ">n", "Settings"], rows)
 
 
@@ -183,16 +228,28 @@ def confirmed(facts: TuningFacts) -> Table | None:
         found.name,
         cell(found.fresh, found.fresh_low, found.fresh_high),
         cell(found.test, found.test_low, found.test_high),
-        cell(found.test, found.test_image_low, found.test_image_high) if found.test_images else Cell("–"),
+        cell(found.test, found.test_image_low, found.test_image_high)
+        if found.test_images
+        else Cell("–"),
         str(found.n),
         Cell("" if found.p_holm is None else f"{found.p_holm:.3g}", found.p_holm),
         Cell(f"{words.MARKS[mark].symbol} {words.MARKS[mark].word}", mark=mark),
     ]
-    reads = f" The test set was read {plural(found.test_reads, 'time')}." if found.test_reads else ""
+    reads = (
+        f" The test set was read {plural(found.test_reads, 'time')}." if found.test_reads else ""
+    )
     # a metric of the user's own is searched as it is: the largest value won
     better = words.direction(metric) if metric is not None else "higher is better"
     caption = f"Paired difference to the reference [low, high], 95 % t, n = {found.n} fresh seeds; {better}.{reads}"
-    heads = ["Recipe", ">Validation, fresh seeds", ">Test", ">Test, new images too", ">n", ">p (Holm)", "Verdict"]
+    heads = [
+        "Recipe",
+        ">Validation, fresh seeds",
+        ">Test",
+        ">Test, new images too",
+        ">n",
+        ">p (Holm)",
+        "Verdict",
+    ]
     return table(caption, heads, [row])
 
 

@@ -1,7 +1,7 @@
 """The words of a report: numbers, intervals, verdicts and whole sentences, from templates that are tested one by one.
 
-A difference carries its sign (a true minus sign), an interval its kind and n. Singular and plural are right. Nothing here
-knows HTML or LaTeX.
+A difference carries its sign (a true minus sign), an interval its kind and n. Singular and plural
+are right. Nothing here knows HTML or LaTeX.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from math import sqrt
 
 from harness.analysis import Analysis, Effect
 from harness.analysis.verdicts import gap_direction
-from harness.report.lookup import by_verdict, effect_on, has_metric, in_order, leading, metric_of, second_metric, summary_of
+from harness.report.lookup import (
+    by_verdict,
+    effect_on,
+    has_metric,
+    in_order,
+    leading,
+    metric_of,
+    second_metric,
+    summary_of,
+)
 from harness.study.study import Study
 from harness.study.trial import Metric
 from harness.text import duration, plural
@@ -56,7 +65,9 @@ def listed(names: Sequence[str], limit: int = 4) -> str:
     shown = list(names)
     if len(shown) > limit:
         return f"{', '.join(shown[: limit - 1])} and {len(shown) - limit + 1} more"
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+    return (
+        shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+    )
 
 
 def direction(of: Metric | Analysis) -> str:
@@ -186,7 +197,11 @@ def _alone(analysis: Analysis) -> str:
         return f"Nothing is compared: the study has one arm, {arm}."
     level = number(summary.mean, summary.unit) + unit_name(summary.unit, level=True)
     interval = bounds(summary.low, summary.high, summary.unit)
-    told = f"{interval} ({confidence(analysis.study)}, n = {summary.n})" if interval else f"(n = {summary.n})"
+    told = (
+        f"{interval} ({confidence(analysis.study)}, n = {summary.n})"
+        if interval
+        else f"(n = {summary.n})"
+    )
     return f"Nothing is compared: the study has one arm, {arm}, whose {metric_of(analysis).label} is {level} {told}."
 
 
@@ -231,7 +246,11 @@ def _verdicts(analysis: Analysis) -> str:
     for effect in effects:
         groups.setdefault("" if main else effect.reference, []).append(effect)
     for reference, members in groups.items():
-        told = [_clause(verdict, some, analysis) for verdict, some in by_verdict(members).items() if some]
+        told = [
+            _clause(verdict, some, analysis)
+            for verdict, some in by_verdict(members).items()
+            if some
+        ]
         clauses.append((f"against {named(reference)}, " if reference else "") + ", ".join(told))
     text = "; ".join(clauses)
     judged = [effect for effect in effects if effect.verdict]
@@ -246,7 +265,10 @@ def _clause(verdict: str, effects: Sequence[Effect], analysis: Analysis) -> str:
     verb = "is" if len(names) == 1 else "are"
     if verdict in ("better", "worse"):
         top = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
-        told = [f"{named(top.term)} ({difference(top)})", *(name for name in names if name != named(top.term))]
+        told = [
+            f"{named(top.term)} ({difference(top)})",
+            *(name for name in names if name != named(top.term)),
+        ]
         return f"{listed(told)} {verb} {verdict}"
     if verdict == "equivalent":
         return f"{listed(names)} {verb} equivalent within {margin(analysis)}"
@@ -278,7 +300,11 @@ def support(analysis: Analysis) -> tuple[str, ...]:
 
 def _judged(analysis: Analysis) -> str:
     """What the verdicts that answer the study are about."""
-    return "main effect" if any(effect.kind == "main" for effect in leading(analysis)) else "difference"
+    return (
+        "main effect"
+        if any(effect.kind == "main" for effect in leading(analysis))
+        else "difference"
+    )
 
 
 def _after_holm(analysis: Analysis) -> str:
@@ -294,10 +320,19 @@ def recommended(analysis: Analysis) -> str:
         return "It was put together after seeing these results and is unconfirmed until it is run on fresh seeds"
     figures = []
     for metric in dict.fromkeys([analysis.study.metric, analysis.gap, "test_accuracy"]):
-        effect = next((e for e in analysis.effects if (e.kind, e.term, e.metric) == ("arm", arm, metric)), None)
+        effect = next(
+            (e for e in analysis.effects if (e.kind, e.term, e.metric) == ("arm", arm, metric)),
+            None,
+        )
         if effect is not None and effect.estimate is not None:
-            figures.append(f"{metric_of(analysis, metric).label} {difference(effect)} against {named(effect.reference)}")
-    told = f"It was run, as arm {named(arm)}: {'; '.join(figures)}" if figures else f"It was run, as arm {named(arm)}"
+            figures.append(
+                f"{metric_of(analysis, metric).label} {difference(effect)} against {named(effect.reference)}"
+            )
+    told = (
+        f"It was run, as arm {named(arm)}: {'; '.join(figures)}"
+        if figures
+        else f"It was run, as arm {named(arm)}"
+    )
     return f"{told}. It was chosen after seeing these results, so fresh seeds tell more"
 
 
@@ -319,11 +354,18 @@ def _gap_sentence(analysis: Analysis) -> str:
     for word, direction in (("widened", "wider"), ("narrowed", "narrower")):
         top = sorted(groups[direction], key=lambda effect: -abs(effect.estimate or 0.0))
         if top:
-            names = [f"{named(top[0].term)} ({difference(top[0])})", *(named(effect.term) for effect in top[1:])]
+            names = [
+                f"{named(top[0].term)} ({difference(top[0])})",
+                *(named(effect.term) for effect in top[1:]),
+            ]
             parts.append(f"{word} by {listed(names)}")
     main = told[0].kind == "main"
     references = {effect.reference for effect in told}
-    each = f", against {named(min(references))}" if len(references) == 1 else ", each against its own reference"
+    each = (
+        f", against {named(min(references))}"
+        if len(references) == 1
+        else ", each against its own reference"
+    )
     family = plural(judged, "main effect" if main else "arm")
     return (
         f"The overfitting gap is {' and '.join(parts)}{'' if main else each} "
@@ -333,7 +375,11 @@ def _gap_sentence(analysis: Analysis) -> str:
 
 def gap_word(effect: Effect | None, analysis: Analysis) -> str:
     """Return ``wider`` or ``narrower`` when a gap difference is told apart from 0 in its family, else nothing."""
-    return gap_direction(effect.estimate, effect.p_holm, analysis.study.alpha) if effect is not None else ""
+    return (
+        gap_direction(effect.estimate, effect.p_holm, analysis.study.alpha)
+        if effect is not None
+        else ""
+    )
 
 
 def images(analysis: Analysis) -> str:

@@ -1,7 +1,8 @@
 """Proposing and pruning the trials of a search on a ledger.
 
 Not the space (``study.space``), and not the confirmation of what was found (``commands.confirm``).
-Start with ``search_ledger``; ``sampling`` proposes, ``pruner`` stops, ``results`` reads what was tried.
+Start with ``search_ledger``; ``sampling`` proposes, ``pruner`` stops, ``results`` reads what was
+tried.
 """
 
 from __future__ import annotations

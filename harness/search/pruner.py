@@ -1,11 +1,13 @@
 """The pruner of a search.
 
-One-cycle curves cross until late: on 60 recorded ones the rank correlation of an epoch's accuracy with the last one's was
-.27 at epoch 5 of 40, .61 at 13, .86 at 21 and .92 at 25. So the pruner looks once, after 65 % of the epochs. And it compares
-with all trials that came as far, not with the complete ones, as Optuna's median pruner does: those are the survivors, and their
-median rises with every trial that is stopped. On the recorded curves, over random orders, one look at 65 % saved 15 % of the
-epochs and stopped none of the finally best tenth; Optuna's median pruner with the same warm-up saved 22 % and stopped 30 % of
-them, with its defaults 71 % and 47 % (tests/data/curves/ORIGIN.md).
+One-cycle curves cross until late: on 60 recorded ones the rank correlation of an epoch's accuracy
+with the last one's was .27 at epoch 5 of 40, .61 at 13, .86 at 21 and .92 at 25. So the pruner
+looks once, after 65 % of the epochs. And it compares with all trials that came as far, not with the
+complete ones, as Optuna's median pruner does: those are the survivors, and their median rises with
+every trial that is stopped. On the recorded curves, over random orders, one look at 65 % saved 15 %
+of the epochs and stopped none of the finally best tenth; Optuna's median pruner with the same
+warm-up saved 22 % and stopped 30 % of them, with its defaults 71 % and 47 %
+(tests/data/curves/ORIGIN.md).
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class LateMedian(BasePruner):
         if len(due) != 1 or due[0] + 1 >= self._epochs:
             return False
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        others = sorted(one.intermediate_values[due[0]] for one in ended if due[0] in one.intermediate_values)
+        others = sorted(
+            one.intermediate_values[due[0]] for one in ended if due[0] in one.intermediate_values
+        )
         if len(others) < STARTUP:
             return False
         middle = (others[(len(others) - 1) // 2] + others[len(others) // 2]) / 2

@@ -79,7 +79,9 @@ def best(found: Sequence[Tried], count: int, *, besides: Recipe | None = None) -
         besides: a recipe to leave out, such as the reference.
     """
     chosen: list[Tried] = []
-    eligible = [one for one in found if one.value is not None and not one.broken and one.recipe != besides]
+    eligible = [
+        one for one in found if one.value is not None and not one.broken and one.recipe != besides
+    ]
     for one in sorted(eligible, key=lambda one: (-(one.value or 0.0), one.slot)):
         if all(one.recipe != other.recipe for other in chosen):
             chosen.append(one)

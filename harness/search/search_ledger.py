@@ -1,11 +1,13 @@
 """A ledger whose cells may be slots of a search: the recipe of a slot is chosen when it is claimed.
 
-Everything else is the ledger's. What a search adds to an Optuna trial: the sampler's parameters, and the constraints. What it
-leaves out: test scores and per-image outcomes, so that nothing of the test set can be looked at before the choice is made.
+Everything else is the ledger's. What a search adds to an Optuna trial: the sampler's parameters,
+and the constraints. What it leaves out: test scores and per-image outcomes, so that nothing of the
+test set can be looked at before the choice is made.
 
-The budget is a plan of N slots, so that it is exact over any number of workers, wherever one is killed: a slot that was lost is
-run again, with the recipe it had. An Optuna trial is an attempt at a slot, with the sampler's parameters in it. What is
-reported, recorded, reaped and handed back goes the way of every cell.
+The budget is a plan of N slots, so that it is exact over any number of workers, wherever one is
+killed: a slot that was lost is run again, with the recipe it had. An Optuna trial is an attempt at
+a slot, with the sampler's parameters in it. What is reported, recorded, reaped and handed back goes
+the way of every cell.
 """
 
 from __future__ import annotations
@@ -70,11 +72,16 @@ class SearchLedger(Ledger):
         """Check that what was tried before belongs to this search.
 
         Raises:
-            StorageError: it was of another space, base recipe, images or plug-in code: scores could not be compared.
+            StorageError: it was of another space, base recipe, images or plug-in code: scores could
+                not be compared.
         """
         about = _about(cells[0].key)
         with self._book.reachable("reading the trials"):
-            strangers = {key_of(row) for row in self._book.rows() if key_of(row) and _about(key_of(row)) != about}
+            strangers = {
+                key_of(row)
+                for row in self._book.rows()
+                if key_of(row) and _about(key_of(row)) != about
+            }
         if strangers:
             raise StorageError(
                 f"{self.name} holds a search of another space, base recipe or images, or with other plug-in code",
@@ -109,12 +116,15 @@ class SearchLedger(Ledger):
     def record(self, claim: Claim, trial: Trial, outcomes: Outcomes | None) -> Trial | None:
         """Record what came of a claim, as ``Ledger.record``; of a slot without anything of the test set, with constraints.
 
-        What is run to choose the settings of a retuned arm is recorded without anything of the test set too.
+        What is run to choose the settings of a retuned arm is recorded without anything of the test
+        set too.
         """
         slot = is_search((claim.cell,))
         if not slot and not is_retuning((claim.cell,)):
             return super().record(claim, trial, outcomes)
-        kept = {name: value for name, value in trial.metrics.items() if not name.startswith("test_")}
+        kept = {
+            name: value for name, value in trial.metrics.items() if not name.startswith("test_")
+        }
         trial = trial.model_copy(update={"metrics": kept})
         if not slot:
             return super().record(claim, trial, None)
@@ -129,7 +139,9 @@ class SearchLedger(Ledger):
     def _study(self) -> Study:
         plan = self.latest_plan()
         if plan is None:
-            raise StorageError(f"nothing is planned for {self.name}", "`harness tune` plans a search")
+            raise StorageError(
+                f"nothing is planned for {self.name}", "`harness tune` plans a search"
+            )
         return plan.study
 
     def _choose(self, claim: Claim) -> Claim | None:
@@ -139,10 +151,14 @@ class SearchLedger(Ledger):
             return None
         base, key = study.base_recipe, claim.cell.key
         fixed = self._fixed(claim, study, base)
-        self._book.study.sampler = SlotSampler(study.search.sampler, seed=int(digest(key), 16) % 2**32, fixed=fixed)
+        self._book.study.sampler = SlotSampler(
+            study.search.sampler, seed=int(digest(key), 16) % 2**32, fixed=fixed
+        )
         try:
             chosen = suggest(held.trial, study.space, base)
-            recipe = base if slot_of(key) == 0 else base.with_overrides(overrides(study.space, chosen))
+            recipe = (
+                base if slot_of(key) == 0 else base.with_overrides(overrides(study.space, chosen))
+            )
         except RecipeError as error:
             self._leases.drop(claim)
             self._book.fail(claim.number, cause="code", error=error.message)
@@ -151,13 +167,16 @@ class SearchLedger(Ledger):
             self._leases.drop(claim)
             return None
 
-        held.trial = self._book.open_trial(claim.number)  # Optuna keeps a copy, which does not have the recipe yet
+        # Optuna keeps a copy, which does not have the recipe yet
+        held.trial = self._book.open_trial(claim.number)
         return replace(claim, cell=Cell(recipe=recipe, seed=claim.cell.seed, key=key))
 
     def _fixed(self, claim: Claim, study: Study, base: Recipe) -> dict[str, Any]:
         """Return the values a slot has to have: those of an attempt that was lost, or the reference's in the first slot."""
         before = [
-            row for row in self._book.rows() if key_of(row) == claim.cell.key and row.number != claim.number and row.params
+            row
+            for row in self._book.rows()
+            if key_of(row) == claim.cell.key and row.number != claim.number and row.params
         ]
         if before:
             return dict(before[-1].params)
@@ -171,7 +190,10 @@ class SearchLedger(Ledger):
             rules, plan = self._study().search, self.latest_plan()
             warmup = rules.warmup if rules.pruner == "median" else None
             reference = _key(_about(self.cells()[0].key), 0)
-            self._serving = mark, SearchPruner(plan.chance if plan else 0.0, warmup=warmup, reference=reference)
+            self._serving = (
+                mark,
+                SearchPruner(plan.chance if plan else 0.0, warmup=warmup, reference=reference),
+            )
         return self._serving[1]
 
 

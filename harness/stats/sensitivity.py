@@ -1,7 +1,7 @@
 """A second opinion on a paired difference, for the sensitivity section of a report and for nothing else.
 
-No verdict comes from here: at few seeds it is worse than the t interval, and a method chosen after seeing the data
-does not keep its level.
+No verdict comes from here: at few seeds it is worse than the t interval, and a method chosen after
+seeing the data does not keep its level.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from harness.stats.paired import as_vector, check_level, moments, on_grid, size_
 
 
 def bootstrap_interval(
-    differences_S: npt.ArrayLike, rng: np.random.Generator, *, alpha: float = 0.05, resamples: int = 9999
+    differences_S: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    alpha: float = 0.05,
+    resamples: int = 9999,
 ) -> tuple[float, float]:
     """BCa bootstrap interval of the mean difference. A sensitivity figure only.
 
-    A nominal 95 % interval of this kind covers 72, 82 and 90 % at 3, 5 and 10 seeds (2,000 Gaussian studies each, 999
-    resamples), so it is narrower than the truth allows. Source: Efron (1987), Better bootstrap confidence intervals, J. Am.
-    Statist. Assoc. 82; computed by scipy.
+    A nominal 95 % interval of this kind covers 72, 82 and 90 % at 3, 5 and 10 seeds (2,000 Gaussian
+    studies each, 999 resamples), so it is narrower than the truth allows. Source: Efron (1987),
+    Better bootstrap confidence intervals, J. Am. Statist. Assoc. 82; computed by scipy.
 
     Args:
         differences_S: per-seed paired differences.
@@ -31,7 +35,8 @@ def bootstrap_interval(
         resamples: bootstrap samples.
 
     Returns:
-        Lower and upper end in the unit of the differences; nan below three differences; both the mean when they are all equal.
+        Lower and upper end in the unit of the differences; nan below three differences; both the
+        mean when they are all equal.
 
     Raises:
         UsageError: alpha is no level, or fewer than one resample.
@@ -48,7 +53,13 @@ def bootstrap_interval(
     from scipy.stats import bootstrap  # half a second to import, for one figure of one section
 
     found = bootstrap(
-        (values_S,), np.mean, n_resamples=resamples, batch=1000, confidence_level=1 - alpha, method="BCa", rng=rng
+        (values_S,),
+        np.mean,
+        n_resamples=resamples,
+        batch=1000,
+        confidence_level=1 - alpha,
+        method="BCa",
+        rng=rng,
     ).confidence_interval
     low, high = on_grid([found.low, found.high], size_of(values_S)).tolist()
     return low, high

@@ -13,7 +13,8 @@ from harness.study.plugin_fields import carried
 from harness.study.recipe import Recipe
 from harness.study.study import Factor, Study
 
-_MOST_FACTORS = 5  # of a full factorial: 32 arms; beyond, a fraction says as much about main effects and pairs
+# of a full factorial: 32 arms; beyond, a fraction says as much about main effects and pairs
+_MOST_FACTORS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ def arms(study: Study) -> tuple[Arm, ...]:
     """Return the arms of a study, the baseline first.
 
     Raises:
-        StudyError: two arms have one recipe or one name, a full factorial has more than five factors, or there are settings
-            for an arm that is not there.
+        StudyError: two arms have one recipe or one name, a full factorial has more than five
+            factors, or there are settings for an arm that is not there.
     """
     return study.once("_arms", lambda: _labelled(study) if study.table else _designed(study))
 
@@ -62,21 +63,37 @@ def _designed(study: Study) -> tuple[Arm, ...]:
     baseline = _arm(study.baseline, base, on, components=_baseline_components(study, base))
     found = [baseline, *_made(study, base, baseline)]
     found += [
-        _arm(hand.name, base, {**carried(on, hand.set), **hand.set}, why=hand.why, reference=study.baseline)
+        _arm(
+            hand.name,
+            base,
+            {**carried(on, hand.set), **hand.set},
+            why=hand.why,
+            reference=study.baseline,
+        )
         for hand in study.arms
     ]
     found = _set(study, found)
     _refuse_twins(study, found)
-    departs = [{key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()} for arm in found]
-    return tuple(replace(arm, overrides=changed) for arm, changed in zip(found, departs, strict=True))
+    departs = [
+        {key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()}
+        for arm in found
+    ]
+    return tuple(
+        replace(arm, overrides=changed) for arm, changed in zip(found, departs, strict=True)
+    )
 
 
 def _labelled(study: Study) -> tuple[Arm, ...]:
     """The arms of a table of finished runs, each known by its name."""
     found = [Arm(study.baseline, Recipe(), label=study.baseline)]
-    found += [Arm(a.name, Recipe(), why=a.why, reference=study.baseline, label=a.name) for a in study.arms]
+    found += [
+        Arm(a.name, Recipe(), why=a.why, reference=study.baseline, label=a.name) for a in study.arms
+    ]
     if study.baseline in {arm.name for arm in study.arms}:
-        raise StudyError(f"study {study.name!r}: two arms are called {study.baseline!r}", "the baseline is no arm of its own")
+        raise StudyError(
+            f"study {study.name!r}: two arms are called {study.baseline!r}",
+            "the baseline is no arm of its own",
+        )
     return tuple(found)
 
 
@@ -88,16 +105,29 @@ def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
     everything = {factor.name for factor in factors}
     made: list[Arm] = []
     if study.design in ("leave-one-out", "both"):
-        made += [_switched(f"no-{f.name}", base, factors, on=everything - {f.name}, reference=name, why=f.why) for f in factors]
+        made += [
+            _switched(
+                f"no-{f.name}", base, factors, on=everything - {f.name}, reference=name, why=f.why
+            )
+            for f in factors
+        ]
     if study.design in ("add-one-in", "both"):
-        made.append(_switched("none", base, factors, on=set(), reference=name, why="every factor off"))
-        made += [_switched(f"only-{f.name}", base, factors, on={f.name}, reference="none", why=f.why) for f in factors]
+        made.append(
+            _switched("none", base, factors, on=set(), reference=name, why="every factor off")
+        )
+        made += [
+            _switched(f"only-{f.name}", base, factors, on={f.name}, reference="none", why=f.why)
+            for f in factors
+        ]
     if study.design in ("factorial", "fraction"):
         for states in _runs(study)[1:]:  # the first is the baseline
             on = {factor.name for factor, state in zip(factors, states, strict=True) if state}
-            made.append(_switched(factorial_name(factors, on), base, factors, on=on, reference=name))
+            made.append(
+                _switched(factorial_name(factors, on), base, factors, on=on, reference=name)
+            )
     seen: dict[Recipe, Arm] = {}
-    for arm in made:  # with one or two factors, "no-a" and "only-b" are the same arm: the first name stands
+    # with one or two factors, "no-a" and "only-b" are the same arm: the first name stands
+    for arm in made:
         seen.setdefault(arm.recipe, arm)
     return list(seen.values())
 
@@ -135,7 +165,9 @@ def _runs(study: Study) -> Sequence[tuple[bool, ...]]:
             f"study {study.name!r}: a full factorial of {len(study.factors)} factors has {2 ** len(study.factors)} arms",
             f"use design = 'fraction', or at most {_MOST_FACTORS} factors",
         )
-    return sorted(product((True, False), repeat=len(study.factors)), key=lambda states: states.count(False))
+    return sorted(
+        product((True, False), repeat=len(study.factors)), key=lambda states: states.count(False)
+    )
 
 
 def switches(study: Study, planned: Sequence[Arm]) -> dict[str, tuple[bool, ...]]:
@@ -155,10 +187,22 @@ def switches(study: Study, planned: Sequence[Arm]) -> dict[str, tuple[bool, ...]
 
 def factorial_name(factors: Sequence[Factor], on: set[str]) -> str:
     """Return the name of a factorial arm: what is switched off, e.g. ``no-decay-no-clip``, or ``none``."""
-    return "none" if not on else "-".join(f"no-{factor.name}" for factor in factors if factor.name not in on)
+    return (
+        "none"
+        if not on
+        else "-".join(f"no-{factor.name}" for factor in factors if factor.name not in on)
+    )
 
 
-def _switched(name: str, base: Recipe, factors: Sequence[Factor], *, on: Collection[str], reference: str, why: str = "") -> Arm:
+def _switched(
+    name: str,
+    base: Recipe,
+    factors: Sequence[Factor],
+    *,
+    on: Collection[str],
+    reference: str,
+    why: str = "",
+) -> Arm:
     overrides: dict[str, Any] = {}
     components = {}
     for factor in factors:
@@ -186,9 +230,13 @@ def _set(study: Study, found: Sequence[Arm]) -> list[Arm]:
     if unknown:
         meant = did_you_mean(unknown[0], names)
         raise StudyError(
-            f"study {study.name!r}: settings: there is no arm {unknown[0]!r}{meant}", "retuning writes them; run it again"
+            f"study {study.name!r}: settings: there is no arm {unknown[0]!r}{meant}",
+            "retuning writes them; run it again",
         )
-    return [replace(arm, recipe=arm.recipe.with_overrides(study.settings.get(arm.name, {}))) for arm in found]
+    return [
+        replace(arm, recipe=arm.recipe.with_overrides(study.settings.get(arm.name, {})))
+        for arm in found
+    ]
 
 
 def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:
@@ -197,9 +245,14 @@ def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:
         if one.name == other.name:
             faults.append(f"two arms are called {one.name!r}")
         elif one.recipe == other.recipe:
-            faults.append(f"arms {one.name!r} and {other.name!r} have the same recipe, so nothing is compared")
+            faults.append(
+                f"arms {one.name!r} and {other.name!r} have the same recipe, so nothing is compared"
+            )
     if faults:
-        raise StudyError(f"study {study.name!r}: " + "; ".join(faults), "remove one of the two, or change what it sets")
+        raise StudyError(
+            f"study {study.name!r}: " + "; ".join(faults),
+            "remove one of the two, or change what it sets",
+        )
 
 
 def _plain(level: Any) -> str:

@@ -29,25 +29,30 @@ def cells(
     """Return the cells of a study, seed by seed, so that a run cut short leaves whole seed blocks behind.
 
     With looks, plan the first with ``upto_seed=study.looks[0]``; at each barrier add the cells of
-    ``look_decisions(...)`` up to the next look. What was planned before comes up again, under the same keys.
+    ``look_decisions(...)`` up to the next look. What was planned before comes up again, under the
+    same keys.
 
     Args:
         study: a study under a profile.
         data_fingerprint: of the images, as ``harness.train.data`` gives it.
-        codes: ``{recipe id: fingerprint of its plug-ins}``, as ``cell_code`` gives it; one left out has none. A text is the
-            fingerprint of every recipe.
+        codes: ``{recipe id: fingerprint of its plug-ins}``, as ``cell_code`` gives it; one left out
+            has none. A text is the fingerprint of every recipe.
         arms_in: names of the arms to plan; None plans all. The A/A arm goes with the baseline.
         upto_seed: how many of the study's seeds, from the first; None plans all.
 
     Raises:
-        UsageError: an arm that the study does not have, or a study whose runs are finished ones from a table.
+        UsageError: an arm that the study does not have, or a study whose runs are finished ones
+            from a table.
     """
     study.check_runnable()
     planned = arms(study)
     if arms_in is not None:
         unknown = sorted(set(arms_in) - {arm.name for arm in planned})
         if unknown:
-            raise UsageError(f"study {study.name!r} has no arm {unknown[0]!r}", f"`harness show {study.name}` lists its arms")
+            raise UsageError(
+                f"study {study.name!r} has no arm {unknown[0]!r}",
+                f"`harness show {study.name}` lists its arms",
+            )
     wanted = [arm for arm in planned if arms_in is None or arm.name in arms_in]
     found: dict[str, Cell] = {}
     for seed in seeds(study)[:upto_seed]:

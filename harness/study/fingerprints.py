@@ -17,7 +17,11 @@ def plugins_of(study: Study) -> dict[str, str]:
     for name, entry in study.space.items():
         for field in entry.fields(name):
             if field.endswith(".name") or field.startswith("augment.own."):
-                found |= {value: field for value in entry.choices if isinstance(value, str) and is_plugin(value)}
+                found |= {
+                    value: field
+                    for value in entry.choices
+                    if isinstance(value, str) and is_plugin(value)
+                }
     return found
 
 
@@ -33,7 +37,8 @@ def study_code(study: Study) -> str:
 def cell_code(study: Study, recipe: Recipe) -> str:
     """Return the fingerprint of the plug-ins that decide what a recipe's trial gives: its own and the study's metric.
 
-    An arm without plug-ins keeps its key, and so its finished trials, when an augmentation of another arm is edited.
+    An arm without plug-ins keeps its key, and so its finished trials, when an augmentation of
+    another arm is edited.
 
     Raises:
         UsageError: one of them cannot be found.

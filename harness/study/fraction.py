@@ -1,8 +1,9 @@
 """Regular fractions of two-level factorials: fewer arms than 2^k, at the price of terms that cannot be told apart.
 
-Every factor is a column of signs: a product of some of m base columns, kept as a bit mask (bit j: base column j takes part).
-The product of two columns is the exclusive or of their masks, and terms with one mask are aliased. Source: Box, Hunter and
-Hunter, Statistics for Experimenters, 2nd ed. (2005), chapter 6.
+Every factor is a column of signs: a product of some of m base columns, kept as a bit mask (bit j:
+base column j takes part). The product of two columns is the exclusive or of their masks, and terms
+with one mask are aliased. Source: Box, Hunter and Hunter, Statistics for Experimenters, 2nd ed.
+(2005), chapter 6.
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ class Alias:
 def fraction(factors: int) -> Fraction:
     """Return the smallest regular fraction of resolution IV or better for a number of factors.
 
-    Construction: with m base columns all products of an odd number of them may be used. Three odd products multiply to an odd
-    one, never to a constant, so that no word has fewer than four letters (it is the fold-over of a saturated design). Five
-    factors take the product of four instead, which costs nothing and gives resolution V.
+    Construction: with m base columns all products of an odd number of them may be used. Three odd
+    products multiply to an odd one, never to a constant, so that no word has fewer than four
+    letters (it is the fold-over of a saturated design). Five factors take the product of four
+    instead, which costs nothing and gives resolution V.
 
     Raises:
         StudyError: fewer than 4 factors, of which no such fraction exists, or more than 16.
@@ -73,7 +75,10 @@ def fraction(factors: int) -> Fraction:
         )
     base = max(3, (factors - 1).bit_length() + 1)
     full = (1 << base) - 1
-    odd = sorted((mask for mask in range(1, full + 1) if mask.bit_count() % 2), key=lambda mask: (mask.bit_count(), mask))
+    odd = sorted(
+        (mask for mask in range(1, full + 1) if mask.bit_count() % 2),
+        key=lambda mask: (mask.bit_count(), mask),
+    )
     columns = (1, 2, 4, 8, 15) if factors == 5 else tuple(odd[:factors])
     return Fraction(columns, base, _resolution(columns))
 
@@ -88,16 +93,27 @@ def _resolution(columns: Sequence[int]) -> int:
 def alias_table(study: Study) -> tuple[Alias, ...]:
     """Return what each main effect and two-factor interaction of a study's fraction is aliased with; empty for other designs.
 
-    Interactions that are aliased with each other share one entry, under the first of them; main effects list three-factor
-    interactions, which are taken to be small.
+    Interactions that are aliased with each other share one entry, under the first of them; main
+    effects list three-factor interactions, which are taken to be small.
     """
     if study.design != "fraction":
         return ()
-    columns = {factor.name: mask for factor, mask in zip(study.factors, fraction(len(study.factors)).columns, strict=True)}
+    columns = {
+        factor.name: mask
+        for factor, mask in zip(study.factors, fraction(len(study.factors)).columns, strict=True)
+    }
     by_mask: dict[int, list[tuple[str, ...]]] = {}
     for order in (1, 2, 3):
         for term in combinations(columns, order):
             by_mask.setdefault(reduce(xor, (columns[name] for name in term)), []).append(term)
-    mains = [Alias(terms[0], tuple(t for t in terms[1:] if len(t) == 3)) for terms in by_mask.values() if len(terms[0]) == 1]
-    pairs = [Alias(terms[0], tuple(t for t in terms[1:] if len(t) == 2)) for terms in by_mask.values() if len(terms[0]) == 2]
+    mains = [
+        Alias(terms[0], tuple(t for t in terms[1:] if len(t) == 3))
+        for terms in by_mask.values()
+        if len(terms[0]) == 1
+    ]
+    pairs = [
+        Alias(terms[0], tuple(t for t in terms[1:] if len(t) == 2))
+        for terms in by_mask.values()
+        if len(terms[0]) == 2
+    ]
     return (*mains, *pairs)

@@ -1,8 +1,9 @@
 """The metric a study decides by: one of ours, or a function of the user's.
 
-A user's metric is ``file.py:function``: it takes (probabilities_NK float64, labels_N int64) of the validation images and
-returns a float. Two attributes of the function say how to read it: ``unit`` (``"pp"`` for a share in [0, 1], shown in
-percentage points, or ``"1"``, the default) and ``higher_is_better`` (True by default).
+A user's metric is ``file.py:function``: it takes (probabilities_NK float64, labels_N int64) of the
+validation images and returns a float. Two attributes of the function say how to read it: ``unit``
+(``"pp"`` for a share in [0, 1], shown in percentage points, or ``"1"``, the default) and
+``higher_is_better`` (True by default).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def metric_of(study: Study) -> Metric:
 def _of_script(study: Study, name: str) -> Metric:
     """One of ours, which a script can write under its name, or one whose rule the study gives."""
     if name in study.metrics and name in METRICS:
-        raise StudyError(f"study {study.name!r}: metrics.{name}: is a built-in metric", "leave the table out")
+        raise StudyError(
+            f"study {study.name!r}: metrics.{name}: is a built-in metric", "leave the table out"
+        )
     if name in study.metrics:
         rule = study.metrics[name]
         return Metric(name, rule.unit, rule.higher_is_better, name.replace("_", " "))

@@ -1,8 +1,9 @@
 """Recipe fields that lead to code of the user's: plug-ins by name, their keyword arguments, augmentations of one's own.
 
-``model.kwargs.depth = 3`` is a field whose last name the user chooses. Such fields have no default: one that is not set is not
-part of the recipe, nor of its id. A field that only one of our own components reads (``model.blocks`` is BlockNet's) cannot be
-set together with a plug-in that would never see it.
+``model.kwargs.depth = 3`` is a field whose last name the user chooses. Such fields have no default:
+one that is not set is not part of the recipe, nor of its id. A field that only one of our own
+components reads (``model.blocks`` is BlockNet's) cannot be set together with a plug-in that would
+never see it.
 """
 
 from __future__ import annotations
@@ -40,13 +41,21 @@ OWNED = {
 }
 """Fields that only our own components read: they mean nothing to a plug-in of that part."""
 
-NAMED = {"data": "cifar10", "model": "blocknet", "optimizer": "adam", "schedule": "one-cycle", "loss": "cross-entropy"}
+NAMED = {
+    "data": "cifar10",
+    "model": "blocknet",
+    "optimizer": "adam",
+    "schedule": "one-cycle",
+    "loss": "cross-entropy",
+}
 """The parts that a plug-in can take the place of, with their defaults."""
 
 
 def _keywords(value: object) -> object:
     """Turn a table, or the pairs that it is kept as, into pairs in the order of their names; values are scalars or lists."""
-    if isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+    if isinstance(value, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 for pair in value
+    ):
         value = dict(value)
     if not isinstance(value, Mapping):
         raise ValueError("should be a table of names")  # noqa: TRY004 - pydantic reports a ValueError and lets others through
@@ -72,7 +81,9 @@ Keywords = Annotated[tuple[tuple[str, Any], ...], BeforeValidator(_keywords), Pl
 
 def open_field(name: str) -> str:
     """Return the beginning (a key of ``OPEN``) that a dotted field name has, or an empty string."""
-    return next((start for start in OPEN if name.startswith(f"{start}.") and len(name) > len(start) + 1), "")
+    return next(
+        (start for start in OPEN if name.startswith(f"{start}.") and len(name) > len(start) + 1), ""
+    )
 
 
 def owner_fault(part: str, name: str, kwargs: Collection[object], given: Collection[str]) -> str:
@@ -96,8 +107,8 @@ def owner_fault(part: str, name: str, kwargs: Collection[object], given: Collect
 def carried(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of ``base`` that still mean something once ``overrides`` are set upon them.
 
-    Naming another net, data source, optimiser, schedule or loss leaves the keyword arguments of the former one behind, and the
-    fields that only ours reads when a plug-in takes its place.
+    Naming another net, data source, optimiser, schedule or loss leaves the keyword arguments of the
+    former one behind, and the fields that only ours reads when a plug-in takes its place.
 
     Args:
         base: ``{dotted field name: value}``.
@@ -115,30 +126,45 @@ def carried(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
 
 def owned(part: str, name: object) -> set[str]:
     """Return the dotted fields of a part that say nothing when it is named so: ours, when it is a plug-in."""
-    return {f"{part}.{field}" for field in OWNED.get(part, ())} if isinstance(name, str) and is_plugin(name) else set()
+    return (
+        {f"{part}.{field}" for field in OWNED.get(part, ())}
+        if isinstance(name, str) and is_plugin(name)
+        else set()
+    )
 
 
 def own_augmentations(tree: object) -> object:
     """Leave out of an ``augment`` section the augmentations that are off, with their keyword arguments.
 
     Raises:
-        ValueError: a keyword argument of an augmentation that there is not, or a name that is no function's.
+        ValueError: a keyword argument of an augmentation that there is not, or a name that is no
+            function's.
     """
-    if not isinstance(tree, Mapping) or not (isinstance(tree.get("own"), Mapping) or isinstance(tree.get("kwargs"), Mapping)):
+    if not isinstance(tree, Mapping) or not (
+        isinstance(tree.get("own"), Mapping) or isinstance(tree.get("kwargs"), Mapping)
+    ):
         return tree
     own, kwargs = (dict(tree.get(key) or {}) for key in ("own", "kwargs"))
     for name, function in own.items():
         if function != OFF and not (isinstance(function, str) and is_plugin(function)):
-            raise ValueError(f"own.{name} should be file.py:function, or {OFF!r} (given: {function!r})")
+            raise ValueError(
+                f"own.{name} should be file.py:function, or {OFF!r} (given: {function!r})"
+            )
         if not str(name).isidentifier():
-            raise ValueError(f"own.{name}: cannot be the name of an augmentation; use letters, digits and '_'")
+            raise ValueError(
+                f"own.{name}: cannot be the name of an augmentation; use letters, digits and '_'"
+            )
     for name in kwargs:
         owner, dot, _ = str(name).partition(".")
         if not dot or owner not in own:
             if not dot:
-                raise ValueError(f"kwargs.{name} names no augmentation; it reads augment.kwargs.OWN.NAME")
+                raise ValueError(
+                    f"kwargs.{name} names no augmentation; it reads augment.kwargs.OWN.NAME"
+                )
             near = did_you_mean(owner, own)
-            raise ValueError(f"kwargs.{name} is for no augmentation that is set{near}; augment.own.{owner} belongs beside it")
+            raise ValueError(
+                f"kwargs.{name} is for no augmentation that is set{near}; augment.own.{owner} belongs beside it"
+            )
     on = {name: function for name, function in own.items() if function != OFF}
     kept = {name: value for name, value in kwargs.items() if name.partition(".")[0] in on}
     return {**tree, "own": on, "kwargs": kept}
@@ -167,8 +193,14 @@ def self_standing(overrides: Mapping[str, Any], base: Mapping[str, Any]) -> dict
     """
     needed: dict[str, Any] = {}
     for part in NAMED:
-        if f"{part}.name" not in overrides and any(name.startswith(f"{part}.kwargs.") for name in overrides):
-            needed |= {k: v for k, v in base.items() if k == f"{part}.name" or k.startswith(f"{part}.kwargs.")}
+        if f"{part}.name" not in overrides and any(
+            name.startswith(f"{part}.kwargs.") for name in overrides
+        ):
+            needed |= {
+                k: v
+                for k, v in base.items()
+                if k == f"{part}.name" or k.startswith(f"{part}.kwargs.")
+            }
     for name in overrides:
         if name.startswith("augment.kwargs."):
             owner = f"augment.own.{name.split('.')[2]}"

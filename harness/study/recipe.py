@@ -1,7 +1,7 @@
 """The training recipe: every choice that makes one run different from another, typed, bounded and hashed.
 
-``Recipe()`` is the reference recipe. Two recipes with the same field values have the same ``id`` whatever wrote them.
-This module knows nothing of torch, files or studies.
+``Recipe()`` is the reference recipe. Two recipes with the same field values have the same ``id``
+whatever wrote them. This module knows nothing of torch, files or studies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from pydantic import SerializerFunctionWrapHandler, ValidationError, model_seria
 
 from harness.errors import RecipeError, did_you_mean
 from harness.plugins import is_plugin
-from harness.study.plugin_fields import OFF, OPEN, OwnName, carried, lost_defaults, open_field, owned
+from harness.study.plugin_fields import (
+    OFF,
+    OPEN,
+    OwnName,
+    carried,
+    lost_defaults,
+    open_field,
+    owned,
+)
 from harness.study.recipe_fields import (
     AugmentRecipe,
     DataRecipe,
@@ -29,7 +37,8 @@ from harness.study.recipe_fields import (
 )
 from harness.study.script_settings import Settings, name_fault
 
-SCHEMA = 1  # bumped when the default of a field changes, so that old ids keep meaning what they meant
+# bumped when the default of a field changes, so that old ids keep meaning what they meant
+SCHEMA = 1
 ENGINE = 1  # bumped when the same recipe and seed give different numbers; a golden run guards it
 
 
@@ -54,20 +63,28 @@ class Recipe(Part):
 
     @model_serializer(mode="wrap")
     def _without_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if name != "settings" or value is not None}
+        return {
+            name: value
+            for name, value in handler(self).items()
+            if name != "settings" or value is not None
+        }
 
     @property
     def id(self) -> str:
         """Identity of the recipe: 16 hexadecimal digits."""
-        fields = {name: value + 0.0 if isinstance(value, float) else value for name, value in self.changed().items()}
+        fields = {
+            name: value + 0.0 if isinstance(value, float) else value
+            for name, value in self.changed().items()
+        }
         kind = "fields" if self.settings is None else "settings"
-        return digest({"schema": SCHEMA, kind: fields})  # adding 0.0 makes -0.0 the 0.0 that it equals
+        # adding 0.0 makes -0.0 the 0.0 that it equals
+        return digest({"schema": SCHEMA, kind: fields})
 
     def flat(self) -> dict[str, Any]:
         """Return every field that says something under its dotted name, in the order of the classes; of a script, its settings.
 
-        Fields whose names the user chose follow their part's; those that only a component of ours reads are left out where a
-        plug-in stands in its place.
+        Fields whose names the user chose follow their part's; those that only a component of ours
+        reads are left out where a plug-in stands in its place.
         """
         if self.settings is not None:
             return dict(self.settings.root)
@@ -87,17 +104,27 @@ class Recipe(Part):
         if self.settings is not None:
             return self.flat()
         default = _DEFAULT.flat()
-        return {name: value for name, value in self.flat().items() if value != default.get(name, _ABSENT)}
+        return {
+            name: value
+            for name, value in self.flat().items()
+            if value != default.get(name, _ABSENT)
+        }
 
     def difference(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Return ``{field: (here, there)}`` for every field that says something there and differs here.
 
-        A field that says nothing here counts with its default, and with None where it has no default; an augmentation of the
-        user's that is not there is off.
+        A field that says nothing here counts with its default, and with None where it has no
+        default; an augmentation of the user's that is not there is off.
         """
         here = self.flat() if self.settings is not None else {**_DEFAULT.flat(), **self.flat()}
-        there = {name: OFF for name in self.flat() if name.startswith("augment.own.")} | other.flat()
-        return {name: (here.get(name), value) for name, value in there.items() if value != here.get(name, _ABSENT)}
+        there = {
+            name: OFF for name in self.flat() if name.startswith("augment.own.")
+        } | other.flat()
+        return {
+            name: (here.get(name), value)
+            for name, value in there.items()
+            if value != here.get(name, _ABSENT)
+        }
 
     def plugins(self) -> dict[str, str]:
         """Return ``{field: file.py:attribute}`` for everything of the recipe that is code of the user's or of a library."""
@@ -120,7 +147,10 @@ class Recipe(Part):
             return cls().with_overrides(data)
         recipe, faults = cls.of_settings(data["settings"])
         if recipe is None:
-            raise RecipeError("; ".join(faults), "the settings of a script are texts, numbers, true, false and lists of these")
+            raise RecipeError(
+                "; ".join(faults),
+                "the settings of a script are texts, numbers, true, false and lists of these",
+            )
         return recipe
 
     @classmethod
@@ -132,7 +162,9 @@ class Recipe(Part):
         except ValidationError as error:
             wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
             expected = "should be text, a number, true, false or a list of these"
-            return None, faults + [f"{name}: {expected} (given: {shown(values[name])})" for name in wrong]
+            return None, faults + [
+                f"{name}: {expected} (given: {shown(values[name])})" for name in wrong
+            ]
         return (None, faults) if faults else (cls(settings=settings), [])
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
@@ -146,7 +178,10 @@ class Recipe(Part):
         """
         recipe, faults = self.try_overrides(overrides)
         if recipe is None:
-            raise RecipeError("; ".join(faults), "`harness show fields` lists every recipe field with its type and default")
+            raise RecipeError(
+                "; ".join(faults),
+                "`harness show fields` lists every recipe field with its type and default",
+            )
         return recipe
 
     def try_overrides(self, overrides: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
@@ -154,12 +189,20 @@ class Recipe(Part):
         if self.settings is not None:
             names = self.flat()
             faults = [
-                f"{name}: no such setting in [base]{did_you_mean(name, names)}" for name in overrides if name not in names
+                f"{name}: no such setting in [base]{did_you_mean(name, names)}"
+                for name in overrides
+                if name not in names
             ]
-            recipe, more = self.of_settings({**names, **{k: v for k, v in overrides.items() if k in names}})
+            recipe, more = self.of_settings(
+                {**names, **{k: v for k, v in overrides.items() if k in names}}
+            )
             return (None, faults + more) if faults or more else (recipe, [])
-        known = {name: value for name, value in overrides.items() if name in _NAMES or open_field(name)}
-        faults = [f"{name}: no such recipe field{_near(name)}" for name in overrides if name not in known]
+        known = {
+            name: value for name, value in overrides.items() if name in _NAMES or open_field(name)
+        }
+        faults = [
+            f"{name}: no such recipe field{_near(name)}" for name in overrides if name not in known
+        ]
         tree: dict[str, dict[str, Any]] = {}
         for name, value in {**carried(self.changed(), known), **known}.items():
             start = open_field(name)
@@ -169,7 +212,10 @@ class Recipe(Part):
                 section.setdefault(field, {})[name.removeprefix(f"{start}.")] = value
             else:
                 section[field] = value
-        faults += lost_defaults(tree, {name: value for name, value in known.items() if value == _DEFAULT_VALUES.get(name)})
+        faults += lost_defaults(
+            tree,
+            {name: value for name, value in known.items() if value == _DEFAULT_VALUES.get(name)},
+        )
         try:
             recipe = type(self).model_validate(tree)
         except ValidationError as error:
@@ -199,7 +245,10 @@ def shown(value: object, longest: int = 60) -> str:
     """Return ``value`` as it is written in Python, cut to ``longest`` characters, whatever a file may have put there."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of thousands of digits, a list in a list in a list ...
+    except (
+        ValueError,
+        RecursionError,
+    ):  # a whole number of thousands of digits, a list in a list in a list ...
         return f"a {type(value).__name__} too large to show"
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
@@ -209,9 +258,14 @@ def _sentences(error: ValidationError) -> Iterator[str]:
     seen = set()
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"][:2])
-        expected = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-        given = "" if isinstance(fault["input"], (dict, Part)) else f" (given: {shown(fault['input'])})"
-        if place in ("model.channels", "model.pool") and len(fault["loc"]) > 2:  # pydantic reports each branch of the union
+        expected = (
+            fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+        )
+        given = (
+            "" if isinstance(fault["input"], (dict, Part)) else f" (given: {shown(fault['input'])})"
+        )
+        # pydantic reports each branch of the union
+        if place in ("model.channels", "model.pool") and len(fault["loc"]) > 2:
             expected, given = "should be 'auto' or a list of whole numbers from 1", ""
         elif place.endswith(".name") and len(fault["loc"]) > 2:  # likewise
             words = _type_words(_field(place)).replace(" | ", ", ").rpartition(", ")
@@ -228,7 +282,10 @@ def fields() -> dict[str, tuple[str, Any, str]]:
     Those whose last name the user chooses are in ``harness.study.plugin_fields.OPEN``.
     """
     found = {name: _field(name) for name in _NAMES}
-    return {name: (_type_words(field), field.default, field.description or "") for name, field in found.items()}
+    return {
+        name: (_type_words(field), field.default, field.description or "")
+        for name, field in found.items()
+    }
 
 
 def _field(name: str) -> Any:
@@ -241,13 +298,20 @@ def _type_words(field: Any) -> str:
     if len(kinds) == 2 and kinds[1] == OwnName:
         return " | ".join((*get_args(kinds[0]), "FILE.py:NAME"))
     if field.annotation in (int, float, str, bool):
-        words = {int: "whole number", float: "number", str: "text", bool: "true or false"}[field.annotation]
+        words = {int: "whole number", float: "number", str: "text", bool: "true or false"}[
+            field.annotation
+        ]
     elif "auto" in str(field.annotation):
         return "auto or list of whole numbers"
     else:
         return " | ".join(map(str, get_args(field.annotation)))
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    bounds = [f"{signs[key]} {getattr(m, key):g}" for m in field.metadata for key in signs if getattr(m, key, None) is not None]
+    bounds = [
+        f"{signs[key]} {getattr(m, key):g}"
+        for m in field.metadata
+        for key in signs
+        if getattr(m, key, None) is not None
+    ]
     return f"{words} {', '.join(bounds)}".strip()
 
 
@@ -259,12 +323,19 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise RecipeError(f"--set {shown(text)} is not of the form field=value", "for example --set train.epochs=10")
+        raise RecipeError(
+            f"--set {shown(text)} is not of the form field=value",
+            "for example --set train.epochs=10",
+        )
     try:
         parsed = tomllib.loads(f"value = {value}")
-    except (ValueError, RecursionError):  # not TOML; a number of thousands of digits; brackets in brackets in brackets
+    except (
+        ValueError,
+        RecursionError,
+    ):  # not TOML; a number of thousands of digits; brackets in brackets in brackets
         return name.strip(), value.strip()
-    return name.strip(), parsed["value"] if parsed.keys() == {"value"} else value.strip()  # more lines are no value
+    # more lines are no value
+    return name.strip(), parsed["value"] if parsed.keys() == {"value"} else value.strip()
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Recipe files: a few fields that make a recipe out of any study's base, as ``tune`` writes its winner.
 
-A file holds differences, not a whole recipe: ``--base FILE`` sets its fields before the arms of any study depart from them, and
-images, epochs and net stay those of the profile unless the file names them.
+A file holds differences, not a whole recipe: ``--base FILE`` sets its fields before the arms of any
+study depart from them, and images, epochs and net stay those of the profile unless the file names
+them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ def write_recipe(path: Path, overrides: Mapping[str, Any], *, name: str, why: st
     import tomli_w
 
     Recipe().with_overrides(overrides)
-    plain = {field: list(value) if isinstance(value, tuple) else value for field, value in overrides.items()}
+    plain = {
+        field: list(value) if isinstance(value, tuple) else value
+        for field, value in overrides.items()
+    }
     text = tomli_w.dumps({"schema": 1, "name": name, "why": why, "recipe": plain})
     beside = path.with_name(f".{path.name}.new")
     try:
@@ -41,7 +45,9 @@ def write_recipe(path: Path, overrides: Mapping[str, Any], *, name: str, why: st
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be written: {error}", "choose a folder that you may write to") from error
+        raise RecipeError(
+            f"{path}: cannot be written: {error}", "choose a folder that you may write to"
+        ) from error
 
 
 def read_recipe(path: Path | str) -> dict[str, Any]:
@@ -53,7 +59,9 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     try:
         raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}", "`harness tune` writes one") from None
+        raise RecipeError(
+            f"{path}: cannot be read: {error.strerror or error}", "`harness tune` writes one"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: not valid TOML: {error}", _HINT) from None
     faults = [f"{key}: no such key" for key in raw if key not in _KEYS]

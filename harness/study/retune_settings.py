@@ -1,10 +1,11 @@
 """Retuned ablations: every arm at the best of a few settings, so that none is judged at settings made for another.
 
-Every arm, the baseline included, is tried at the same settings of the entries that ``retune`` names, the first of them those it
-has as it is. So budgets are equal by construction, and no arm gains by a luckier draw. The others come from a Halton sequence
-(Halton 1960, scrambled by Owen's permutations as scipy has it): a sampler with a model of the scores begins with more random
-trials than the whole budget has. Settings are judged by the study's metric on validation images, at one seed that no ablation
-uses. What is chosen makes an ordinary study over the study's own seeds.
+Every arm, the baseline included, is tried at the same settings of the entries that ``retune``
+names, the first of them those it has as it is. So budgets are equal by construction, and no arm
+gains by a luckier draw. The others come from a Halton sequence (Halton 1960, scrambled by Owen's
+permutations as scipy has it): a sampler with a model of the scores begins with more random trials
+than the whole budget has. Settings are judged by the study's metric on validation images, at one
+seed that no ablation uses. What is chosen makes an ordinary study over the study's own seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from harness.study.space import Dimension, is_whole, overrides
 from harness.study.study import Study
 from harness.study.trial import Cell, Trial
 
-RETUNING_SEED = 3_500_000  # beyond every seed of an ablation, an A/A arm, a confirmation or a search
+# beyond every seed of an ablation, an A/A arm, a confirmation or a search
+RETUNING_SEED = 3_500_000
 _PREFIX = "retune"
 _DRAWS = 50  # for each setting wanted: a space of a few choices may not have as many
 
@@ -30,7 +32,8 @@ _DRAWS = 50  # for each setting wanted: a space of a few choices may not have as
 def settings(study: Study) -> tuple[dict[str, Any], ...]:
     """Return the settings that every arm is tried at, as recipe fields; the first is empty: the arm as it is.
 
-    As many as ``search.retune_trials``, fewer where the entries have fewer; with a larger budget, the same ones and more.
+    As many as ``search.retune_trials``, fewer where the entries have fewer; with a larger budget,
+    the same ones and more.
 
     Raises:
         StudyError: an arm cannot have one of them.
@@ -43,24 +46,35 @@ def settings(study: Study) -> tuple[dict[str, Any], ...]:
     about = [[name, entry.model_dump(mode="json")] for name, entry in space.items()]
     source = qmc.Halton(len(space), rng=np.random.default_rng(int(digest(about), 16)))
     flat = base.flat()
-    seen: list[dict[str, Any]] = [{field: flat[field] for name, entry in space.items() for field in entry.fields(name)}]
+    seen: list[dict[str, Any]] = [
+        {field: flat[field] for name, entry in space.items() for field in entry.fields(name)}
+    ]
     for _ in range(_DRAWS * study.search.retune_trials):
         if len(seen) == study.search.retune_trials:
             break
         shares = source.random(1)[0].tolist()
         drawn = overrides(
-            space, {name: at(entry, share, whole=is_whole(entry, name, base)) for (name, entry), share in zip(
-                space.items(), shares, strict=True)}
-        )  # fmt: skip
+            space,
+            {
+                name: at(entry, share, whole=is_whole(entry, name, base))
+                for (name, entry), share in zip(space.items(), shares, strict=True)
+            },
+        )
         if drawn not in seen:
             seen.append(drawn)
     found = ({}, *seen[1:])
     faults = [
-        f"{arm.name}: {fault}" for arm in arms(study) for one in found for fault in arm.recipe.try_overrides(one)[1]
-    ]  # fmt: skip
+        f"{arm.name}: {fault}"
+        for arm in arms(study)
+        for one in found
+        for fault in arm.recipe.try_overrides(one)[1]
+    ]
     if faults:
         listed = "; ".join(dict.fromkeys(faults))
-        raise StudyError(f"study {study.name!r} cannot be retuned: {listed}", "narrow the entries of the space it retunes")
+        raise StudyError(
+            f"study {study.name!r} cannot be retuned: {listed}",
+            "narrow the entries of the space it retunes",
+        )
     return found
 
 
@@ -85,7 +99,9 @@ def at(entry: Dimension, share: float, *, whole: bool = False) -> Any:
     return min(max(round(value), int(low)), int(high)) if whole else min(max(value, low), high)
 
 
-def retuning_cells(study: Study, data_fingerprint: str, code_fingerprint: str = "") -> tuple[Cell, ...]:
+def retuning_cells(
+    study: Study, data_fingerprint: str, code_fingerprint: str = ""
+) -> tuple[Cell, ...]:
     """Return what is run to choose the settings: every arm at every setting, all arms as they are first.
 
     The keys are no ablation's, so that nothing of these trials is ever taken for a result of one.
@@ -93,8 +109,15 @@ def retuning_cells(study: Study, data_fingerprint: str, code_fingerprint: str = 
     found = {}
     for setting in settings(study):
         for arm in arms(study):
-            cell = Cell.of(arm.recipe.with_overrides(setting), RETUNING_SEED, data_fingerprint, code_fingerprint)
-            found[f"{_PREFIX}-{cell.key}"] = cell.model_copy(update={"key": f"{_PREFIX}-{cell.key}"})
+            cell = Cell.of(
+                arm.recipe.with_overrides(setting),
+                RETUNING_SEED,
+                data_fingerprint,
+                code_fingerprint,
+            )
+            found[f"{_PREFIX}-{cell.key}"] = cell.model_copy(
+                update={"key": f"{_PREFIX}-{cell.key}"}
+            )
     return tuple(found.values())
 
 
@@ -105,7 +128,9 @@ def is_retuning(cells: Sequence[Cell]) -> bool:
 
 def retuning_study(study: Study) -> Study:
     """Return the study under whose name the settings are tried: its folder is apart from the study's own."""
-    return study.model_copy(update={"name": f"{study.name}-retuning", "looks": (), "control": False})
+    return study.model_copy(
+        update={"name": f"{study.name}-retuning", "looks": (), "control": False}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +166,18 @@ def choose(study: Study, trials: Sequence[Trial]) -> tuple[Tried, ...]:
     return tuple(_best(arm, tried, known, metric.name, sign) for arm in arms(study))
 
 
-def _best(arm: Arm, tried: Sequence[dict[str, Any]], known: Mapping[Recipe, Trial], metric: str, sign: float) -> Tried:
+def _best(
+    arm: Arm,
+    tried: Sequence[dict[str, Any]],
+    known: Mapping[Recipe, Trial],
+    metric: str,
+    sign: float,
+) -> Tried:
     met = [known.get(arm.recipe.with_overrides(setting)) for setting in tried]
-    scores = [one.metrics.get(metric) if one is not None and one.state == "complete" else None for one in met]
+    scores = [
+        one.metrics.get(metric) if one is not None and one.state == "complete" else None
+        for one in met
+    ]
     there = [(sign * score, -place) for place, score in enumerate(scores) if score is not None]
     place = -max(there)[1] if there else 0
     return Tried(
@@ -181,8 +215,15 @@ def check_metric(study: Study) -> None:
         StudyError: the study decides by a metric without a better end, or on the test set.
     """
     metric = metric_of(study)
-    hint = "decide by a metric of the validation images that has a better end, such as accuracy or nll"
+    hint = (
+        "decide by a metric of the validation images that has a better end, such as accuracy or nll"
+    )
     if metric.higher_is_better is None:
-        raise StudyError(f"study {study.name!r}: retune: {metric.label} has no better end, so no setting is the best", hint)
+        raise StudyError(
+            f"study {study.name!r}: retune: {metric.label} has no better end, so no setting is the best",
+            hint,
+        )
     if metric.name.startswith("test_"):
-        raise StudyError(f"study {study.name!r}: retune: settings are never chosen on the test set", hint)
+        raise StudyError(
+            f"study {study.name!r}: retune: settings are never chosen on the test set", hint
+        )

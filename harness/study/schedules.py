@@ -12,12 +12,14 @@ from harness.study.recipe_fields import ScheduleRecipe
 def schedule_table(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
     """Return (learning rate, momentum or beta1) of each of ``steps`` steps.
 
-    one-cycle is the two-phase cosine form of Smith & Topin (arXiv 1708.07120) with the phase lengths of
-    ``torch.optim.lr_scheduler.OneCycleLR``: the peak falls on step ``pct_start * steps - 1``, which need not be whole.
-    cosine falls from max_lr towards 0 over the run; constant stays. Both keep the momentum at 0.9.
+    one-cycle is the two-phase cosine form of Smith & Topin (arXiv 1708.07120) with the phase
+    lengths of ``torch.optim.lr_scheduler.OneCycleLR``: the peak falls on step ``pct_start * steps -
+    1``, which need not be whole. cosine falls from max_lr towards 0 over the run; constant stays.
+    Both keep the momentum at 0.9.
 
     Raises:
-        RecipeError: the schedule is the user's (see ``harness.train.own.table_of``), or its name has no table here.
+        RecipeError: the schedule is the user's (see ``harness.train.own.table_of``), or its name
+            has no table here.
     """
     peak = schedule.max_lr
     if schedule.name == "constant":
@@ -28,7 +30,10 @@ def schedule_table(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, fl
         return _one_cycle(schedule, steps)
     if is_plugin(schedule.name):
         raise RecipeError(f"schedule.name is {schedule.name!r}, whose rates only its code knows")
-    raise RecipeError(f"schedule.name is {schedule.name!r}, for which there is no table of rates", "add it to schedule_table")
+    raise RecipeError(
+        f"schedule.name is {schedule.name!r}, for which there is no table of rates",
+        "add it to schedule_table",
+    )
 
 
 def _one_cycle(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:

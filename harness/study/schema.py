@@ -1,7 +1,8 @@
 """The JSON Schema of study files, for editors: made from ``Study`` and ``Recipe``, committed as ``studies/schema.json``.
 
-Overrides are checked as far as a schema can: names and types of recipe fields, written as tables (``model.dropout = 0.1``) or
-under quoted dotted names. What needs more than one key to judge, ``load_study`` reports.
+Overrides are checked as far as a schema can: names and types of recipe fields, written as tables
+(``model.dropout = 0.1``) or under quoted dotted names. What needs more than one key to judge,
+``load_study`` reports.
 """
 
 from __future__ import annotations
@@ -45,23 +46,34 @@ _ABOUT = {
     "profiles": "what is different at one size: recipe fields, seeds, first_seed, looks, margin_pp, gap_margin_pp, "
     "factors.NAME, arms.NAME",
 }
-_SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}  # of a script, which is free to name them
-_PATTERNS = tuple(f"^{start.replace('.', chr(92) + '.')}\\..+$" for start in OPEN)  # model.kwargs.NAME and its like
+# of a script, which is free to name them
+_SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
+# model.kwargs.NAME and its like
+_PATTERNS = tuple(f"^{start.replace('.', chr(92) + '.')}\\..+$" for start in OPEN)
 _HIDDEN = ("profile", "table", "settings")  # written beside a report, not by hand
 
 
 def study_schema() -> dict[str, Any]:
     """Return the schema of a study file (JSON Schema, draft 2020-12)."""
     made = Study.model_json_schema(by_alias=True)
-    defs, top = made["$defs"], {key: value for key, value in made["properties"].items() if key not in _HIDDEN}
-    defs = {name: value for name, value in defs.items() if name in ("Factor", "HandArm", "Dimension", "Search", "MetricRule")}
+    defs, top = (
+        made["$defs"],
+        {key: value for key, value in made["properties"].items() if key not in _HIDDEN},
+    )
+    defs = {
+        name: value
+        for name, value in defs.items()
+        if name in ("Factor", "HandArm", "Dimension", "Search", "MetricRule")
+    }
     for name, text in _ABOUT.items():
         top[name] = {**top[name], "description": text}
     defs |= _recipe_fields()
     defs["Overrides"] = _overrides()
     patterns = [{"type": "string", "pattern": one} for one in _PATTERNS]
     defs["FieldName"] = {"anyOf": [{"enum": list(fields())}, *patterns, _SETTING]}
-    names = {"anyOf": [_ref("FieldName"), {"type": "array", "items": _ref("FieldName"), "minItems": 1}]}
+    names = {
+        "anyOf": [_ref("FieldName"), {"type": "array", "items": _ref("FieldName"), "minItems": 1}]
+    }
     defs["Factor"]["properties"]["field"] = names
     defs["Settings"] = _settings()
     either = {"anyOf": [_ref("Overrides"), _ref("Settings")]}
@@ -71,9 +83,13 @@ def study_schema() -> dict[str, Any]:
     defs["Profile"] = _profile(top, defs, free=False)
     defs["ScriptProfile"] = _profile(top, defs, free=True)
     top["base"] = {**either, "description": _ABOUT["base"]}
-    top["space"] = {"type": "object", "description": _ABOUT["space"]}  # entries may be tables in tables
+    # entries may be tables in tables
+    top["space"] = {"type": "object", "description": _ABOUT["space"]}
     top["profiles"] = {"type": "object", "description": _ABOUT["profiles"]}
-    profiles = {name: {"type": "object", "additionalProperties": _ref(name)} for name in ("Profile", "ScriptProfile")}
+    profiles = {
+        name: {"type": "object", "additionalProperties": _ref(name)}
+        for name in ("Profile", "ScriptProfile")
+    }
     schema = {
         "$schema": _DIALECT,
         "title": "A study of harness",
@@ -125,15 +141,25 @@ def _overrides() -> dict[str, Any]:
     """Recipe fields, as tables of parts and under dotted names."""
     names = [*PARTS, *fields()]
     named = {name: _ref(name) for name in names}
-    chosen = {pattern: {"description": text} for pattern, text in zip(_PATTERNS, OPEN.values(), strict=True)}
-    return {"type": "object", "properties": named, "patternProperties": chosen, "additionalProperties": False}
+    chosen = {
+        pattern: {"description": text}
+        for pattern, text in zip(_PATTERNS, OPEN.values(), strict=True)
+    }
+    return {
+        "type": "object",
+        "properties": named,
+        "patternProperties": chosen,
+        "additionalProperties": False,
+    }
 
 
 def _settings() -> dict[str, Any]:
     """The settings of a script, whose names are free."""
     return {
         "type": "object",
-        "additionalProperties": {"anyOf": [{"type": kind} for kind in ("boolean", "number", "string", "array")]},
+        "additionalProperties": {
+            "anyOf": [{"type": kind} for kind in ("boolean", "number", "string", "array")]
+        },
         "propertyNames": _SETTING,
     }
 
@@ -151,9 +177,10 @@ def _profile(top: Mapping[str, Any], defs: Mapping[str, Any], *, free: bool) -> 
         "properties": {"set": arm["set"], "drop": {"type": "boolean"}},
         "additionalProperties": False,
     }
-    own = {key: top[key] for key in ("seeds", "first_seed", "looks", "margin_pp", "gap_margin_pp", "search")} | {
-        "space": {"type": "object"}
-    }
+    own = {
+        key: top[key]
+        for key in ("seeds", "first_seed", "looks", "margin_pp", "gap_margin_pp", "search")
+    } | {"space": {"type": "object"}}
     own |= {
         "factors": {"type": "object", "additionalProperties": change},
         "arms": {"type": "object", "additionalProperties": other},
@@ -169,10 +196,18 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if not isinstance(value, dict):
         return value
-    kept = {key: item for key, item in value.items() if key != "title" or "$schema" in value or isinstance(item, dict)}
+    kept = {
+        key: item
+        for key, item in value.items()
+        if key != "title" or "$schema" in value or isinstance(item, dict)
+    }
     if isinstance(kept.get("anyOf"), list):
         choices = [choice for choice in kept["anyOf"] if choice != {"type": "null"}]
-        kept = {**{key: item for key, item in kept.items() if key != "anyOf"}, **choices[0]} if len(choices) == 1 else kept
+        kept = (
+            {**{key: item for key, item in kept.items() if key != "anyOf"}, **choices[0]}
+            if len(choices) == 1
+            else kept
+        )
     if "default" in kept and not isinstance(kept["default"], (str, int, float)):
         del kept["default"]
     if isinstance(kept.get("description"), str):

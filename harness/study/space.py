@@ -1,9 +1,10 @@
 """The space of a search: which recipe fields are varied, between what, and on which condition.
 
-An entry is an interval (``low``, ``high``, perhaps ``log`` or ``step``) or a list of ``choices``, for one recipe field or for
-several that move together. It is called after its field unless ``field`` says which one it is for, so that a field may have two
-entries under conditions that exclude each other. An entry with ``when`` takes part only where another entry has one of the
-values named; elsewhere its field stays as the base recipe has it.
+An entry is an interval (``low``, ``high``, perhaps ``log`` or ``step``) or a list of ``choices``,
+for one recipe field or for several that move together. It is called after its field unless
+``field`` says which one it is for, so that a field may have two entries under conditions that
+exclude each other. An entry with ``when`` takes part only where another entry has one of the values
+named; elsewhere its field stays as the base recipe has it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from harness.errors import did_you_mean
 from harness.study.plugin_fields import open_field
 from harness.study.recipe import Recipe, shown
 
-DUMMY = "dummy"  # a parameter of every search that nothing depends on: the noise floor of importances
+# a parameter of every search that nothing depends on: the noise floor of importances
+DUMMY = "dummy"
 Choose = Callable[[str, "Dimension"], Any]
 
 
@@ -67,8 +69,16 @@ class Dimension(_Strict):
     def holds(self, value: Any) -> bool:
         """Return whether the entry can take a value."""
         if self.choices:
-            return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or self.low is None or self.high is None:
+            return any(
+                value == choice and isinstance(value, bool) == isinstance(choice, bool)
+                for choice in self.choices
+            )
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or self.low is None
+            or self.high is None
+        ):
             return False
         if not self.low <= value <= self.high:
             return False
@@ -113,14 +123,21 @@ def flat_space(value: object) -> object:
     """Return ``{entry: table}`` for a table of entries, whose dotted names TOML may have turned into tables in tables."""
     if not isinstance(value, Mapping):
         return value
-    return _spread(value, lambda item: not isinstance(item, Mapping) or not item or not all(map(_is_part, item.values())))
+    return _spread(
+        value,
+        lambda item: (
+            not isinstance(item, Mapping) or not item or not all(map(_is_part, item.values()))
+        ),
+    )
 
 
 def _is_part(value: object) -> bool:
     return isinstance(value, (Mapping, Dimension))
 
 
-def _spread(tree: Mapping[str, Any], leaf: Callable[[object], bool], prefix: str = "") -> dict[str, Any]:
+def _spread(
+    tree: Mapping[str, Any], leaf: Callable[[object], bool], prefix: str = ""
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
         if leaf(value):
@@ -134,7 +151,11 @@ def in_order(space: Mapping[str, Dimension]) -> list[tuple[str, Dimension]]:
     """Return the entries, each after those that its condition names; what is in a circle is left out."""
     found: dict[str, Dimension] = {}
     while True:
-        ready = [name for name, entry in space.items() if name not in found and all(other in found for other in entry.when)]
+        ready = [
+            name
+            for name, entry in space.items()
+            if name not in found and all(other in found for other in entry.when)
+        ]
         if not ready:
             return list(found.items())
         found.update({name: space[name] for name in ready})
@@ -149,7 +170,10 @@ def choose(space: Mapping[str, Dimension], pick: Choose) -> dict[str, Any]:
     """
     chosen: dict[str, Any] = {}
     for name, entry in in_order(space):
-        if all(other in chosen and _among(chosen[other], values) for other, values in entry.when.items()):
+        if all(
+            other in chosen and _among(chosen[other], values)
+            for other, values in entry.when.items()
+        ):
             chosen[name] = pick(name, entry)
     return chosen
 
@@ -178,9 +202,13 @@ def place_of(space: Mapping[str, Dimension], recipe: Recipe) -> tuple[dict[str, 
     def look_up(name: str, entry: Dimension) -> Any:
         values = [flat[field] for field in entry.fields(name)]
         if any(value != values[0] for value in values):
-            faults.append(f"space.{name}: moves fields together that the reference sets apart ({shown(values)})")
+            faults.append(
+                f"space.{name}: moves fields together that the reference sets apart ({shown(values)})"
+            )
         elif not entry.holds(values[0]):
-            faults.append(f"space.{name}: cannot hold the reference, which has {shown(values[0])} ({entry.words()})")
+            faults.append(
+                f"space.{name}: cannot hold the reference, which has {shown(values[0])} ({entry.words()})"
+            )
         return values[0]
 
     return choose(space, look_up), faults
@@ -199,12 +227,14 @@ def is_whole(entry: Dimension, name: str, recipe: Recipe) -> bool:
 
 def space_faults(space: Mapping[str, Dimension], base: Recipe) -> list[str]:
     """Return a sentence for everything that is wrong with a space for recipes that depart from ``base``."""
-    return [fault for name, entry in space.items() for fault in _entry_faults(name, entry, space, base)] + list(
-        _joint_faults(space)
-    )
+    return [
+        fault for name, entry in space.items() for fault in _entry_faults(name, entry, space, base)
+    ] + list(_joint_faults(space))
 
 
-def _entry_faults(name: str, entry: Dimension, space: Mapping[str, Dimension], base: Recipe) -> Iterator[str]:
+def _entry_faults(
+    name: str, entry: Dimension, space: Mapping[str, Dimension], base: Recipe
+) -> Iterator[str]:
     place, flat = f"space.{name}", base.flat()
     if name == DUMMY:
         yield f"{place}: the name is taken by the parameter that measures noise"
@@ -230,7 +260,10 @@ def _entry_faults(name: str, entry: Dimension, space: Mapping[str, Dimension], b
         ends = [int(end) if whole and end == int(end) else end for end in (entry.low, entry.high)]
     if not unknown:
         for end in ends:
-            yield from (f"{place}: {fault}" for fault in base.try_overrides(dict.fromkeys(entry.fields(name), end))[1])
+            yield from (
+                f"{place}: {fault}"
+                for fault in base.try_overrides(dict.fromkeys(entry.fields(name), end))[1]
+            )
     yield from _when_faults(place, entry, space)
 
 
@@ -279,7 +312,9 @@ def _joint_faults(space: Mapping[str, Dimension]) -> Iterator[str]:
             yield f"space.{other}: sets {shared[0]} as space.{one} does; give both a `when` under which only one takes part"
 
 
-def retune_faults(names: tuple[str, ...], space: Mapping[str, Dimension], varied: Mapping[str, str]) -> list[str]:
+def retune_faults(
+    names: tuple[str, ...], space: Mapping[str, Dimension], varied: Mapping[str, str]
+) -> list[str]:
     """Return a sentence for everything that is wrong with what a study retunes.
 
     Args:
@@ -289,25 +324,36 @@ def retune_faults(names: tuple[str, ...], space: Mapping[str, Dimension], varied
     """
     if names and not varied:
         return ["retune: the study has no arms, so there is no verdict to look at again"]
-    faults = [f"retune: {name!r} is named twice" for name in sorted({one for one in names if names.count(one) > 1})]
+    faults = [
+        f"retune: {name!r} is named twice"
+        for name in sorted({one for one in names if names.count(one) > 1})
+    ]
     for name in dict.fromkeys(names):
         entry = space.get(name)
         if entry is None:
-            faults.append(f"retune: the space has no entry {name!r}{did_you_mean(name, space)}; [space] says between what")
+            faults.append(
+                f"retune: the space has no entry {name!r}{did_you_mean(name, space)}; [space] says between what"
+            )
             continue
         if entry.when:
-            faults.append(f"retune: {name} takes part under a condition only, so that not every arm could be retuned over it")
+            faults.append(
+                f"retune: {name} takes part under a condition only, so that not every arm could be retuned over it"
+            )
         for field in entry.fields(name):
             if field in varied:
                 faults.append(f"retune: {name} would undo {varied[field]}, which sets {field}")
             if field == "train.epochs":
-                faults.append(f"retune: {name} decides what a trial costs, so that budgets would not be equal")
+                faults.append(
+                    f"retune: {name} decides what a trial costs, so that budgets would not be equal"
+                )
     return faults
 
 
 def _exclusive(first: Dimension, second: Dimension) -> bool:
     both = first.when.keys() & second.when.keys()
-    return any(not any(_among(value, second.when[name]) for value in first.when[name]) for name in both)
+    return any(
+        not any(_among(value, second.when[name]) for value in first.when[name]) for name in both
+    )
 
 
 def _among(value: Any, values: tuple[Any, ...]) -> bool:

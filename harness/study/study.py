@@ -1,7 +1,8 @@
 """Studies: one question a file, read from TOML with every fault reported at once.
 
-A ``Study`` as read holds its profiles; ``Study.under(profile)`` folds one of them, and what the command line sets, into a
-study without profiles. That form is what is planned, stored, analysed and written beside a report.
+A ``Study`` as read holds its profiles; ``Study.under(profile)`` folds one of them, and what the
+command line sets, into a study without profiles. That form is what is planned, stored, analysed and
+written beside a report.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _NO_FOLDER = "cannot name a folder; use letters, digits, '.', '_' and '-'"
 _HINT = "`harness new-study NAME` writes a commented file that shows every key"
 T = TypeVar("T")
-_DEEPEST = 20  # levels of tables and lists; what recurses over a study never meets Python's own limit
+# levels of tables and lists; what recurses over a study never meets Python's own limit
+_DEEPEST = 20
 
 
 def _as_tuple(value: object) -> object:
@@ -52,7 +54,9 @@ def _printable(value: str) -> str:
 
 Overrides = Annotated[dict[str, Any], BeforeValidator(_flat)]
 Label = Annotated[
-    str, Field(min_length=1, max_length=60), BeforeValidator(lambda v: _printable(v) if isinstance(v, str) else v)
+    str,
+    Field(min_length=1, max_length=60),
+    BeforeValidator(lambda v: _printable(v) if isinstance(v, str) else v),
 ]
 Whole = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
 
@@ -62,7 +66,9 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
+    )
 
 
 class Factor(_Strict):
@@ -168,14 +174,18 @@ class Study(_Strict):
         """The recipe that arms depart from."""
         return Recipe.of_stored({"settings": self.base} if self.scripted else self.base)
 
-    def under(self, profile: str, *, overrides: Mapping[str, Any] | None = None, seeds: int | None = None) -> Study:
+    def under(
+        self, profile: str, *, overrides: Mapping[str, Any] | None = None, seeds: int | None = None
+    ) -> Study:
         """Return the study as it is run under a profile.
 
-        Precedence: reference < built-in profile < [base] < [profiles.X] < overrides < arm. So it is with seeds and looks. Of a
-        built-in profile nothing about images holds where ``[base]`` names others.
+        Precedence: reference < built-in profile < [base] < [profiles.X] < overrides < arm. So it is
+        with seeds and looks. Of a built-in profile nothing about images holds where ``[base]``
+        names others.
 
         Args:
-            profile: quick, small, medium, full, or one of the study's own; of a study that runs a script, its own or none ("").
+            profile: quick, small, medium, full, or one of the study's own; of a study that runs a
+                script, its own or none ("").
             overrides: recipe fields set on the command line.
             seeds: number of seeds, in place of the profile's.
 
@@ -189,7 +199,14 @@ class Study(_Strict):
             return self.once(f"_under_{profile}", lambda: self._resolved(profile, {}, None, source))
         return self._resolved(profile, overrides or {}, seeds, source)
 
-    def _resolved(self, profile: str, overrides: Mapping[str, Any], seeds: int | None, source: str, prefix: str = "") -> Study:
+    def _resolved(
+        self,
+        profile: str,
+        overrides: Mapping[str, Any],
+        seeds: int | None,
+        source: str,
+        prefix: str = "",
+    ) -> Study:
         raw, faults = resolve(_raw(self), profile, overrides, seeds)
         return _build(raw, faults, source, prefix)
 
@@ -235,9 +252,16 @@ def load_study(name: str) -> Study:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read: {error}", "a study is a TOML text file in UTF-8") from None
-    except (ValueError, RecursionError) as error:  # not TOML; or numbers too long and tables too deep for Python
-        raise StudyError(f"{path}: not valid TOML: {error}", "https://toml.io describes the format") from None
+        raise StudyError(
+            f"{path}: cannot be read: {error}", "a study is a TOML text file in UTF-8"
+        ) from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not TOML; or numbers too long and tables too deep for Python
+        raise StudyError(
+            f"{path}: not valid TOML: {error}", "https://toml.io describes the format"
+        ) from None
     return parse_study(raw, name=raw.get("name", path.stem), source=str(path))
 
 
@@ -248,11 +272,17 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
     if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
         faults.append(f"name: {shown(name)} {_NO_FOLDER}")
     if _nested_too_deep(tree):
-        raise StudyError(f"{source}: tables or lists nested more than {_DEEPEST} deep", "a study needs four levels at most")
+        raise StudyError(
+            f"{source}: tables or lists nested more than {_DEEPEST} deep",
+            "a study needs four levels at most",
+        )
     study = _build(tree, faults, source)
     builtin = () if study.profile or study.table or study.scripted else PROFILES
     for profile in sorted({*builtin, *study.profiles}):
-        study.once(f"_under_{profile}", partial(study._resolved, profile, {}, None, source, f"profile {profile}: "))  # noqa: SLF001
+        study.once(
+            f"_under_{profile}",
+            partial(study._resolved, profile, {}, None, source, f"profile {profile}: "),  # noqa: SLF001
+        )
     return study
 
 
@@ -267,11 +297,15 @@ def find_study(name: str) -> Path:
         with contextlib.suppress(OSError):  # a name too long for the file system is no study either
             if path.is_file():
                 return path
-        raise UsageError(f"there is no study file {shown(name, 200)}", "`harness show` lists the studies that are there")
+        raise UsageError(
+            f"there is no study file {shown(name, 200)}",
+            "`harness show` lists the studies that are there",
+        )
     known = available_studies()
     if name not in known:
         raise UsageError(
-            f"there is no study {name!r}{did_you_mean(name, known)}", "`harness show` lists the studies that are there"
+            f"there is no study {name!r}{did_you_mean(name, known)}",
+            "`harness show` lists the studies that are there",
         )
     return known[name]
 
@@ -292,7 +326,12 @@ def _built_in() -> tuple[Path, Path]:
 
 
 def _studies_in(*folders: Path) -> dict[str, Path]:
-    found = {path.stem: path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))}
+    found = {
+        path.stem: path
+        for folder in folders
+        if folder.is_dir()
+        for path in sorted(folder.glob("*.toml"))
+    }
     return dict(sorted(found.items()))
 
 
@@ -308,12 +347,17 @@ def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str =
         study = Study.model_validate(raw)
     except ValidationError as error:
         faults = faults + [_sentence(fault) for fault in error.errors()]
-    faults = faults + _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
+    faults = (
+        faults + _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
+    )
     if faults or study is None:
         listed = list(dict.fromkeys(f"{prefix}{fault}" for fault in faults))
-        of_recipe = any(fault.startswith(("base", "arms[", "factors[", "space")) for fault in faults)
+        of_recipe = any(
+            fault.startswith(("base", "arms[", "factors[", "space")) for fault in faults
+        )
         hint = "`harness show fields` lists every recipe field" if of_recipe else _HINT
-        if any(fault.startswith("schema:") for fault in faults):  # what else is at fault may be so by that other schema
+        # what else is at fault may be so by that other schema
+        if any(fault.startswith("schema:") for fault in faults):
             hint = "this version reads schema 1, so write `schema = 1`; a file of a later schema needs a later harness"
         if len(listed) == 1:
             raise StudyError(f"{source}: {listed[0]}", hint)
@@ -326,16 +370,25 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
     base = raw.get("base", {})
     if not isinstance(base, Mapping):
         return []
-    recipe, found = _recipe_of(flatten(base), scripted=bool(raw.get("command") or raw.get("runner")))
+    recipe, found = _recipe_of(
+        flatten(base), scripted=bool(raw.get("command") or raw.get("runner"))
+    )
     faults = [f"base.{fault}" for fault in found]
     if found and (raw.get("command") or raw.get("runner")):
         return faults  # what the arms may set is not known
     # a broken base is reported once: what it names still decides which fields there are
-    named = {name: value for name, value in flatten(base).items() if name.endswith(".name") or name.startswith("model.kwargs.")}
+    named = {
+        name: value
+        for name, value in flatten(base).items()
+        if name.endswith(".name") or name.startswith("model.kwargs.")
+    }
     recipe = recipe or Recipe().try_overrides(named)[0] or Recipe()
     for index, arm in enumerate(_tables(raw.get("arms"))):
         if isinstance(arm.get("set"), Mapping):
-            faults += [f"arms[{arm.get('name', index)}].set.{fault}" for fault in recipe.try_overrides(flatten(arm["set"]))[1]]
+            faults += [
+                f"arms[{arm.get('name', index)}].set.{fault}"
+                for fault in recipe.try_overrides(flatten(arm["set"]))[1]
+            ]
     for index, factor in enumerate(_tables(raw.get("factors"))):
         place = f"factors[{factor.get('name', index)}]"
         names = _as_names(factor.get("field"))
@@ -343,13 +396,23 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
             continue
         values = [(key, factor[key]) for key in ("off", "on") if factor.get(key) is not None]
         levels = factor.get("levels")
-        values += [(f"levels[{i}]", level) for i, level in enumerate(levels if isinstance(levels, (list, tuple)) else [])]
+        values += [
+            (f"levels[{i}]", level)
+            for i, level in enumerate(levels if isinstance(levels, (list, tuple)) else [])
+        ]
         for key, value in values:
-            listed = list(value) if isinstance(value, (list, tuple)) and len(names) > 1 else [value] * len(names)
+            listed = (
+                list(value)
+                if isinstance(value, (list, tuple)) and len(names) > 1
+                else [value] * len(names)
+            )
             if len(listed) != len(names):
                 faults.append(f"{place}.{key}: gives {len(listed)} values for {len(names)} fields")
                 continue
-            faults += [f"{place}.{key}: {fault}" for fault in recipe.try_overrides(dict(zip(names, listed, strict=True)))[1]]
+            faults += [
+                f"{place}.{key}: {fault}"
+                for fault in recipe.try_overrides(dict(zip(names, listed, strict=True)))[1]
+            ]
     return faults
 
 
@@ -359,37 +422,65 @@ def _recipe_of(base: Mapping[str, Any], *, scripted: bool) -> tuple[Recipe | Non
 
 def _agreement_faults(study: Study) -> list[str]:
     """What pydantic cannot see: names used twice, factors without values, looks that do not end at the seeds."""
-    faults = [f"profiles: {shown(name)} {_NO_FOLDER}" for name in study.profiles if not _SAFE_NAME.fullmatch(name)]
+    faults = [
+        f"profiles: {shown(name)} {_NO_FOLDER}"
+        for name in study.profiles
+        if not _SAFE_NAME.fullmatch(name)
+    ]
     if study.profile and not _SAFE_NAME.fullmatch(study.profile):
         faults.append(f"profile: {shown(study.profile)} {_NO_FOLDER}")
-    for kind, names in (("factors", [f.name for f in study.factors]), ("arms", [a.name for a in study.arms])):
-        faults += [f"{kind}: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    for kind, names in (
+        ("factors", [f.name for f in study.factors]),
+        ("arms", [a.name for a in study.arms]),
+    ):
+        faults += [
+            f"{kind}: the name {name!r} is used twice"
+            for name in sorted({n for n in names if names.count(n) > 1})
+        ]
     swept = study.design == "sweep"
-    recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()  # a broken base has been reported where it stands
+    # a broken base has been reported where it stands
+    recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()
     for factor in study.factors:
         if swept and len(factor.levels) < 2:
             faults.append(f"factors[{factor.name}].levels: a sweep needs at least two levels")
         for field in factor.field if swept else ():
             if open_field(field) and field not in recipe.flat():
-                faults.append(f"factors[{factor.name}]: {field} has no value in [base], and a sweep begins at one")
+                faults.append(
+                    f"factors[{factor.name}]: {field} has no value in [base], and a sweep begins at one"
+                )
         if not swept and (factor.off is None or factor.on is None):
             faults.append(f"factors[{factor.name}]: design {study.design!r} needs both off and on")
     if study.design != "arms" and not study.factors:
         faults.append(f"factors: design {study.design!r} needs at least one [[factors]] table")
     if study.design == "arms" and study.factors:
-        faults.append("design: 'arms' takes [[arms]] only; name the design that [[factors]] are for")
+        faults.append(
+            "design: 'arms' takes [[arms]] only; name the design that [[factors]] are for"
+        )
     faults += _seed_faults(study)
-    if study.table and (study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)):
-        faults.append("table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty")
+    if study.table and (
+        study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)
+    ):
+        faults.append(
+            "table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty"
+        )
     faults += script_faults(_raw(study))
-    return faults + space_faults(study.space, recipe) + retune_faults(study.retune, study.space, _varied(study))
+    return (
+        faults
+        + space_faults(study.space, recipe)
+        + retune_faults(study.retune, study.space, _varied(study))
+    )
 
 
 def _seed_faults(study: Study) -> list[str]:
     final = bool(study.profile or study.table) or (study.scripted and not study.profiles)
     faults = ["seeds: is missing"] if final and not study.seeds else []
-    if study.looks and (list(study.looks) != sorted(set(study.looks)) or study.looks[-1] != (study.seeds or study.looks[-1])):
-        faults.append(f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})")
+    if study.looks and (
+        list(study.looks) != sorted(set(study.looks))
+        or study.looks[-1] != (study.seeds or study.looks[-1])
+    ):
+        faults.append(
+            f"looks: should rise and end at seeds = {study.seeds} (given: {list(study.looks)})"
+        )
     return faults
 
 
@@ -400,17 +491,32 @@ def _varied(study: Study) -> dict[str, str]:
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, (list, tuple)) else []
+    return (
+        [item for item in value if isinstance(item, Mapping)]
+        if isinstance(value, (list, tuple))
+        else []
+    )
 
 
 def _sentence(fault: Any) -> str:
     """One sentence for a fault found by pydantic: where, what was expected, what was given."""
     *above, last = fault["loc"]
-    place = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]).replace(".[", "[")
+    place = ".".join(
+        f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]
+    ).replace(".[", "[")
     if fault["type"] == "extra_forbidden":
-        owners: dict[str, type[BaseModel]] = {"factors": Factor, "arms": HandArm, "space": Dimension, "search": Search}
+        owners: dict[str, type[BaseModel]] = {
+            "factors": Factor,
+            "arms": HandArm,
+            "space": Dimension,
+            "search": Search,
+        }
         owner = owners.get(str(above[0]) if above else "", Study)
-        known = [info.alias or name for name, info in owner.model_fields.items() if name not in ("profile", "settings")]
+        known = [
+            info.alias or name
+            for name, info in owner.model_fields.items()
+            if name not in ("profile", "settings")
+        ]
         return f"{place}: no such key{did_you_mean(str(last), known)}"
     if fault["type"] == "missing":
         return f"{place}: is missing"
@@ -422,7 +528,9 @@ def _nested_too_deep(value: object) -> bool:
     level = [value]
     for _ in range(_DEEPEST):
         inner = [
-            item.values() if isinstance(item, Mapping) else item for item in level if isinstance(item, (Mapping, list, tuple))
+            item.values() if isinstance(item, Mapping) else item
+            for item in level
+            if isinstance(item, (Mapping, list, tuple))
         ]
         level = [part for items in inner for part in items]
     return any(isinstance(item, (Mapping, list, tuple)) for item in level)

@@ -60,7 +60,8 @@ def new_study(name: str, *, folder: Path = Path("studies")) -> Path:
 
     Raises:
         StudyError: the name cannot be one.
-        UsageError: the file is there already, a built-in study has the name, or it cannot be written.
+        UsageError: the file is there already, a built-in study has the name, or it cannot be
+            written.
     """
     text = study_template(name)
     path = folder / f"{name}.toml"
@@ -68,14 +69,18 @@ def new_study(name: str, *, folder: Path = Path("studies")) -> Path:
         raise UsageError(f"{path} is there already", "choose another name; nothing was written")
     if name in available_studies():
         raise UsageError(
-            f"there is a study {name!r} already ({available_studies()[name]})", "choose another name; yours would hide it"
+            f"there is a study {name!r} already ({available_studies()[name]})",
+            "choose another name; yours would hide it",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}", "choose a folder you may write to") from None
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "choose a folder you may write to",
+        ) from None
     return path
 
 
@@ -88,7 +93,14 @@ def study_template(name: str) -> str:
     text = _TEMPLATE.format(name=name)
     try:
         parse_study(tomllib.loads(text), name=name, source="new study")
-    except (StudyError, tomllib.TOMLDecodeError) as error:  # a line feed in the name ends the comment it stands in
-        told = error.message if isinstance(error, StudyError) else f"new study: {shown(name)} cannot name a file"
+    except (
+        StudyError,
+        tomllib.TOMLDecodeError,
+    ) as error:  # a line feed in the name ends the comment it stands in
+        told = (
+            error.message
+            if isinstance(error, StudyError)
+            else f"new study: {shown(name)} cannot name a file"
+        )
         raise StudyError(told, "for example `harness new-study batch-size`") from None
     return text

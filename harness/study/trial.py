@@ -82,9 +82,15 @@ class Cell(_Stored):
     key: str
 
     @classmethod
-    def of(cls, recipe: Recipe, seed: int, data_fingerprint: str, code_fingerprint: str = "") -> Cell:
+    def of(
+        cls, recipe: Recipe, seed: int, data_fingerprint: str, code_fingerprint: str = ""
+    ) -> Cell:
         """Return the cell with its key worked out."""
-        return cls(recipe=recipe, seed=seed, key=digest([recipe.id, seed, data_fingerprint, code_fingerprint, ENGINE]))
+        return cls(
+            recipe=recipe,
+            seed=seed,
+            key=digest([recipe.id, seed, data_fingerprint, code_fingerprint, ENGINE]),
+        )
 
 
 class Environment(_Stored):
@@ -129,8 +135,8 @@ class Curve(_Stored):
 def curve_images(*, train: int, val: int, test: int) -> int:
     """Return how many held-out images draw a trial's curves and feed its pruner; after the last epoch all of them count.
 
-    The curves of a large validation set cost as much as the training of a small net and say no more: 2,000 images put
-    a percentage within 1.1 pp (one sd), and the verdicts never read them.
+    The curves of a large validation set cost as much as the training of a small net and say no
+    more: 2,000 images put a percentage within 1.1 pp (one sd), and the verdicts never read them.
 
     Args:
         train: training images.
@@ -212,14 +218,17 @@ def pack_artifact(curve: Curve, outcomes: Outcomes | None) -> bytes:
     """Return a trial's curve and per-image outcomes as one compressed .npz (no pickle), booleans packed eight to a byte."""
     import numpy as np
 
-    arrays: dict[str, Any] = {f"curve.{name}": np.asarray(column, dtype=np.float64) for name, column in curve if column}
+    arrays: dict[str, Any] = {
+        f"curve.{name}": np.asarray(column, dtype=np.float64) for name, column in curve if column
+    }
     if outcomes is not None:
         for part in ("val", "test"):
             correct_N = getattr(outcomes, f"{part}_correct_N")
             arrays[f"{part}_correct"] = np.packbits(correct_N)
             arrays[f"{part}_size"] = np.asarray(correct_N.size)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
+    # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -232,9 +241,13 @@ def unpack_artifact(payload: bytes | Path) -> tuple[Curve, Outcomes | None]:
     import numpy as np
 
     try:
-        with np.load(io.BytesIO(payload) if isinstance(payload, bytes) else payload, allow_pickle=False) as stored:
+        with np.load(
+            io.BytesIO(payload) if isinstance(payload, bytes) else payload, allow_pickle=False
+        ) as stored:
             columns = {
-                name.removeprefix("curve."): tuple(stored[name].tolist()) for name in stored if name.startswith("curve.")
+                name.removeprefix("curve."): tuple(stored[name].tolist())
+                for name in stored
+                if name.startswith("curve.")
             }
             curve = Curve.model_validate(columns)
             if "val_correct" not in stored and "val_loss" not in stored:
@@ -242,15 +255,22 @@ def unpack_artifact(payload: bytes | Path) -> tuple[Curve, Outcomes | None]:
             parts = {}
             for part in ("val", "test"):
                 packed = stored[f"{part}_correct"]
-                # Artifacts of an earlier version carry the losses of the images instead of their number.
-                size = int(stored[f"{part}_size"]) if f"{part}_size" in stored else stored[f"{part}_loss"].size
+                # Artifacts of an earlier version carry the losses of the images instead of their
+                # number.
+                size = (
+                    int(stored[f"{part}_size"])
+                    if f"{part}_size" in stored
+                    else stored[f"{part}_loss"].size
+                )
                 if packed.size != -(-size // 8):
                     raise ValueError(f"{part}_correct does not hold {size} images")  # noqa: TRY301
                 parts[f"{part}_correct_N"] = np.unpackbits(packed, count=size).astype(bool)
             return curve, Outcomes(**parts)
     except Exception as error:  # noqa: BLE001 - on damaged bytes numpy, zipfile and zlib raise a dozen kinds of error
         where = "a trial's artifact" if isinstance(payload, bytes) else str(payload)
-        raise ReportError(f"{where} cannot be read: {error}", "delete it to have the trial run again") from None
+        raise ReportError(
+            f"{where} cannot be read: {error}", "delete it to have the trial run again"
+        ) from None
 
 
 def complete(trials: Iterable[Trial]) -> list[Trial]:

@@ -68,18 +68,27 @@ def check(arrays: Arrays, name: str) -> None:
     """Check that a net can be trained on these images.
 
     Raises:
-        DataError: fewer than two classes, a label out of range, a training class with no image, an empty part, parts of
-            different shapes, or images smaller than 4 pixels. The message starts with ``name``.
+        DataError: fewer than two classes, a label out of range, a training class with no image, an
+            empty part, parts of different shapes, or images smaller than 4 pixels. The message
+            starts with ``name``.
     """
     count = len(arrays.classes)
     if count < 2:
         held = plural(count, "class", "classes")
-        raise DataError(f"{name}: it has {held} and a classifier needs two or more", "add images of another class")
+        raise DataError(
+            f"{name}: it has {held} and a classifier needs two or more",
+            "add images of another class",
+        )
     for part, images_NCHW, labels_N in arrays.parts:
         if not len(images_NCHW):
-            raise DataError(f"{name}: the {part} part holds no image", "add images, or remove its folder or shard")
+            raise DataError(
+                f"{name}: the {part} part holds no image",
+                "add images, or remove its folder or shard",
+            )
         if len(images_NCHW) != len(labels_N):
-            raise DataError(f"{name}: the {part} part holds {len(images_NCHW)} images and {len(labels_N)} labels")
+            raise DataError(
+                f"{name}: the {part} part holds {len(images_NCHW)} images and {len(labels_N)} labels"
+            )
         low, high = int(labels_N.min()), int(labels_N.max())
         if low < 0 or high >= count:
             wrong = low if low < 0 else high
@@ -89,7 +98,9 @@ def check(arrays: Arrays, name: str) -> None:
             )
     empty = np.flatnonzero(np.bincount(arrays.train_labels_N, minlength=count) == 0)
     if len(empty):
-        names = ", ".join(f"{arrays.classes[i]!r} (label {i})" for i in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        names = ", ".join(f"{arrays.classes[i]!r} (label {i})" for i in empty[:5]) + (
+            ", ..." if len(empty) > 5 else ""
+        )
         raise DataError(
             f"{name}: {len(empty)} of {count} classes have no training image: {names}",
             "add images of that class, or remove it and number the others from 0 without holes",
@@ -119,7 +130,13 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 def repeated(arrays: Arrays) -> tuple[str, ...]:
     """Return a sentence for each two parts that hold the same image, pixel by pixel."""
     seen = [
-        (part, [hashlib.blake2b(image_CHW.tobytes(), digest_size=16).digest() for image_CHW in images_NCHW])
+        (
+            part,
+            [
+                hashlib.blake2b(image_CHW.tobytes(), digest_size=16).digest()
+                for image_CHW in images_NCHW
+            ],
+        )
         for part, images_NCHW, _ in arrays.parts
     ]
     notes = []
@@ -135,16 +152,20 @@ def repeated(arrays: Arrays) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def stratified_order(labels_N: Labels, counts: Sequence[int], *, seed: int) -> list[npt.NDArray[np.int64]]:
+def stratified_order(
+    labels_N: Labels, counts: Sequence[int], *, seed: int
+) -> list[npt.NDArray[np.int64]]:
     """Draw disjoint, class-balanced groups of images, one a count, in one fixed order.
 
-    Each class is shuffled once and dealt to the groups one after another, so a group does not change when a later one
-    grows. Within a group every class has its share of the images that were left, to the nearest image, and at least one.
+    Each class is shuffled once and dealt to the groups one after another, so a group does not
+    change when a later one grows. Within a group every class has its share of the images that were
+    left, to the nearest image, and at least one.
 
     Args:
         labels_N: labels from 0.
         counts: images in each group; 0 for an empty group, -1 for all that are left.
-        seed: fixes the shuffle, on any numpy version: it ranks raw words of PCG64, whose stream is guaranteed.
+        seed: fixes the shuffle, on any numpy version: it ranks raw words of PCG64, whose stream is
+            guaranteed.
 
     Returns:
         For each group the ascending positions of its images.
@@ -160,7 +181,10 @@ def stratified_order(labels_N: Labels, counts: Sequence[int], *, seed: int) -> l
     groups = []
     for count in counts:
         share = _share(sizes - taken, count)
-        picked = [members[start : start + n] for members, start, n in zip(by_class, taken, share, strict=True)]
+        picked = [
+            members[start : start + n]
+            for members, start, n in zip(by_class, taken, share, strict=True)
+        ]
         groups.append(np.sort(np.concatenate(picked)))
         taken = taken + share
     return groups
@@ -174,18 +198,23 @@ def _share(left: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     if count > total or (count < 0 and total == 0):
         raise DataError(f"{max(count, 1):,} images are asked for and {total:,} are left")
     if left.min() == 0 or 0 < count < classes:
-        raise DataError(f"{total if count < 0 else count:,} images cannot hold every one of {classes} classes")
+        raise DataError(
+            f"{total if count < 0 else count:,} images cannot hold every one of {classes} classes"
+        )
     if count < 0 or count == total:
         return left
     quota = (left - 1) * ((count - classes) / max(total - classes, 1))
-    extra = np.floor(quota + 1e-9).astype(np.int64)  # 1e-9: a whole number that rounding left just below itself
+    # 1e-9: a whole number that rounding left just below itself
+    extra = np.floor(quota + 1e-9).astype(np.int64)
     missing = count - classes - int(extra.sum())
     extra[np.argsort(extra - quota, kind="stable")[:missing]] += 1
     share: Labels = extra + 1
     return share
 
 
-def whole_set(parts: Sequence[tuple[Pixels, Labels]], classes: tuple[str, ...], notes: tuple[str, ...]) -> Arrays:
+def whole_set(
+    parts: Sequence[tuple[Pixels, Labels]], classes: tuple[str, ...], notes: tuple[str, ...]
+) -> Arrays:
     """Return a data set from its training part and, where the source brings them, its test and its validation part.
 
     Raises:
@@ -209,8 +238,13 @@ def hold_out(images_NCHW: Pixels, labels_N: Labels, classes: tuple[str, ...]) ->
     if len(sizes) and sizes.min() < 2:
         label = int(present[sizes.argmin()])
         word = repr(classes[label]) if 0 <= label < len(classes) else str(label)
-        raise DataError(f"class {word} has one image, too few for a training and a test part", "add images, or a test part")
-    test, train = stratified_order(labels_N, [max(round(HELD_OUT * len(labels_N)), len(present)), -1], seed=0)
+        raise DataError(
+            f"class {word} has one image, too few for a training and a test part",
+            "add images, or a test part",
+        )
+    test, train = stratified_order(
+        labels_N, [max(round(HELD_OUT * len(labels_N)), len(present)), -1], seed=0
+    )
     return Arrays(images_NCHW[train], labels_N[train], images_NCHW[test], labels_N[test], classes)
 
 

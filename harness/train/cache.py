@@ -1,9 +1,9 @@
 """The cache of decoded data sets: one file a source and size, written once, checked on every read.
 
-A file is records in NumPy's own format, one after another: a JSON header as bytes, then images and labels of the training
-part, of the test part and, where there is one, of the validation part. That reads at the speed of memory and cannot hold a
-pickle. (One .npz was the other candidate: its checksums made a warm load of CIFAR-10 twice as long and still said nothing about
-the header.)
+A file is records in NumPy's own format, one after another: a JSON header as bytes, then images and
+labels of the training part, of the test part and, where there is one, of the validation part. That
+reads at the speed of memory and cannot hold a pickle. (One .npz was the other candidate: its
+checksums made a warm load of CIFAR-10 twice as long and still said nothing about the header.)
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import numpy as np
 from harness.errors import DataError
 from harness.train.arrays import Arrays, Labels, OnEvent, Pixels, digest, whole_set
 
-FORMAT = 2  # bumped when a file of before would be read wrongly, or would be decoded differently today
+# bumped when a file of before would be read wrongly, or would be decoded differently today
+FORMAT = 2
 _FOLDER = ".harness-cache"
-_KEYS = {"format", "state", "fingerprint", "classes"}  # of every format: what has another state is only out of date
+# of every format: what has another state is only out of date
+_KEYS = {"format", "state", "fingerprint", "classes"}
 
 
 def user_folder() -> Path:
@@ -46,7 +48,9 @@ def state_of(kind: str, files: Sequence[Path], *, size: int) -> str:
         try:
             stat = path.stat()
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}", "check that it exists and may be read") from error
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}", "check that it exists and may be read"
+            ) from error
         state.update(json.dumps([str(path), stat.st_size, stat.st_mtime_ns]).encode())
     return state.hexdigest()[:16]
 
@@ -100,12 +104,20 @@ class Entry:
         }
         folder = self._writable()
         if folder is None:
-            on_event(f"{self.name}: no folder for the cache can be written; it will be decoded again next time")
+            on_event(
+                f"{self.name}: no folder for the cache can be written; it will be decoded again next time"
+            )
             return
-        temporary = folder / f".writing-{self._file}"  # under the lock: what a killed process left is written over
+        # under the lock: what a killed process left is written over
+        temporary = folder / f".writing-{self._file}"
         try:
-            with temporary.open("wb") as file:  # not tempfile: a shared data root wants the user's usual permissions
-                np.save(file, np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), allow_pickle=False)
+            # not tempfile: a shared data root wants the user's usual permissions
+            with temporary.open("wb") as file:
+                np.save(
+                    file,
+                    np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+                    allow_pickle=False,
+                )
                 for _, images_NCHW, labels_N in arrays.parts:
                     np.save(file, images_NCHW, allow_pickle=False)
                     np.save(file, labels_N, allow_pickle=False)
@@ -113,7 +125,9 @@ class Entry:
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-            on_event(f"{self.name}: the cache could not be written ({error}); it will be decoded again next time")
+            on_event(
+                f"{self.name}: the cache could not be written ({error}); it will be decoded again next time"
+            )
 
     @contextlib.contextmanager
     def locked(self, on_event: OnEvent) -> Iterator[None]:
@@ -124,7 +138,11 @@ class Entry:
             return
         lock: contextlib.AbstractContextManager[object]
         try:
-            lock = hold(folder / f"{self._file}.lock", f"{self.name}: another process is decoding it; waiting", on_event)
+            lock = hold(
+                folder / f"{self._file}.lock",
+                f"{self.name}: another process is decoding it; waiting",
+                on_event,
+            )
         except OSError:  # another user's lock file, or a file system without locks: decode twice rather than fail
             lock = contextlib.nullcontext()
         with lock:
@@ -150,7 +168,8 @@ def hold(path: Path, waiting: str, on_event: OnEvent) -> contextlib.AbstractCont
 def can_write(folder: Path) -> bool:
     """Make a folder if need be and say whether files can be made in it.
 
-    A folder whose mode forbids writing is left alone even where the user, as root, could write all the same.
+    A folder whose mode forbids writing is left alone even where the user, as root, could write all
+    the same.
     """
     try:
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())

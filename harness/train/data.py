@@ -1,7 +1,8 @@
 """Data sets as uint8 tensors with a fingerprint, and their fixed, stratified splits.
 
-A name is one that :func:`describe` lists, a folder, or a function of the user's. Known names are looked for below the data root
-(``HARNESS_DATA``); a folder may hold parquet shards, one folder of images a class, or IDX files.
+A name is one that :func:`describe` lists, a folder, or a function of the user's. Known names are
+looked for below the data root (``HARNESS_DATA``); a folder may hold parquet shards, one folder of
+images a class, or IDX files.
 
 Shapes: N images, C channels (1 grey, 3 colour), H and W pixels.
 """
@@ -71,7 +72,11 @@ class Split:
 
     def __str__(self) -> str:
         """Return classes and images of every part in a line."""
-        parts = [("train", self.train_labels_N), ("validation", self.val_labels_N), ("test", self.test_labels_N)]
+        parts = [
+            ("train", self.train_labels_N),
+            ("validation", self.val_labels_N),
+            ("test", self.test_labels_N),
+        ]
         images = ", ".join(f"{len(labels_N):,} {part}" for part, labels_N in parts)
         names = ", ".join(self.classes[:12]) + (", ..." if len(self.classes) > 12 else "")
         return f"{images}; {plural(len(self.classes), 'class', 'classes')}: {names}"
@@ -112,7 +117,8 @@ def load(
         size: side in pixels that images are cut (centre) and resized to; 0 keeps their own size.
         download: fetch a known data set that is not here.
         kwargs: keyword arguments of a function of the user's.
-        on_event: told in words about downloads, decoding, and what a user should know of the source.
+        on_event: told in words about downloads, decoding, and what a user should know of the
+            source.
 
     Raises:
         DataError: the name is unknown, or the images are missing, unreadable or inconsistent.
@@ -129,7 +135,9 @@ def load(
     if source.note:
         tell(source.note)
     if source.files:
-        found, fingerprint = cache.cached(_entry(source, place, size), lambda: _decode(source, size, tell), tell)
+        found, fingerprint = cache.cached(
+            _entry(source, place, size), lambda: _decode(source, size, tell), tell
+        )
     else:
         found = _decode(source, size, tell)
         fingerprint = arrays.digest(found)
@@ -187,7 +195,11 @@ def describe() -> list[SourceInfo]:
     infos = []
     for known in sources.KNOWN.values():
         embedded = not known.torchvision
-        where = "embedded" if embedded else " or ".join(dict.fromkeys([str(place / known.folder), str(place / known.name)]))
+        where = (
+            "embedded"
+            if embedded
+            else " or ".join(dict.fromkeys([str(place / known.folder), str(place / known.name)]))
+        )
         try:
             source = sources.find(known.name, place)
             how = "" if source else f"harness data fetch {known.name} ({known.download_mb} MB)"
@@ -196,7 +208,16 @@ def describe() -> list[SourceInfo]:
         if source and not embedded:
             where = str(source.where)
         infos.append(
-            SourceInfo(known.name, known.images, known.shape_CHW, known.classes, where, source is not None, known.licence, how)
+            SourceInfo(
+                known.name,
+                known.images,
+                known.shape_CHW,
+                known.classes,
+                where,
+                source is not None,
+                known.licence,
+                how,
+            )
         )
     return infos
 
@@ -204,15 +225,18 @@ def describe() -> list[SourceInfo]:
 def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: int = 0) -> Split:
     """Split the training images of a data set into training and validation, by class and fixed by ``split_seed``.
 
-    A data set with a validation part of its own is not split: that part is taken whole, unless ``val`` is 0.
+    A data set with a validation part of its own is not split: that part is taken whole, unless
+    ``val`` is 0.
 
-    The validation images depend on ``val`` and ``split_seed`` only, and the first training images stay when ``train`` grows
-    (up to rounding), so that studies of different size decide on the same images.
+    The validation images depend on ``val`` and ``split_seed`` only, and the first training images
+    stay when ``train`` grows (up to rounding), so that studies of different size decide on the same
+    images.
 
     Args:
         dataset: what to split; its test part is passed through.
         train: training images; 0 takes all that are left.
-        val: validation images; 0 for none, any other number for all of a validation part that the data set brings.
+        val: validation images; 0 for none, any other number for all of a validation part that the
+            data set brings.
         split_seed: fixes the draw. torch's generators have no part in it.
 
     Raises:
@@ -220,7 +244,9 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     """
     total = len(dataset.train_labels_N)
     if train < 0 or val < 0 or split_seed < 0:
-        raise DataError("data.train, data.val and data.split_seed cannot be negative", "use 0 for the default")
+        raise DataError(
+            "data.train, data.val and data.split_seed cannot be negative", "use 0 for the default"
+        )
     own_images_NCHW, own_labels_N = dataset.val_images_NCHW, dataset.val_labels_N
     asked = val
     if own_images_NCHW is not None:
@@ -236,7 +262,9 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
             f"{fifth}; each part needs an image of all {len(dataset.classes)} classes",
         ) from error
     pictures_NCHW, targets_N = dataset.train_images_NCHW, dataset.train_labels_N
-    train_images_NCHW = pictures_NCHW if len(train_N) == total else pictures_NCHW[torch.from_numpy(train_N)]
+    train_images_NCHW = (
+        pictures_NCHW if len(train_N) == total else pictures_NCHW[torch.from_numpy(train_N)]
+    )
     mean, std = _moments(train_images_NCHW)
     held_out = pictures_NCHW[torch.from_numpy(val_N)], targets_N[torch.from_numpy(val_N)]
     if own_images_NCHW is not None and own_labels_N is not None and asked:
@@ -260,17 +288,24 @@ def _moments(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     values = np.arange(256) / 255
     means, stds = [], []
     for channel in range(images_NCHW.shape[1]):
-        share = torch.bincount(images_NCHW[:, channel].reshape(-1), minlength=256).numpy() / images_NCHW[:, channel].numel()
+        share = (
+            torch.bincount(images_NCHW[:, channel].reshape(-1), minlength=256).numpy()
+            / images_NCHW[:, channel].numel()
+        )
         mean = float(share @ values)
         means.append(mean)
-        stds.append(float(np.sqrt(share @ (values - mean) ** 2)) or 1.0)  # a channel without variation is only centred
+        # a channel without variation is only centred
+        stds.append(float(np.sqrt(share @ (values - mean) ** 2)) or 1.0)
     return tuple(means), tuple(stds)
 
 
-def _find(name: str, root: Path, size: int, kwargs: Mapping[str, Any] | None = None) -> sources.Source | None:
+def _find(
+    name: str, root: Path, size: int, kwargs: Mapping[str, Any] | None = None
+) -> sources.Source | None:
     if size and size < _SMALLEST:
         raise DataError(
-            f"data.size={size} is smaller than {_SMALLEST} pixels", f"use {_SMALLEST} or more, or 0 to keep the size"
+            f"data.size={size} is smaller than {_SMALLEST} pixels",
+            f"use {_SMALLEST} or more, or 0 to keep the size",
         )
     return sources.find(name, root, kwargs)
 
@@ -290,7 +325,8 @@ def _decode(source: sources.Source, size: int, tell: Callable[[str], None]) -> a
             raise
         raise DataError(f"{source.name}: {error.message}", error.hint) from error
     arrays.check(found, source.name)
-    if source.kind in _FOLDERS:  # what is published as a set is known; a folder may have been copied together
+    # what is published as a set is known; a folder may have been copied together
+    if source.kind in _FOLDERS:
         found = replace(found, notes=(*found.notes, *arrays.repeated(found)))
     return found
 
@@ -302,7 +338,11 @@ def _tell(dataset: Dataset, tell: Callable[[str], None]) -> None:
 
 def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Dataset:
     known = sources.KNOWN.get(name)
-    native = known is not None and bool(known.mean) and (size == 0 or (size, size) == known.shape_CHW[1:])
+    native = (
+        known is not None
+        and bool(known.mean)
+        and (size == 0 or (size, size) == known.shape_CHW[1:])
+    )
     return Dataset(
         name,
         torch.from_numpy(np.ascontiguousarray(found.train_images_NCHW)),
@@ -312,7 +352,9 @@ def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Data
         found.classes,
         fingernow,
         (known.mean, known.std) if known is not None and native else None,
-        None if found.val_images_NCHW is None else torch.from_numpy(np.ascontiguousarray(found.val_images_NCHW)),
+        None
+        if found.val_images_NCHW is None
+        else torch.from_numpy(np.ascontiguousarray(found.val_images_NCHW)),
         None if found.val_labels_N is None else torch.from_numpy(found.val_labels_N),
         (*found.notes, *_on_validation(found)),
     )
@@ -322,7 +364,9 @@ def _on_validation(found: arrays.Arrays) -> tuple[str, ...]:
     if found.val_labels_N is None:
         return ()
     count = plural(len(found.val_labels_N), "image")
-    return (f"its own validation part of {count} is used whole: data.val is ignored, unless it is 0",)
+    return (
+        f"its own validation part of {count} is used whole: data.val is ignored, unless it is 0",
+    )
 
 
 def _silent(_: str) -> None:

@@ -1,7 +1,7 @@
 """What kinds of device differ in: CPU, CUDA, and the other accelerators that torch knows (mps of Apple, xpu of Intel).
 
-CPU and CUDA are what studies are made for. The others run the eager engine in float32, by the calls that
-``torch.accelerator`` has for all of them and by those of ``torch.mps`` where it has none.
+CPU and CUDA are what studies are made for. The others run the eager engine in float32, by the calls
+that ``torch.accelerator`` has for all of them and by those of ``torch.mps`` where it has none.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def wide_float(device: torch.device | str) -> torch.dtype:
 def draws_on(device: torch.device | str) -> torch.device:
     """Return where an epoch's order and draws are made: on the device itself, or on the CPU and copied over.
 
-    Generators of the other accelerators lack distributions (the gamma of mixup), and a CPU's draws are those
-    that a run on the CPU makes.
+    Generators of the other accelerators lack distributions (the gamma of mixup), and a CPU's draws
+    are those that a run on the CPU makes.
     """
     return torch.device(device) if kind_of(device) == "cuda" else torch.device("cpu")
 
@@ -72,7 +72,9 @@ def free_bytes(device: torch.device | str) -> float:
     kind = kind_of(device)
     if kind == "mps":
         return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return math.inf if kind == "cpu" else float(torch.get_device_module(kind).mem_get_info(device)[0])
+    return (
+        math.inf if kind == "cpu" else float(torch.get_device_module(kind).mem_get_info(device)[0])
+    )
 
 
 def reset_peak(device: torch.device | str) -> None:

@@ -1,9 +1,9 @@
 """Whether a net and a loss keep a step on the device: tried on tensors without memory, on any machine.
 
 A recorded step is replayed without Python. What reads a number from the device (``if`` on a tensor,
-``.item()``, a boolean mask) or mixes devices (a constant on the host, ``torch.tensor(..., device=)``)
-breaks the recording, or freezes into it. Torch's fake tensors have a device, a shape and a dtype but no
-numbers, so such code shows itself where there is nothing to read.
+``.item()``, a boolean mask) or mixes devices (a constant on the host, ``torch.tensor(...,
+device=)``) breaks the recording, or freezes into it. Torch's fake tensors have a device, a shape
+and a dtype but no numbers, so such code shows itself where there is nothing to read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _OURS = str(Path(__file__).parent)
-_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_LIBRARIES = tuple(
+    sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 
 
 class LeavesDeviceError(RuntimeError):
@@ -45,10 +47,15 @@ class DeviceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here: no need to import the compiler in order to be left out of it
+        # nothing is compiled here: no need to import the compiler in order to be left out of it
+        return False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one operation, once its devices are compared."""
         kwargs = kwargs or {}
@@ -84,21 +91,33 @@ def _numbered(device: torch.device) -> str:
     return str(device) if device.type == "cpu" or ":" in str(device) else f"{device}:0"
 
 
-def _is_streamed(name: str, devices: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def _is_streamed(
+    name: str, devices: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
     # _to_copy(source, non_blocking=) and copy_(target, source, non_blocking)
-    waits_not = bool(kwargs.get("non_blocking", args[2] if name == "copy_" and len(args) > 2 else False))
+    waits_not = bool(
+        kwargs.get("non_blocking", args[2] if name == "copy_" and len(args) > 2 else False)
+    )
     source = args[1] if name == "copy_" else args[0]
-    return name in ("_to_copy", "copy_") and waits_not and source.device.type == "cpu" and len(devices) == 2
+    return (
+        name in ("_to_copy", "copy_")
+        and waits_not
+        and source.device.type == "cpu"
+        and len(devices) == 2
+    )
 
 
 def reads_device(
-    module: nn.Module, x_NCHW: Tensor, labels_N: Tensor, loss_func: Callable[[Tensor, Tensor], Tensor] | None = None
+    module: nn.Module,
+    x_NCHW: Tensor,
+    labels_N: Tensor,
+    loss_func: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> str:
     """Return why a training step of a net and its loss has to be launched from Python; empty when it can be recorded.
 
-    Nothing is computed, no memory of a device is taken, and net and random numbers stay as they are.
-    Forward and loss are tried on a CUDA device, backward on the device of the net. Code that fails
-    there for another reason gets that reason: running it eagerly is never wrong.
+    Nothing is computed, no memory of a device is taken, and net and random numbers stay as they
+    are. Forward and loss are tried on a CUDA device, backward on the device of the net. Code that
+    fails there for another reason gets that reason: running it eagerly is never wrong.
 
     Args:
         module: the net, on any device.
@@ -116,7 +135,9 @@ def reads_device(
 
     # autograd asks for the streams of a CUDA device, which a machine without one does not have
     forward = _tried(module, x_NCHW, labels_N, loss_func, torch.device("cuda:0"), backward=False)
-    return forward or _tried(module, x_NCHW, labels_N, loss_func, torch.device("cpu"), backward=True)
+    return forward or _tried(
+        module, x_NCHW, labels_N, loss_func, torch.device("cpu"), backward=True
+    )
 
 
 def _tried(
@@ -150,7 +171,9 @@ def _tried(
         return f"{_place(error)} {error}"
     except Exception as error:  # noqa: BLE001 - a user's code raises what it likes, and so do operations that have no fake form
         message = " ".join(str(error).split())[:200]
-        return f"{_place(error)} cannot be tried without running it: {type(error).__name__}: {message}"
+        return (
+            f"{_place(error)} cannot be tried without running it: {type(error).__name__}: {message}"
+        )
     return ""
 
 
@@ -182,7 +205,10 @@ def fakes_of(module: nn.Module, device: torch.device | str) -> dict[int, Any]:
     Call it under a ``FakeTensorMode``.
     """
     place = torch.device(device)
-    weights = {id(p): nn.Parameter(_blank(p, place), requires_grad=p.requires_grad) for p in module.parameters()}
+    weights = {
+        id(p): nn.Parameter(_blank(p, place), requires_grad=p.requires_grad)
+        for p in module.parameters()
+    }
     return weights | {id(buffer): _blank(buffer, place) for buffer in module.buffers()}
 
 

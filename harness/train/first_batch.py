@@ -1,6 +1,7 @@
 """What a loader, a net, a loss and an optimiser give, looked at once: a clear sentence before torch's error, or its silence.
 
-Studies and ``fit_one_cycle`` share it: every function returns what is wrong, and callers put their own words before it.
+Studies and ``fit_one_cycle`` share it: every function returns what is wrong, and callers put their
+own words before it.
 
 Legend: N batch, C channels, H height, W width, K classes.
 """
@@ -43,17 +44,27 @@ def batch_fault(batch: Any) -> Fault | None:
 
 def _parts_fault(images: Any, labels: Any) -> Fault | None:
     if not isinstance(images, Tensor):
-        return Fault(f"holds images that are a {_kind(images)}", "give a tensor x_NCHW: torchvision's ToTensor makes one")
+        return Fault(
+            f"holds images that are a {_kind(images)}",
+            "give a tensor x_NCHW: torchvision's ToTensor makes one",
+        )
     if not isinstance(labels, Tensor):
-        return Fault(f"holds labels that are {_labels_kind(labels)}", "give class numbers from 0 as a tensor, one an image")
+        return Fault(
+            f"holds labels that are {_labels_kind(labels)}",
+            "give class numbers from 0 as a tensor, one an image",
+        )
     if images.dim() < 2:
-        return Fault(f"holds images of shape {tuple(images.shape)}", "the first dimension counts the images")
+        return Fault(
+            f"holds images of shape {tuple(images.shape)}", "the first dimension counts the images"
+        )
     if not len(images):
         return Fault("holds no image", "leave empty batches out")
     return None
 
 
-def target_fault(target: Tensor, images: int, *, classes: int = 0, soft: bool = True, own: bool = False) -> Fault | None:
+def target_fault(
+    target: Tensor, images: int, *, classes: int = 0, soft: bool = True, own: bool = False
+) -> Fault | None:
     """Look at the targets of a batch: class numbers target_N, or probabilities target_NK where ``soft`` allows them.
 
     Args:
@@ -69,7 +80,10 @@ def target_fault(target: Tensor, images: int, *, classes: int = 0, soft: bool = 
     if target.dim() == 2 and shape[1] == 1:
         return Fault(f"have shape {shape}", "give shape (N,): labels.squeeze(1)")
     if target.dim() > 2:
-        return Fault(f"have shape {shape}", "give class numbers of shape (N,), or probabilities of shape (N, K)")
+        return Fault(
+            f"have shape {shape}",
+            "give class numbers of shape (N,), or probabilities of shape (N, K)",
+        )
     if target.dim() == 2:
         return _soft_fault(target, classes=classes, soft=soft, own=own)
     return _numbers_fault(target, classes)
@@ -77,10 +91,15 @@ def target_fault(target: Tensor, images: int, *, classes: int = 0, soft: bool = 
 
 def _numbers_fault(target: Tensor, classes: int) -> Fault | None:
     if target.dtype != torch.int64:
-        return Fault(f"are {_word(target.dtype)}", "give class numbers from 0 as int64: labels.long()")
+        return Fault(
+            f"are {_word(target.dtype)}", "give class numbers from 0 as int64: labels.long()"
+        )
     low, high = (int(end) for end in torch.aminmax(target))
     if low == _IGNORED:
-        return Fault(f"hold {low}, which marks what a loss ignores", "leave these images out: their accuracy means nothing")
+        return Fault(
+            f"hold {low}, which marks what a loss ignores",
+            "leave these images out: their accuracy means nothing",
+        )
     if low < 0:
         return Fault(f"hold {low} and class numbers start at 0", "number the classes from 0")
     if classes and high >= classes:
@@ -94,13 +113,24 @@ def _numbers_fault(target: Tensor, classes: int) -> Fault | None:
 def _soft_fault(target_NK: Tensor, *, classes: int, soft: bool, own: bool) -> Fault | None:
     shape = tuple(target_NK.shape)
     if not target_NK.is_floating_point():
-        return Fault(f"are {_word(target_NK.dtype)} of shape {shape}", "give class numbers: labels.argmax(dim=1)")
+        return Fault(
+            f"are {_word(target_NK.dtype)} of shape {shape}",
+            "give class numbers: labels.argmax(dim=1)",
+        )
     if not soft:
         return Fault(f"have shape {shape}", "validation needs class numbers: labels.argmax(dim=1)")
     if classes and shape[1] != classes:
-        return Fault(f"have {shape[1]} columns and the model {classes} outputs", "give one probability a class")
-    if not own and (bool((target_NK < 0).any()) or not bool(((target_NK.sum(dim=1) - 1).abs() <= _SUM).all())):
-        return Fault("have rows that are no probabilities", "each row of soft targets is 0 or more and sums to 1")
+        return Fault(
+            f"have {shape[1]} columns and the model {classes} outputs",
+            "give one probability a class",
+        )
+    if not own and (
+        bool((target_NK < 0).any()) or not bool(((target_NK.sum(dim=1) - 1).abs() <= _SUM).all())
+    ):
+        return Fault(
+            "have rows that are no probabilities",
+            "each row of soft targets is 0 or more and sums to 1",
+        )
     return None
 
 
@@ -117,7 +147,10 @@ def output_fault(out: Any, images: int, *, classes: int = 0) -> Fault | None:
     shape = tuple(out.shape)
     if (classes and shape != (images, classes)) or out.dim() != 2 or shape[0] != images:
         wanted = f"({images}, {classes or 'K'})"
-        return Fault(f"returns shape {shape} where it should be {wanted}", "one row an image and one column a class")
+        return Fault(
+            f"returns shape {shape} where it should be {wanted}",
+            "one row an image and one column a class",
+        )
     if shape[1] < 2:
         return Fault("returns one number an image", "give it an output a class: two for yes and no")
     if not out.is_floating_point():
@@ -128,10 +161,18 @@ def output_fault(out: Any, images: int, *, classes: int = 0) -> Fault | None:
 def loss_fault(loss: Any) -> Fault | None:
     """Look at what a loss of the user's returned."""
     if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
-        told = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {_kind(loss)}"
-        return Fault(f"returns {told}", "return the mean over the batch, a tensor without dimensions")
+        told = (
+            f"a tensor of shape {tuple(loss.shape)}"
+            if isinstance(loss, Tensor)
+            else f"a {_kind(loss)}"
+        )
+        return Fault(
+            f"returns {told}", "return the mean over the batch, a tensor without dimensions"
+        )
     if not loss.requires_grad:
-        return Fault("returns a loss without a gradient", "work out the loss from the logits in torch")
+        return Fault(
+            "returns a loss without a gradient", "work out the loss from the logits in torch"
+        )
     return None
 
 
@@ -139,7 +180,9 @@ def optimizer_fault(made: Any) -> Fault | None:
     """Look at an optimiser that a user's function made."""
     for needed in ("param_groups", "step", "zero_grad"):
         if not hasattr(made, needed):
-            return Fault(f"makes a {_kind(made)} without {needed}", "derive it from torch.optim.Optimizer")
+            return Fault(
+                f"makes a {_kind(made)} without {needed}", "derive it from torch.optim.Optimizer"
+            )
     if any("lr" not in group for group in made.param_groups):
         return Fault("keeps no 'lr' in its parameter groups", "the schedule sets it there")
     wanted = inspect.signature(made.step).parameters
@@ -151,7 +194,9 @@ def optimizer_fault(made: Any) -> Fault | None:
     return None
 
 
-def checked_batch(batch: Any, device: torch.device, *, where: str, classes: int, own: bool) -> tuple[Tensor, Tensor]:
+def checked_batch(
+    batch: Any, device: torch.device, *, where: str, classes: int, own: bool
+) -> tuple[Tensor, Tensor]:
     """Return a batch of any loader on the device.
 
     Args:
@@ -167,13 +212,20 @@ def checked_batch(batch: Any, device: torch.device, *, where: str, classes: int,
     if fault := batch_fault(batch):
         raise UsageError(f"a batch of {where} {fault.problem}", fault.hint)
     images, labels = batch
-    # labels on a GPU are looked at until the number of classes is known, which is once: to look is to wait for the device
-    if (labels.device.type == "cpu" or not classes) and (fault := target_fault(labels, len(images), classes=classes, own=own)):
+    # labels on a GPU are looked at until the number of classes is known, which is once: to look is
+    # to wait for the device
+    if (labels.device.type == "cpu" or not classes) and (
+        fault := target_fault(labels, len(images), classes=classes, own=own)
+    ):
         raise UsageError(f"the labels of {where} {fault.problem}", fault.hint)
-    return images.to(device, non_blocking=overlaps(device)), labels.to(device, non_blocking=overlaps(device))
+    return images.to(device, non_blocking=overlaps(device)), labels.to(
+        device, non_blocking=overlaps(device)
+    )
 
 
-def explain_dtype(weights: Iterable[torch.nn.Parameter], images: Tensor, error: RuntimeError) -> None:
+def explain_dtype(
+    weights: Iterable[torch.nn.Parameter], images: Tensor, error: RuntimeError
+) -> None:
     """Explain a net's error by images of another dtype than its weights', where they differ.
 
     Raises:
@@ -184,7 +236,8 @@ def explain_dtype(weights: Iterable[torch.nn.Parameter], images: Tensor, error: 
         return
     how = "images.float() / 255" if images.dtype == torch.uint8 else f"images.to({dtype})"
     raise UsageError(
-        f"the images are {_word(images.dtype)} and the model's weights {_word(dtype)}", f"convert them: {how}"
+        f"the images are {_word(images.dtype)} and the model's weights {_word(dtype)}",
+        f"convert them: {how}",
     ) from error
 
 
@@ -197,6 +250,8 @@ def _word(dtype: torch.dtype) -> str:
 
 
 def _labels_kind(labels: Any) -> str:
-    if isinstance(labels, str) or (isinstance(labels, (list, tuple)) and any(isinstance(label, str) for label in labels)):
+    if isinstance(labels, str) or (
+        isinstance(labels, (list, tuple)) and any(isinstance(label, str) for label in labels)
+    ):
         return "words"
     return f"a {_kind(labels)}"

@@ -8,13 +8,43 @@ _WORDS = {
     "train": "train",
     **dict.fromkeys(("training", "trn"), "train"),
     **dict.fromkeys(("test", "tests", "testing", "tst"), "test"),
-    **dict.fromkeys(("val", "valid", "validate", "validation", "eval", "evaluation", "dev", "devel", "development"), "val"),
+    **dict.fromkeys(
+        (
+            "val",
+            "valid",
+            "validate",
+            "validation",
+            "eval",
+            "evaluation",
+            "dev",
+            "devel",
+            "development",
+        ),
+        "val",
+    ),
 }
-_ALONG = frozenset({"seg", "set", "data", "dataset", "images", "image", "imgs", "img", "split", "part", "folder", "dir"})
+_ALONG = frozenset(
+    {
+        "seg",
+        "set",
+        "data",
+        "dataset",
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "split",
+        "part",
+        "folder",
+        "dir",
+    }
+)
 _ENDS = ("dataset", "set", "data", "images")  # trainset, testdata
 
 _HIDDEN = (".", "__")  # .ipynb_checkpoints, .thumbnails, __MACOSX, __pycache__
-_OF_SYSTEMS = frozenset({"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"})
+_OF_SYSTEMS = frozenset(
+    {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"}
+)
 _THUMBNAILS = frozenset({"thumbnails", "thumbs"})
 
 
@@ -31,7 +61,11 @@ def part_of(name: str) -> str:
 
 def is_hidden(name: str) -> bool:
     """Say whether a file or folder is none of the user's data: hidden, or left there by a system, whatever it holds."""
-    return name.startswith(_HIDDEN) or name.casefold() in _OF_SYSTEMS or name.casefold().startswith("@recycle")
+    return (
+        name.startswith(_HIDDEN)
+        or name.casefold() in _OF_SYSTEMS
+        or name.casefold().startswith("@recycle")
+    )
 
 
 def holds_thumbnails(name: str) -> bool:

@@ -17,8 +17,12 @@ from harness.train import pixels
 from harness.train.arrays import Arrays, OnEvent, class_order, whole_set
 from harness.train.folder_parts import holds_thumbnails, is_hidden, part_of
 
-_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
-_NAMES = "call the parts train, test and val, or put the images right into the folders of their classes"
+_ENDINGS = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+)
+_NAMES = (
+    "call the parts train, test and val, or put the images right into the folders of their classes"
+)
 IDX_NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -65,17 +69,24 @@ def looks_like_tree(folder: Path) -> bool:
 def find_tree(folder: Path) -> Tree:
     """List ``train/CLASS/*`` with ``test/CLASS/*`` and ``val/CLASS/*``, or plain ``CLASS/*``.
 
-    Parts are known by their names in any case (Training, seg_test, dev; see ``folder_parts``). Classes are sorted by name, or
-    by number where all are numbers.
+    Parts are known by their names in any case (Training, seg_test, dev; see ``folder_parts``).
+    Classes are sorted by name, or by number where all are numbers.
 
     Raises:
-        DataError: a class folder without images, a test class that is not a training class, a training part without
-            class folders, two folders of one part, or folders that are neither parts nor classes.
+        DataError: a class folder without images, a test class that is not a training class, a
+            training part without class folders, two folders of one part, or folders that are
+            neither parts nor classes.
     """
     parts = _parts(folder)
     if "train" not in parts:
         classes = _plain_classes(folder, parts)
-        return Tree(folder, tuple(classes), tuple(_images(path, name) for name, path in classes.items()), (), "")
+        return Tree(
+            folder,
+            tuple(classes),
+            tuple(_images(path, name) for name, path in classes.items()),
+            (),
+            "",
+        )
     train_word, train = parts["train"]
     test_word, test = parts.get("test") or parts.get("val") or ("", {})
     val_word, val = parts.get("val", ("", {})) if "test" in parts else ("", {})
@@ -88,7 +99,11 @@ def find_tree(folder: Path) -> Tree:
             )
 
     def files(part: dict[str, Path]) -> tuple[tuple[Path, ...], ...]:
-        return tuple(_images(part[name], name) if name in part else () for name in train) if part else ()
+        return (
+            tuple(_images(part[name], name) if name in part else () for name in train)
+            if part
+            else ()
+        )
 
     return Tree(folder, tuple(train), files(train), files(test), test_word, files(val))
 
@@ -97,7 +112,8 @@ def read_tree(tree: Tree, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode a tree. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
-        DataError: an image that cannot be read, images of mixed sizes without ``size``, or images without contrast.
+        DataError: an image that cannot be read, images of mixed sizes without ``size``, or images
+            without contrast.
     """
     progress = pixels.Progress(name, len(tree.files), on_event)
     findings = pixels.Findings(lambda: ((str(path), path) for path in tree.files))
@@ -106,7 +122,9 @@ def read_tree(tree: Tree, *, size: int, name: str, on_event: OnEvent) -> Arrays:
         flat = [path for files in part for path in files]
         named = ((str(path), path) for path in flat)
         decoded.append(pixels.decode_all(named, size=size, progress=progress, findings=findings))
-        labels_N.append(np.repeat(np.arange(len(part), dtype=np.int64), [len(files) for files in part]))
+        labels_N.append(
+            np.repeat(np.arange(len(part), dtype=np.int64), [len(files) for files in part])
+        )
         paths.append(flat)
     stacked = pixels.stack(decoded, lambda part, i: str(paths[part][i]))
     for images_NCHW, flat in zip(stacked, paths, strict=True):
@@ -127,7 +145,8 @@ def _parts(folder: Path) -> dict[str, tuple[str, dict[str, Path]]]:
             continue
         if part in parts:
             raise DataError(
-                f"{folder} holds two {part} parts: {parts[part][0]!r} and {name!r}", "move one of them out of the folder"
+                f"{folder} holds two {part} parts: {parts[part][0]!r} and {name!r}",
+                "move one of them out of the folder",
             )
         parts[part] = name, classes
     return parts
@@ -139,7 +158,10 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
     named = {name: part_of(name) for name in top}
     if all(named.values()):  # else "train" and "test" would be taken for two classes
         train = next((name for name, part in named.items() if part == "train"), "train")
-        raise DataError(f"{folder / train} holds no folder of a class", f"put the images in {folder / train / 'CLASS'}")
+        raise DataError(
+            f"{folder / train} holds no folder of a class",
+            f"put the images in {folder / train / 'CLASS'}",
+        )
     stray = [name for name, part in named.items() if part in ("test", "val")]
     if stray or parts:
         raise DataError(
@@ -148,8 +170,15 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
         )
     if not any(_has_image(path) for path in top.values()):
         first = next(iter(top.values()))
-        hint = f"name the folder that holds the parts or the classes, perhaps {first}" if len(top) == 1 else _NAMES
-        raise DataError(f"every folder in {folder} holds only folders, so they are neither classes nor known parts", hint)
+        hint = (
+            f"name the folder that holds the parts or the classes, perhaps {first}"
+            if len(top) == 1
+            else _NAMES
+        )
+        raise DataError(
+            f"every folder in {folder} holds only folders, so they are neither classes nor known parts",
+            hint,
+        )
     return top
 
 
@@ -175,7 +204,9 @@ def _is_image(name: str) -> bool:
 def _images(folder: Path, name: str) -> tuple[Path, ...]:
     paths: list[Path] = []
     for where, below, files in os.walk(folder):
-        below[:] = sorted(each for each in below if not is_hidden(each) and not holds_thumbnails(each))
+        below[:] = sorted(
+            each for each in below if not is_hidden(each) and not holds_thumbnails(each)
+        )
         paths += [Path(where) / file for file in files if _is_image(file)]
     if not paths:
         raise DataError(
@@ -187,7 +218,10 @@ def _images(folder: Path, name: str) -> tuple[Path, ...]:
 
 def find_idx(folder: Path) -> tuple[Path, ...] | None:
     """Return the four IDX files of an MNIST-like data set, plain or gzipped, or None unless all four are there."""
-    found = [next((path for end in ("", ".gz") if (path := folder / (name + end)).is_file()), None) for name in IDX_NAMES]
+    found = [
+        next((path for end in ("", ".gz") if (path := folder / (name + end)).is_file()), None)
+        for name in IDX_NAMES
+    ]
     files = tuple(path for path in found if path is not None)
     return files if len(files) == len(IDX_NAMES) else None
 
@@ -199,10 +233,17 @@ def read_idx(files: tuple[Path, ...], *, size: int, classes: tuple[str, ...] = (
         DataError: a file that is not IDX, or is cut off.
     """
     train_NHW, train_N, test_NHW, test_N = (_idx(path) for path in files)
-    for path, array, dims in zip(files, (train_NHW, train_N, test_NHW, test_N), (3, 1, 3, 1), strict=True):
+    for path, array, dims in zip(
+        files, (train_NHW, train_N, test_NHW, test_N), (3, 1, 3, 1), strict=True
+    ):
         if array.ndim != dims:
-            raise DataError(f"{path} holds {array.ndim} dimensions instead of {dims}", "replace it with the original file")
-    names = classes or tuple(str(i) for i in range(int(max(train_N.max(initial=0), test_N.max(initial=0))) + 1))
+            raise DataError(
+                f"{path} holds {array.ndim} dimensions instead of {dims}",
+                "replace it with the original file",
+            )
+    names = classes or tuple(
+        str(i) for i in range(int(max(train_N.max(initial=0), test_N.max(initial=0))) + 1)
+    )
     return Arrays(
         pixels.resize(train_NHW[:, None], size),
         train_N.astype(np.int64),
@@ -225,6 +266,8 @@ def _idx(path: Path) -> npt.NDArray[np.uint8]:
     shape = tuple(int(n) for n in np.frombuffer(content, dtype=">u4", count=dims, offset=4))
     if len(content) != start + math.prod(shape):
         raise DataError(
-            f"{path} holds {len(content) - start:,} bytes of data instead of {math.prod(shape):,}", "copy or download it again"
+            f"{path} holds {len(content) - start:,} bytes of data instead of {math.prod(shape):,}",
+            "copy or download it again",
         )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()  # bytes are read-only, tensors are not
+    # bytes are read-only, tensors are not
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()

@@ -28,7 +28,9 @@ def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tenso
     with modes_kept(model):
         model.eval()
         for x_BCHW, labels_B in loader:
-            with torch.autocast(x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+            with torch.autocast(
+                x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None
+            ):
                 out_BK = model(x_BCHW)
             rows.append(log_probabilities(out_BK, softmax=softmax))
             labels.append(labels_B)
@@ -45,7 +47,8 @@ def judge(
         loaders: of the trial.
         history: of ``fit_one_cycle``.
         precision: of the recipe.
-        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.study.metrics``), or empty.
+        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.study.metrics``),
+            or empty.
     """
     from harness.stats import calibration_error
 
@@ -87,7 +90,10 @@ def judge(
 def _own(name: str, val: tuple[Tensor, Tensor], clean: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Return a user's metric on the validation images and its gap, train minus validation where higher is better."""
     function = load_plugin(name, what="metric")
-    on_val, on_clean = (float(function(log_NK.double().exp().numpy(), labels_N.numpy())) for log_NK, labels_N in (val, clean))
+    on_val, on_clean = (
+        float(function(log_NK.double().exp().numpy(), labels_N.numpy()))
+        for log_NK, labels_N in (val, clean)
+    )
     sign = 1.0 if getattr(function, "higher_is_better", True) else -1.0
     return {name: on_val, f"{name}_gap": sign * (on_clean - on_val)}
 
@@ -98,7 +104,11 @@ def _mean(correct_N: Tensor) -> float:
 
 def _by_class(guess_N: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return (recall_K, F1_K) of the classes that occur."""
-    counts_KK = torch.bincount(labels_N * classes + guess_N, minlength=classes * classes).reshape(classes, classes).double()
+    counts_KK = (
+        torch.bincount(labels_N * classes + guess_N, minlength=classes * classes)
+        .reshape(classes, classes)
+        .double()
+    )
     hit_K, true_K, said_K = counts_KK.diagonal(), counts_KK.sum(dim=1), counts_KK.sum(dim=0)
     there = true_K > 0
     return (hit_K / true_K)[there], (2 * hit_K / (true_K + said_K))[there]

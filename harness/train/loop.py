@@ -65,50 +65,68 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
 
     Args:
         epochs: passes over ``train_loader``.
-        max_lr: the highest learning rate; parameter groups that ``opt_func`` makes with rates of their own keep the ratio.
-        model: trained in place, on the device its parameters are on. Modules that are in eval mode stay in it (a frozen
-            BatchNorm), unless the whole net is.
-        train_loader: re-iterable, yielding (x_NCHW, labels_N) or soft targets (x_NCHW, target_NK); a torch DataLoader is one.
+        max_lr: the highest learning rate; parameter groups that ``opt_func`` makes with rates of
+            their own keep the ratio.
+        model: trained in place, on the device its parameters are on. Modules that are in eval mode
+            stay in it (a frozen BatchNorm), unless the whole net is.
+        train_loader: re-iterable, yielding (x_NCHW, labels_N) or soft targets (x_NCHW, target_NK);
+            a torch DataLoader is one.
         val_loader: likewise, with class numbers.
         weight_decay: L2 penalty (Adam, SGD) or decoupled decay (AdamW).
         grad_clip: largest gradient, above 0; None is off.
-        opt_func: optimiser class. Adam, AdamW and SGD of torch.optim run as tensor-valued updates of the same arithmetic
-            (SGD with momentum, Nesterov unless ``nesterov=False``); any other is built as
-            ``opt_func(parameters, lr, weight_decay=...)`` and stepped as it is.
+        opt_func: optimiser class. Adam, AdamW and SGD of torch.optim run as tensor-valued updates
+            of the same arithmetic (SGD with momentum, Nesterov unless ``nesterov=False``); any
+            other is built as ``opt_func(parameters, lr, weight_decay=...)`` and stepped as it is.
         schedule: shape of the schedule; its ``max_lr`` is replaced by the argument.
         grad_clip_by: ``value`` clips each entry, ``norm`` scales the whole gradient.
         label_smoothing: share of each target spread over all classes.
-        precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the loss.
+        precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the
+            loss.
         nesterov: form of SGD's momentum.
-        loss_func: (out_NK, target) to the mean loss of a batch, in place of cross-entropy; validation loss stays cross-entropy.
-        clean_loader: training images without augmentation, evaluated every epoch; without it the history's ``train_loss``
-            is the loss during training and ``train_accuracy`` is None.
+        loss_func: (out_NK, target) to the mean loss of a batch, in place of cross-entropy;
+            validation loss stays cross-entropy.
+        clean_loader: training images without augmentation, evaluated every epoch; without it the
+            history's ``train_loss`` is the loss during training and ``train_accuracy`` is None.
         steps_per_epoch: needed when ``train_loader`` has no ``len()``.
-        seed: fixes dropout's draws, epoch by epoch; torch's default generator is the one they come from.
-        engine: ``eager``, ``graph`` (a CUDA device, and Adam, AdamW or SGD of torch.optim), ``auto``, or a ``Program`` that was
-            recorded before, whose net ``model`` must then be.
+        seed: fixes dropout's draws, epoch by epoch; torch's default generator is the one they come
+            from.
+        engine: ``eager``, ``graph`` (a CUDA device, and Adam, AdamW or SGD of torch.optim),
+            ``auto``, or a ``Program`` that was recorded before, whose net ``model`` must then be.
         on_epoch: called with each epoch's entry; to return ``True`` ends training after it.
-        log: given one line of text an epoch (losses, accuracies, last learning rate); ``log=print`` shows them.
+        log: given one line of text an epoch (losses, accuracies, last learning rate); ``log=print``
+            shows them.
 
     Returns:
-        One dict an epoch: epoch (zero-based), train_loss, train_accuracy (clean), online_loss, online_accuracy (during
-        training), val_loss, val_accuracy, lrs (of every step), learning_rate (the last), grad_norm (mean before clipping),
-        clipped_share (of steps), seconds (training, from the start), cpu_seconds (of them, what this
-        process had of the processor), eval_seconds (this epoch's), warm_seconds (first calls and recordings so far, which are
-        not in seconds).
+        One dict an epoch: epoch (zero-based), train_loss, train_accuracy (clean), online_loss,
+            online_accuracy (during
+        training), val_loss, val_accuracy, lrs (of every step), learning_rate (the last), grad_norm
+        (mean before clipping), clipped_share (of steps), seconds (training, from the start),
+        cpu_seconds (of them, what this process had of the processor), eval_seconds (this epoch's),
+        warm_seconds (first calls and recordings so far, which are not in seconds).
 
     Raises:
-        DivergedError: the loss, the gradient or the finished epoch's net stopped being finite; it names the first bad step.
-        UsageError: a loader without length, an empty one, a batch, an output or a setting that cannot be.
+        DivergedError: the loss, the gradient or the finished epoch's net stopped being finite; it
+            names the first bad step.
+        UsageError: a loader without length, an empty one, a batch, an output or a setting that
+            cannot be.
     """
     _check_arguments(epochs, max_lr, model)
     steps = steps_per_epoch if steps_per_epoch is not None else _length(train_loader)
     if epochs < 1 or steps < 1:
-        raise UsageError(f"cannot train for {epochs} epochs of {steps} steps", "both must be at least 1")
+        raise UsageError(
+            f"cannot train for {epochs} epochs of {steps} steps", "both must be at least 1"
+        )
     shape = (schedule or ScheduleRecipe()).model_copy(update={"max_lr": float(max_lr)})
     table = table_of(shape, epochs * steps)
     settings = StepSettings(
-        float(weight_decay), grad_clip, grad_clip_by, label_smoothing, precision, opt_func, nesterov, loss_func
+        float(weight_decay),
+        grad_clip,
+        grad_clip_by,
+        label_smoothing,
+        precision,
+        opt_func,
+        nesterov,
+        loss_func,
     )
     before = engine.warm_seconds if isinstance(engine, Program) else 0.0
     driver = _driver(engine, model, table, settings, train_loader)
@@ -130,16 +148,29 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
             logged = step.read(epoch * steps)  # waits for the device
             trained += time.perf_counter() - started - (driver.warm_seconds - warm)
             processor += time.process_time() - busy
-            # an infinite gradient can still be clipped by value; one that is not a number spoils the weights at once
+            # an infinite gradient can still be clipped by value; one that is not a number spoils
+            # the weights at once
             values = zip(logged.losses, logged.grad_norms, strict=True)
-            bad = next((i for i, (loss, norm) in enumerate(values) if not math.isfinite(loss) or math.isnan(norm)), None)
+            bad = next(
+                (
+                    i
+                    for i, (loss, norm) in enumerate(values)
+                    if not math.isfinite(loss) or math.isnan(norm)
+                ),
+                None,
+            )
             if bad is not None:
                 raise DivergedError(epoch, epoch * steps + bad)
             started = time.perf_counter()
             val = evaluate(model, val_loader, precision=precision)
-            if not math.isfinite(val["loss"]):  # the last update broke the net, and no training step came after it
+            # the last update broke the net, and no training step came after it
+            if not math.isfinite(val["loss"]):
                 raise DivergedError(epoch, (epoch + 1) * steps - 1)
-            clean = evaluate(model, clean_loader, precision=precision) if clean_loader is not None else None
+            clean = (
+                evaluate(model, clean_loader, precision=precision)
+                if clean_loader is not None
+                else None
+            )
             online = sum(logged.losses) / len(logged.losses)
             entry: Entry = {
                 "epoch": epoch,
@@ -167,7 +198,11 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
 
 
 def _driver(
-    engine: str | Program, model: nn.Module, table: list[tuple[float, float]], settings: StepSettings, loader: Iterable[Any]
+    engine: str | Program,
+    model: nn.Module,
+    table: list[tuple[float, float]],
+    settings: StepSettings,
+    loader: Iterable[Any],
 ) -> Driver:
     """Return what runs the epochs."""
     if isinstance(engine, str):
@@ -179,7 +214,10 @@ def _driver(
             return driver
         engine = Program(model, settings, loader, room=room_for(len(table)))
     elif engine.model is not model:
-        raise UsageError("this program was recorded with another net", "train program.model, after program.load(your net)")
+        raise UsageError(
+            "this program was recorded with another net",
+            "train program.model, after program.load(your net)",
+        )
     engine.begin(table, settings, loader)
     return engine
 
@@ -209,7 +247,9 @@ def _check_arguments(epochs: object, max_lr: object, model: object) -> None:
             "rates of parameter groups go into opt_func, which may give each group its own",
         )
     if not 0 < float(max_lr) < math.inf:
-        raise UsageError(f"max_lr is {max_lr} and must be above 0", "0.001 is a good first try for Adam")
+        raise UsageError(
+            f"max_lr is {max_lr} and must be above 0", "0.001 is a good first try for Adam"
+        )
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -227,7 +267,9 @@ def _length(loader: Iterable[Any]) -> int:
 
 def epoch_line(entry: Entry, epochs: int) -> str:
     """Return an epoch's entry as one line: losses, accuracies in [0, 1], last learning rate."""
-    train = f" train_acc {entry['train_accuracy']:.4f}" if entry["train_accuracy"] is not None else ""
+    train = (
+        f" train_acc {entry['train_accuracy']:.4f}" if entry["train_accuracy"] is not None else ""
+    )
     return (
         f"epoch {entry['epoch'] + 1}/{epochs} lr {entry['learning_rate']:.2e} train_loss {entry['train_loss']:.4f}{train} "
         f"online_acc {entry['online_accuracy']:.4f} val_loss {entry['val_loss']:.4f} val_acc {entry['val_accuracy']:.4f}"
@@ -236,25 +278,32 @@ def epoch_line(entry: Entry, epochs: int) -> str:
 
 def log_probabilities(out_NK: Tensor, *, softmax: bool) -> Tensor:
     """Return log p_NK of what a net returned: logits, or with ``softmax`` probabilities already."""
-    return out_NK.float().clamp_min(1e-12).log() if softmax else F.log_softmax(out_NK.float(), dim=1)
+    return (
+        out_NK.float().clamp_min(1e-12).log() if softmax else F.log_softmax(out_NK.float(), dim=1)
+    )
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32") -> dict[str, float]:
+def evaluate(
+    model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
+) -> dict[str, float]:
     """Return the mean cross-entropy of the probabilities and the accuracy of a net over a loader.
 
-    Eval mode, no gradients; every module is left in the mode it was in. Works with logits and with softmax heads.
+    Eval mode, no gradients; every module is left in the mode it was in. Works with logits and with
+    softmax heads.
 
     Returns:
         ``{"loss": nats, "accuracy": in [0, 1], "images": count}``.
 
     Raises:
-        UsageError: the loader is empty, or gives what is no pair of images and class numbers; or the net returns no logits_NK.
+        UsageError: the loader is empty, or gives what is no pair of images and class numbers; or
+            the net returns no logits_NK.
     """
     if precision not in AUTOCAST:
         raise UsageError(f"precision is {precision!r}", "use 'fp32', 'bf16' or 'fp16'")
     device = _device_of(model)
-    softmax = getattr(model, "softmax", False) is True  # a net may have a layer of this name, which says nothing
+    # a net may have a layer of this name, which says nothing
+    softmax = getattr(model, "softmax", False) is True
     loss = torch.zeros((), dtype=wide_float(device), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     images, behind = 0, overlaps(device)
@@ -262,8 +311,13 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
         model.eval()
         for batch in loader:
             x_NCHW, labels_N = batch if isinstance(loader, EvalLoader) else _checked_pair(batch)
-            x_NCHW, labels_N = x_NCHW.to(device, non_blocking=behind), labels_N.to(device, non_blocking=behind)
-            with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
+            x_NCHW, labels_N = (
+                x_NCHW.to(device, non_blocking=behind),
+                labels_N.to(device, non_blocking=behind),
+            )
+            with torch.autocast(
+                device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None
+            ):
                 out_NK = _checked_output(model, x_NCHW)
             if not isinstance(loader, EvalLoader):
                 _check_labels(labels_N, out_NK)
@@ -273,7 +327,11 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
             images += len(x_NCHW)
     if images == 0:
         raise UsageError("there is nothing to evaluate: the loader is empty")
-    return {"loss": float(loss) / images, "accuracy": float(correct) / images, "images": float(images)}
+    return {
+        "loss": float(loss) / images,
+        "accuracy": float(correct) / images,
+        "images": float(images),
+    }
 
 
 def _checked_pair(batch: Any) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,8 @@ from torch import nn
 def begin_training(model: nn.Module) -> None:
     """Switch a net to training mode, but leave modules in evaluation mode that are in it now.
 
-    A net that is in evaluation mode as a whole is switched as a whole: that says nothing about any part of it.
+    A net that is in evaluation mode as a whole is switched as a whole: that says nothing about any
+    part of it.
     """
     modules = list(model.modules())
     resting = [module for module in modules if not module.training]

@@ -1,7 +1,8 @@
 """Adam, AdamW and SGD as a handful of operations on one flat vector of all weights.
 
-Every hyper-parameter is a tensor on the device, so that a captured step never freezes one, and a net of a hundred small
-tensors costs a dozen operations instead of a thousand. Legend: P all weights of the net in one row.
+Every hyper-parameter is a tensor on the device, so that a captured step never freezes one, and a
+net of a hundred small tensors costs a dozen operations instead of a thousand. Legend: P all weights
+of the net in one row.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class FlatParameters:
         self.uneven = False
         start = 0
         for p in self.parameters:
-            # as_strided keeps each weight's own memory order, channels_last included; what is not dense gets a dense order
+            # as_strided keeps each weight's own memory order, channels_last included; what is not
+            # dense gets a dense order
             strides = torch.empty_like(p, device="meta").stride()
             view = self.flat_P.as_strided(p.shape, strides, start)
             view.copy_(p.detach())
@@ -76,7 +78,9 @@ class FlatParameters:
             if grad.layout is not torch.strided:  # an embedding with sparse=True
                 grad = grad.to_dense()
             if grad.stride() != p.stride():
-                grad = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(grad)
+                grad = torch.empty_strided(
+                    p.shape, p.stride(), dtype=p.dtype, device=p.device
+                ).copy_(grad)
             rows.append(grad.as_strided((p.numel(),), (1,)))
             p.grad = None
         return torch.cat(rows)
@@ -101,7 +105,8 @@ class FlatParameters:
         second_W = (1 - torch.pow(BETA2, taken_W)).sqrt()
         total = self.flat_P.numel()
         first_P, second_P = (
-            each_W.float().repeat_interleave(self.sizes_W, output_size=total) for each_W in (first_W, second_W)
+            each_W.float().repeat_interleave(self.sizes_W, output_size=total)
+            for each_W in (first_W, second_W)
         )
         return first_P, second_P
 
@@ -109,10 +114,15 @@ class FlatParameters:
 def _check_weights(model: nn.Module, trained: list[nn.Parameter]) -> None:
     """Refuse weights that cannot be moved into one vector, by name where it is about some of them."""
     if not trained:
-        raise UsageError("the model has no weights to train", "set requires_grad on some of its parameters")
+        raise UsageError(
+            "the model has no weights to train", "set requires_grad on some of its parameters"
+        )
     for name, p in model.named_parameters():
         if isinstance(p, nn.UninitializedParameter):
-            raise UsageError(f"{name} has no shape yet", "send one batch through the model first, or give its layer all sizes")
+            raise UsageError(
+                f"{name} has no shape yet",
+                "send one batch through the model first, or give its layer all sizes",
+            )
         if p.requires_grad and p.layout is not torch.strided:
             raise UsageError(f"{name} is stored as {p.layout}", "train dense weights: .to_dense()")
     kinds = {(p.dtype, p.device) for p in trained}
@@ -132,7 +142,9 @@ def _check_shared(model: nn.Module) -> None:
         if not lazy and tensor.layout is torch.strided and tensor.numel():
             stored.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, tensor))
     for tensors in stored.values():
-        for (name, first), (next_name, second) in itertools.combinations(sorted(tensors, key=_start), 2):
+        for (name, first), (next_name, second) in itertools.combinations(
+            sorted(tensors, key=_start), 2
+        ):
             if (first.requires_grad or second.requires_grad) and _overlap(first, second):
                 raise UsageError(
                     f"{name} and {next_name} share memory and are different tensors",
@@ -146,10 +158,14 @@ def _start(named: tuple[str, Tensor]) -> int:
 
 def _overlap(first: Tensor, second: Tensor) -> bool:
     """Say whether two tensors of one storage share an entry; ``first`` starts no later than ``second``."""
-    reach = sum((size - 1) * stride for size, stride in zip(first.shape, first.stride(), strict=True)) + 1
+    reach = (
+        sum((size - 1) * stride for size, stride in zip(first.shape, first.stride(), strict=True))
+        + 1
+    )
     if first.data_ptr() + reach * first.element_size() <= second.data_ptr():
         return False
-    # slices of one tensor lie between each other without sharing anything: only the places of all entries tell
+    # slices of one tensor lie between each other without sharing anything: only the places of all
+    # entries tell
     places = [torch.unique(_places(tensor)) for tensor in (first, second)]
     return len(torch.unique(torch.cat(places))) < sum(map(len, places))
 
@@ -165,7 +181,8 @@ def _places(tensor: Tensor) -> Tensor:
 def schedule_rows(table: Sequence[tuple[float, float]], device: torch.device) -> Tensor:
     """Return the schedule as float32 rows_SC on the device; see ``COLUMNS``. Bias corrections are worked out in double."""
     rows = [
-        (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5) for step, (rate, momentum) in enumerate(table, start=1)
+        (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5)
+        for step, (rate, momentum) in enumerate(table, start=1)
     ]
     return torch.tensor(rows, dtype=torch.float32).to(device)
 
@@ -195,7 +212,11 @@ class Update:
     def where(self, moves: Tensor, weights_P: Tensor, grad_P: Tensor, row_C: Row) -> None:
         """Take the step where ``moves`` (a bool, one for all or one an entry) holds and leave weights and moments elsewhere."""
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
-        kept = [(state_P, state_P.clone()) for state_P in (weights_P, first_P, self.second_P) if state_P is not None]
+        kept = [
+            (state_P, state_P.clone())
+            for state_P in (weights_P, first_P, self.second_P)
+            if state_P is not None
+        ]
         self(weights_P, grad_P, row_C)
         for state_P, before_P in kept:
             torch.where(moves, state_P, before_P, out=state_P)
@@ -209,10 +230,13 @@ class Update:
     def __call__(self, weights_P: Tensor, grad_P: Tensor, row_C: Row) -> None:
         """Change ``weights_P`` in place by one step; ``grad_P`` is used up. The corrections may be one number an entry.
 
-        The arithmetic is that of torch.optim.Adam (Kingma & Ba, arXiv 1412.6980; L2 penalty), AdamW (Loshchilov & Hutter,
-        arXiv 1711.05101; decoupled) and SGD with Nesterov momentum (Sutskever et al., ICML 2013, in torch's form).
+        The arithmetic is that of torch.optim.Adam (Kingma & Ba, arXiv 1412.6980; L2 penalty), AdamW
+        (Loshchilov & Hutter, arXiv 1711.05101; decoupled) and SGD with Nesterov momentum (Sutskever
+        et al., ICML 2013, in torch's form).
         """
-        rate, momentum, correction1, correction2 = row_C.unbind() if isinstance(row_C, Tensor) else row_C
+        rate, momentum, correction1, correction2 = (
+            row_C.unbind() if isinstance(row_C, Tensor) else row_C
+        )
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
         if self.name == "adamw":
             weights_P.mul_(1 - rate * self.weight_decay)
@@ -226,7 +250,9 @@ class Update:
         first_P.lerp_(grad_P, 1 - momentum)
         self.second_P.mul_(BETA2).addcmul_(grad_P, grad_P, value=1 - BETA2)
         denominator_P = torch.sqrt(self.second_P, out=grad_P).div_(correction2).add_(EPSILON)
-        weights_P.sub_(torch.div(first_P, denominator_P, out=denominator_P).mul_(rate / correction1))
+        weights_P.sub_(
+            torch.div(first_P, denominator_P, out=denominator_P).mul_(rate / correction1)
+        )
 
 
 class LossScale:

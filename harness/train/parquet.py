@@ -1,7 +1,8 @@
 """A folder of parquet shards in the Hugging Face layout: ``train-*.parquet`` and ``test-*.parquet``.
 
-An image column is a struct with a ``bytes`` field (or plain binary) that holds an encoded image; a label column holds
-integers, or words. Both are found by the metadata that the Hugging Face libraries write, then by type and by name.
+An image column is a struct with a ``bytes`` field (or plain binary) that holds an encoded image; a
+label column holds integers, or words. Both are found by the metadata that the Hugging Face
+libraries write, then by type and by name.
 """
 
 from __future__ import annotations
@@ -53,17 +54,25 @@ def find_shards(folder: Path) -> Shards | None:
     """Return the shards in ``folder``, or in the one folder below it that has some, or None.
 
     Raises:
-        DataError: several folders below hold training shards, or there are shards but none is a training shard.
+        DataError: several folders below hold training shards, or there are shards but none is a
+            training shard.
     """
     if not folder.is_dir():
         return None
     here = _shards_in(folder)
     if here is None:
-        below = [found for child in sorted(folder.iterdir()) if child.is_dir() and (found := _shards_in(child))]
+        below = [
+            found
+            for child in sorted(folder.iterdir())
+            if child.is_dir() and (found := _shards_in(child))
+        ]
         below = [found for found in below if found.train] or below
         if len(below) > 1:
             names = ", ".join(repr(found.folder.name) for found in below)
-            raise DataError(f"{folder} holds several sets of parquet shards: {names}", "name the folder of one of them")
+            raise DataError(
+                f"{folder} holds several sets of parquet shards: {names}",
+                "name the folder of one of them",
+            )
         here = below[0] if below else None
     if here is not None and not here.train:
         raise DataError(
@@ -74,7 +83,11 @@ def find_shards(folder: Path) -> Shards | None:
 
 
 def _shards_in(folder: Path) -> Shards | None:
-    files = sorted(path for path in folder.glob("*.parquet") if path.is_file() and not path.name.startswith("."))
+    files = sorted(
+        path
+        for path in folder.glob("*.parquet")
+        if path.is_file() and not path.name.startswith(".")
+    )
     if not files:
         return None
     parts: dict[str, list[Path]] = {}
@@ -86,15 +99,21 @@ def _shards_in(folder: Path) -> Shards | None:
             words.setdefault(part, match[1].lower())
     test = "test" if "test" in parts else "val"
     val = parts.get("val", ()) if test == "test" else ()
-    return Shards(folder, tuple(parts.get("train", ())), tuple(parts.get(test, ())), words.get(test, ""), tuple(val))
+    return Shards(
+        folder,
+        tuple(parts.get("train", ())),
+        tuple(parts.get(test, ())),
+        words.get(test, ""),
+        tuple(val),
+    )
 
 
 def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode all shards. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
-        DataError: a file that is not parquet, columns that cannot be told apart, an image or a label that is missing or
-            unreadable, images of mixed sizes.
+        DataError: a file that is not parquet, columns that cannot be told apart, an image or a
+            label that is missing or unreadable, images of mixed sizes.
     """
     files = list(shards.files)
     opened = [_open(path) for path in files]
@@ -113,7 +132,10 @@ def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> A
             yield from _rows(_open(path), path, columns, [])
 
     progress, findings = pixels.Progress(name, total, on_event), pixels.Findings(every)
-    decoded = [pixels.decode_all(rows(k), size=size, progress=progress, findings=findings) for k in range(len(files))]
+    decoded = [
+        pixels.decode_all(rows(k), size=size, progress=progress, findings=findings)
+        for k in range(len(files))
+    ]
     stacked = pixels.stack(decoded, lambda k, row: f"row {row} of {files[k]}")
     for k, images_NCHW in enumerate(stacked):
         findings.look(images_NCHW, lambda row, k=k: f"row {row} of {files[k]}")  # type: ignore[misc]
@@ -134,7 +156,9 @@ def _open(path: Path) -> Any:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {_first_line(error)}", _look_at(path)) from error
+        raise DataError(
+            f"{path} cannot be read as parquet: {_first_line(error)}", _look_at(path)
+        ) from error
 
 
 def _look_at(path: Path) -> str:
@@ -158,7 +182,9 @@ def _look_at(path: Path) -> str:
 def _columns(schema: Any, path: Path) -> tuple[str, str]:
     """Return (image column, label column) of a schema."""
     features = _features(schema)
-    kinds = {word: value.get("_type") for word, value in features.items() if isinstance(value, dict)}
+    kinds = {
+        word: value.get("_type") for word, value in features.items() if isinstance(value, dict)
+    }
     names = list(schema.names)
 
     images = [word for word in names if _is_image(schema.field(word).type)]
@@ -182,7 +208,9 @@ def _check_columns(schema: Any, path: Path, columns: tuple[str, str], first: Pat
             )
         kind = schema.field(column).type
         if not (_is_image(kind) if what == "image" else _is_label(kind)):
-            raise DataError(f"{path}: column {column!r} is of type {kind} and holds no {what}s", _FORMS[what])
+            raise DataError(
+                f"{path}: column {column!r} is of type {kind} and holds no {what}s", _FORMS[what]
+            )
 
 
 def _is_binary(kind: Any) -> bool:
@@ -195,14 +223,22 @@ def _is_image(kind: Any) -> bool:
     from pyarrow import types
 
     if types.is_struct(kind):
-        return any(kind.field(i).name == "bytes" and _is_binary(kind.field(i).type) for i in range(kind.num_fields))
+        return any(
+            kind.field(i).name == "bytes" and _is_binary(kind.field(i).type)
+            for i in range(kind.num_fields)
+        )
     return _is_binary(kind)
 
 
 def _is_label(kind: Any) -> bool:
     from pyarrow import types
 
-    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind))
+    return bool(
+        types.is_integer(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_dictionary(kind)
+    )
 
 
 def _choose(what: str, choices: tuple[list[str], list[str]], schema: Any, path: Path) -> str:
@@ -217,10 +253,15 @@ def _choose(what: str, choices: tuple[list[str], list[str]], schema: Any, path: 
     fit, seen = choices[1], ", ".join(names) or "none"
     named = next((word for word in known if word in names), "")
     if named and not fit:
-        raise DataError(f"{path}: column {named!r} is of type {schema.field(named).type} and holds no {what}s", _FORMS[what])
+        raise DataError(
+            f"{path}: column {named!r} is of type {schema.field(named).type} and holds no {what}s",
+            _FORMS[what],
+        )
     hint = f"name the {what} column {known[0]!r}"
     if fit:
-        raise DataError(f"{path} has several columns that may be the {what}: {', '.join(fit)}", hint)
+        raise DataError(
+            f"{path} has several columns that may be the {what}: {', '.join(fit)}", hint
+        )
     raise DataError(f"{path} has no {what} column; its columns are: {seen}", hint)
 
 
@@ -234,7 +275,9 @@ def _features(schema: Any) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _rows(file: Any, path: Path, columns: tuple[str, str], labels: list[Any]) -> Iterator[pixels.Named]:
+def _rows(
+    file: Any, path: Path, columns: tuple[str, str], labels: list[Any]
+) -> Iterator[pixels.Named]:
     import pyarrow as pa
 
     image_column, label_column = columns
@@ -251,22 +294,34 @@ def _rows(file: Any, path: Path, columns: tuple[str, str], labels: list[Any]) ->
             for value in batch.column(image_column).to_pylist():
                 content = value.get("bytes") if isinstance(value, dict) else value
                 if content is None:
-                    raise DataError(f"row {row} of {path} holds no image", "embed the images' bytes in the shard")
+                    raise DataError(
+                        f"row {row} of {path} holds no image",
+                        "embed the images' bytes in the shard",
+                    )
                 yield f"row {row} of {path}", content
                 row += 1
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged near row {row}: {_first_line(error)}", "copy or download it again") from error
+        raise DataError(
+            f"{path} is damaged near row {row}: {_first_line(error)}", "copy or download it again"
+        ) from error
 
 
-def _number(labels: list[list[Any]], schema: Any, column: str, files: list[Path]) -> tuple[tuple[str, ...], list[Labels]]:
+def _number(
+    labels: list[list[Any]], schema: Any, column: str, files: list[Path]
+) -> tuple[tuple[str, ...], list[Labels]]:
     """Return the class names and the labels of each file as numbers."""
     words = [isinstance(label, str) for part in labels for label in part]
     if any(words):
         if not all(words):
-            raise DataError(f"{files[0].parent}: some shards label images by words, others by numbers", "use one of the two")
+            raise DataError(
+                f"{files[0].parent}: some shards label images by words, others by numbers",
+                "use one of the two",
+            )
         classes = class_order({label for part in labels for label in part})
         index = {label: i for i, label in enumerate(classes)}
-        return classes, [np.array([index[label] for label in part], dtype=np.int64) for part in labels]
+        return classes, [
+            np.array([index[label] for label in part], dtype=np.int64) for part in labels
+        ]
     numbers = [np.array(part, dtype=np.int64) for part in labels]
     feature = _features(schema).get(column)
     names = feature.get("names") if isinstance(feature, dict) else None

@@ -31,8 +31,10 @@ _CHUNK = 64  # images a task: enough to hide the cost of handing it to a thread
 _WAVE = 2048  # images in flight: bounds the memory that undecoded files take
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = range(2, 9)  # its values that turn or mirror an image
-_LEAST_RANGE = 16  # values, of 256, that a part of a set uses at least: less is black to the eye and to a net
-_TOO_MANY_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb, as an error here and not a warning
+# values, of 256, that a part of a set uses at least: less is black to the eye and to a net
+_LEAST_RANGE = 16
+# Pillow's own limit for a decompression bomb, as an error here and not a warning
+_TOO_MANY_PIXELS = 178_956_970
 
 
 class Progress:
@@ -75,7 +77,9 @@ class Findings:
         """Return by how many bits deep images are to be shifted down."""
         with self._lock:
             if self._bits is None:
-                self._bits = max((_highest(name, source) for name, source in self._images()), default=0).bit_length()
+                self._bits = max(
+                    (_highest(name, source) for name, source in self._images()), default=0
+                ).bit_length()
             return max(self._bits - 8, 0)
 
     @property
@@ -84,13 +88,19 @@ class Findings:
         notes = []
         if self._bits is not None:
             how = f"divided by {2 ** (self._bits - 8)}" if self._bits > 8 else "taken as they are"
-            notes.append(f"its images of more than 8 bits use {self._bits} of them: their values are {how}")
+            notes.append(
+                f"its images of more than 8 bits use {self._bits} of them: their values are {how}"
+            )
         if self.turned:
             verb = "was" if self.turned == 1 else "were"
-            notes.append(f"{plural(self.turned, 'image')} {verb} turned as the EXIF orientation says")
+            notes.append(
+                f"{plural(self.turned, 'image')} {verb} turned as the EXIF orientation says"
+            )
         if self.plain:
             verb = "is" if len(self.plain) == 1 else "are"
-            notes.append(f"{plural(len(self.plain), 'image')} {verb} of a single colour, the first: {self.plain[0]}")
+            notes.append(
+                f"{plural(len(self.plain), 'image')} {verb} of a single colour, the first: {self.plain[0]}"
+            )
         return tuple(notes)
 
     def look(self, images_NCHW: Pixels, name: Callable[[int], str]) -> None:
@@ -113,7 +123,9 @@ class Findings:
         self.plain += [name(int(k)) for k in np.flatnonzero(low_N == high_N)]
 
 
-def decode_all(images: Iterable[Named], *, size: int, progress: Progress, findings: Findings) -> list[Pixels]:
+def decode_all(
+    images: Iterable[Named], *, size: int, progress: Progress, findings: Findings
+) -> list[Pixels]:
     """Decode images in threads (Pillow releases the interpreter lock while it works), in order.
 
     Args:
@@ -135,7 +147,10 @@ def decode_all(images: Iterable[Named], *, size: int, progress: Progress, findin
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         for wave in _waves(images, _WAVE):
             chunks = [wave[i : i + _CHUNK] for i in range(0, len(wave), _CHUNK)]
-            for decoded in pool.map(lambda chunk: [_decode(name, source, size, findings) for name, source in chunk], chunks):
+            for decoded in pool.map(
+                lambda chunk: [_decode(name, source, size, findings) for name, source in chunk],
+                chunks,
+            ):
                 done += [image for image, _ in decoded]
                 findings.turned += sum(turned for _, turned in decoded)
             progress.add(len(wave))
@@ -161,7 +176,9 @@ def _decode(name: str, source: Path | bytes, size: int, findings: Findings) -> t
             pixels = (_deep(name, turned) >> findings.shift()).astype(np.uint8)
         else:
             if turned.mode == "F":
-                raise DataError(f"{name} holds floating-point pixels", "save it with 8 or 16 bits a channel")
+                raise DataError(
+                    f"{name} holds floating-point pixels", "save it with 8 or 16 bits a channel"
+                )
             grey = turned.mode in ("1", "L", "LA", "La")
             pixels = np.array(turned.convert("L" if grey else "RGB"), dtype=np.uint8)
     return resize_image(pixels, size), turned is not image
@@ -174,10 +191,21 @@ def _opened(name: str, source: Path | bytes) -> Iterator[AnyImage]:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > _TOO_MANY_PIXELS:
-                raise DataError(f"{name} has {image.width} x {image.height} pixels, too many for one image")
+                raise DataError(
+                    f"{name} has {image.width} x {image.height} pixels, too many for one image"
+                )
             yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{name} cannot be read as an image: {error}", "replace or remove it") from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise DataError(
+            f"{name} cannot be read as an image: {error}", "replace or remove it"
+        ) from error
 
 
 def _turned(image: AnyImage) -> AnyImage:
@@ -187,7 +215,13 @@ def _turned(image: AnyImage) -> AnyImage:
     image.load()
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):  # damaged EXIF says nothing; the pixels are sound
+    except (
+        SyntaxError,
+        ValueError,
+        KeyError,
+        TypeError,
+        struct.error,
+    ):  # damaged EXIF says nothing; the pixels are sound
         return image
     return ImageOps.exif_transpose(image) if orientation in _TURNS else image
 
@@ -196,7 +230,9 @@ def _deep(name: str, image: AnyImage) -> npt.NDArray[np.int64]:
     """Return the values of an image of more than 8 bits."""
     values = np.asarray(image, dtype=np.int64)
     if values.min(initial=0) < 0:
-        raise DataError(f"{name} holds negative values, down to {values.min()}", "save it with values from 0")
+        raise DataError(
+            f"{name} holds negative values, down to {values.min()}", "save it with values from 0"
+        )
     return values
 
 
@@ -240,7 +276,8 @@ def stack(parts: Sequence[Sequence[Pixels]], names: Callable[[int, int], str]) -
 def resize(images_NCHW: Pixels, size: int) -> Pixels:
     """Return the images cut to their central square and resized to ``size`` x ``size`` pixels; 0 leaves them alone.
 
-    A whole-number reduction averages areas; any other ratio is Pillow's bilinear filter, which widens with the reduction.
+    A whole-number reduction averages areas; any other ratio is Pillow's bilinear filter, which
+    widens with the reduction.
     """
     if size == 0 or images_NCHW.shape[2:] == (size, size):
         return images_NCHW
@@ -249,7 +286,12 @@ def resize(images_NCHW: Pixels, size: int) -> Pixels:
     top, left = (height - side) // 2, (width - side) // 2
     square_NCHW = images_NCHW[:, :, top : top + side, left : left + side]
     if side % size == 0:
-        return np.concatenate([_area(square_NCHW[i : i + 1024], side // size) for i in range(0, len(square_NCHW), 1024)])
+        return np.concatenate(
+            [
+                _area(square_NCHW[i : i + 1024], side // size)
+                for i in range(0, len(square_NCHW), 1024)
+            ]
+        )
     out_NCHW = np.empty((*square_NCHW.shape[:2], size, size), dtype=np.uint8)
     for i, image_CHW in enumerate(square_NCHW):
         out_NCHW[i] = [_bilinear(plane_HW, size) for plane_HW in image_CHW]
@@ -269,7 +311,8 @@ def _area(images_NCHW: Pixels, factor: int) -> Pixels:
     n, c, h, w = images_NCHW.shape
     blocks = images_NCHW.reshape(n, c, h // factor, factor, w // factor, factor)
     total: npt.NDArray[np.uint32] = blocks.sum(axis=(3, 5), dtype=np.uint32)
-    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)  # round half up, in whole numbers
+    # round half up, in whole numbers
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
 
 
 def _bilinear(plane_HW: Pixels, size: int) -> Pixels:

@@ -94,14 +94,18 @@ def _gpu(index: int) -> Gpu:
     except RuntimeError as error:  # a driver that does not fit, a kernel that was not built for this GPU, no memory left
         fault, bf16 = str(error).splitlines()[0], False
     capability = f"{facts.major}.{facts.minor}"
-    return Gpu(facts.name, facts.total_memory / 2**30, free / 2**30, capability, bf16, held_down, fault)
+    return Gpu(
+        facts.name, facts.total_memory / 2**30, free / 2**30, capability, bf16, held_down, fault
+    )
 
 
 def _other(device: str) -> Accelerator:
     name, free = device, 0.0
     try:
         name, free, fault = devices.device_name(device), devices.free_bytes(device), _sum_on(device)
-    except RuntimeError as error:  # NotImplementedError, of an operation that the device lacks, is one
+    except (
+        RuntimeError
+    ) as error:  # NotImplementedError, of an operation that the device lacks, is one
         fault = str(error).splitlines()[0]
     return Accelerator(device, name, free / 2**30, fault)
 

@@ -17,8 +17,8 @@ _SEED = 0
 def augmented(recipe: Recipe, ground: Arena) -> npt.NDArray[np.uint8]:
     """Return eight training images as the net would see them in the first epoch, normalisation undone.
 
-    The same images in the same order for every recipe, so that arms can be compared column by column; with mixup or cutmix
-    their partners are those within the strip.
+    The same images in the same order for every recipe, so that arms can be compared column by
+    column; with mixup or cutmix their partners are those within the strip.
 
     Returns:
         images_KHWC, uint8.
@@ -50,5 +50,10 @@ def _one_of_each(labels_N: torch.Tensor, count: int) -> torch.Tensor:
     order_N = torch.argsort(labels_N.cpu(), stable=True)
     sorted_N = labels_N.cpu()[order_N]
     firsts = torch.searchsorted(sorted_N, torch.unique(sorted_N))
-    chosen = [int(order_N[first + turn]) for turn in range(count) for first in firsts.tolist() if first + turn < len(order_N)]
+    chosen = [
+        int(order_N[first + turn])
+        for turn in range(count)
+        for first in firsts.tolist()
+        if first + turn < len(order_N)
+    ]
     return torch.tensor(chosen[:count], device=labels_N.device)

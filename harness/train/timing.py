@@ -21,13 +21,15 @@ from harness.train.own import table_of
 from harness.train.run import CLEAN_IMAGES, Loaders, arena, engine_for, place, step_settings
 from harness.train.step import Step
 
-_SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
+# seconds: below it, threads wait for each other more than they work, and on a busy machine far more
+_SMALL_STEP = 0.05
 _WORTH = 0.9  # threads must beat processes by more than the timing's noise
 _TEST_IMAGES = 10_000  # of a data set that is not here, as CIFAR-10 has them
 _ROOM = 20_000  # steps, more than are ever timed
 _AT_ONCE = 50  # steps of a recorded program that are timed together
 _LONG_CALL = 2.0  # seconds: of such a call the first says enough, warm-up or not
-_SAMPLE_SECONDS = 0.4  # of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
+# of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
+_SAMPLE_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class Layout:
     why_engine: str = ""
 
 
-def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine: str = "auto") -> Timing:
+def time_trial(
+    recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine: str = "auto"
+) -> Timing:
     """Time some steps and some evaluation of a recipe and extrapolate to the whole trial."""
     torch.set_num_threads(threads)
     prepare(device)
@@ -77,7 +81,8 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     if engine_for(recipe, device, engine).name == "graph":
         program = Program(model, settings, loaders.train, room=_ROOM)
         program.begin(table, settings, loaders.train)
-        at_once = min(len(loaders.train), _AT_ONCE)  # steps share the draws that an epoch starts with
+        # steps share the draws that an epoch starts with
+        at_once = min(len(loaders.train), _AT_ONCE)
 
         def train_one() -> None:
             program.epoch(loaders.train, at_once)
@@ -98,11 +103,15 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     seconds = recipe.train.epochs * len(loaders.train) * per_step + still * per_image
     images = min(recipe.train.batch_size, len(ground.split.train_labels_N))
     channels, side, _ = ground.shape
-    _, mflop = cost_of(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes))
+    _, mflop = cost_of(
+        recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes)
+    )
     return Timing(seconds, images / per_step, per_step, steps, threads, mflop * images / per_step)
 
 
-def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, images: int, rate: float) -> float:
+def extrapolate(
+    recipe: Recipe, shape: tuple[int, int, int], classes: int, images: int, rate: float
+) -> float:
     """Return a rough guess at a trial's seconds from counted operations, for images that are not here.
 
     Args:
@@ -116,15 +125,23 @@ def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, image
     _, mflop = cost_of(recipe.model, in_channels=shape[0], side=side, classes=classes)
     train = recipe.data.train or max(images - recipe.data.val, 1)
     curve = curve_images(train=train, val=recipe.data.val, test=_TEST_IMAGES)
-    still = recipe.train.epochs * (curve + min(curve, train)) + recipe.data.val + _TEST_IMAGES + min(train, CLEAN_IMAGES)
-    return (recipe.train.epochs * train + still / 3) * mflop / rate  # forward alone is a third of forward and backward
+    still = (
+        recipe.train.epochs * (curve + min(curve, train))
+        + recipe.data.val
+        + _TEST_IMAGES
+        + min(train, CLEAN_IMAGES)
+    )
+    # forward alone is a third of forward and backward
+    return (recipe.train.epochs * train + still / 3) * mflop / rate
 
 
-def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None = None, engine: str = "auto") -> Layout:
+def choose_layout(
+    recipe: Recipe, *, device: str = "auto", workers: int | None = None, engine: str = "auto"
+) -> Layout:
     """Decide devices, processes and threads a process for a study's trials.
 
-    On GPUs: one process each. On a CPU: one process a core with one thread each, unless timed steps show that one process of
-    all cores finishes more trials an hour.
+    On GPUs: one process each. On a CPU: one process a core with one thread each, unless timed steps
+    show that one process of all cores finishes more trials an hour.
 
     Args:
         recipe: a typical trial of the study, such as the baseline's.
@@ -154,16 +171,29 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)
-        threads = recipe.train.threads or 1  # not a share of the cores: the number of workers must not change a result
+        # not a share of the cores: the number of workers must not change a result
+        threads = recipe.train.threads or 1
         return Layout(chosen, threads, ("cpu",), "as asked", time_trial(recipe, threads=threads))
     one = time_trial(recipe, threads=1)
     if cores == 1:
         return Layout(1, 1, ("cpu",), "one core", one)
     if one.step_seconds < _SMALL_STEP:
-        return Layout(cores, 1, ("cpu",), f"a step takes {1000 * one.step_seconds:.0f} ms, too little to share out", one)
+        return Layout(
+            cores,
+            1,
+            ("cpu",),
+            f"a step takes {1000 * one.step_seconds:.0f} ms, too little to share out",
+            one,
+        )
     every = time_trial(recipe, threads=cores)
     if every.seconds * cores < one.seconds * _WORTH:
-        return Layout(1, cores, ("cpu",), f"a trial on {cores} threads is {one.seconds / every.seconds:.1f}x as fast", every)
+        return Layout(
+            1,
+            cores,
+            ("cpu",),
+            f"a trial on {cores} threads is {one.seconds / every.seconds:.1f}x as fast",
+            every,
+        )
     gain = one.seconds / every.seconds
     told = f"only {gain:.1f}x as fast" if gain >= 1.05 else "no faster"
     return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is {told}", one)

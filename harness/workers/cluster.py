@@ -1,12 +1,13 @@
 """Workers on other machines: as tasks of a SLURM job array (submitit), or of a Ray cluster.
 
-The study is the queue; nothing here schedules. With PostgreSQL every task is a plain worker and takes what comes next.
-Without, task I of N works off its share in a journal of its own in the shared folder (``harness.ledger.shards``), which this
-process takes over while it watches. A task that is killed, preempted or lost with its node is run again by the cluster, or by
-running the same command again: only what is missing is done.
+The study is the queue; nothing here schedules. With PostgreSQL every task is a plain worker and
+takes what comes next. Without, task I of N works off its share in a journal of its own in the
+shared folder (``harness.ledger.shards``), which this process takes over while it watches. A task
+that is killed, preempted or lost with its node is run again by the cluster, or by running the same
+command again: only what is missing is done.
 
-Without submitit a job array does the same, from a folder that the nodes share, after `harness ablate --timeout 0` has
-planned the study; a task finds its I/N in the variables of the array:
+Without submitit a job array does the same, from a folder that the nodes share, after `harness
+ablate --timeout 0` has planned the study; a task finds its I/N in the variables of the array:
 
     #SBATCH --array=1-50 --cpus-per-task=1 --time=04:00:00 --signal=USR1@60
     srun harness worker --study augmentations-full
@@ -94,20 +95,36 @@ def run_slurm(
     try:
         import submitit
     except ImportError:
-        raise UsageError("the slurm launcher needs submitit", "pip install 'harness[slurm]'") from None
+        raise UsageError(
+            "the slurm launcher needs submitit", "pip install 'harness[slurm]'"
+        ) from None
     folder = runs.resolve() / name / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        options: dict[str, Any] = {"name": f"harness-{name}", "timeout_min": ask.minutes, "cpus_per_task": ask.cpus}
+        options: dict[str, Any] = {
+            "name": f"harness-{name}",
+            "timeout_min": ask.minutes,
+            "cpus_per_task": ask.cpus,
+        }
         if ask.gpus:
             options["gpus_per_node"] = max(1, round(ask.gpus))
         named = {"slurm_partition": ask.partition, "slurm_account": ask.account}
-        executor.update_parameters(**options, **{key: value for key, value in named.items() if value})
+        executor.update_parameters(
+            **options, **{key: value for key, value in named.items() if value}
+        )
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(f"no tasks can be submitted here: {error}", "run it on a login node of the cluster") from None
+        raise UsageError(
+            f"no tasks can be submitted here: {error}", "run it on a login node of the cluster"
+        ) from None
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
-        given = {"name": name, "storage": storage, "artifacts": artifacts, "runner": runner, "seconds": seconds}
+        given = {
+            "name": name,
+            "storage": storage,
+            "artifacts": artifacts,
+            "runner": runner,
+            "seconds": seconds,
+        }
         if cluster == "slurm":
             _refuse_second_array(folder)
         tasks = _tasks(ledger, runs=runs, workers=workers, **given)
@@ -116,9 +133,16 @@ def run_slurm(
         told: list[Note] = []
         if jobs:
             number = str(jobs[0].job_id).partition("_")[0]
-            told.append(Note("slurm", f"submitted {plural(len(jobs), 'task')} as job {number}; their logs are in {folder}"))
+            told.append(
+                Note(
+                    "slurm",
+                    f"submitted {plural(len(jobs), 'task')} as job {number}; their logs are in {folder}",
+                )
+            )
             told.append(Note("slurm", _HOW.format(name=name)))
-        left = _Queue(jobs).left if cluster == "slurm" else lambda: sum(not job.done() for job in jobs)
+        left = (
+            _Queue(jobs).left if cluster == "slurm" else lambda: sum(not job.done() for job in jobs)
+        )
         return _follow(ledger, left, seconds, on_event, told=told)
 
 
@@ -165,7 +189,8 @@ def _listed(number: str) -> set[str] | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - a constant program
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if done.returncode and "Invalid job id" not in done.stderr:  # which is what it says of a job that is long over
+    # which is what it says of a job that is long over
+    if done.returncode and "Invalid job id" not in done.stderr:
         return None
     return set(done.stdout.split())
 
@@ -198,10 +223,17 @@ def run_ray(
             ray.init(address=ask.address or None, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"no Ray cluster can be reached: {error}", _NO_RAY) from None
-    # A task that its node takes along is run again on another: it goes on with what its share has left.
+    # A task that its node takes along is run again on another: it goes on with what its share has
+    # left.
     remote = ray.remote(num_cpus=ask.cpus, num_gpus=ask.gpus, max_retries=5)(task)
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
-        given = {"name": name, "storage": storage, "artifacts": artifacts, "runner": runner, "seconds": seconds}
+        given = {
+            "name": name,
+            "storage": storage,
+            "artifacts": artifacts,
+            "runner": runner,
+            "seconds": seconds,
+        }
         tasks = _tasks(ledger, runs=runs, workers=workers, **given)
         open_ = [remote.remote(one) for one in tasks]
         sent = f"sent {plural(len(open_), 'task')} to the cluster; they end with this command"
@@ -211,7 +243,8 @@ def run_ray(
             nonlocal open_
             done, open_ = ray.wait(open_, num_returns=len(open_), timeout=0) if open_ else ([], [])
             for reference in done:
-                with suppress(Exception):  # what went wrong in a task is in its log; its cells are simply still open
+                # what went wrong in a task is in its log; its cells are simply still open
+                with suppress(Exception):
                     ray.get(reference)
             return len(open_)
 
@@ -238,14 +271,19 @@ def task(given: Mapping[str, Any]) -> int:
     """Be one task of a cluster; return how many trials it recorded."""
     if Path(given["folder"]).is_dir():  # a study may name files of the user's from there
         os.chdir(given["folder"])
-    if given["data_root"] and Path(given["data_root"]).is_dir():  # a node whose images are elsewhere says so itself
+    # a node whose images are elsewhere says so itself
+    if given["data_root"] and Path(given["data_root"]).is_dir():
         os.environ.setdefault("HARNESS_DATA", given["data_root"])
     names = {key: given[key] for key in ("name", "storage", "artifacts", "shard", "runner")}
     deadline = None if given["seconds"] is None else time.monotonic() + given["seconds"]
-    return join(**names, runs=Path(given["runs"]), deadline=deadline, on_event=lambda _: None).recorded
+    return join(
+        **names, runs=Path(given["runs"]), deadline=deadline, on_event=lambda _: None
+    ).recorded
 
 
-def _tasks(ledger: Ledger, *, workers: int, runs: Path, **names: Any) -> Sequence[Mapping[str, Any]]:
+def _tasks(
+    ledger: Ledger, *, workers: int, runs: Path, **names: Any
+) -> Sequence[Mapping[str, Any]]:
     counts = ledger.counts()
     if counts.running:
         raise StorageError(
@@ -255,7 +293,11 @@ def _tasks(ledger: Ledger, *, workers: int, runs: Path, **names: Any) -> Sequenc
     if names["storage"] is not None and "://" not in names["storage"]:
         names["storage"] = str(Path(names["storage"]).resolve())
     plan = ledger.latest_plan()
-    places = {"runs": str(runs.resolve()), "folder": str(Path.cwd()), "data_root": plan.data_root if plan else ""}
+    places = {
+        "runs": str(runs.resolve()),
+        "folder": str(Path.cwd()),
+        "data_root": plan.data_root if plan else "",
+    }
     total = min(workers, counts.open)
     shards = [None] * total if ledger.many_hosts else [(index + 1, total) for index in range(total)]
     return [{**names, **places, "shard": shard} for shard in shards]
@@ -294,5 +336,16 @@ def _follow(
     late = end is not None and time.monotonic() >= end
     error = None
     if missing and not interrupted and not late:
-        error = TrialError(f"the tasks ended with {missing} cells left", "run the same command again; the tasks' logs say why")
-    return LaunchResult(recorded, failed, 0, missing, interrupted=interrupted, out_of_time=bool(missing and late), error=error)
+        error = TrialError(
+            f"the tasks ended with {missing} cells left",
+            "run the same command again; the tasks' logs say why",
+        )
+    return LaunchResult(
+        recorded,
+        failed,
+        0,
+        missing,
+        interrupted=interrupted,
+        out_of_time=bool(missing and late),
+        error=error,
+    )

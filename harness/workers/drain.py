@@ -19,9 +19,11 @@ from harness.study.trial import Outcomes, Trial
 from harness.workers.events import Claimed, EpochDone, Event, Finished, HandedBack, Note
 from harness.workers.runner import Runner, failed
 
-_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")  # the last two are what schedulers send before they kill
+# the last two are what schedulers send before they kill
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between looks at a queue that others are working off
+# seconds between looks at a queue that others are working off
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ def drain(
 ) -> DrainResult:
     """Work off the ledger's plan.
 
-    A worker that finds nothing waiting stays while any planned cell is not final, looking out for dead workers: what they
-    held comes back to it. On SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (in the main thread), or when ``stop`` is set, it hands its
-    cell back and leaves: in the midst of an epoch after a signal, at the epoch's end otherwise.
+    A worker that finds nothing waiting stays while any planned cell is not final, looking out for
+    dead workers: what they held comes back to it. On SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 (in the
+    main thread), or when ``stop`` is set, it hands its cell back and leaves: in the midst of an
+    epoch after a signal, at the epoch's end otherwise.
 
     Args:
         ledger: with a plan.
@@ -67,7 +70,8 @@ def drain(
         worker: this worker's name.
         device: handed to the runner.
         threads: the same, as the plan fixes them.
-        deadline: on ``time.monotonic()``; no cell is claimed after it, and the one in hand is finished.
+        deadline: on ``time.monotonic()``; no cell is claimed after it, and the one in hand is
+            finished.
         max_trials: leave after so many.
         on_event: told what happens, in this thread.
         stop: set to make the worker leave.
@@ -87,18 +91,24 @@ def drain(
                 if why or ledger.unfinished() == 0:
                     return DrainResult(recorded, lost, why or "done")
                 ledger.reap()
-                stop.wait(pause if deadline is None else max(0.0, min(pause, deadline - time.monotonic())))
+                stop.wait(
+                    pause if deadline is None else max(0.0, min(pause, deadline - time.monotonic()))
+                )
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             pause = _SHORTEST_PAUSE
             on_event(Claimed(worker, claim.cell.key, claim.cell.seed, claim.attempt))
-            trial = _work(ledger, runner, claim, guard, device=device, threads=threads, on_event=on_event)
+            trial = _work(
+                ledger, runner, claim, guard, device=device, threads=threads, on_event=on_event
+            )
             if trial is not None:
                 recorded += 1
                 lost += trial.state == "failed"
 
 
-def _leave(stop: threading.Event, deadline: float | None, max_trials: int | None, recorded: int) -> str:
+def _leave(
+    stop: threading.Event, deadline: float | None, max_trials: int | None, recorded: int
+) -> str:
     if stop.is_set():
         return "stopped"
     if deadline is not None and time.monotonic() >= deadline:
@@ -122,24 +132,36 @@ def _work(
     def on_epoch(epoch: int, values: Mapping[str, float]) -> bool:
         with guard.closed():
             halt = ledger.report(claim, epoch, values)
-            on_event(EpochDone(claim.worker, cell.key, epoch, cell.recipe.train.epochs, dict(values)))
+            on_event(
+                EpochDone(claim.worker, cell.key, epoch, cell.recipe.train.epochs, dict(values))
+            )
         return halt
 
     try:
         with guard.opened():
-            trial, outcomes, raised = _attempt(runner, claim, device=device, threads=threads, on_epoch=on_epoch)
+            trial, outcomes, raised = _attempt(
+                runner, claim, device=device, threads=threads, on_epoch=on_epoch
+            )
     except Interrupted:
         ledger.release(claim)
         on_event(HandedBack(claim.worker, cell.key))
         return None
-    except BaseException:  # data missing, storage away, the loop's own end: nothing that this cell is to blame for
+    except (
+        BaseException
+    ):  # data missing, storage away, the loop's own end: nothing that this cell is to blame for
         ledger.release(claim)
         raise
     environment = completed(trial.environment, device=device, threads=threads)
-    trial = trial.model_copy(update={"environment": environment, "started": trial.started or started})
+    trial = trial.model_copy(
+        update={"environment": environment, "started": trial.started or started}
+    )
     kept = ledger.record(claim, trial, outcomes)
     if kept is None:
-        on_event(Note(claim.worker, f"trial {cell.key} came too late: this worker had been taken for dead"))
+        on_event(
+            Note(
+                claim.worker, f"trial {cell.key} came too late: this worker had been taken for dead"
+            )
+        )
     else:
         on_event(Finished(claim.worker, kept, raised))
     return kept
@@ -154,7 +176,13 @@ def _attempt(runner: Runner, claim: Claim, **context: Any) -> tuple[Trial, Outco
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's training code raises
         return failed(claim.cell, error), None, traceback.format_exc().rstrip()
     if trial.cell != claim.cell.key:
-        return failed(claim.cell, ValueError(f"the runner was given this cell and returned {trial.cell}")), None, ""
+        return (
+            failed(
+                claim.cell, ValueError(f"the runner was given this cell and returned {trial.cell}")
+            ),
+            None,
+            "",
+        )
     return trial, outcomes, ""
 
 

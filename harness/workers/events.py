@@ -65,7 +65,9 @@ class Note:
 
 
 Event = Claimed | EpochDone | Finished | HandedBack | WorkerDied | Note
-_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Claimed, EpochDone, Finished, HandedBack, WorkerDied, Note)}
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (Claimed, EpochDone, Finished, HandedBack, WorkerDied, Note)
+}
 
 
 def encode(event: Event) -> str:

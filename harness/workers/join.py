@@ -18,7 +18,13 @@ from harness.workers.events import Event
 from harness.workers.runner import OWN_RUNNER, runner_for
 from harness.workers.script import check_script
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,8 @@ def join(
         stop: set to make the worker leave.
 
     Raises:
-        StorageError: there is no such plan, or engine, recipe schema, images, plug-in code or a script differ from it.
+        StorageError: there is no such plan, or engine, recipe schema, images, plug-in code or a
+            script differ from it.
         UsageError: there is no such runner.
         DataError: the images are missing or unreadable here.
     """

@@ -1,9 +1,10 @@
 """Workers as processes on this machine.
 
-They are processes also when it is only one: a crash of the training code, or the system's out-of-memory killer, then takes one
-trial with it and not the program, and Ctrl-C has one meaning. A worker is told what to do on its standard input and answers in
-events on its standard output; what training code prints goes to a log beside the journal. When the input closes, because the
-parent was killed, the worker hands its cell back and ends.
+They are processes also when it is only one: a crash of the training code, or the system's
+out-of-memory killer, then takes one trial with it and not the program, and Ctrl-C has one meaning.
+A worker is told what to do on its standard input and answers in events on its standard output; what
+training code prints goes to a log beside the journal. When the input closes, because the parent was
+killed, the worker hands its cell back and ends.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ from harness.workers.join import THREADS, LaunchResult
 from harness.workers.runner import OWN_RUNNER, load_runner, runner_for
 from harness.workers.signals import Interrupts
 
-DEATHS = 3  # of one worker in a row, without a trial finished in between, before it is not started again
+# of one worker in a row, without a trial finished in between, before it is not started again
+DEATHS = 3
 _BOOT = (
     "import json,sys; spec=json.loads(sys.stdin.readline()); sys.path[:]=spec['path']; "
     "from harness.workers.local import serve; serve(spec)"
 )
 _EPOCH_SECONDS = 0.5  # between two epochs that a worker tells of
 _ALIKE = 3  # first trials that fail alike before all is stopped
-_NUMBERS = re.compile(r"[0-9a-f]{6,}|\d+")  # what differs between two reports of one fault: seeds, keys of cells, attempts
+# what differs between two reports of one fault: seeds, keys of cells, attempts
+_NUMBERS = re.compile(r"[0-9a-f]{6,}|\d+")
 _LOG_LINES = 20
 
 
@@ -72,9 +75,10 @@ def run_local(
 ) -> LaunchResult:
     """Work off a planned study with processes on this machine.
 
-    The first Ctrl-C (or SIGTERM) has every worker hand its cell back, which takes a moment; the second kills them, and their
-    cells are found by the next run. A worker that dies is replaced, its cell first given back, until it has died ``DEATHS``
-    times in a row without any trial being finished by it.
+    The first Ctrl-C (or SIGTERM) has every worker hand its cell back, which takes a moment; the
+    second kills them, and their cells are found by the next run. A worker that dies is replaced,
+    its cell first given back, until it has died ``DEATHS`` times in a row without any trial being
+    finished by it.
 
     Args:
         name: the study's folder name.
@@ -82,10 +86,12 @@ def run_local(
         artifacts: the same.
         runs: the same.
         workers: how many processes.
-        devices: ``cpu``, ``cuda``, ``cuda:1``...; dealt out to the workers in turn. A worker on ``cuda:1`` sees only that GPU.
+        devices: ``cpu``, ``cuda``, ``cuda:1``...; dealt out to the workers in turn. A worker on
+            ``cuda:1`` sees only that GPU.
         threads: CPU threads a worker, set before anything is imported that counts them.
         runner: ``module:function`` or ``file.py:function``.
-        deadline: on ``time.monotonic()``; no cell is claimed after it, and those in hand are finished.
+        deadline: on ``time.monotonic()``; no cell is claimed after it, and those in hand are
+            finished.
         on_event: told what happens, in this thread.
 
     Raises:
@@ -99,11 +105,14 @@ def run_local(
             "runs": str(runs),
             "threads": threads,
             "runner": runner,
-            "deadline": deadline,  # Linux, macOS and Windows count from boot, the same in every process
+            # Linux, macOS and Windows count from boot, the same in every process
+            "deadline": deadline,
             "path": sys.path,
         }
         plan = ledger.latest_plan()
-        crew = _Crew(ledger, spec, runs / name / "logs", on_event, data_root=plan.data_root if plan else "")
+        crew = _Crew(
+            ledger, spec, runs / name / "logs", on_event, data_root=plan.data_root if plan else ""
+        )
         for index in range(min(workers, max(ledger.unfinished(), 1))):
             crew.start(f"{socket.gethostname()}-{index + 1}", devices[index % len(devices)])
         return crew.watch()
@@ -113,16 +122,29 @@ class _Crew:
     """The worker processes of one run."""
 
     def __init__(
-        self, ledger: Ledger, spec: Mapping[str, Any], logs: Path, on_event: Callable[[Event], None], *, data_root: str
+        self,
+        ledger: Ledger,
+        spec: Mapping[str, Any],
+        logs: Path,
+        on_event: Callable[[Event], None],
+        *,
+        data_root: str,
     ) -> None:
-        self._ledger, self._spec, self._logs, self._on_event, self._data_root = ledger, spec, logs, on_event, data_root
+        self._ledger, self._spec, self._logs, self._on_event, self._data_root = (
+            ledger,
+            spec,
+            logs,
+            on_event,
+            data_root,
+        )
         self._slots: list[_Slot] = []
         self._inbox: queue.Queue[tuple[_Slot, str | None]] = queue.Queue()
         self._interrupts = Interrupts()
         self._told = 0
         self._recorded = self._failed = self._died = 0
         self._error: HarnessError | None = None
-        self._first: list[str] | None = None if _any_sound(ledger) else []  # errors of the first trials, while all have failed
+        # errors of the first trials, while all have failed
+        self._first: list[str] | None = None if _any_sound(ledger) else []
 
     def start(self, name: str, device: str, deaths: int = 0) -> None:
         """Start a worker in a place of its own."""
@@ -137,12 +159,15 @@ class _Crew:
                 env=environment,
                 text=True,
                 encoding="utf-8",
-                start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then decides
+                # Ctrl-C in the terminal is for the parent, which then decides
+                start_new_session=True,
             )
         slot = _Slot(name, device, process, deaths=deaths)
         self._slots.append(slot)
         self._tell(slot, json.dumps({**self._spec, "worker": name, "device": inside}))
-        threading.Thread(target=self._listen, args=(slot,), name=f"harness-{name}", daemon=True).start()
+        threading.Thread(
+            target=self._listen, args=(slot,), name=f"harness-{name}", daemon=True
+        ).start()
 
     def watch(self) -> LaunchResult:
         """Relay events until every worker has ended."""
@@ -156,9 +181,17 @@ class _Crew:
         deadline = self._spec["deadline"]
         late = deadline is not None and time.monotonic() >= deadline
         if left and not self._interrupts.count and not late and self._error is None:
-            self._error = TrialError("the workers ended before the plan was done", f"their logs are in {self._logs}")
+            self._error = TrialError(
+                "the workers ended before the plan was done", f"their logs are in {self._logs}"
+            )
         return LaunchResult(
-            self._recorded, self._failed, self._died, left, bool(self._interrupts.count), bool(left and late), self._error
+            self._recorded,
+            self._failed,
+            self._died,
+            left,
+            bool(self._interrupts.count),
+            bool(left and late),
+            self._error,
         )
 
     def _turn(self) -> None:
@@ -174,7 +207,9 @@ class _Crew:
                 self._tell(slot, "stop")
             if self._told > 1:
                 self._kill()
-        for slot in [slot for slot in self._slots if slot.silent and slot.process.poll() is not None]:
+        for slot in [
+            slot for slot in self._slots if slot.silent and slot.process.poll() is not None
+        ]:
             self._slots.remove(slot)
             self._close(slot)
             self._ended(slot)
@@ -206,7 +241,8 @@ class _Crew:
 
         details = event.traceback or _log_of(event.trial.error)
         self._error = TrialError(
-            f"stopped: the first {_ALIKE} trials failed alike: {event.trial.error}" + (f"\n{details}" if details else ""),
+            f"stopped: the first {_ALIKE} trials failed alike: {event.trial.error}"
+            + (f"\n{details}" if details else ""),
             "repair the cause and run the same command again",
         )
         for slot in self._slots:
@@ -231,7 +267,8 @@ class _Crew:
             self.start(slot.name, slot.device, slot.deaths + 1)
         else:
             self._error = TrialError(
-                f"worker {slot.name} died {DEATHS} times in a row: {reason}", f"its log is in {self._logs}"
+                f"worker {slot.name} died {DEATHS} times in a row: {reason}",
+                f"its log is in {self._logs}",
             )
 
     def _listen(self, slot: _Slot) -> None:
@@ -270,7 +307,9 @@ def _environment(device: str, threads: int, data_root: str) -> tuple[str, dict[s
     if kind != "cuda" or not index:
         return device, environment
     visible = [item for item in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if item]
-    environment["CUDA_VISIBLE_DEVICES"] = visible[int(index)] if int(index) < len(visible) else index
+    environment["CUDA_VISIBLE_DEVICES"] = (
+        visible[int(index)] if int(index) < len(visible) else index
+    )
     return "cuda", environment
 
 
@@ -285,7 +324,9 @@ def _log_of(error: str) -> str:
     if named is None:
         return ""
     with suppress(OSError):
-        return "\n".join(Path(named[1]).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
+        return "\n".join(
+            Path(named[1]).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        )
     return ""
 
 
@@ -297,7 +338,11 @@ def _why(code: int, log: Path) -> str:
         return f"killed by signal {-code}"
     last = ""
     with suppress(OSError):
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        lines = [
+            line
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.strip()
+        ]
         last = lines[-1].strip()[:200] if lines else ""
     return f"exit code {code}{': ' + last if last else ''}"
 
@@ -319,7 +364,9 @@ def serve(spec: Mapping[str, Any]) -> None:
     threading.Thread(target=_obey, name="harness-parent", daemon=True).start()
     try:
         names = {key: spec[key] for key in ("storage", "artifacts")}
-        with SearchLedger.open(spec["name"], runs=Path(spec["runs"]), create=False, **names) as ledger:
+        with SearchLedger.open(
+            spec["name"], runs=Path(spec["runs"]), create=False, **names
+        ) as ledger:
             plan = ledger.latest_plan()
             result = drain(
                 ledger,
@@ -336,7 +383,17 @@ def serve(spec: Mapping[str, Any]) -> None:
             )
         _say(channel, json.dumps({"ended": result.why}))
     except HarnessError as error:
-        _say(channel, json.dumps({"ended": "error", "error": error.message, "hint": error.hint, "kind": type(error).__name__}))
+        _say(
+            channel,
+            json.dumps(
+                {
+                    "ended": "error",
+                    "error": error.message,
+                    "hint": error.hint,
+                    "kind": type(error).__name__,
+                }
+            ),
+        )
 
 
 def _say(channel: IO[str], line: str) -> None:

@@ -26,7 +26,9 @@ class Runner(Protocol):
     that ran out, which is one of the infrastructure.
     """
 
-    def __call__(self, cell: Cell, /, *, device: str, threads: int, on_epoch: OnEpoch) -> tuple[Trial, Outcomes | None]:
+    def __call__(
+        self, cell: Cell, /, *, device: str, threads: int, on_epoch: OnEpoch
+    ) -> tuple[Trial, Outcomes | None]:
         """Return what came of the cell, and what the net did with every image."""
         ...
 
@@ -38,17 +40,23 @@ def load_runner(name: str) -> Runner:
         UsageError: there is none; the message says what is missing.
     """
     if not is_plugin(name):
-        raise UsageError(f"runner {name!r} is not of the form module:function", "for example 'train.py:run'")
+        raise UsageError(
+            f"runner {name!r} is not of the form module:function", "for example 'train.py:run'"
+        )
     runner = load_plugin(name, what="runner")
     if not callable(runner):
-        raise UsageError(f"runner {name!r} is no function", "name one that takes (cell, *, device, threads, on_epoch)")
+        raise UsageError(
+            f"runner {name!r} is no function",
+            "name one that takes (cell, *, device, threads, on_epoch)",
+        )
     return cast("Runner", runner)
 
 
 def runner_for(name: str, study: Study, folder: Path) -> Runner:
     """Find the runner of a study's plan.
 
-    That is, in place of our own, the study's script; and our own also measures a metric of the user's that decides.
+    That is, in place of our own, the study's script; and our own also measures a metric of the
+    user's that decides.
 
     Args:
         name: as ``load_runner`` takes it.
@@ -62,16 +70,32 @@ def runner_for(name: str, study: Study, folder: Path) -> Runner:
         return ScriptRunner(study, folder)
     found = load_runner(name)
     if name == OWN_RUNNER and is_plugin(study.metric):
-        return partial(cast("Callable[..., tuple[Trial, Outcomes | None]]", found), metric=study.metric)
+        return partial(
+            cast("Callable[..., tuple[Trial, Outcomes | None]]", found), metric=study.metric
+        )
     return found
 
 
 def failed(cell: Cell, error: BaseException) -> Trial:
     """Return the trial that a runner's exception makes of a cell."""
     if isinstance(error, DivergedError):
-        return Trial(cell=cell.key, seed=cell.seed, recipe=cell.recipe, state="diverged", epochs=error.epoch, error=str(error))
+        return Trial(
+            cell=cell.key,
+            seed=cell.seed,
+            recipe=cell.recipe,
+            state="diverged",
+            epochs=error.epoch,
+            error=str(error),
+        )
     cause: Literal["code", "infrastructure"] = "infrastructure" if out_of_memory(error) else "code"
-    return Trial(cell=cell.key, seed=cell.seed, recipe=cell.recipe, state="failed", cause=cause, error=_sentence(error))
+    return Trial(
+        cell=cell.key,
+        seed=cell.seed,
+        recipe=cell.recipe,
+        state="failed",
+        cause=cause,
+        error=_sentence(error),
+    )
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,8 +1,9 @@
 """Running a training script of the user's, whatever it is written in, as a runner of cells.
 
-A command is run without a shell, in the working folder, with ``HARNESS_OUT`` (a fresh, empty folder for every attempt) and
-``HARNESS_SEED`` in its environment. It writes ``metrics.json`` there (``results``). What it prints goes to a log beside that
-folder. It lives in a session of its own under a guard, which ends all of it when the worker is gone, however that came about.
+A command is run without a shell, in the working folder, with ``HARNESS_OUT`` (a fresh, empty folder
+for every attempt) and ``HARNESS_SEED`` in its environment. It writes ``metrics.json`` there
+(``results``). What it prints goes to a log beside that folder. It lives in a session of its own
+under a guard, which ends all of it when the worker is gone, however that came about.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ FOLDER = "scripts"  # beside the journal: a folder and a log of every attempt
 _TAIL_BYTES = 4000
 _MERCY_SECONDS = 3.0  # between asking a script to end and ending it
 
-# Waits for its standard input to be closed, which the worker does by dying, and then ends its whole process group.
+# Waits for its standard input to be closed, which the worker does by dying, and then ends its whole
+# process group.
 _GUARD = """
 import os, signal, subprocess, sys, threading
 def watch():
@@ -57,7 +59,9 @@ class TrainFunction(Protocol):
     same. What it raises is a failed trial. It runs inside of a worker, one call after the other.
     """
 
-    def __call__(self, *, seed: int, settings: Mapping[str, Any], out: Path) -> Mapping[str, float] | None:
+    def __call__(
+        self, *, seed: int, settings: Mapping[str, Any], out: Path
+    ) -> Mapping[str, float] | None:
         """Train once.
 
         Args:
@@ -96,12 +100,17 @@ class ScriptRunner:
         out = self._fresh(cell)
         started = time.perf_counter()
         try:
-            found = self._function(cell, out) if self.study.runner else self._command(cell, out, device)
+            found = (
+                self._function(cell, out) if self.study.runner else self._command(cell, out, device)
+            )
         except ScriptError as error:
             told = {"state": "failed", "cause": error.cause, "error": error.message}
-            return Trial.model_validate({"cell": cell.key, "seed": cell.seed, "recipe": cell.recipe, **told}), None
+            return Trial.model_validate(
+                {"cell": cell.key, "seed": cell.seed, "recipe": cell.recipe, **told}
+            ), None
         except BaseException as error:
-            if not isinstance(error, (Exception, SystemExit)):  # handed back: this attempt never was
+            # handed back: this attempt never was
+            if not isinstance(error, (Exception, SystemExit)):
                 shutil.rmtree(out, ignore_errors=True)
                 _log(out).unlink(missing_ok=True)
             raise
@@ -145,27 +154,39 @@ class ScriptRunner:
         words = command_line(self.study, {**cell.recipe.flat(), "seed": cell.seed, "out": out})
         environment = {**os.environ, "HARNESS_OUT": str(out), "HARNESS_SEED": str(cell.seed)}
         if device == "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = ""  # a script that takes what GPU it sees is kept to the plan
+            # a script that takes what GPU it sees is kept to the plan
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         try:
             with _log(out).open("wb") as log:
                 code = _run(words, environment, log.fileno(), self.study.timeout_seconds)
         except subprocess.TimeoutExpired:
-            raise _failed(f"took longer than timeout_seconds = {self.study.timeout_seconds:g}", out) from None
+            raise _failed(
+                f"took longer than timeout_seconds = {self.study.timeout_seconds:g}", out
+            ) from None
         if code < 0:
-            cause: Literal["code", "infrastructure"] = "infrastructure" if -code in _FROM_OUTSIDE else "code"
+            cause: Literal["code", "infrastructure"] = (
+                "infrastructure" if -code in _FROM_OUTSIDE else "code"
+            )
             raise _failed(f"was killed by {signal.Signals(-code).name}", out, cause)
         if code:
-            raise _failed(f"ended with exit code {code}", out, "infrastructure" if _memory_ran_out(out) else "code")
+            raise _failed(
+                f"ended with exit code {code}",
+                out,
+                "infrastructure" if _memory_ran_out(out) else "code",
+            )
         try:
             return read_results(out, self.study)
         except TrialError as error:
             raise _failed(f"ended well, but {error.message}", out) from None
 
 
-_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)  # a scheduler, a person, the system when memory runs out
+# a scheduler, a person, the system when memory runs out
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str], log: int, timeout_seconds: float) -> int:
+def _run(
+    words: Sequence[str], environment: Mapping[str, str], log: int, timeout_seconds: float
+) -> int:
     """Run a command to its end under the guard and return its exit code; whatever cuts this short ends the command too."""
     process: subprocess.Popen[bytes] | None = None
     try:
@@ -229,17 +250,26 @@ def check_script(study: Study) -> str:
     """Make sure that a study's script is there, before anything is planned.
 
     Returns:
-        the fingerprint of its code: of the command's words and every file among them, or of the function's file.
+        the fingerprint of its code: of the command's words and every file among them, or of the
+            function's file.
 
     Raises:
-        UsageError: the program, a file or the function is not there, or the function does not take what it is given.
+        UsageError: the program, a file or the function is not there, or the function does not take
+            what it is given.
     """
     if study.runner:
         _check_function(study.runner)
         return code_fingerprint([study.runner])
     program = study.command[0]
-    if not placeholders(program) and program not in ("python", "python3") and shutil.which(program) is None:
-        raise UsageError(f"command[0]: there is no program {program!r}", f"paths start from the working folder, {Path.cwd()}")
+    if (
+        not placeholders(program)
+        and program not in ("python", "python3")
+        and shutil.which(program) is None
+    ):
+        raise UsageError(
+            f"command[0]: there is no program {program!r}",
+            f"paths start from the working folder, {Path.cwd()}",
+        )
     sources = hashlib.sha256(repr(study.command).encode())
     for index, file in _files(study.command):
         try:
@@ -275,7 +305,9 @@ def _check_function(name: str) -> None:
     try:
         inspect.signature(function).bind(seed=0, settings={}, out=Path())
     except TypeError as error:
-        raise UsageError(f"runner {name!r} cannot be called as it would be: {error}", _TAKES) from None
+        raise UsageError(
+            f"runner {name!r} cannot be called as it would be: {error}", _TAKES
+        ) from None
     except ValueError:  # built in, without a signature: its first call will tell
         return
 

@@ -1,8 +1,9 @@
 """What a training script of the user's leaves behind: ``metrics.json``, and ``history.csv`` if it likes.
 
-``metrics.json`` is one object. ``accuracy`` and the other built-in metrics are shares in [0, 1]; any other number is a metric
-under its own name; what is no number is left alone. ``train_accuracy`` gives the overfitting gap. ``history.csv`` has one row
-an epoch and columns under the names that ``harness.analysis.epoch_history`` knows.
+``metrics.json`` is one object. ``accuracy`` and the other built-in metrics are shares in [0, 1];
+any other number is a metric under its own name; what is no number is left alone. ``train_accuracy``
+gives the overfitting gap. ``history.csv`` has one row an epoch and columns under the names that
+``harness.analysis.epoch_history`` knows.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def read_results(out: Path, study: Study, returned: Mapping[str, float] | None =
     """
     given = _metrics_file(out) if returned is None else returned
     if not isinstance(given, Mapping):
-        raise TrialError(f"its metrics are a {type(given).__name__}, not an object of names and numbers")
+        raise TrialError(
+            f"its metrics are a {type(given).__name__}, not an object of names and numbers"
+        )
     numbers = {str(name): float(value) for name, value in given.items() if _is_number(value)}
     broken = next((name for name, value in numbers.items() if not math.isfinite(value)), "")
     curve, epochs = _history(out)
@@ -67,26 +70,38 @@ def read_results(out: Path, study: Study, returned: Mapping[str, float] | None =
     if metric not in numbers:
         there = f"it has {', '.join(map(str, given)) or 'nothing'}"
         told = (
-            f"holds {given[metric]!r} as {metric!r}, which is no number" if metric in given else f"has no {metric!r}; {there}"
+            f"holds {given[metric]!r} as {metric!r}, which is no number"
+            if metric in given
+            else f"has no {metric!r}; {there}"
         )
         raise TrialError(f"{METRICS_FILE} {told}")
-    units = {name: known.unit for name, known in METRICS.items()} | {name: rule.unit for name, rule in study.metrics.items()}
+    units = {name: known.unit for name, known in METRICS.items()} | {
+        name: rule.unit for name, rule in study.metrics.items()
+    }
     for name, value in numbers.items():
         if units.get(name) == "pp" and not (-1.0 if "gap" in name else 0.0) <= value <= 1.0:
-            raise TrialError(f"{METRICS_FILE}: {name} is {value:g} and should be a share between 0 and 1")
+            raise TrialError(
+                f"{METRICS_FILE}: {name} is {value:g} and should be a share between 0 and 1"
+            )
     return Results(numbers, curve, epochs)
 
 
 def _is_number(value: object) -> bool:
     """Whether a value is a number; numpy's and torch's scalars say so by ``__float__`` and are no text."""
-    return not isinstance(value, (bool, str)) and hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
+    return (
+        not isinstance(value, (bool, str))
+        and hasattr(value, "__float__")
+        and getattr(value, "ndim", 0) == 0
+    )
 
 
 def _metrics_file(out: Path) -> Any:
     try:
         return json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TrialError(f"wrote no {METRICS_FILE} into the folder that HARNESS_OUT names") from None
+        raise TrialError(
+            f"wrote no {METRICS_FILE} into the folder that HARNESS_OUT names"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise TrialError(f"its {METRICS_FILE} cannot be read: {error}") from None
 
@@ -105,7 +120,8 @@ def _history(out: Path) -> tuple[Curve, int]:
         raise TrialError(f"{HISTORY_FILE}: {error.message}") from None
     except (OSError, ValueError, csv.Error) as error:
         raise TrialError(f"its {HISTORY_FILE} cannot be read: {error}") from None
-    seen = "train" if history.clean else "online"  # what was seen during training is no clean accuracy
+    # what was seen during training is no clean accuracy
+    seen = "train" if history.clean else "online"
     columns = {
         "val_loss": history.column("val_loss"),
         "val_accuracy": history.column("val_accuracy"),

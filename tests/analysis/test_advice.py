@@ -21,7 +21,9 @@ def additive(study: Study, worth: Mapping[str, float]) -> dict[str, float]:
     """The effect of every arm where components add up: what is off is missing."""
     on = {factor.name: factor.on for factor in study.factors}
     return {
-        arm.name: -sum(worth.get(name, 0.0) for name, level in arm.components.items() if level != on[name])
+        arm.name: -sum(
+            worth.get(name, 0.0) for name, level in arm.components.items() if level != on[name]
+        )
         for arm in arms(study)
     }
 
@@ -34,7 +36,11 @@ def test_components_that_are_harmless_one_by_one_are_not_all_dropped() -> None:
     """Each of five costs 0.25 pp, inside a margin of 1; all five cost more."""
     study = switched("leave-one-out", *FIVE, margin_pp=1.0)
     analysis = advised(study, additive(study, dict.fromkeys(FIVE, 0.25)), sd=0.35, rng=3)
-    singles = [e for e in analysis.effects if (e.kind, e.metric, e.verdict) == ("arm", "accuracy", "equivalent")]
+    singles = [
+        e
+        for e in analysis.effects
+        if (e.kind, e.metric, e.verdict) == ("arm", "accuracy", "equivalent")
+    ]
     assert len(singles) > len(analysis.reasons)
     assert analysis.kept
 
@@ -42,7 +48,9 @@ def test_components_that_are_harmless_one_by_one_are_not_all_dropped() -> None:
 def test_a_component_whose_loss_is_measurable_is_kept_however_small_the_loss() -> None:
     study = switched("leave-one-out", "a", "b", margin_pp=1.0)
     analysis = advised(study, {"no-a": -0.4}, sd=0.1)
-    assert [e.verdict for e in analysis.effects if (e.term, e.metric) == ("no-a", "accuracy")] == ["equivalent"]
+    assert [e.verdict for e in analysis.effects if (e.term, e.metric) == ("no-a", "accuracy")] == [
+        "equivalent"
+    ]
     assert analysis.recommended == {"augment.brightness": 0.0}
     assert [line.split(",")[0] for line in analysis.kept] == ["no-a: equivalent"]
     assert "the loss is measurable" in analysis.kept[0]
@@ -52,7 +60,11 @@ def test_a_component_whose_loss_is_measurable_is_kept_however_small_the_loss() -
 def test_the_worst_loss_is_the_one_sided_t_bound_of_the_summed_change(metric: str) -> None:
     study = switched("leave-one-out", "a", "b", margin_pp=10.0, metric=metric)
     trials = planted(study, sd=0.1)
-    effects = {e.term: np.array(e.differences) for e in analyze(study, trials).effects if (e.kind, e.metric) == ("arm", metric)}
+    effects = {
+        e.term: np.array(e.differences)
+        for e in analyze(study, trials).effects
+        if (e.kind, e.metric) == ("arm", metric)
+    }
     both = effects["no-a"] + effects["no-b"]
     half = scipy_stats.t.ppf(0.95, 7) * scipy_stats.sem(both)
     worst = both.mean() - half if metric == "accuracy" else both.mean() + half
@@ -65,30 +77,48 @@ def test_a_sum_beyond_the_margin_is_not_dropped() -> None:
     study = switched("leave-one-out", "a", "b", "c", margin_pp=1.0)
     trials = planted(study, {"no-a": -0.3, "no-b": -0.35, "no-c": -0.4}, sd=0.35, rng=5)
     analysis = analyze(study, trials)
-    by_term = {e.term: np.array(e.differences) for e in analysis.effects if (e.kind, e.metric) == ("arm", "accuracy")}
+    by_term = {
+        e.term: np.array(e.differences)
+        for e in analysis.effects
+        if (e.kind, e.metric) == ("arm", "accuracy")
+    }
     taken: list[str] = []
     order = sorted(
-        (e for e in analysis.effects if e.metric == "accuracy" and e.verdict == "equivalent"), key=lambda e: -(e.estimate or 0)
+        (e for e in analysis.effects if e.metric == "accuracy" and e.verdict == "equivalent"),
+        key=lambda e: -(e.estimate or 0),
     )
     for effect in (e for e in order if (e.high or 0) >= 0):
         total = np.sum([by_term[name] for name in [*taken, effect.term]], axis=0)
         if scipy_stats.ttest_1samp(total, -1.0, alternative="greater").pvalue >= 0.05:
             break
         taken.append(effect.term)
-    assert [reason.split(":")[0].removeprefix("simplify to ") for reason in analysis.reasons] == taken
+    assert [
+        reason.split(":")[0].removeprefix("simplify to ") for reason in analysis.reasons
+    ] == taken
 
 
 def test_a_gain_does_not_pay_for_a_loss() -> None:
-    study = switched("leave-one-out", "a", "b", "c", margin_pp=1.0, arms=[{"name": "extra", "set": {"train.batch_size": 64}}])
+    study = switched(
+        "leave-one-out",
+        "a",
+        "b",
+        "c",
+        margin_pp=1.0,
+        arms=[{"name": "extra", "set": {"train.batch_size": 64}}],
+    )
     analysis = advised(study, {"extra": 9.0, "no-b": -3.0}, sd=0.3)
     assert "augment.brightness" not in analysis.recommended
     assert analysis.recommended["train.batch_size"] == 64
 
 
 def test_a_study_that_asks_about_the_gap_keeps_what_narrows_it() -> None:
-    trials_of = {margin: switched("leave-one-out", "a", "b", margin_pp=1.0, **extra)
-                 for margin, extra in {"none": {}, "gap": {"gap_margin_pp": 1.0}}.items()}  # fmt: skip
-    silent, asking = (analyze(study, planted(study, sd=0.1, gaps={"no-a": 5.0})) for study in trials_of.values())
+    trials_of = {
+        margin: switched("leave-one-out", "a", "b", margin_pp=1.0, **extra)
+        for margin, extra in {"none": {}, "gap": {"gap_margin_pp": 1.0}}.items()
+    }
+    silent, asking = (
+        analyze(study, planted(study, sd=0.1, gaps={"no-a": 5.0})) for study in trials_of.values()
+    )
     assert {"augment.crop", "augment.brightness"} == set(silent.recommended)
     assert asking.recommended == {"augment.brightness": 0.0}
     assert "widens the gap by +5" in asking.kept[0]
@@ -103,7 +133,10 @@ def test_a_better_arm_that_widens_the_gap_is_not_adopted_where_the_study_asks_ab
 
 def test_a_gap_that_nobody_measured_is_no_gap_inside_the_margin() -> None:
     study = study_of("a", gap_margin_pp=1.0)
-    trials = [t.model_copy(update={"metrics": {"accuracy": t.metrics["accuracy"]}}) for t in planted(study, {"a": 3.0})]
+    trials = [
+        t.model_copy(update={"metrics": {"accuracy": t.metrics["accuracy"]}})
+        for t in planted(study, {"a": 3.0})
+    ]
     analysis = analyze(study, trials)
     assert analysis.recommended == {}
     assert "the gap was not measured" in analysis.kept[0]

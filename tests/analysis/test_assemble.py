@@ -32,7 +32,11 @@ def scores(trials: list[Trial], study: Study, arm: str, metric: str = "accuracy"
 def test_planted_effects_come_back_with_their_verdicts() -> None:
     study = study_of("up", "down", "same")
     analysis = analyze(study, planted(study, {"up": 1.0, "down": -1.0}, sd=0.1))
-    assert [effect(analysis, name).verdict for name in ("up", "down", "same")] == ["better", "worse", "equivalent"]
+    assert [effect(analysis, name).verdict for name in ("up", "down", "same")] == [
+        "better",
+        "worse",
+        "equivalent",
+    ]
 
 
 def test_an_effect_is_the_paired_difference_with_its_t_interval_in_points() -> None:
@@ -51,7 +55,9 @@ def test_an_effect_is_the_paired_difference_with_its_t_interval_in_points() -> N
 def test_a_level_is_the_mean_with_its_t_interval_and_keeps_every_seed() -> None:
     study = study_of("a", seeds=6)
     trials = planted(study)
-    (level,) = [s for s in analyze(study, trials).summaries if s.arm == "a" and s.metric == "accuracy"]
+    (level,) = [
+        s for s in analyze(study, trials).summaries if s.arm == "a" and s.metric == "accuracy"
+    ]
     values = scores(trials, study, "a")
     half = scipy_stats.t.ppf(0.975, 5) * np.std(values, ddof=1) / sqrt(6)
     assert (level.mean, level.high) == pytest.approx((np.mean(values), np.mean(values) + half))
@@ -74,7 +80,9 @@ def test_gaps_are_a_holm_family_of_their_own() -> None:
     gaps = {e.term: e for e in analysis.effects if e.metric == "gap"}
     raw = [float(scipy_stats.ttest_1samp(e.differences, 0.0).pvalue) for e in gaps.values()]
     assert [e.p for e in gaps.values()] == pytest.approx(raw, rel=1e-9)
-    assert [e.p_holm for e in gaps.values()] == pytest.approx(multipletests(raw, method="holm")[1], rel=1e-9)
+    assert [e.p_holm for e in gaps.values()] == pytest.approx(
+        multipletests(raw, method="holm")[1], rel=1e-9
+    )
 
 
 def test_studies_of_nothing_get_a_word_as_rarely_as_promised() -> None:
@@ -90,20 +98,34 @@ def test_the_real_part_of_the_sd_is_that_of_the_mean_squares() -> None:
     rng = np.random.default_rng(3)
     skill = {(t.recipe_id, t.seed): rng.normal(0.7, 0.05) for t in planted(study)}
     outcomes = {
-        t.cell: Outcomes(rng.random(400) < skill[t.recipe_id, t.seed], np.zeros(1, dtype=np.bool_)) for t in planted(study)
+        t.cell: Outcomes(rng.random(400) < skill[t.recipe_id, t.seed], np.zeros(1, dtype=np.bool_))
+        for t in planted(study)
     }
     trials = [
-        t.model_copy(update={"metrics": {**t.metrics, "accuracy": float(outcomes[t.cell].val_correct_N.mean())}})
+        t.model_copy(
+            update={
+                "metrics": {**t.metrics, "accuracy": float(outcomes[t.cell].val_correct_N.mean())}
+            }
+        )
         for t in planted(study)
     ]
     found = effect(analyze(study, trials, outcomes=outcomes, labels=np.arange(400) % 10), "a")
     base, arm = (arms(study)[k].recipe.id for k in (0, 1))
-    difference_SI = np.stack([
-        outcomes[one.cell].val_correct_N.astype(float) - outcomes[other.cell].val_correct_N
-        for one in trials if one.recipe_id == arm
-        for other in trials if other.recipe_id == base and other.seed == one.seed
-    ])  # fmt: skip
-    rest_SI = difference_SI - difference_SI.mean(0) - difference_SI.mean(1, keepdims=True) + difference_SI.mean()
+    difference_SI = np.stack(
+        [
+            outcomes[one.cell].val_correct_N.astype(float) - outcomes[other.cell].val_correct_N
+            for one in trials
+            if one.recipe_id == arm
+            for other in trials
+            if other.recipe_id == base and other.seed == one.seed
+        ]
+    )
+    rest_SI = (
+        difference_SI
+        - difference_SI.mean(0)
+        - difference_SI.mean(1, keepdims=True)
+        + difference_SI.mean()
+    )
     noise = (rest_SI**2).sum() / (5 * 399) / 400
     assert found.sd is not None
     assert found.sd_real is not None
@@ -123,10 +145,14 @@ def test_an_arm_added_to_nothing_is_compared_with_nothing() -> None:
 
 def test_a_loss_is_better_when_it_falls() -> None:
     study = study_of("a", metric="nll")
-    trials = [t.model_copy(update={"metrics": {**t.metrics, "loss_gap": 0.1}}) for t in planted(study)]
+    trials = [
+        t.model_copy(update={"metrics": {**t.metrics, "loss_gap": 0.1}}) for t in planted(study)
+    ]
     recipe = arms(study)[1].recipe.id
     lower = [
-        t.model_copy(update={"metrics": {**t.metrics, "nll": t.metrics["nll"] - 0.2}}) if t.recipe_id == recipe else t
+        t.model_copy(update={"metrics": {**t.metrics, "nll": t.metrics["nll"] - 0.2}})
+        if t.recipe_id == recipe
+        else t
         for t in trials
     ]
     analysis = analyze(study, lower)
@@ -139,15 +165,25 @@ def test_a_metric_of_the_users_own_is_judged_in_its_direction() -> None:
     study = study_of("a", metric="errors")
     cost = Metric("errors", "1", higher_is_better=False, label="errors")
     trials = [
-        t.model_copy(update={"metrics": {"errors": 100 - 100 * t.metrics["accuracy"]}}) for t in planted(study, {"a": 2.0})
+        t.model_copy(update={"metrics": {"errors": 100 - 100 * t.metrics["accuracy"]}})
+        for t in planted(study, {"a": 2.0})
     ]
-    assert effect(analyze(study, trials, metrics={"errors": cost}), "a", "errors").verdict == "better"
+    assert (
+        effect(analyze(study, trials, metrics={"errors": cost}), "a", "errors").verdict == "better"
+    )
 
 
 def test_a_gap_that_trials_do_not_carry_is_taken_from_train_and_validation_scores() -> None:
     study = study_of("a", metric="macro_f1")
     trials = [
-        t.model_copy(update={"metrics": {"macro_f1": 0.8, "train_macro_f1": 0.95 if t.recipe.augment.cutout else 0.9}})
+        t.model_copy(
+            update={
+                "metrics": {
+                    "macro_f1": 0.8,
+                    "train_macro_f1": 0.95 if t.recipe.augment.cutout else 0.9,
+                }
+            }
+        )
         for t in planted(study)
     ]
     analysis = analyze(study, trials)
@@ -176,27 +212,35 @@ def test_fewer_than_three_seeds_give_no_verdict() -> None:
     assert (found.verdict, found.p) == ("", None)
 
 
-@pytest.mark.parametrize(("state", "told"), [("diverged", "unstable (1 of 8), -6."), ("failed", "unstable (1 of 8)")])
+@pytest.mark.parametrize(
+    ("state", "told"), [("diverged", "unstable (1 of 8), -6."), ("failed", "unstable (1 of 8)")]
+)
 def test_an_arm_that_lost_a_seed_is_unstable_and_not_judged(state: str, told: str) -> None:
     study = study_of("a", "b", seeds=8)
     trials = replaced(planted(study, {"a": 3.0, "b": 3.0}), study, "a", 3, state=state)
     analysis = analyze(study, trials, classes=tuple("0123456789"))
     lost, kept = effect(analysis, "a"), effect(analysis, "b")
     assert lost.verdict == ""
-    assert lost.note.startswith(told)  # a diverged net guesses: seven gains of 3 and one fall from 80 to 10
+    # a diverged net guesses: seven gains of 3 and one fall from 80 to 10
+    assert lost.note.startswith(told)
     assert lost.n == 7
     assert (kept.verdict, kept.n) == ("better", 8)
 
 
 def test_arms_compared_with_an_unstable_one_are_not_judged() -> None:
     study = study_of("a", seeds=8)
-    found = effect(analyze(study, replaced(planted(study, {"a": 3.0}), study, "reference", 3, state="failed")), "a")
+    found = effect(
+        analyze(study, replaced(planted(study, {"a": 3.0}), study, "reference", 3, state="failed")),
+        "a",
+    )
     assert (found.verdict, found.note) == ("", "its reference is unstable (1 of 8)")
 
 
 def test_a_pruned_arm_is_censored_at_its_epoch_without_an_estimate() -> None:
     study = study_of("a", seeds=8)
-    analysis = analyze(study, replaced(planted(study, {"a": 3.0}), study, "a", 3, state="pruned", epochs=7))
+    analysis = analyze(
+        study, replaced(planted(study, {"a": 3.0}), study, "a", 3, state="pruned", epochs=7)
+    )
     found = effect(analysis, "a")
     assert (found.verdict, found.estimate, found.note) == ("", None, "censored at epoch 7")
     assert analysis.arms[1].censored_at == 7
@@ -216,14 +260,19 @@ def test_an_arm_that_computed_the_same_is_flagged_and_never_called_equivalent() 
     trials = planted(study)
     base = {t.seed: t.metrics for t in trials if t.recipe_id == arms(study)[0].recipe.id}
     idle = arms(study)[1].recipe.id
-    same = [t.model_copy(update={"metrics": base[t.seed]}) if t.recipe_id == idle else t for t in trials]
+    same = [
+        t.model_copy(update={"metrics": base[t.seed]}) if t.recipe_id == idle else t for t in trials
+    ]
     found = effect(analyze(study, same), "idle")
     assert (found.verdict, found.note, found.estimate) == ("", "did nothing", None)
 
 
 def test_equal_scores_with_different_losses_by_epoch_are_not_a_no_op() -> None:
     study = study_of("a", seeds=5)
-    trials = [t.model_copy(update={"metrics": {"accuracy": 0.8 + t.seed / 100, "nll": 0.5}}) for t in planted(study)]
+    trials = [
+        t.model_copy(update={"metrics": {"accuracy": 0.8 + t.seed / 100, "nll": 0.5}})
+        for t in planted(study)
+    ]
     curves = {t.cell: Curve(val_loss=(1.0, 0.5 + 0.1 * t.recipe.augment.cutout)) for t in trials}
     found = effect(analyze(study, trials, curves=curves), "a")
     assert (found.verdict, found.note) == ("unresolved", "tie on every seed")
@@ -240,7 +289,12 @@ def test_a_study_in_which_every_arm_is_at_chance_crowns_nobody() -> None:
 
 def test_an_arm_that_fell_to_chance_is_worse() -> None:
     study = study_of("a")
-    assert effect(analyze(study, planted(study, {"a": -70.0}), classes=tuple("0123456789")), "a").verdict == "worse"
+    assert (
+        effect(
+            analyze(study, planted(study, {"a": -70.0}), classes=tuple("0123456789")), "a"
+        ).verdict
+        == "worse"
+    )
 
 
 def test_the_word_of_an_arm_reads_accuracy_and_gap_together() -> None:
@@ -291,7 +345,9 @@ def test_effects_within_classes_are_told_apart() -> None:
     study = study_of("a")
     trials = planted(study)
     outcomes, labels_N = with_outcomes(study, trials, {"a": 0.3})
-    cat, dog = analyze(study, trials, outcomes=outcomes, labels=labels_N, classes=("cat", "dog")).classes
+    cat, dog = analyze(
+        study, trials, outcomes=outcomes, labels=labels_N, classes=("cat", "dog")
+    ).classes
     assert (cat.label, dog.label, dog.n) == ("cat", "dog", 10)
     assert dog.estimate == pytest.approx(-30, abs=5)
     assert abs(cat.estimate) < 5
@@ -301,7 +357,10 @@ def test_per_image_outcomes_buy_a_wider_interval_for_new_images() -> None:
     study = study_of("a")
     trials = planted(study)
     outcomes, _ = with_outcomes(study, trials, {"a": 0.3})
-    trials = [t.model_copy(update={"metrics": {"accuracy": float(outcomes[t.cell].val_correct_N.mean())}}) for t in trials]
+    trials = [
+        t.model_copy(update={"metrics": {"accuracy": float(outcomes[t.cell].val_correct_N.mean())}})
+        for t in trials
+    ]
     found = effect(analyze(study, trials, outcomes=outcomes), "a")
     bounds = [found.image_low, found.low, found.high, found.image_high]
     assert bounds == sorted(bounds, key=float)  # type: ignore[arg-type]
@@ -313,15 +372,32 @@ def test_seeds_needed_and_detectable_effect_are_those_of_the_plan() -> None:
     found = effect(analysis, "a")
     assert found.verdict == "unresolved"
     assert analysis.seeds_needed["a"] > 5
-    assert analysis.detectable_pp == pytest.approx(detectable_effect((found.sd or 0.0) / sqrt(2), 5))
+    assert analysis.detectable_pp == pytest.approx(
+        detectable_effect((found.sd or 0.0) / sqrt(2), 5)
+    )
 
 
 def test_the_recommended_recipe_keeps_what_is_better_and_drops_what_is_equivalent() -> None:
-    study = switched("leave-one-out", "a", "b", "c", margin_pp=1.0, arms=[{"name": "extra", "set": {"train.batch_size": 64}}])
+    study = switched(
+        "leave-one-out",
+        "a",
+        "b",
+        "c",
+        margin_pp=1.0,
+        arms=[{"name": "extra", "set": {"train.batch_size": 64}}],
+    )
     trials = planted(study, {"no-a": 2.0, "no-c": -3.0, "extra": 3.0}, sd=0.1)
     analysis = analyze(study, trials)
-    assert analysis.recommended == {"train.batch_size": 64, "augment.crop": 0, "augment.brightness": 0.0}
-    assert [reason.split(":")[0] for reason in analysis.reasons] == ["adopt extra", "adopt no-a", "simplify to no-b"]
+    assert analysis.recommended == {
+        "train.batch_size": 64,
+        "augment.crop": 0,
+        "augment.brightness": 0.0,
+    }
+    assert [reason.split(":")[0] for reason in analysis.reasons] == [
+        "adopt extra",
+        "adopt no-a",
+        "simplify to no-b",
+    ]
 
 
 def test_of_two_levels_of_one_field_the_better_one_is_recommended() -> None:
@@ -342,17 +418,27 @@ def test_a_study_decided_on_test_images_recommends_nothing() -> None:
 
 
 @settings(max_examples=15)
-@given(st.permutations(["one", "two", "three"]), st.sampled_from([["x", "y", "z"], ["z", "y", "x"], ["<b>", "ü", " a b"]]))
+@given(
+    st.permutations(["one", "two", "three"]),
+    st.sampled_from([["x", "y", "z"], ["z", "y", "x"], ["<b>", "ü", " a b"]]),
+)
 def test_names_and_order_of_arms_change_nothing_else(order: list[str], names: list[str]) -> None:
     settings_of = {"one": 3, "two": 5, "three": 7}
     renamed = dict(zip(settings_of, names, strict=True))
-    plain = study_of(arms=[{"name": name, "set": {"augment.cutout": side}} for name, side in settings_of.items()])
-    other = study_of(baseline="zero", arms=[{"name": renamed[n], "set": {"augment.cutout": settings_of[n]}} for n in order])
+    plain = study_of(
+        arms=[{"name": name, "set": {"augment.cutout": side}} for name, side in settings_of.items()]
+    )
+    other = study_of(
+        baseline="zero",
+        arms=[{"name": renamed[n], "set": {"augment.cutout": settings_of[n]}} for n in order],
+    )
     trials = planted(plain, {"one": 0.3, "two": -0.5}, gaps={"one": -1.0})
     one, two = analyze(plain, trials), analyze(other, trials[::-1])
     for name in settings_of:
         for metric in ("accuracy", "gap", "nll"):
-            changed = effect(two, renamed[name], metric).model_copy(update={"term": name, "reference": "reference"})
+            changed = effect(two, renamed[name], metric).model_copy(
+                update={"term": name, "reference": "reference"}
+            )
             assert changed == effect(one, name, metric)
     assert {renamed[name]: needed for name, needed in one.seeds_needed.items()} == two.seeds_needed
     assert (one.detectable_pp, one.recommended) == (two.detectable_pp, two.recommended)
@@ -397,8 +483,12 @@ def test_the_frame_has_the_stable_columns_sorted_rows_and_a_baseline_without_est
 def test_a_record_of_the_right_images_stands_for_its_cell() -> None:
     study = study_of("a", seeds=4)
     trials = planted(study)
-    stale = [trial(study, "a", seed, images="images-b", metrics={"accuracy": 0.1}) for seed in range(3)]
-    assert effect(analyze(study, [*stale, *trials]), "a") == effect(analyze(study, trials, data_fingerprint=IMAGES), "a")
+    stale = [
+        trial(study, "a", seed, images="images-b", metrics={"accuracy": 0.1}) for seed in range(3)
+    ]
+    assert effect(analyze(study, [*stale, *trials]), "a") == effect(
+        analyze(study, trials, data_fingerprint=IMAGES), "a"
+    )
 
 
 def test_with_components_added_alone_those_that_hurt_are_dropped() -> None:
@@ -410,7 +500,9 @@ def test_with_components_added_alone_those_that_hurt_are_dropped() -> None:
 def test_the_best_epoch_is_read_from_the_curve_where_the_trial_does_not_carry_it() -> None:
     study = study_of("a", seeds=3)
     trials = planted(study)
-    curve = Curve(val_loss=(1.0, 0.5, 0.6), val_accuracy=(0.5, 0.8, 0.7), train_accuracy=(0.5, 0.85, 0.99))
+    curve = Curve(
+        val_loss=(1.0, 0.5, 0.6), val_accuracy=(0.5, 0.8, 0.7), train_accuracy=(0.5, 0.85, 0.99)
+    )
     levels = {
         s.metric: s.mean
         for s in analyze(study, trials, curves={t.cell: curve for t in trials}).summaries

@@ -47,7 +47,9 @@ def test_every_bad_check_says_what_to_do(study: Study, trials: list[Trial]) -> N
 
 
 def test_failures_come_first(study: Study, trials: list[Trial]) -> None:
-    levels = [c.level for c in analyze(study, replaced(trials, study, "b", 3, state="diverged")).checks]
+    levels = [
+        c.level for c in analyze(study, replaced(trials, study, "b", 3, state="diverged")).checks
+    ]
     assert levels == sorted(levels, key=["fail", "warn", "ok"].index)
 
 
@@ -59,7 +61,9 @@ def test_a_deleted_trial_is_named_and_its_arm_not_judged(study: Study, trials: l
     assert verdicts(study, short) == {"a": "", "b": "better"}
 
 
-def test_blocks_that_a_timeout_cut_off_warn_and_leave_the_verdicts(study: Study, trials: list[Trial]) -> None:
+def test_blocks_that_a_timeout_cut_off_warn_and_leave_the_verdicts(
+    study: Study, trials: list[Trial]
+) -> None:
     short = without(without(trials, study, "a", 6, 7), study, "b", 7)
     assert check(study, short, "missing pairs").level == "warn"
     assert verdicts(study, short) == {"a": "better", "b": "better"}
@@ -71,7 +75,9 @@ def test_a_diverged_trial_is_named(study: Study, trials: list[Trial]) -> None:
     assert "1 trial diverged and 0 failed: b (1 of 8)" in found.what
 
 
-def test_two_data_fingerprints_are_named_and_their_arms_not_judged(study: Study, trials: list[Trial]) -> None:
+def test_two_data_fingerprints_are_named_and_their_arms_not_judged(
+    study: Study, trials: list[Trial]
+) -> None:
     other = replaced(trials, study, "a", 5, data_fingerprint="images-b")
     found = check(study, other, "images")
     assert found.level == "fail"
@@ -79,7 +85,9 @@ def test_two_data_fingerprints_are_named_and_their_arms_not_judged(study: Study,
     assert verdicts(study, other) == {"a": "", "b": "better"}
 
 
-def test_records_on_other_images_that_were_run_again_warn(study: Study, trials: list[Trial]) -> None:
+def test_records_on_other_images_that_were_run_again_warn(
+    study: Study, trials: list[Trial]
+) -> None:
     stale = trial(study, "a", 5, images="images-b", metrics={"accuracy": 0.5})
     assert check(study, [*trials, stale], "images").level == "warn"
 
@@ -88,7 +96,12 @@ def test_an_arm_that_did_nothing_is_named(study: Study, trials: list[Trial]) -> 
     metrics = {t.seed: t.metrics for t in trials if t.recipe_id == arms(study)[0].recipe.id}
     idle = arms(study)[1].recipe.id
     found = check(
-        study, [t.model_copy(update={"metrics": metrics[t.seed]}) if t.recipe_id == idle else t for t in trials], "no-op arms"
+        study,
+        [
+            t.model_copy(update={"metrics": metrics[t.seed]}) if t.recipe_id == idle else t
+            for t in trials
+        ],
+        "no-op arms",
     )
     assert found.level == "fail"
     assert found.what.startswith("a did nothing")
@@ -110,7 +123,9 @@ def test_unequal_variances_are_named(study: Study) -> None:
     rng = np.random.default_rng(0)
     recipe = arms(study)[1].recipe.id
     noisy = [
-        t.model_copy(update={"metrics": {"accuracy": 0.8 + 0.1 * rng.standard_normal()}}) if t.recipe_id == recipe else t
+        t.model_copy(update={"metrics": {"accuracy": 0.8 + 0.1 * rng.standard_normal()}})
+        if t.recipe_id == recipe
+        else t
         for t in planted(study)
     ]
     found = check(study, noisy, "variances")
@@ -121,7 +136,10 @@ def test_unequal_variances_are_named(study: Study) -> None:
 def test_mixed_hardware_warns_and_mixed_engines_fail(study: Study, trials: list[Trial]) -> None:
     other = Environment(**{**HOME.model_dump(), "cpu": "another box"})
     graph = Environment(**{**HOME.model_dump(), "engine": "graph"})
-    assert check(study, replaced(trials, study, "a", 1, environment=other), "environments").level == "warn"
+    assert (
+        check(study, replaced(trials, study, "a", 1, environment=other), "environments").level
+        == "warn"
+    )
     mixed = replaced(trials, study, "a", 1, environment=graph)
     assert check(study, mixed, "environments").level == "fail"
     assert verdicts(study, mixed) == {"a": "", "b": "better"}
@@ -174,7 +192,11 @@ def test_a_baseline_without_trials_fails(study: Study, trials: list[Trial]) -> N
 
 def test_an_arm_of_another_size_is_named(study: Study, trials: list[Trial]) -> None:
     small = arms(study)[1].recipe.id
-    found = check(study, [t.model_copy(update={"params": 500}) if t.recipe_id == small else t for t in trials], "model size")
+    found = check(
+        study,
+        [t.model_copy(update={"params": 500}) if t.recipe_id == small else t for t in trials],
+        "model size",
+    )
     assert "a (0.50 x)" in found.what
 
 
@@ -199,8 +221,13 @@ def test_a_metric_that_no_trial_carries_fails() -> None:
 
 
 def test_checks_do_not_depend_on_the_order_of_arms() -> None:
-    one, other = study_of("a", "b"), study_of(arms=[{"name": n, "set": {"augment.cutout": s}} for n, s in (("b", 2), ("a", 1))])
-    trials = replaced(replaced(planted(one), one, "a", 1, state="failed"), one, "b", 2, state="failed")
+    one, other = (
+        study_of("a", "b"),
+        study_of(arms=[{"name": n, "set": {"augment.cutout": s}} for n, s in (("b", 2), ("a", 1))]),
+    )
+    trials = replaced(
+        replaced(planted(one), one, "a", 1, state="failed"), one, "b", 2, state="failed"
+    )
     assert analyze(one, trials).checks == analyze(other, trials).checks
 
 
@@ -212,11 +239,19 @@ def test_without_validation_images_nothing_is_judged_and_a_check_says_so() -> No
     assert [check.level for check in analysis.checks if check.name == "validation"] == ["fail"]
 
 
-def test_seconds_of_a_machine_that_did_other_work_are_said_to_compare_little(study: Study, trials: list[Trial]) -> None:
+def test_seconds_of_a_machine_that_did_other_work_are_said_to_compare_little(
+    study: Study, trials: list[Trial]
+) -> None:
     def timed(share: float) -> list[Trial]:
         alone = HOME.model_copy(update={"threads": 1})
         return [
-            one.model_copy(update={"train_seconds": 10.0, "readings": {"cpu_seconds": 10 * share}, "environment": alone})
+            one.model_copy(
+                update={
+                    "train_seconds": 10.0,
+                    "readings": {"cpu_seconds": 10 * share},
+                    "environment": alone,
+                }
+            )
             for one in trials
         ]
 
@@ -230,7 +265,14 @@ def test_seconds_of_a_machine_that_did_other_work_are_said_to_compare_little(stu
 def test_no_check_passes_on_trials_none_of_which_finished(state: str) -> None:
     study = study_of("a", "b", seeds=8)
     ended = [t.model_copy(update={"state": state, "metrics": {}}) for t in planted(study)]
-    for name in ("chance", "seeds", "no-op arms", "variances", "baseline", "failed trials" if state != "pruned" else "chance"):
+    for name in (
+        "chance",
+        "seeds",
+        "no-op arms",
+        "variances",
+        "baseline",
+        "failed trials" if state != "pruned" else "chance",
+    ):
         assert check(study, ended, name).level != "ok", name
     assert check(study, ended, "seeds").what.startswith("0 complete seeds")
 
@@ -243,19 +285,32 @@ def test_no_check_passes_on_no_trials_at_all() -> None:
 def test_stopped_trials_beside_a_baseline_are_no_arms_that_learned() -> None:
     study = study_of("a", seeds=8)
     base = arms(study)[0].recipe.id
-    mixed = [t if t.recipe_id == base else t.model_copy(update={"state": "diverged", "metrics": {}}) for t in planted(study)]
-    assert check(study, mixed, "chance").what == "every arm with a finished trial learned something (1 of 2 arms)"
+    mixed = [
+        t if t.recipe_id == base else t.model_copy(update={"state": "diverged", "metrics": {}})
+        for t in planted(study)
+    ]
+    assert (
+        check(study, mixed, "chance").what
+        == "every arm with a finished trial learned something (1 of 2 arms)"
+    )
     assert check(study, mixed, "no-op arms").what.startswith("nothing to look at")
     assert check(study, mixed, "variances").what.startswith("nothing to look at")
     assert check(study, mixed, "seeds").level == "fail"
 
 
-def test_a_tie_on_every_seed_leaves_nothing_to_test_with_and_is_told(study: Study, trials: list[Trial]) -> None:
-    tied = [t.model_copy(update={"metrics": {**t.metrics, "accuracy": 0.8 + t.seed / 100}}) for t in trials]
+def test_a_tie_on_every_seed_leaves_nothing_to_test_with_and_is_told(
+    study: Study, trials: list[Trial]
+) -> None:
+    tied = [
+        t.model_copy(update={"metrics": {**t.metrics, "accuracy": 0.8 + t.seed / 100}})
+        for t in trials
+    ]
     assert "a and b tie with the reference on every seed" in check(study, tied, "no variance").what
 
 
-def test_the_chance_line_leaves_room_above_it_however_few_and_uneven_the_images(study: Study) -> None:
+def test_the_chance_line_leaves_room_above_it_however_few_and_uneven_the_images(
+    study: Study,
+) -> None:
     perfect = planted(study, level=100.0, sd=0.0)
     assert check(study, perfect, "chance", labels=[0] * 99 + [1]).level == "ok"
 
@@ -264,7 +319,10 @@ def test_rare_classes_are_judged_by_balanced_accuracy(study: Study) -> None:
     labels = [0] * 950 + [1] * 50
 
     def balanced(value: float) -> list[Trial]:
-        return [t.model_copy(update={"metrics": {**t.metrics, "balanced_accuracy": value}}) for t in planted(study, level=95.0)]
+        return [
+            t.model_copy(update={"metrics": {**t.metrics, "balanced_accuracy": value}})
+            for t in planted(study, level=95.0)
+        ]
 
     assert check(study, balanced(0.50), "chance", labels=labels).level == "fail"
     learned = check(study, balanced(0.80), "chance", labels=labels)
@@ -278,4 +336,6 @@ def test_the_balanced_line_is_exceeded_by_guessing_as_rarely_as_three_errors_say
     rng = np.random.default_rng(11)
     recall_RK = np.stack([rng.binomial(n, 1 / 3, 20_000) / n for n in counts], axis=1)
     assert (100 * recall_RK.mean(axis=1) > line.balanced).mean() < 0.004
-    assert line.balanced == pytest.approx(100 / 3 + 300 * np.sqrt(2 / 9 * sum(1 / n for n in counts)) / 3)
+    assert line.balanced == pytest.approx(
+        100 / 3 + 300 * np.sqrt(2 / 9 * sum(1 / n for n in counts)) / 3
+    )

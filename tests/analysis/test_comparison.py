@@ -22,12 +22,20 @@ def row(comparison: Comparison, arm: str, metric: str = "accuracy") -> Differenc
 
 def both(study: Study, effects: dict[str, float], *, other: Study | None = None) -> Comparison:
     second = other or study
-    return compare(analyze(study, planted(study, sd=0.1)), analyze(second, planted(second, effects, sd=0.1, rng=1)))
+    return compare(
+        analyze(study, planted(study, sd=0.1)),
+        analyze(second, planted(second, effects, sd=0.1, rng=1)),
+    )
 
 
 def paced(trials: list[Trial], factor: float) -> list[Trial]:
     rng = np.random.default_rng(int(100 * factor))
-    return [t.model_copy(update={"images_per_second": 1000 * factor * (1 + 0.01 * rng.standard_normal())}) for t in trials]
+    return [
+        t.model_copy(
+            update={"images_per_second": 1000 * factor * (1 + 0.01 * rng.standard_normal())}
+        )
+        for t in trials
+    ]
 
 
 def rulings(comparison: Comparison) -> dict[str, str]:
@@ -47,7 +55,9 @@ def test_a_report_ties_with_itself_on_every_seed_and_passes() -> None:
     assert comparison.answer == "pass"
 
 
-@pytest.mark.parametrize(("few", "other_nll"), [(True, 0.6), (False, 0.7)], ids=["few values", "another loss"])
+@pytest.mark.parametrize(
+    ("few", "other_nll"), [(True, 0.6), (False, 0.7)], ids=["few values", "another loss"]
+)
 def test_a_tie_that_need_not_be_one_program_does_not_pass(few: bool, other_nll: float) -> None:
     study = study_of("a", seeds=5)
 
@@ -71,17 +81,24 @@ def test_non_inferiority_within_the_margin_passes() -> None:
 def test_the_p_of_non_inferiority_is_that_of_scipy() -> None:
     study = study_of("a")
     one, other = planted(study, sd=0.3), planted(study, {"a": 0.1}, sd=0.3, rng=1)
-    (found,) = [r for r in compare(analyze(study, one), analyze(study, other)).rulings if r.arm == "a"]
-    scores = [
-        [100 * t.metrics["accuracy"] for t in trials if t.recipe_id == arms(study)[1].recipe_id] for trials in (one, other)
+    (found,) = [
+        r for r in compare(analyze(study, one), analyze(study, other)).rulings if r.arm == "a"
     ]
-    expected = scipy_stats.ttest_rel(scores[1], [score - 0.3 for score in scores[0]], alternative="greater").pvalue
+    scores = [
+        [100 * t.metrics["accuracy"] for t in trials if t.recipe_id == arms(study)[1].recipe_id]
+        for trials in (one, other)
+    ]
+    expected = scipy_stats.ttest_rel(
+        scores[1], [score - 0.3 for score in scores[0]], alternative="greater"
+    ).pvalue
     assert found.p == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_a_wide_interval_cannot_tell_and_says_how_many_seeds_would() -> None:
     study = study_of("a", seeds=5)
-    comparison = compare(analyze(study, planted(study, sd=1.0)), analyze(study, planted(study, sd=1.0, rng=1)))
+    comparison = compare(
+        analyze(study, planted(study, sd=1.0)), analyze(study, planted(study, sd=1.0, rng=1))
+    )
     assert comparison.answer == "cannot tell"
     (found,) = [r for r in comparison.rulings if r.arm == "a"]
     assert found.why == "the interval is too wide"
@@ -97,7 +114,9 @@ def test_the_seeds_it_would_take_give_an_answer_four_times_in_five() -> None:
     analysis = analyze(study, planted(study))
     rules = _rules(analysis, analysis, "accuracy", same_ground=True)
     seen = rng.normal(-0.1, 0.5, 6)
-    tested = _test(dict.fromkeys(range(6), 0.0), dict(enumerate(seen)), alpha=0.05, margin=rules.margin)
+    tested = _test(
+        dict.fromkeys(range(6), 0.0), dict(enumerate(seen)), alpha=0.05, margin=rules.margin
+    )
     n = _seeds_to_tell(tested, rules, family=2)
     assert n is not None
 
@@ -123,13 +142,17 @@ def test_half_of_the_runs_diverged_cannot_tell() -> None:
 
 def test_an_arm_that_b_lacks_cannot_be_told() -> None:
     one, other = study_of("a", "gone", seeds=20), study_of("a", seeds=20)
-    comparison = compare(analyze(one, planted(one, sd=0.1)), analyze(other, planted(other, sd=0.1, rng=1)))
+    comparison = compare(
+        analyze(one, planted(one, sd=0.1)), analyze(other, planted(other, sd=0.1, rng=1))
+    )
     assert (comparison.answer, why(comparison, "gone")) == ("cannot tell", "not in B")
 
 
 def test_two_seeds_cannot_tell_however_large_the_loss() -> None:
     one, other = study_of("a", seeds=8), study_of("a", seeds=2)
-    comparison = compare(analyze(one, planted(one)), analyze(other, planted(other, {"a": -4.7}, rng=1)))
+    comparison = compare(
+        analyze(one, planted(one)), analyze(other, planted(other, {"a": -4.7}, rng=1))
+    )
     assert (comparison.answer, why(comparison)) == ("cannot tell", "fewer than 3 pairs")
 
 
@@ -145,20 +168,25 @@ def test_an_unfinished_report_does_not_pass_but_can_be_worse() -> None:
 def test_nets_that_guess_on_both_sides_cannot_be_told() -> None:
     study = study_of("a", seeds=20)
     comparison = compare(
-        analyze(study, planted(study, level=10.0, sd=0.1)), analyze(study, planted(study, level=10.0, sd=0.1, rng=1))
+        analyze(study, planted(study, level=10.0, sd=0.1)),
+        analyze(study, planted(study, level=10.0, sd=0.1, rng=1)),
     )
     assert (comparison.answer, why(comparison)) == ("cannot tell", "A is at chance, B is at chance")
 
 
 def test_a_fall_to_chance_is_worse() -> None:
     study = study_of("a", seeds=8)
-    comparison = compare(analyze(study, planted(study)), analyze(study, planted(study, level=10.0, rng=1)))
+    comparison = compare(
+        analyze(study, planted(study)), analyze(study, planted(study, level=10.0, rng=1))
+    )
     assert comparison.answer == "worse"
 
 
 def test_what_was_decided_on_test_images_does_not_pass() -> None:
     study = study_of("a", seeds=20, base={"data": {"val": 0}})
-    comparison = compare(analyze(study, planted(study, sd=0.1)), analyze(study, planted(study, sd=0.1, rng=1)))
+    comparison = compare(
+        analyze(study, planted(study, sd=0.1)), analyze(study, planted(study, sd=0.1, rng=1))
+    )
     assert comparison.answer == "cannot tell"
 
 
@@ -169,7 +197,10 @@ def test_the_same_difference_on_every_seed_in_coarse_scores_cannot_tell(images: 
 
     def counted(extra: int) -> list[Trial]:
         shares = [(round(right[t.seed] * images) + extra) / images for t in planted(study)]
-        return [t.model_copy(update={"metrics": {"accuracy": s}}) for t, s in zip(planted(study), shares, strict=True)]
+        return [
+            t.model_copy(update={"metrics": {"accuracy": s}})
+            for t, s in zip(planted(study), shares, strict=True)
+        ]
 
     comparison = compare(analyze(study, counted(0)), analyze(study, counted(3)))
     assert row(comparison, "a").verdict == "unresolved"
@@ -201,7 +232,9 @@ def test_welch_is_that_of_scipy() -> None:
     found = row(compare(analyze(ten, one), analyze(eight, other)), "a")
 
     def scores(study: Study, trials: list[Trial]) -> list[float]:
-        return [100 * t.metrics["accuracy"] for t in trials if t.recipe_id == arms(study)[1].recipe.id]
+        return [
+            100 * t.metrics["accuracy"] for t in trials if t.recipe_id == arms(study)[1].recipe.id
+        ]
 
     expected = scipy_stats.ttest_ind(scores(eight, other), scores(ten, one), equal_var=False)
     low, high = expected.confidence_interval(0.95)
@@ -210,7 +243,10 @@ def test_welch_is_that_of_scipy() -> None:
 
 def test_throughput_is_a_ratio_with_an_interval() -> None:
     study = study_of("a")
-    before, after = analyze(study, paced(planted(study), 1.0)), analyze(study, paced(planted(study), 0.8))
+    before, after = (
+        analyze(study, paced(planted(study), 1.0)),
+        analyze(study, paced(planted(study), 0.8)),
+    )
     slow = compare(before, after, speed=True)
     found = row(slow, "a", SPEED)
     assert found.unit == "%"
@@ -222,7 +258,13 @@ def test_throughput_is_a_ratio_with_an_interval() -> None:
 
 def test_a_change_of_speed_within_five_percent_is_equivalent() -> None:
     study = study_of("a")
-    found = row(compare(analyze(study, paced(planted(study), 1.0)), analyze(study, paced(planted(study), 0.98))), "a", SPEED)
+    found = row(
+        compare(
+            analyze(study, paced(planted(study), 1.0)), analyze(study, paced(planted(study), 0.98))
+        ),
+        "a",
+        SPEED,
+    )
     assert found.verdict == "equivalent"
     assert log(1 + (found.estimate or 0) / 100) == pytest.approx(log(0.98), abs=0.01)
 
@@ -241,7 +283,13 @@ def test_speed_on_another_machine_is_shown_and_not_judged() -> None:
 
 def test_the_gap_has_an_interval_and_no_verdict() -> None:
     study = study_of("a")
-    found = row(compare(analyze(study, planted(study)), analyze(study, planted(study, gaps={"a": 4.0}, rng=1))), "a", "gap")
+    found = row(
+        compare(
+            analyze(study, planted(study)), analyze(study, planted(study, gaps={"a": 4.0}, rng=1))
+        ),
+        "a",
+        "gap",
+    )
     assert found.low is not None
     assert found.low > 3
     assert found.verdict == ""
@@ -249,7 +297,12 @@ def test_the_gap_has_an_interval_and_no_verdict() -> None:
 
 def test_arms_are_matched_by_name_then_by_recipe_and_the_rest_is_listed() -> None:
     one = study_of("a", "gone")
-    other = study_of(arms=[{"name": "renamed", "set": {"augment.cutout": 1}}, {"name": "new", "set": {"augment.cutout": 9}}])
+    other = study_of(
+        arms=[
+            {"name": "renamed", "set": {"augment.cutout": 1}},
+            {"name": "new", "set": {"augment.cutout": 9}},
+        ]
+    )
     comparison = compare(analyze(one, planted(one)), analyze(other, planted(other)))
     assert {d.arm for d in comparison.differences} == {"reference", "a"}
     assert (comparison.only_a, comparison.only_b) == (("gone",), ("new",))
@@ -257,7 +310,10 @@ def test_arms_are_matched_by_name_then_by_recipe_and_the_rest_is_listed() -> Non
 
 def test_an_arm_whose_recipe_changed_is_told() -> None:
     one, other = study_of("a"), study_of(arms=[{"name": "a", "set": {"augment.cutout": 9}}])
-    assert "a: the recipes differ" in compare(analyze(one, planted(one)), analyze(other, planted(other))).notes
+    assert (
+        "a: the recipes differ"
+        in compare(analyze(one, planted(one)), analyze(other, planted(other))).notes
+    )
 
 
 def test_reports_that_decide_by_different_metrics_are_refused() -> None:

@@ -17,7 +17,9 @@ from harness.study.study import available_studies
 EPOCHS = 20
 
 
-def history(train: float = 0.99, val: float = 0.90, *, bottom: int = EPOCHS, fall: float = 0.05) -> list[dict[str, float]]:
+def history(
+    train: float = 0.99, val: float = 0.90, *, bottom: int = EPOCHS, fall: float = 0.05
+) -> list[dict[str, float]]:
     """Accuracies that end at ``train`` and ``val``; validation loss falls up to an epoch and rises after it."""
     return [
         {
@@ -57,7 +59,9 @@ def test_the_onset_is_that_of_the_statistics_counted_from_one() -> None:
         ([*history()[:-1], {**history()[-1], "val_loss": math.nan}], "broken"),
     ],
 )
-def test_each_kind_of_curve_is_told_apart_and_leads_to_a_study_that_is_there(given: list[Any], kind: str) -> None:
+def test_each_kind_of_curve_is_told_apart_and_leads_to_a_study_that_is_there(
+    given: list[Any], kind: str
+) -> None:
     found = diagnose(given)
     assert found.kind == kind
     assert found.study in available_studies()
@@ -65,7 +69,10 @@ def test_each_kind_of_curve_is_told_apart_and_leads_to_a_study_that_is_there(giv
 
 
 def test_a_gap_below_the_threshold_is_no_overfitting() -> None:
-    assert diagnose(history(train=0.99, val=0.99 - (SMALL_GAP_PP - 0.1) / 100, fall=0.0)).kind == "fits"
+    assert (
+        diagnose(history(train=0.99, val=0.99 - (SMALL_GAP_PP - 0.1) / 100, fall=0.0)).kind
+        == "fits"
+    )
 
 
 def test_the_sentence_says_what_was_found() -> None:
@@ -75,7 +82,10 @@ def test_the_sentence_says_what_was_found() -> None:
 
 
 def test_percent_and_shares_give_the_same_diagnosis() -> None:
-    percent = [{**e, "train_accuracy": 100 * e["train_accuracy"], "val_accuracy": 100 * e["val_accuracy"]} for e in history()]
+    percent = [
+        {**e, "train_accuracy": 100 * e["train_accuracy"], "val_accuracy": 100 * e["val_accuracy"]}
+        for e in history()
+    ]
     assert diagnose(percent).gap_pp == pytest.approx(diagnose(history()).gap_pp)
 
 
@@ -95,7 +105,9 @@ def test_a_table_of_pandas_is_a_history() -> None:
 
 def test_a_key_map_names_keys_that_nobody_could_guess() -> None:
     renamed = [{"top1": e["val_accuracy"], "fit": e["train_accuracy"]} for e in history()]
-    assert diagnose(renamed, keys={"val_accuracy": "top1", "train_accuracy": "fit"}).gap_pp == pytest.approx(9.0)
+    assert diagnose(
+        renamed, keys={"val_accuracy": "top1", "train_accuracy": "fit"}
+    ).gap_pp == pytest.approx(9.0)
 
 
 def test_clean_figures_come_before_those_seen_during_training() -> None:

@@ -13,7 +13,8 @@ from harness.analysis.epoch_history import read_history
 
 NAN = math.nan
 EPOCHS = 12
-LOSS = [2.0 - 0.1 * e if e < 8 else 1.2 + 0.2 * (e - 7) for e in range(EPOCHS)]  # lowest after epoch 8
+# lowest after epoch 8
+LOSS = [2.0 - 0.1 * e if e < 8 else 1.2 + 0.2 * (e - 7) for e in range(EPOCHS)]
 ACC = [0.3 + 0.05 * e for e in range(EPOCHS)]
 TRAIN = [0.32 + 0.055 * e for e in range(EPOCHS)]
 
@@ -21,7 +22,10 @@ Rows = list[dict[str, Any]]
 
 
 def full() -> Rows:
-    return [{"epoch": e, "train_accuracy": TRAIN[e], "val_loss": LOSS[e], "val_accuracy": ACC[e]} for e in range(EPOCHS)]
+    return [
+        {"epoch": e, "train_accuracy": TRAIN[e], "val_loss": LOSS[e], "val_accuracy": ACC[e]}
+        for e in range(EPOCHS)
+    ]
 
 
 def second(rows: Rows, filler: Any) -> Rows:
@@ -49,7 +53,9 @@ def apart(*, epoch: bool, filler: Any = ...) -> Rows:
         train = {"train_accuracy": row["train_accuracy"]}
         for mine, other in ((train, val), (val, train)):
             whole = {"epoch": row["epoch"], **mine, **dict.fromkeys(other, filler)}
-            rows.append({k: v for k, v in whole.items() if v is not ... and (epoch or k != "epoch")})
+            rows.append(
+                {k: v for k, v in whole.items() if v is not ... and (epoch or k != "epoch")}
+            )
     return rows
 
 
@@ -67,23 +73,36 @@ WHOLE: dict[str, Any] = {
     "a summary under our names": [*full(), {"val_accuracy": 0.9, "note": "best"}],
     "a summary in a table": pd.DataFrame([*full(), {"test_accuracy": 0.7}]),
     "other names": [
-        {"Epoch": e, "train/acc": TRAIN[e], "eval/loss": LOSS[e], "Val.Acc": ACC[e]} for e in range(EPOCHS)
+        {"Epoch": e, "train/acc": TRAIN[e], "eval/loss": LOSS[e], "Val.Acc": ACC[e]}
+        for e in range(EPOCHS)
     ],
     "fractions of epochs": [
         row
         for e in range(EPOCHS)
         for row in (
             {"epoch": e + 0.5, "step": 10 * e + 5, "loss": 1.0},
-            {"epoch": e + 1.0, "step": 10 * e + 10, "train_accuracy": TRAIN[e], "eval_loss": LOSS[e], "eval_accuracy": ACC[e]},
+            {
+                "epoch": e + 1.0,
+                "step": 10 * e + 10,
+                "train_accuracy": TRAIN[e],
+                "eval_loss": LOSS[e],
+                "eval_accuracy": ACC[e],
+            },
         )
-    ] + [{"epoch": EPOCHS, "train_loss": 0.9, "train_runtime": 31.0}],
-}  # fmt: skip
+    ]
+    + [{"epoch": EPOCHS, "train_loss": 0.9, "train_runtime": 31.0}],
+}
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_history_says_the_same_however_it_is_laid_out(name: str) -> None:
     got = diagnose(WHOLE[name])
-    assert (got.epochs, got.onset_epoch, got.best_epoch, got.kind) == (EPOCHS, 8, EPOCHS, "overfits")
+    assert (got.epochs, got.onset_epoch, got.best_epoch, got.kind) == (
+        EPOCHS,
+        8,
+        EPOCHS,
+        "overfits",
+    )
     assert got.gap_pp == pytest.approx(100 * (TRAIN[-1] - ACC[-1]))
 
 
@@ -100,7 +119,12 @@ GAPS: dict[str, Any] = {
 @pytest.mark.parametrize("name", GAPS)
 def test_validation_every_second_epoch_is_no_broken_training(name: str) -> None:
     got = diagnose(GAPS[name])
-    assert (got.epochs, got.onset_epoch, got.best_epoch, got.kind) == (EPOCHS, 8, EPOCHS, "overfits")
+    assert (got.epochs, got.onset_epoch, got.best_epoch, got.kind) == (
+        EPOCHS,
+        8,
+        EPOCHS,
+        "overfits",
+    )
     assert got.gap_pp == pytest.approx(100 * (TRAIN[-1] - ACC[-1]))
 
 
@@ -116,7 +140,10 @@ def test_a_last_epoch_without_validation_is_no_broken_training(filler: Any, tabl
 BROKEN: dict[str, Rows] = {
     "at the end": [*full()[:-1], {**full()[-1], "val_loss": NAN}],
     "from the middle on": [*full()[:6], *({**row, "val_loss": NAN} for row in full()[6:])],
-    "everything": [*full()[:-2], *({key: NAN if key != "epoch" else row[key] for key in row} for row in full()[-2:])],
+    "everything": [
+        *full()[:-2],
+        *({key: NAN if key != "epoch" else row[key] for key in row} for row in full()[-2:]),
+    ],
     "infinite": [*full()[:-1], {**full()[-1], "val_loss": math.inf}],
     "from the start": [{**row, "val_loss": NAN} for row in full()],
 }
@@ -135,7 +162,11 @@ def test_a_log_of_steps_counts_evaluations_and_no_epochs(step: str, together: bo
     for e in range(EPOCHS):
         rows += [{step: 100 * e + 20 * i, "train_loss": 2.0 - 0.1 * e} for i in range(5)]
         val = {"val_loss": LOSS[e], "val_accuracy": ACC[e]}
-        rows += [{step: 100 * e + 99, **val}] if together else [{step: 100 * e + 99, key: val[key]} for key in val]
+        rows += (
+            [{step: 100 * e + 99, **val}]
+            if together
+            else [{step: 100 * e + 99, key: val[key]} for key in val]
+        )
     got = diagnose(rows)
     assert (got.epochs, got.onset_epoch, got.kind) == (EPOCHS, 8, "overfits")
     assert "12 evaluations" in got.sentence
@@ -150,5 +181,7 @@ def test_what_is_logged_often_within_an_epoch_counts_by_its_mean() -> None:
 
 
 def test_a_column_has_a_number_for_every_epoch_and_nan_where_there_is_none() -> None:
-    column = read_history([{"epoch": 2, "val_loss": 1.0}, {"epoch": 4, "val_loss": 0.5}]).column("val_loss")
+    column = read_history([{"epoch": 2, "val_loss": 1.0}, {"epoch": 4, "val_loss": 0.5}]).column(
+        "val_loss"
+    )
     assert [None if math.isnan(value) else value for value in column] == [None, 1.0, None, 0.5]

@@ -24,7 +24,9 @@ MARGIN = 2.0  # pp
 SEEDS = 8
 
 
-def shares(study: Study, images: int, worth: dict[str, float], rng: int) -> tuple[list[Trial], dict[str, list[float]]]:
+def shares(
+    study: Study, images: int, worth: dict[str, float], rng: int
+) -> tuple[list[Trial], dict[str, list[float]]]:
     """Trials whose accuracies are shares k/images, and the same in pp by arm."""
     noise = np.random.default_rng([20261126, rng, images])
     scores: dict[str, list[float]] = {}
@@ -34,7 +36,9 @@ def shares(study: Study, images: int, worth: dict[str, float], rng: int) -> tupl
         right = np.rint(images * (level + 0.01 * noise.standard_normal(study.seeds))).astype(int)
         scores[arm.name] = (100.0 * right / images).tolist()
         for seed, k in enumerate(right.tolist()):
-            trials.append(trial(study, arm.name, seed, metrics={"accuracy": k / images, "gap": 0.1}))
+            trials.append(
+                trial(study, arm.name, seed, metrics={"accuracy": k / images, "gap": 0.1})
+            )
     return trials, scores
 
 
@@ -42,21 +46,36 @@ def on(analysis: Analysis, kind: str) -> dict[str, Effect]:
     return {e.term: e for e in analysis.effects if (e.kind, e.metric) == (kind, "accuracy")}
 
 
-def check_family(found: dict[str, Effect], values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]) -> None:
+def check_family(
+    found: dict[str, Effect], values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]
+) -> None:
     """Every figure of a family of effects against scipy's and statsmodels' from its differences."""
     names = list(values)
     two_sided = [scipy_stats.ttest_1samp(values[name], 0.0) for name in names]
     adjusted = multipletests([test.pvalue for test in two_sided], method="holm")[1]
-    low = [scipy_stats.ttest_1samp(values[name], -MARGIN, alternative="greater").pvalue for name in names]
-    high = [scipy_stats.ttest_1samp(values[name], MARGIN, alternative="less").pvalue for name in names]
+    low = [
+        scipy_stats.ttest_1samp(values[name], -MARGIN, alternative="greater").pvalue
+        for name in names
+    ]
+    high = [
+        scipy_stats.ttest_1samp(values[name], MARGIN, alternative="less").pvalue for name in names
+    ]
     equivalence = multipletests(np.maximum(low, high), method="holm")[1]
-    for name, test, p_holm, p_equivalence in zip(names, two_sided, adjusted, equivalence, strict=True):
+    for name, test, p_holm, p_equivalence in zip(
+        names, two_sided, adjusted, equivalence, strict=True
+    ):
         effect, bounds = found[name], test.confidence_interval(0.95)
         assert effect.estimate == pytest.approx(values[name].mean(), abs=1e-9)
-        assert (effect.low, effect.high) == pytest.approx((bounds.low, bounds.high), rel=1e-8, abs=1e-9)
-        assert (effect.p, effect.p_holm, effect.p_equivalence) == pytest.approx((test.pvalue, p_holm, p_equivalence), rel=1e-7)
+        assert (effect.low, effect.high) == pytest.approx(
+            (bounds.low, bounds.high), rel=1e-8, abs=1e-9
+        )
+        assert (effect.p, effect.p_holm, effect.p_equivalence) == pytest.approx(
+            (test.pvalue, p_holm, p_equivalence), rel=1e-7
+        )
         expected = "better" if values[name].mean() > 0 else "worse"
-        expected = "equivalent" if p_equivalence < 0.05 else expected if p_holm < 0.05 else "unresolved"
+        expected = (
+            "equivalent" if p_equivalence < 0.05 else expected if p_holm < 0.05 else "unresolved"
+        )
         assert effect.verdict == expected
 
 
@@ -66,7 +85,10 @@ def test_arms_match_an_independent_computation(images: int, rng: int) -> None:
     study = study_of("a", "b", "c", "d", seeds=SEEDS, margin_pp=MARGIN)
     trials, scores = shares(study, images, {"a": 3.0, "b": -2.5, "c": 1.0}, rng)
     base = np.array(scores.pop("reference"))
-    check_family(on(analyze(study, trials), "arm"), {name: np.array(values) - base for name, values in scores.items()})
+    check_family(
+        on(analyze(study, trials), "arm"),
+        {name: np.array(values) - base for name, values in scores.items()},
+    )
 
 
 @pytest.mark.parametrize("images", [300, 10_000])
@@ -78,7 +100,11 @@ def test_main_effects_and_interactions_match_an_independent_computation(images: 
     table = np.array([scores[arm] for arm in states])
     signs = np.where(np.array(list(states.values())), 1, -1)
     mains = {name: signs[:, k] @ table / 4 for k, name in enumerate(names)}
-    pairs = {f"{names[j]} x {names[k]}": (signs[:, j] * signs[:, k]) @ table / 4 for j in range(3) for k in range(j + 1, 3)}
+    pairs = {
+        f"{names[j]} x {names[k]}": (signs[:, j] * signs[:, k]) @ table / 4
+        for j in range(3)
+        for k in range(j + 1, 3)
+    }
     analysis = analyze(study, trials)
     check_family(on(analysis, "main"), mains)
     check_family(on(analysis, "interaction"), pairs)
@@ -86,7 +112,9 @@ def test_main_effects_and_interactions_match_an_independent_computation(images: 
 
 @pytest.mark.parametrize("images", [300, 10_000])
 @pytest.mark.parametrize("design", ["arms", "factorial"])
-def test_the_detectable_effect_is_statsmodels_power_of_the_judged_contrast_under_holm(images: int, design: str) -> None:
+def test_the_detectable_effect_is_statsmodels_power_of_the_judged_contrast_under_holm(
+    images: int, design: str
+) -> None:
     if design == "arms":
         study = study_of("a", "b", "c", seeds=SEEDS, margin_pp=MARGIN)
     else:
@@ -94,7 +122,9 @@ def test_the_detectable_effect_is_statsmodels_power_of_the_judged_contrast_under
     analysis = analyze(study, shares(study, images, {}, 7)[0])
     family = list(on(analysis, "arm" if design == "arms" else "main").values())
     sd = sqrt(np.mean([np.var(e.differences, ddof=1) for e in family]))
-    expected = sd * TTestPower().solve_power(nobs=SEEDS, alpha=0.05 / len(family), power=0.8, alternative="two-sided")
+    expected = sd * TTestPower().solve_power(
+        nobs=SEEDS, alpha=0.05 / len(family), power=0.8, alternative="two-sided"
+    )
     assert analysis.detectable_pp == pytest.approx(expected, rel=1e-4)
 
 
@@ -104,12 +134,22 @@ def test_the_seeds_to_settle_reach_four_in_five_by_plain_simulation() -> None:
         analysis = analyze(study, shares(study, 300, {"a": 1.0, "b": 1.5}, rng)[0])
         for term, seeds in analysis.seeds_needed.items():
             effect = on(analysis, "arm")[term]
-            drawn = np.random.default_rng([20261127, rng]).normal(effect.estimate, effect.sd, (4000, seeds))  # type: ignore[arg-type]
+            drawn = np.random.default_rng([20261127, rng]).normal(
+                effect.estimate,  # type: ignore[arg-type]
+                effect.sd,  # type: ignore[arg-type]
+                (4000, seeds),
+            )
             found = scipy_stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.025
-            above = scipy_stats.ttest_1samp(drawn, -MARGIN, axis=1, alternative="greater").pvalue < 0.025
-            below = scipy_stats.ttest_1samp(drawn, MARGIN, axis=1, alternative="less").pvalue < 0.025
+            above = (
+                scipy_stats.ttest_1samp(drawn, -MARGIN, axis=1, alternative="greater").pvalue
+                < 0.025
+            )
+            below = (
+                scipy_stats.ttest_1samp(drawn, MARGIN, axis=1, alternative="less").pvalue < 0.025
+            )
             settled = float((found | (above & below)).mean())
-            few = seeds > effect.n + 1  # else it would have taken fewer than have left it unresolved
+            # else it would have taken fewer than have left it unresolved
+            few = seeds > effect.n + 1
             assert settled > 0.8 - 4 * sqrt(0.16 / 4000)
             assert settled < 0.9 or not few
 
@@ -121,4 +161,6 @@ def test_the_effect_at_the_margin_is_settled_by_finding_it() -> None:
     def short(n: float) -> float:
         return float(TTestPower().power(2.0, n, 0.05) - 0.8)
 
-    assert seeds_to_settle(1 / sqrt(2), 2.0, margin=0.5) == int(np.ceil(optimize.brentq(short, 2.0, 50.0)))
+    assert seeds_to_settle(1 / sqrt(2), 2.0, margin=0.5) == int(
+        np.ceil(optimize.brentq(short, 2.0, 50.0))
+    )

@@ -10,17 +10,28 @@ import pytest
 
 from harness.analysis.power_plan import plan_power
 from harness.errors import UsageError
-from harness.stats import binomial_sd, detectable_effect, expected_seeds, power, seeds_needed, sequential_power
+from harness.stats import (
+    binomial_sd,
+    detectable_effect,
+    expected_seeds,
+    power,
+    seeds_needed,
+    sequential_power,
+)
 from harness.study.arms import arms
 from harness.study.profiles import PROFILES, observed
 from harness.study.study import load_study
 from tests.planted import planted, study_of, switched
 
 ROOT = Path(__file__).parent.parent.parent
-VECTORS = json.loads((Path(__file__).parent.parent / "data" / "vectors.json").read_text(encoding="utf-8"))
+VECTORS = json.loads(
+    (Path(__file__).parent.parent / "data" / "vectors.json").read_text(encoding="utf-8")
+)
 
 
-@pytest.mark.parametrize(("case", "seeds"), VECTORS["seeds_for_80_percent_power_alpha_05_rho_0"].items())
+@pytest.mark.parametrize(
+    ("case", "seeds"), VECTORS["seeds_for_80_percent_power_alpha_05_rho_0"].items()
+)
 def test_the_plan_asks_for_the_seeds_of_the_tables(case: str, seeds: int) -> None:
     sd, effect = (float(part.split("=")[1]) for part in case.split(","))
     assert plan_power(study_of("a"), effect=effect, sd=sd).seeds_needed[0.0] == seeds
@@ -52,8 +63,13 @@ def test_with_looks_power_is_that_of_the_sequential_rule() -> None:
 def test_the_sd_comes_from_finished_trials_of_the_same_recipes() -> None:
     study = study_of("a", seeds=6)
     trials = planted(study, {"a": 5.0}, sd=0.7)
-    plan = plan_power(study, finished=[*trials, *planted(study_of(base={"train.epochs": 3}), sd=9.0)])
-    values = {arm.name: [100 * t.metrics["accuracy"] for t in trials if t.recipe_id == arm.recipe.id] for arm in arms(study)}
+    plan = plan_power(
+        study, finished=[*trials, *planted(study_of(base={"train.epochs": 3}), sd=9.0)]
+    )
+    values = {
+        arm.name: [100 * t.metrics["accuracy"] for t in trials if t.recipe_id == arm.recipe.id]
+        for arm in arms(study)
+    }
     assert plan.sd == pytest.approx(sqrt(np.mean([np.var(v, ddof=1) for v in values.values()])))
     assert plan.source == "from 12 finished trials"
 
@@ -70,7 +86,10 @@ def test_without_trials_the_sd_is_the_binomial_one_and_says_so() -> None:
 
 
 def test_short_runs_are_warned_of_when_the_sd_is_not_measured() -> None:
-    assert any("16 epochs" in caveat for caveat in plan_power(study_of("a", base={"train.epochs": 8})).caveats)
+    assert any(
+        "16 epochs" in caveat
+        for caveat in plan_power(study_of("a", base={"train.epochs": 8})).caveats
+    )
 
 
 def test_a_metric_without_a_rule_of_thumb_says_that_nothing_is_known() -> None:
@@ -86,31 +105,40 @@ def test_trials_are_counted_with_the_control_arm_and_timed() -> None:
 
 def test_a_factorial_says_what_its_main_effects_can_find() -> None:
     plan = plan_power(switched("factorial", "a", "b", "c"), sd=0.2)
-    expected = detectable_effect(0.2, 8, alpha=0.05 / 3) / 2  # eight arms: half the sd of one paired difference
+    # eight arms: half the sd of one paired difference
+    expected = detectable_effect(0.2, 8, alpha=0.05 / 3) / 2
     assert (plan.contrast, plan.family) == ("main effect", 3)
     assert plan.detectable[0.0] == pytest.approx(expected)
 
 
 def test_what_is_found_and_the_seeds_for_it_are_those_within_the_family() -> None:
     plan = plan_power(study_of("a", "b", "c", "d"), effect=0.4, sd=0.2)
-    assert plan.detectable[0.5] == pytest.approx(detectable_effect(0.2, 10, alpha=0.05 / 4, correlation=0.5))
+    assert plan.detectable[0.5] == pytest.approx(
+        detectable_effect(0.2, 10, alpha=0.05 / 4, correlation=0.5)
+    )
     assert plan.seeds_needed[0.0] == seeds_needed(0.2, 0.4, alpha=0.05 / 4)
 
 
 def test_with_looks_the_plan_says_how_many_seeds_an_arm_takes_on_average() -> None:
     study = study_of("a", looks=[5, 10], margin_pp=0.6)
     plan = plan_power(study, effect=0.5, sd=0.2)
-    assert plan.expected_seeds[0.0] == pytest.approx(expected_seeds(0.2, 0.5, looks=[5, 10], margin=0.6))
+    assert plan.expected_seeds[0.0] == pytest.approx(
+        expected_seeds(0.2, 0.5, looks=[5, 10], margin=0.6)
+    )
     assert 5 < (plan.expected_seeds_null[0.0] or 0.0) < 10
     assert plan_power(study_of("a", seeds=7), sd=0.2).expected_seeds[0.0] == 7
 
 
 def test_the_boundary_of_a_study_is_that_of_its_power() -> None:
     plan = plan_power(study_of("a", looks=[5, 10], boundary="pocock"), effect=0.3, sd=0.2)
-    assert plan.power[0.0] == pytest.approx(sequential_power(0.2, 0.3, looks=[5, 10], boundary="pocock")[-1])
+    assert plan.power[0.0] == pytest.approx(
+        sequential_power(0.2, 0.3, looks=[5, 10], boundary="pocock")[-1]
+    )
 
 
-def test_a_profile_with_committed_reports_lends_its_sd_at_the_number_of_images_of_the_study() -> None:
+def test_a_profile_with_committed_reports_lends_its_sd_at_the_number_of_images_of_the_study() -> (
+    None
+):
     seen = observed("small")
     assert seen is not None
     study = load_study("dropout").under("small")
@@ -123,13 +151,19 @@ def test_a_profile_with_committed_reports_lends_its_sd_at_the_number_of_images_o
 
 
 def test_a_profile_without_committed_reports_says_that_there_are_no_runs() -> None:
-    assert "no runs of profile medium yet" in plan_power(load_study("dropout").under("medium")).source
+    assert (
+        "no runs of profile medium yet" in plan_power(load_study("dropout").under("medium")).source
+    )
 
 
-def test_where_images_make_most_of_the_variance_the_plan_says_what_twice_as_many_would_save() -> None:
+def test_where_images_make_most_of_the_variance_the_plan_says_what_twice_as_many_would_save() -> (
+    None
+):
     study = load_study("dropout").under("small")
     few, many = (
-        plan_power(study.model_copy(update={"base": {**study.base, "data.val": images}}), effect=1.0)
+        plan_power(
+            study.model_copy(update={"base": {**study.base, "data.val": images}}), effect=1.0
+        )
         for images in (300, 20_000)
     )
     assert any("data.val = 600" in caveat for caveat in few.caveats)
@@ -149,7 +183,9 @@ def test_the_figures_of_every_profile_are_those_of_its_committed_reports() -> No
 
 def test_what_a_plan_can_find_is_one_clause() -> None:
     found = plan_power(study_of("a", seeds=10), sd=0.2).finds()
-    assert found == ("finds 0.28 pp with 80 % power (0.2 if paired seeds correlate at .5); sd 0.2 pp as given")
+    assert found == (
+        "finds 0.28 pp with 80 % power (0.2 if paired seeds correlate at .5); sd 0.2 pp as given"
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"effect": 0.0}, {"sd": 0.0}, {"sd": -1.0}])

@@ -23,14 +23,20 @@ def scored(study: Study, **worth: float) -> list[Trial]:
     return found
 
 
-def effect(analysis: Analysis, kind: str, term: str, metric: str = "accuracy", part: str = "effects") -> Effect:
+def effect(
+    analysis: Analysis, kind: str, term: str, metric: str = "accuracy", part: str = "effects"
+) -> Effect:
     effects: tuple[Effect, ...] = getattr(analysis, part)
     (found,) = [e for e in effects if (e.kind, e.term, e.metric) == (kind, term, metric)]
     return found
 
 
-def estimates(analysis: Analysis, kind: str, metric: str = "accuracy", part: str = "effects") -> dict[str, Any]:
-    return {e.term: e.estimate for e in getattr(analysis, part) if (e.kind, e.metric) == (kind, metric)}
+def estimates(
+    analysis: Analysis, kind: str, metric: str = "accuracy", part: str = "effects"
+) -> dict[str, Any]:
+    return {
+        e.term: e.estimate for e in getattr(analysis, part) if (e.kind, e.metric) == (kind, metric)
+    }
 
 
 def test_main_effects_and_interactions_are_those_that_were_planted() -> None:
@@ -51,8 +57,12 @@ def test_shapley_values_share_an_interaction_and_add_up() -> None:
 def test_first_in_and_last_in_differ_by_the_interaction() -> None:
     study = switched("factorial", "a", "b", "c")
     analysis = analyze(study, scored(study, a=2, b=-1, ab=4))
-    assert estimates(analysis, "add-one-in", part="orders") == pytest.approx({"a": 2, "b": -1, "c": 0})
-    assert estimates(analysis, "leave-one-out", part="orders") == pytest.approx({"a": 6, "b": 3, "c": 0})
+    assert estimates(analysis, "add-one-in", part="orders") == pytest.approx(
+        {"a": 2, "b": -1, "c": 0}
+    )
+    assert estimates(analysis, "leave-one-out", part="orders") == pytest.approx(
+        {"a": 6, "b": 3, "c": 0}
+    )
 
 
 def test_a_design_with_both_sides_has_the_orders_too() -> None:
@@ -73,7 +83,9 @@ def test_a_fraction_gives_one_effect_for_aliased_interactions() -> None:
 
 def test_main_effects_and_interactions_are_judged_each_as_a_family() -> None:
     study = switched("factorial", "a", "b", "c")
-    analysis = analyze(study, planted(study, {"no-a": -3.0, "no-a-no-b": -3.0, "no-a-no-c": -3.0, "none": -3.0}))
+    analysis = analyze(
+        study, planted(study, {"no-a": -3.0, "no-a-no-b": -3.0, "no-a-no-c": -3.0, "none": -3.0})
+    )
     found = effect(analysis, "main", "a")
     assert found.verdict == "better"
     assert found.estimate == pytest.approx(3.0, abs=0.2)
@@ -92,14 +104,22 @@ def test_shapley_values_have_intervals_and_no_verdict() -> None:
 
 def test_terms_of_the_gap_have_intervals_alone() -> None:
     study = switched("factorial", "a", "b")
-    found = effect(analyze(study, planted(study, gaps={"no-a": 3.0, "none": 3.0})), "main", "a", "gap")
+    found = effect(
+        analyze(study, planted(study, gaps={"no-a": 3.0, "none": 3.0})), "main", "a", "gap"
+    )
     assert found.estimate == pytest.approx(-3.0, abs=0.3)
     assert (found.p, found.verdict) == (None, "")
 
 
 def test_a_lost_trial_takes_its_seed_and_every_verdict_from_the_contrasts() -> None:
     study = switched("factorial", "a", "b")
-    found = effect(analyze(study, replaced(planted(study, {"no-a": -3.0}), study, "none", 2, state="diverged")), "main", "a")
+    found = effect(
+        analyze(
+            study, replaced(planted(study, {"no-a": -3.0}), study, "none", 2, state="diverged")
+        ),
+        "main",
+        "a",
+    )
     assert (found.n, found.verdict) == (7, "")
     assert found.note == "arm none is unstable (1 of 8)"
 

@@ -23,7 +23,9 @@ def test_a_clear_gain_is_better_and_a_clear_loss_worse() -> None:
 
 
 def test_where_less_is_better_a_fall_is_better() -> None:
-    assert judge({"a": [-d for d in CLEAR]}, alpha=0.05, margin=0.3, sign=-1)["a"].verdict == "better"
+    assert (
+        judge({"a": [-d for d in CLEAR]}, alpha=0.05, margin=0.3, sign=-1)["a"].verdict == "better"
+    )
 
 
 def test_equivalent_comes_before_better() -> None:
@@ -62,7 +64,10 @@ def test_three_or_four_pairs_are_exploratory(pairs: int) -> None:
 
 
 def test_a_metric_without_a_better_end_has_neither_winner_nor_loser() -> None:
-    assert judge({"a": CLEAR}, alpha=0.05, margin=0.3, has_direction=False)["a"].verdict == "unresolved"
+    assert (
+        judge({"a": CLEAR}, alpha=0.05, margin=0.3, has_direction=False)["a"].verdict
+        == "unresolved"
+    )
 
 
 def test_p_values_are_those_of_scipy_and_statsmodels() -> None:
@@ -75,8 +80,13 @@ def test_p_values_are_those_of_scipy_and_statsmodels() -> None:
         assert found[name].p_holm == pytest.approx(p_holm, rel=1e-9)
 
 
-@given(st.lists(st.lists(st.floats(-3, 3), min_size=5, max_size=5), min_size=1, max_size=6), st.randoms(use_true_random=False))
-def test_neither_names_nor_their_order_matter_to_a_family(family: list[list[float]], random: object) -> None:
+@given(
+    st.lists(st.lists(st.floats(-3, 3), min_size=5, max_size=5), min_size=1, max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_neither_names_nor_their_order_matter_to_a_family(
+    family: list[list[float]], random: object
+) -> None:
     order = list(range(len(family)))
     random.shuffle(order)  # type: ignore[attr-defined]
     plain = judge({f"arm{i}": values for i, values in enumerate(family)}, alpha=0.05, margin=0.3)
@@ -109,21 +119,30 @@ def test_turning_the_sign_turns_better_and_worse_and_nothing_else(values: list[f
         ("worse", "", ""),
     ],
 )
-def test_the_word_of_an_arm_needs_accuracy_and_gap_resolved(verdict: str, gap: str, expected: str) -> None:
+def test_the_word_of_an_arm_needs_accuracy_and_gap_resolved(
+    verdict: str, gap: str, expected: str
+) -> None:
     assert word(verdict, gap) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("estimate", "p", "expected"), [(2.0, 0.01, "wider"), (-2.0, 0.01, "narrower"), (-2.0, 0.05, ""), (None, None, "")]
+    ("estimate", "p", "expected"),
+    [(2.0, 0.01, "wider"), (-2.0, 0.01, "narrower"), (-2.0, 0.05, ""), (None, None, "")],
 )
-def test_a_gap_has_a_direction_where_its_p_is_below_alpha(estimate: float | None, p: float | None, expected: str) -> None:
+def test_a_gap_has_a_direction_where_its_p_is_below_alpha(
+    estimate: float | None, p: float | None, expected: str
+) -> None:
     assert gap_direction(estimate, p, 0.05) == expected
 
 
 @pytest.mark.parametrize("images", [300, 10_000])
 def test_one_difference_of_counted_scores_on_every_seed_is_unresolved(images: int) -> None:
     base = np.array([231, 237, 242, 250, 229])
-    found = judge({"a": differences(100 * (base + 3) / images, 100 * base / images).tolist()}, alpha=0.05, margin=0.001)["a"]
+    found = judge(
+        {"a": differences(100 * (base + 3) / images, 100 * base / images).tolist()},
+        alpha=0.05,
+        margin=0.001,
+    )["a"]
     assert (found.verdict, found.p, found.notes) == ("unresolved", None, (SAME_ON_EVERY_SEED,))
 
 

@@ -21,7 +21,14 @@ from harness.bench.ours import Ground, bare_loop
 from harness.bench.result import interval, slug, summarised
 from harness.bench.rounds import Case, measure
 from harness.bench.suite import _warnings, _with_best_usual
-from harness.bench.usual import Pictures, pil_transform, plain_loader, shut, v2_transform, with_plain_dropout
+from harness.bench.usual import (
+    Pictures,
+    pil_transform,
+    plain_loader,
+    shut,
+    v2_transform,
+    with_plain_dropout,
+)
 from harness.errors import UsageError
 from harness.report.folder import read_bench
 from harness.study.recipe_fields import AugmentRecipe
@@ -40,10 +47,18 @@ GIVEN = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BenchResult, Path, list[str]]]:
+def found(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[BenchResult, Path, list[str]]]:
     folder, told = tmp_path_factory.mktemp("bench"), list[str]()
     torch.set_num_threads(1)
-    yield bench(device="cpu", rounds=1, sample_seconds=0, save=True, folder=folder, on_event=told.append), folder, told
+    yield (
+        bench(
+            device="cpu", rounds=1, sample_seconds=0, save=True, folder=folder, on_event=told.append
+        ),
+        folder,
+        told,
+    )
     torch.set_num_threads(1)
 
 
@@ -54,7 +69,8 @@ def sample(name: str, turn: int, rate: float, cpu: float = 1.0) -> Sample:
     return Sample(name, turn, rate, 1.0, cpu)
 
 
-# --- rounds -----------------------------------------------------------------------------------------------------------
+# --- rounds
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_rounds_run_there_and_back() -> None:
@@ -69,7 +85,12 @@ def test_rounds_run_there_and_back() -> None:
 
     turns: list[int] = []
     samples = measure(
-        [case(name) for name in "ABC"], device="cpu", rounds=4, seconds=0.0, on_round=turns.append, sample_seconds=0.0
+        [case(name) for name in "ABC"],
+        device="cpu",
+        rounds=4,
+        seconds=0.0,
+        on_round=turns.append,
+        sample_seconds=0.0,
     )
     assert "".join(one.name for one in samples) == "ABCCBAABCCBA"
     assert turns == [0, 1, 2, 3]
@@ -78,7 +99,12 @@ def test_rounds_run_there_and_back() -> None:
 
 def test_without_a_number_of_rounds_there_are_three_however_little_time_there_is() -> None:
     samples = measure(
-        [Case("A", lambda: 1.0)], device="cpu", rounds=None, seconds=0.0, sample_seconds=0.0, on_round=lambda _: None
+        [Case("A", lambda: 1.0)],
+        device="cpu",
+        rounds=None,
+        seconds=0.0,
+        sample_seconds=0.0,
+        on_round=lambda _: None,
     )
     assert [one.round for one in samples] == [0, 1, 2]
 
@@ -90,15 +116,20 @@ def test_a_sample_counts_the_images_of_all_its_calls() -> None:
         calls.append(1)
         return 7.0
 
-    (one,) = measure([Case("A", call)], device="cpu", rounds=1, seconds=0.0, on_round=lambda _: None)
+    (one,) = measure(
+        [Case("A", call)], device="cpu", rounds=1, seconds=0.0, on_round=lambda _: None
+    )
     assert one.images == 7.0 * (len(calls) - 2)  # two were the warm-up's
 
 
-# --- summary ----------------------------------------------------------------------------------------------------------
+# --- summary
+# ----------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=6, max_size=60, unique=True))
-def test_the_interval_of_the_median_has_at_least_95_percent_and_no_more_than_it_must(rates: list[float]) -> None:
+def test_the_interval_of_the_median_has_at_least_95_percent_and_no_more_than_it_must(
+    rates: list[float],
+) -> None:
     low, middle, high = interval(rates)
     ordered = sorted(rates)
     rank = ordered.index(low) + 1
@@ -120,13 +151,19 @@ def test_a_ratio_is_the_median_over_rounds_and_not_the_ratio_of_medians() -> Non
 
 
 def test_a_case_without_its_reference_has_no_ratio() -> None:
-    (result,) = summarised([sample("a", 0, 1.0)], names=["a", "gone"], references={"a": "b"}, ceilings={})
+    (result,) = summarised(
+        [sample("a", 0, 1.0)], names=["a", "gone"], references={"a": "b"}, ceilings={}
+    )
     assert (result.ratio, result.reference, result.share_of_ceiling) == (None, None, None)
 
 
 def test_the_usual_pipeline_is_that_of_the_number_of_workers_that_was_fastest() -> None:
     cases = [Case(f"{USUAL}/{workers}-workers", lambda: 1.0, USUAL) for workers in (0, 4)]
-    samples = [sample(case.name, turn, rate) for case, rate in zip(cases, (100.0, 300.0), strict=True) for turn in range(3)]
+    samples = [
+        sample(case.name, turn, rate)
+        for case, rate in zip(cases, (100.0, 300.0), strict=True)
+        for turn in range(3)
+    ]
     more, listed = _with_best_usual(samples, cases)
     assert listed[0].name == USUAL
     assert [one.rate for one in more if one.name == USUAL] == [300.0] * 3
@@ -137,7 +174,8 @@ def test_a_result_that_was_not_measured_is_a_usage_error() -> None:
         BenchResult({}, ()).of("step/graph")
 
 
-# --- the machine ------------------------------------------------------------------------------------------------------
+# --- the machine
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_quiet_machine_draws_no_warning() -> None:
@@ -150,7 +188,12 @@ def test_a_quiet_machine_draws_no_warning() -> None:
     [
         ([], 1.5, set(), "1.5 of"),
         ([sample("loop/bare", 0, 1.0, cpu=0.6)], 0.0, set(), "60 %"),
-        ([sample("ceiling/matmul", turn, rate) for turn, rate in enumerate((100.0, 150.0))], 0.0, set(), "1.5 times"),
+        (
+            [sample("ceiling/matmul", turn, rate) for turn, rate in enumerate((100.0, 150.0))],
+            0.0,
+            set(),
+            "1.5 times",
+        ),
         ([], 0.0, {"the power cap"}, "the power cap"),
     ],
 )
@@ -163,7 +206,8 @@ def test_a_doubtful_machine_draws_a_warning_with_a_remedy(
     assert any(word in warning for word in ("repeat", "let it cool"))
 
 
-# --- the usual pipeline -----------------------------------------------------------------------------------------------
+# --- the usual pipeline
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [pil_transform, v2_transform], ids=["pil", "v2"])
@@ -172,7 +216,9 @@ def test_the_usual_pipelines_give_normalised_batches(make: object, channels: int
     images_NCHW = torch.full((8, channels, 12, 12), 255, dtype=torch.uint8)
     still = AugmentRecipe(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
     transform = make(still, 12, (0.5,) * channels, (0.25,) * channels)  # type: ignore[operator]
-    loader = plain_loader(Pictures(images_NCHW, torch.arange(8), transform), batch_size=4, workers=0)
+    loader = plain_loader(
+        Pictures(images_NCHW, torch.arange(8), transform), batch_size=4, workers=0
+    )
     content = list(loader)
     assert [tuple(x_BCHW.shape) for x_BCHW, _ in content] == [(4, channels, 12, 12)] * 2
     assert all(torch.allclose(x_BCHW, torch.tensor(2.0)) for x_BCHW, _ in content)
@@ -192,7 +238,8 @@ def test_the_bare_loop_sees_every_image_of_the_epoch() -> None:
         assert bare_loop(Ground(wanted, arena(wanted.data, "cpu"), "cpu"))() == 150
 
 
-# --- a whole run ------------------------------------------------------------------------------------------------------
+# --- a whole run
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_measures_every_case(found: Found) -> None:
@@ -237,7 +284,9 @@ def test_the_table_has_a_row_a_result_and_a_cell_a_head(found: Found) -> None:
 
 
 def test_each_group_is_told_as_it_is_timed(found: Found) -> None:
-    assert found[2] == [f"{group}: round 1" for group in ("pipeline", "loop", "step", "epoch", "trial")]
+    assert found[2] == [
+        f"{group}: round 1" for group in ("pipeline", "loop", "step", "epoch", "trial")
+    ]
 
 
 def test_a_run_leaves_threads_and_random_state_as_they_were() -> None:
@@ -256,12 +305,18 @@ def test_an_unknown_group_is_a_usage_error() -> None:
 def test_a_folder_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
-        BenchResult({"device": "cpu"}, (), (sample("a", 0, 1.0),)).save(tmp_path / "file" / "deeper")
+        BenchResult({"device": "cpu"}, (), (sample("a", 0, 1.0),)).save(
+            tmp_path / "file" / "deeper"
+        )
 
 
 @pytest.mark.parametrize(
     ("device", "cpu", "name"),
-    [("cpu", "AMD EPYC 7B13", "cpu-amd-epyc-7b13"), ("NVIDIA H200", "any", "nvidia-h200"), ("", "", "cpu")],
+    [
+        ("cpu", "AMD EPYC 7B13", "cpu-amd-epyc-7b13"),
+        ("NVIDIA H200", "any", "nvidia-h200"),
+        ("", "", "cpu"),
+    ],
 )
 def test_files_are_named_after_the_machine(device: str, cpu: str, name: str) -> None:
     assert slug(device, cpu) == name

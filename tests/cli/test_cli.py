@@ -69,15 +69,40 @@ data.val = 60
 train.epochs = 2
 train.batch_size = 20
 """
-RUN = ("ablate", "--study", "pair.toml", "--profile", "quick", "--workers", "1", "--set", "train.threads=1")
-COLUMNS = ("--arm", "arm", "--seed", "seed", "--metric", "score", "--baseline", "base", "--margin", "0.5")
+RUN = (
+    "ablate",
+    "--study",
+    "pair.toml",
+    "--profile",
+    "quick",
+    "--workers",
+    "1",
+    "--set",
+    "train.threads=1",
+)
+COLUMNS = (
+    "--arm",
+    "arm",
+    "--seed",
+    "seed",
+    "--metric",
+    "score",
+    "--baseline",
+    "base",
+    "--margin",
+    "0.5",
+)
 PLANNED = ("ablate", "--study", "dropout", "--profile", "quick", "--dry-run")
 
 
 def call(*arguments: str) -> tuple[int, str, str]:
     """Run ``harness ARGUMENTS...`` in this process; give status, stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patched.setattr(sys, "argv", ["harness", *arguments])
         with pytest.raises(SystemExit) as left:
             cli.main()
@@ -112,7 +137,11 @@ def finished(ran: tuple[Path, dict[str, Any], str], monkeypatch: pytest.MonkeyPa
 def commands(group: Any = None, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every command that does something, by the words that call it."""
     for name, one in (group or ROOT).commands.items():
-        yield from commands(one, f"{path}{name} ") if hasattr(one, "commands") else [(f"{path}{name}", one)]
+        yield from (
+            commands(one, f"{path}{name} ")
+            if hasattr(one, "commands")
+            else [(f"{path}{name}", one)]
+        )
 
 
 def in_words(value: object) -> str | None:
@@ -133,7 +162,9 @@ def table_of_runs(path: Path, *, arm: float) -> None:
     """Write a table of ten seeds in which an arm is this many percent right, against a baseline of 80 %."""
     rng = random.Random(path.name)
     rows = [
-        f"{name},{seed},{level + rng.gauss(0, 0.3):.3f}" for name, level in (("base", 80), ("new", arm)) for seed in range(10)
+        f"{name},{seed},{level + rng.gauss(0, 0.3):.3f}"
+        for name, level in (("base", 80), ("new", arm))
+        for seed in range(10)
     ]
     path.write_text("\n".join(["arm,seed,score", *rows]) + "\n", encoding="utf-8")
 
@@ -146,7 +177,9 @@ def test_the_commands_and_their_options_are_these() -> None:
         name: " ".join(
             word
             for one in command.params
-            for word in ([*one.opts, *one.secondary_opts] if one.param_type_name == "option" else [one.name])
+            for word in (
+                [*one.opts, *one.secondary_opts] if one.param_type_name == "option" else [one.name]
+            )
         )
         for name, command in commands()
     }
@@ -154,7 +187,12 @@ def test_the_commands_and_their_options_are_these() -> None:
 
 
 def test_every_option_says_what_it_is_for() -> None:
-    silent = [f"{name} {one.name}" for name, command in commands() for one in command.params if not one.help]
+    silent = [
+        f"{name} {one.name}"
+        for name, command in commands()
+        for one in command.params
+        if not one.help
+    ]
     assert silent == []
 
 
@@ -205,7 +243,9 @@ def test_a_bare_command_shows_its_help_and_leaves_with_2(words: tuple[str, ...])
     ],
     ids=in_words,
 )
-def test_arguments_that_cannot_be_are_one_error_and_a_hint(here: Path, arguments: Any, word: str) -> None:
+def test_arguments_that_cannot_be_are_one_error_and_a_hint(
+    here: Path, arguments: Any, word: str
+) -> None:
     assert_refused(call(*arguments), word)
     assert list(here.iterdir()) == []
 
@@ -226,7 +266,9 @@ def test_arguments_that_cannot_be_are_one_error_and_a_hint(here: Path, arguments
     ],
     ids=in_words,
 )
-def test_a_recipe_that_cannot_be_is_one_error_and_a_hint(here: Path, changed: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_a_recipe_that_cannot_be_is_one_error_and_a_hint(
+    here: Path, changed: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     assert_refused(call(*PLANNED, *(part for text in changed for part in ("--set", text))), *words)
     assert list(here.iterdir()) == []
 
@@ -238,7 +280,10 @@ def test_a_recipe_that_cannot_be_is_one_error_and_a_hint(here: Path, changed: tu
         (("ablate", "--study", "nowhere.toml"), ("nowhere.toml",)),
         (("ablate", "--study", "dropout", "--profile", "huge"), ("'huge'", "quick")),
         ((*PLANNED, "--device", "tpu"), ("'tpu'", "cuda:N")),
-        (("ablate", "--study", "dropout", "--profile", "quick", "--recommended"), ("no report yet",)),
+        (
+            ("ablate", "--study", "dropout", "--profile", "quick", "--recommended"),
+            ("no report yet",),
+        ),
         (("plan", "--study", "nothing"), ("'nothing'",)),
         (("show", "nothing"), ("'nothing'",)),
         (("report",), ("no trials", "harness ablate")),
@@ -250,14 +295,24 @@ def test_a_recipe_that_cannot_be_is_one_error_and_a_hint(here: Path, changed: tu
     ],
     ids=in_words,
 )
-def test_what_is_not_there_is_one_error_and_a_hint(here: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_what_is_not_there_is_one_error_and_a_hint(
+    here: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     assert_refused(call(*arguments), *words)
     assert list(here.iterdir()) == []
 
 
 def test_all_faults_of_a_study_file_are_one_error(here: Path) -> None:
-    (here / "bad.toml").write_text('question = 3\ndesign = "swep"\nmargn_pp = 1\n', encoding="utf-8")
-    assert_refused(call("ablate", "--study", "bad.toml"), "question", "'sweep'", "'margin_pp'", "margin_pp: is missing")
+    (here / "bad.toml").write_text(
+        'question = 3\ndesign = "swep"\nmargn_pp = 1\n', encoding="utf-8"
+    )
+    assert_refused(
+        call("ablate", "--study", "bad.toml"),
+        "question",
+        "'sweep'",
+        "'margin_pp'",
+        "margin_pp: is missing",
+    )
 
 
 def png(path: Path, side: int = 8) -> None:
@@ -305,14 +360,37 @@ def test_images_that_cannot_be_used_are_one_error_and_a_hint(
     ("arguments", "keys"),
     [
         (("show",), {"study", "question"}),
-        (("data", "list"), {"name", "images", "shape_CHW", "classes", "where", "present", "licence", "how"}),
-        (("show", "dropout"), {"study", "question", "profile", "design", "seeds", "margin_pp", "metric", "retune", "arms"}),
-        (("data", "verify", "digits"), {"name", "train", "test", "shape", "classes", "fingerprint"}),
+        (
+            ("data", "list"),
+            {"name", "images", "shape_CHW", "classes", "where", "present", "licence", "how"},
+        ),
+        (
+            ("show", "dropout"),
+            {
+                "study",
+                "question",
+                "profile",
+                "design",
+                "seeds",
+                "margin_pp",
+                "metric",
+                "retune",
+                "arms",
+            },
+        ),
+        (
+            ("data", "verify", "digits"),
+            {"name", "train", "test", "shape", "classes", "fingerprint"},
+        ),
         (("new-study", "mine"), {"study", "file"}),
     ],
     ids=in_words,
 )
-def test_json_is_the_only_thing_on_stdout(here: Path, arguments: tuple[str, ...], keys: set[str]) -> None:  # noqa: ARG001
+def test_json_is_the_only_thing_on_stdout(
+    here: Path,  # noqa: ARG001
+    arguments: tuple[str, ...],
+    keys: set[str],
+) -> None:
     status, out, _ = call(*arguments, "--json")
     found = json.loads(out)
     assert status == 0
@@ -352,9 +430,13 @@ def test_a_plan_is_json_before_anything_has_run(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-def test_a_search_is_refused_for_a_study_that_runs_a_script_under_the_studys_own_name(here: Path) -> None:
+def test_a_search_is_refused_for_a_study_that_runs_a_script_under_the_studys_own_name(
+    here: Path,
+) -> None:
     text = 'question = "q"\nseeds = 2\nmargin_pp = 1\ncommand = ["python", "train.py", "--lr", "{lr}"]\n[base]\nlr = 0.1\n'
-    (here / "mine.toml").write_text(text + '[[arms]]\nname = "fast"\nset = { lr = 0.3 }\n', encoding="utf-8")
+    (here / "mine.toml").write_text(
+        text + '[[arms]]\nname = "fast"\nset = { lr = 0.3 }\n', encoding="utf-8"
+    )
     done = call("tune", "--study", "mine.toml")
     assert_refused(done, "study 'mine' runs a training script", "`harness ablate`")
 
@@ -370,16 +452,33 @@ def test_without_validation_images_a_plan_says_that_nothing_is_judged(here: Path
 def test_a_run_with_json_prints_one_document(ran: tuple[Path, dict[str, Any], str]) -> None:
     folder, found, err = ran
     assert set(found) == {
-        "study", "profile", "plan", "answer", "report", "trials", "interrupted", "out_of_time", "failures", "next",
-    }  # fmt: skip
+        "study",
+        "profile",
+        "plan",
+        "answer",
+        "report",
+        "trials",
+        "interrupted",
+        "out_of_time",
+        "failures",
+        "next",
+    }
     assert found["trials"] == {
-        "waiting": 0, "running": 0, "complete": 4, "failed": 0, "pruned": 0, "diverged": 0, "total": 4,
-    }  # fmt: skip
+        "waiting": 0,
+        "running": 0,
+        "complete": 4,
+        "failed": 0,
+        "pruned": 0,
+        "diverged": 0,
+        "total": 4,
+    }
     assert (folder / found["report"]).is_file()
     assert "[4/4]" in err
 
 
-def test_a_study_file_is_named_in_the_command_for_the_next_size_up(ran: tuple[Path, dict[str, Any], str]) -> None:
+def test_a_study_file_is_named_in_the_command_for_the_next_size_up(
+    ran: tuple[Path, dict[str, Any], str],
+) -> None:
     assert ran[1]["next"].startswith("harness ablate --study pair.toml --profile small")
 
 
@@ -413,7 +512,9 @@ def test_trials_of_a_report_brought_from_another_machine_are_adopted_and_the_rep
     assert "4 of 4 trials, finished before: 4 from reports/pair-quick" in text
 
 
-def test_report_finds_a_study_by_its_name_and_by_its_folders_and_writes_it_once(finished: Path) -> None:
+def test_report_finds_a_study_by_its_name_and_by_its_folders_and_writes_it_once(
+    finished: Path,
+) -> None:
     status, out, _ = call("report", "pair", "pair-quick", "--json")
     (found,) = json.loads(out)
     assert status == 0
@@ -470,13 +571,19 @@ def test_a_default_is_taken_and_said_and_an_option_wins_over_it(here: Path) -> N
     assert f"defaults of {here / 'harness.toml'}: device cpu" in err
 
 
-@pytest.mark.parametrize("command", [PLANNED, ("status", "--study", "dropout-quick"), ("report",)], ids=in_words)
-def test_defaults_that_cannot_be_are_one_error_whatever_the_command(here: Path, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "command", [PLANNED, ("status", "--study", "dropout-quick"), ("report",)], ids=in_words
+)
+def test_defaults_that_cannot_be_are_one_error_whatever_the_command(
+    here: Path, command: tuple[str, ...]
+) -> None:
     (here / "harness.toml").write_text("seeds = 3\nwokers = 2\n", encoding="utf-8")
     assert_refused(call(*command), "2 faults", "study file", "'workers'")
 
 
-def test_the_environment_wins_over_the_default_of_the_data_root(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_wins_over_the_default_of_the_data_root(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "harness.toml").write_text('data = "mine"\n', encoding="utf-8")
     monkeypatch.delenv("HARNESS_DATA", raising=False)
     assert str(here / "mine") in call("data", "list")[2]
@@ -497,7 +604,10 @@ def test_the_doctor_says_where_a_default_is_from(here: Path) -> None:
         ((*PLANNED, "--launcher", "lsf"), ("--launcher",)),
         ((*PLANNED, "--launcher", "slurm", "--workers", "2"), ("sbatch", "login node")),
         ((*PLANNED, "--launcher", "ray", "--device", "cuda:1"), ("cuda:1", "--device cpu or cuda")),
-        (("tune", "--launcher", "ray", "--workers", "2", "--profile", "quick"), ("database", "--launcher local")),
+        (
+            ("tune", "--launcher", "ray", "--workers", "2", "--profile", "quick"),
+            ("database", "--launcher local"),
+        ),
     ],
     ids=in_words,
 )
@@ -565,14 +675,21 @@ def test_a_run_that_is_out_of_time_leaves_with_130_and_says_how_to_go_on(tmp_pat
     assert found["trials"]["waiting"] == 4
 
 
-def test_ctrl_c_while_steps_are_timed_ends_the_run_even_where_a_shell_had_it_ignored(tmp_path: Path) -> None:
+def test_ctrl_c_while_steps_are_timed_ends_the_run_even_where_a_shell_had_it_ignored(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "pair.toml").write_text(PAIR, encoding="utf-8")
     ignored = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
     command = [sys.executable, "-m", "harness", *RUN]
     with subprocess.Popen(
-        [sys.executable, "-c", ignored, *command], cwd=tmp_path, env=dict(os.environ), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as running:  # fmt: skip
+        [sys.executable, "-c", ignored, *command],
+        cwd=tmp_path,
+        env=dict(os.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
         assert running.stderr is not None
         assert any("timing a few steps" in line for line in running.stderr)
         running.send_signal(signal.SIGINT)
@@ -590,12 +707,19 @@ def test_an_interrupt_that_a_library_swallowed_is_raised_again_at_the_next_event
             shown("the plan")
 
 
-def test_ctrl_c_before_the_first_trial_leaves_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_before_the_first_trial_leaves_with_130_and_says_how_to_go_on(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "pair.toml").write_text(PAIR, encoding="utf-8")
     with subprocess.Popen(
         [sys.executable, "-m", "harness", *RUN, "--set", "train.epochs=3000"],
-        cwd=tmp_path, env=dict(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as running:  # fmt: skip
+        cwd=tmp_path,
+        env=dict(os.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
         assert running.stderr is not None
         assert running.stdout is not None
         assert any("report: " in line for line in running.stderr)

@@ -23,9 +23,18 @@ def complete(line: str, folder: Path) -> list[str]:
         "import atexit, sys; sys.argv = ['harness']; from harness.cli import main;"
         f"atexit.register(lambda: print(*[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)); main()"
     )
-    asked = {"_HARNESS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    asked = {
+        "_HARNESS_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env={**os.environ, **asked}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stderr.strip() == ""  # nothing said, and nothing heavy loaded
     return done.stdout.split()
@@ -38,14 +47,24 @@ def test_studies_complete_by_name(command: str, tmp_path: Path) -> None:
 
 
 def test_profiles_complete_with_those_of_the_study(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text('schema = 1\nquestion = "?"\nseeds = 3\nmargin_pp = 1\n[profiles.tiny]\nseeds = 1\n')
-    assert complete("harness ablate --study own.toml --profile ", tmp_path) == ["quick", "small", "medium", "full", "tiny"]
+    (tmp_path / "own.toml").write_text(
+        'schema = 1\nquestion = "?"\nseeds = 3\nmargin_pp = 1\n[profiles.tiny]\nseeds = 1\n'
+    )
+    assert complete("harness ablate --study own.toml --profile ", tmp_path) == [
+        "quick",
+        "small",
+        "medium",
+        "full",
+        "tiny",
+    ]
 
 
 def test_fields_complete_with_an_equals_sign_and_values_after_it(tmp_path: Path) -> None:
     offered = complete("harness ablate --set augment.", tmp_path)
     chosen = [f"{start}." for start in OPEN if start.startswith("augment.")]
-    assert sorted(offered) == sorted([*(f"{name}=" for name in fields() if name.startswith("augment.")), *chosen])
+    assert sorted(offered) == sorted(
+        [*(f"{name}=" for name in fields() if name.startswith("augment.")), *chosen]
+    )
     values = complete("harness ablate --set augment.flip=", tmp_path)
     assert values == ["augment.flip=none", "augment.flip=random", "augment.flip=alternating"]
 

@@ -32,7 +32,9 @@ class Clock:
         return self.now
 
 
-def on_a_terminal(code: str, *, columns: int = 80, environment: Mapping[str, str] | None = None) -> str:
+def on_a_terminal(
+    code: str, *, columns: int = 80, environment: Mapping[str, str] | None = None
+) -> str:
     """Run code with stdout and stderr on a pseudo-terminal; return what it wrote there."""
     leader, follower = pty.openpty()
     os.set_blocking(leader, True)
@@ -64,7 +66,9 @@ def test_data_goes_to_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("a,b\n", "")
 
 
-def test_data_that_ends_its_line_gets_no_second_line_feed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_that_ends_its_line_gets_no_second_line_feed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     console.data("a,b\n")
     assert capsys.readouterr().out == "a,b\n"
 
@@ -77,7 +81,10 @@ def test_talk_goes_to_stderr_alone(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_error_is_followed_by_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
     console.error(UsageError("there is no study 'x'", "`harness show` lists them"))
-    assert capsys.readouterr() == ("", "error: there is no study 'x'\n\nhint: `harness show` lists them\n")
+    assert capsys.readouterr() == (
+        "",
+        "error: there is no study 'x'\n\nhint: `harness show` lists them\n",
+    )
 
 
 def test_an_error_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +97,9 @@ def test_an_error_can_be_said_in_words(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "error: it failed\n\nhint: try again\n"
 
 
-def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_of_a_name_do_not_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     console.say("arm \x1b[2J\x9b31m\x07")
     console.table(["arm"], [["a\x1b[31mb"]])
     written = capsys.readouterr()
@@ -99,23 +108,39 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys: pytest.C
 
 def test_json_keeps_the_order_of_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
     console.data_json({"b": 1, "a": [True, None, "ä"]})
-    assert capsys.readouterr().out == '{\n  "b": 1,\n  "a": [\n    true,\n    null,\n    "ä"\n  ]\n}\n'
+    assert (
+        capsys.readouterr().out == '{\n  "b": 1,\n  "a": [\n    true,\n    null,\n    "ä"\n  ]\n}\n'
+    )
 
 
-def test_json_writes_null_for_a_number_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_writes_null_for_a_number_that_is_not_finite(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     console.data_json([float("nan"), float("inf"), 0.1])
     assert json.loads(capsys.readouterr().out) == [None, None, 0.1]
 
 
-def test_json_understands_paths_models_and_numpy_scalars(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_understands_paths_models_and_numpy_scalars(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     import numpy as np
 
     class Model(BaseModel):
         path: PurePosixPath
         low: float
 
-    console.data_json({"model": Model(path=PurePosixPath("a/b"), low=float("nan")), "n": np.int64(3), "x": np.float32(0.5)})
-    assert json.loads(capsys.readouterr().out) == {"model": {"path": "a/b", "low": None}, "n": 3, "x": 0.5}
+    console.data_json(
+        {
+            "model": Model(path=PurePosixPath("a/b"), low=float("nan")),
+            "n": np.int64(3),
+            "x": np.float32(0.5),
+        }
+    )
+    assert json.loads(capsys.readouterr().out) == {
+        "model": {"path": "a/b", "low": None},
+        "n": 3,
+        "x": 0.5,
+    }
 
 
 def test_json_refuses_what_has_no_json_form() -> None:
@@ -124,8 +149,12 @@ def test_json_refuses_what_has_no_json_form() -> None:
 
 
 def test_a_table_aligns_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    console.table(["arm", "gap", "verdict"], [["no crop", 7.9, "worse"], ["flip", 12.5, None]], right=["gap"])
-    assert capsys.readouterr().out == "arm       gap  verdict\nno crop   7.9  worse\nflip     12.5\n"
+    console.table(
+        ["arm", "gap", "verdict"], [["no crop", 7.9, "worse"], ["flip", 12.5, None]], right=["gap"]
+    )
+    assert (
+        capsys.readouterr().out == "arm       gap  verdict\nno crop   7.9  worse\nflip     12.5\n"
+    )
 
 
 def test_a_table_takes_other_peoples_text_literally(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +172,9 @@ def test_a_table_without_rows_shows_its_heads(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == "arm  gap\n"
 
 
-def test_a_table_wraps_its_last_column_to_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_wraps_its_last_column_to_eighty_columns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     console.table(["arm", "why"], [["cutout", "the strongest single regulariser " * 4]])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 2
@@ -158,7 +189,9 @@ def test_a_table_never_cuts_a_wide_column_in_a_pipe(capsys: pytest.CaptureFixtur
 
 @given(rows=st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=4))
 def test_no_character_of_a_table_is_lost(rows: list[tuple[str, str, str]]) -> None:
-    drawn = console._draw(console._build_table(["a", "b", "c"], rows, (), sys.__stderr__ or sys.stderr), sys.stderr)
+    drawn = console._draw(
+        console._build_table(["a", "b", "c"], rows, (), sys.__stderr__ or sys.stderr), sys.stderr
+    )
     given_text = "abc" + "".join("".join(row) for row in rows)
     assert sorted("".join(drawn.split())) == sorted("".join(given_text.split()))
 
@@ -207,24 +240,41 @@ def test_a_reader_that_goes_away_stops_nothing(stream: str, tmp_path: Path) -> N
     reading, writing = os.pipe()
     os.close(reading)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: writing}
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=streams["stdout"], stderr=streams["stderr"])
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdout=streams["stdout"],
+        stderr=streams["stderr"],
+    )
     os.close(writing)
     assert (child.wait(), (tmp_path / "end").exists()) == (0, True)
 
 
-needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+needs_full = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs Linux's device that is always full"
+)
 
 
 @needs_full
-@pytest.mark.parametrize("write", ["console.data('x')", "console.table(('a',), [('b',)])", "console.data_json({'a': 1})"])
+@pytest.mark.parametrize(
+    "write", ["console.data('x')", "console.table(('a',), [('b',)])", "console.data_json({'a': 1})"]
+)
 def test_a_full_disk_behind_stdout_loses_the_output_and_nothing_else(write: str) -> None:
     code = f"import sys; from harness import console\nfor _ in range(2): {write}\nsys.stderr.write(console.lost())"
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (0, "No space left on device")
 
 
-def test_progress_off_a_terminal_is_one_line_a_finished_trial(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_off_a_terminal_is_one_line_a_finished_trial(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     clock = Clock()
     with console.Progress("augmentations", 4, done=1, clock=clock) as progress:
         clock.now = 30.0
@@ -233,7 +283,10 @@ def test_progress_off_a_terminal_is_one_line_a_finished_trial(capsys: pytest.Cap
         clock.now = 60.0
         progress.update(4, 4)
         progress.finished("seed 1, crop: 80.9 %")
-    assert capsys.readouterr() == ("", "[2/4] seed 0, crop: 81.2 %  (about 60 s left)\n[4/4] seed 1, crop: 80.9 %\n")
+    assert capsys.readouterr() == (
+        "",
+        "[2/4] seed 0, crop: 81.2 %  (about 60 s left)\n[4/4] seed 1, crop: 80.9 %\n",
+    )
 
 
 def test_the_time_left_is_judged_by_this_run_alone() -> None:
@@ -294,4 +347,7 @@ def test_a_duration_is_said_as_a_person_plans_it(seconds: float, words: str) -> 
 
 def test_drawing_loads_rich_and_importing_does_not() -> None:
     code = "import sys\nfrom harness import console\nconsole.say('x')\nconsole.data_json({})\nassert 'rich' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
+        == 0
+    )

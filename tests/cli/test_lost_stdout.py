@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+pytestmark = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs Linux's device that is always full"
+)
 
 STUDY = """
 question = "Does more help?"
@@ -41,12 +43,19 @@ def run(folder: Path, *arguments: str, stream: str) -> subprocess.CompletedProce
     """Run the program by bash, which sends its stdout where ``STREAMS`` says; the status is the program's."""
     line = f'{sys.executable} -m harness "$@" {STREAMS[stream]}; exit ${{PIPESTATUS[0]}}'
     return subprocess.run(
-        ["bash", "-c", line, "bash", *arguments], cwd=folder, stderr=subprocess.PIPE, text=True, timeout=600, check=False
+        ["bash", "-c", line, "bash", *arguments],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=600,
+        check=False,
     )
 
 
 @pytest.mark.parametrize(
-    "arguments", [("data", "list"), ("data", "list", "--json"), ("show", "width"), ("--help",)], ids=" ".join
+    "arguments",
+    [("data", "list"), ("data", "list", "--json"), ("show", "width"), ("--help",)],
+    ids=" ".join,
 )
 @pytest.mark.parametrize("stream", ["full", "closed"])
 def test_a_command_whose_product_is_stdout_fails_when_stdout_is_lost(
@@ -58,7 +67,11 @@ def test_a_command_whose_product_is_stdout_fails_when_stdout_is_lost(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("data", "list"), ("data", "list", "--json"), ("show", "width", "--json")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [("data", "list"), ("data", "list", "--json"), ("show", "width", "--json")],
+    ids=" ".join,
+)
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = run(tmp_path, *arguments, stream="unread")
     assert done.returncode == 0

@@ -33,7 +33,9 @@ NAMES = ("dropless.toml", "absent.toml", "clipless.toml")
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WholePlan, WholeOutcome, list[Any]]:
+def ran(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, WholePlan, WholeOutcome, list[Any]]:
     """Two studies with one baseline, and one between them that is not there."""
     folder = tmp_path_factory.mktemp("all")
     events: list[Any] = []

@@ -21,8 +21,25 @@ from harness.report import read_analysis, read_folder, rebuild
 from harness.study.study import load_study
 
 Harness = Callable[..., subprocess.CompletedProcess[str]]
-COLUMNS: dict[str, Any] = {"arm": "model", "seed": "seed", "metric": "val_acc", "baseline": "plain", "margin": 0.5}
-OPTIONS = ["--arm", "model", "--seed", "seed", "--metric", "val_acc", "--baseline", "plain", "--margin", "0.5"]
+COLUMNS: dict[str, Any] = {
+    "arm": "model",
+    "seed": "seed",
+    "metric": "val_acc",
+    "baseline": "plain",
+    "margin": 0.5,
+}
+OPTIONS = [
+    "--arm",
+    "model",
+    "--seed",
+    "seed",
+    "--metric",
+    "val_acc",
+    "--baseline",
+    "plain",
+    "--margin",
+    "0.5",
+]
 ROWS = [
     (arm, seed, 90.0 + shift + 0.1 * ((7 * seed + 3 * place) % 5), 97.0 + 0.1 * seed)
     for seed in range(5)
@@ -30,10 +47,18 @@ ROWS = [
 ]
 
 
-def write(folder: Path, rows: list[tuple[Any, ...]] = ROWS, *, separator: str = ",", name: str = "runs.csv") -> Path:
+def write(
+    folder: Path,
+    rows: list[tuple[Any, ...]] = ROWS,
+    *,
+    separator: str = ",",
+    name: str = "runs.csv",
+) -> Path:
     lines = [("model", "seed", "val_acc", "train_acc"), *rows]
     path = folder / name
-    path.write_text("".join(separator.join(map(str, line)) + "\n" for line in lines), encoding="utf-8")
+    path.write_text(
+        "".join(separator.join(map(str, line)) + "\n" for line in lines), encoding="utf-8"
+    )
     return path
 
 
@@ -50,19 +75,34 @@ def refused(path: Path, **changes: Any) -> HarnessError:
 
 def test_effects_are_the_paired_t_of_scipy_on_the_columns(tmp_path: Path) -> None:
     written, _ = analyze_table(write(tmp_path), **COLUMNS, reports=tmp_path / "reports")
-    scores = {arm: np.array([row[2] for row in ROWS if row[0] == arm]) for arm in ("plain", "mixup")}
+    scores = {
+        arm: np.array([row[2] for row in ROWS if row[0] == arm]) for arm in ("plain", "mixup")
+    }
     expected = stats.ttest_rel(scores["mixup"], scores["plain"])
     interval = expected.confidence_interval(0.95)
     (effect,) = [e for e in written.analysis.effects if e.term == "mixup" and e.metric == "val_acc"]
     found = (effect.estimate, effect.low, effect.high, effect.p)
-    wanted = ((scores["mixup"] - scores["plain"]).mean(), interval.low, interval.high, expected.pvalue)
+    wanted = (
+        (scores["mixup"] - scores["plain"]).mean(),
+        interval.low,
+        interval.high,
+        expected.pvalue,
+    )
     assert found == pytest.approx(wanted, rel=1e-5)  # analyses are kept to 6 significant digits
 
 
 def test_a_training_column_gives_the_overfitting_gap(tmp_path: Path) -> None:
-    written, _ = analyze_table(write(tmp_path), **COLUMNS, train="train_acc", reports=tmp_path / "reports")
-    (level,) = [s for s in written.analysis.summaries if (s.arm, s.metric) == ("plain", written.analysis.gap)]
-    assert level.mean == pytest.approx(np.mean([row[3] - row[2] for row in ROWS if row[0] == "plain"]), rel=1e-5)
+    written, _ = analyze_table(
+        write(tmp_path), **COLUMNS, train="train_acc", reports=tmp_path / "reports"
+    )
+    (level,) = [
+        s
+        for s in written.analysis.summaries
+        if (s.arm, s.metric) == ("plain", written.analysis.gap)
+    ]
+    assert level.mean == pytest.approx(
+        np.mean([row[3] - row[2] for row in ROWS if row[0] == "plain"]), rel=1e-5
+    )
 
 
 def test_a_gap_column_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -81,14 +121,18 @@ def test_training_scores_and_a_gap_together_are_refused(tmp_path: Path) -> None:
 def test_the_largest_value_tells_percent_from_shares_and_the_choice_is_said(tmp_path: Path) -> None:
     percent = read(write(tmp_path))
     shares = read(write(tmp_path, [(*row[:2], row[2] / 100, 1) for row in ROWS]))
-    assert [t.metrics["val_acc"] for t in percent.trials] == pytest.approx([t.metrics["val_acc"] for t in shares.trials])
+    assert [t.metrics["val_acc"] for t in percent.trials] == pytest.approx(
+        [t.metrics["val_acc"] for t in shares.trials]
+    )
     assert "taken as percent" in percent.notes[0]
     assert "taken as shares" in shares.notes[0]
 
 
 def test_a_unit_that_is_asked_for_overrides_the_guess(tmp_path: Path) -> None:
     rows = [(*row[:2], 0.5 + row[1] / 100, 1) for row in ROWS]
-    assert read(write(tmp_path, rows), unit="percent").trials[0].metrics["val_acc"] == pytest.approx(0.005)
+    assert read(write(tmp_path, rows), unit="percent").trials[0].metrics[
+        "val_acc"
+    ] == pytest.approx(0.005)
 
 
 def test_plain_numbers_keep_their_unit_and_their_margin(tmp_path: Path) -> None:
@@ -99,7 +143,9 @@ def test_plain_numbers_keep_their_unit_and_their_margin(tmp_path: Path) -> None:
 
 
 def test_lower_is_better_turns_the_verdict_round(tmp_path: Path) -> None:
-    written, _ = analyze_table(write(tmp_path), **COLUMNS, lower_is_better=True, reports=tmp_path / "reports")
+    written, _ = analyze_table(
+        write(tmp_path), **COLUMNS, lower_is_better=True, reports=tmp_path / "reports"
+    )
     verdicts = {e.term: e.verdict for e in written.analysis.effects if e.metric == "val_acc"}
     assert verdicts["mixup"] == "worse"
 
@@ -117,12 +163,20 @@ def test_commas_semicolons_and_tabs_separate(tmp_path: Path, separator: str) -> 
 
 
 def test_seeds_written_as_decimals_by_pandas_are_whole_numbers(tmp_path: Path) -> None:
-    assert read(write(tmp_path, [(row[0], f"{row[1]}.0", *row[2:]) for row in ROWS])).seeds == (0, 1, 2, 3, 4)
+    assert read(write(tmp_path, [(row[0], f"{row[1]}.0", *row[2:]) for row in ROWS])).seeds == (
+        0,
+        1,
+        2,
+        3,
+        4,
+    )
 
 
 def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     one, _ = analyze_table(write(tmp_path), **COLUMNS, reports=tmp_path / "a")
-    other, _ = analyze_table(write(tmp_path, [*ROWS[3:], *ROWS[:3]]), **COLUMNS, reports=tmp_path / "b")
+    other, _ = analyze_table(
+        write(tmp_path, [*ROWS[3:], *ROWS[:3]]), **COLUMNS, reports=tmp_path / "b"
+    )
     assert one.analysis.effects == other.analysis.effects
 
 
@@ -157,10 +211,17 @@ def test_arms_without_a_common_seed_cannot_be_compared(tmp_path: Path) -> None:
     assert "give every arm the same seeds" in refused(write(tmp_path, rows), common_seeds=True).hint
 
 
-@pytest.mark.parametrize(("cell", "words"), [("", "empty"), ("ninety", "'ninety'"), ("91.2%", "'91.2%'")])
-def test_a_cell_that_is_no_number_is_refused_with_its_line(tmp_path: Path, cell: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("cell", "words"), [("", "empty"), ("ninety", "'ninety'"), ("91.2%", "'91.2%'")]
+)
+def test_a_cell_that_is_no_number_is_refused_with_its_line(
+    tmp_path: Path, cell: str, words: str
+) -> None:
     rows = [*ROWS[:-1], (*ROWS[-1][:2], cell, 1)]
-    assert f"column 'val_acc' should hold numbers: line 16: {words}" in refused(write(tmp_path, rows)).message
+    assert (
+        f"column 'val_acc' should hold numbers: line 16: {words}"
+        in refused(write(tmp_path, rows)).message
+    )
 
 
 def test_a_decimal_comma_is_recognised(tmp_path: Path) -> None:
@@ -178,7 +239,10 @@ def test_a_run_without_a_finite_score_leaves_its_arm_unjudged(tmp_path: Path) ->
 
 @pytest.mark.parametrize("seed", ["-1", "first", "1.5", ""])
 def test_a_seed_that_is_no_whole_number_is_refused(tmp_path: Path, seed: str) -> None:
-    assert "should hold whole numbers" in refused(write(tmp_path, [("plain", seed, 90, 1), *ROWS])).message
+    assert (
+        "should hold whole numbers"
+        in refused(write(tmp_path, [("plain", seed, 90, 1), *ROWS])).message
+    )
 
 
 def test_scores_that_are_no_share_of_images_are_refused(tmp_path: Path) -> None:
@@ -187,7 +251,10 @@ def test_scores_that_are_no_share_of_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_mix_of_shares_and_percent_is_refused(tmp_path: Path) -> None:
-    assert "some rows may be shares" in refused(write(tmp_path, [(*ROWS[0][:2], 0.9, 1), *ROWS[1:]])).message
+    assert (
+        "some rows may be shares"
+        in refused(write(tmp_path, [(*ROWS[0][:2], 0.9, 1), *ROWS[1:]])).message
+    )
 
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, 101.0, float("nan")])
@@ -206,7 +273,9 @@ def test_a_margin_that_cannot_be_is_refused(tmp_path: Path, margin: float) -> No
         (b"model,seed,val_acc\n\xff\xfe,0,90\n", "UTF-8"),
     ],
 )
-def test_a_file_that_holds_no_comparison_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_that_holds_no_comparison_is_refused(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
     path = tmp_path / "runs.csv"
     path.write_bytes(content)
     assert words in refused(path).message
@@ -218,14 +287,30 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_the_report_makes_no_claim_about_a_recipe_that_nobody_knows(tmp_path: Path) -> None:
     written, _ = analyze_table(write(tmp_path), **COLUMNS, reports=tmp_path / "reports")
-    texts = "".join((written.folder / name).read_text(encoding="utf-8") for name in ("report.md", "methods.tex"))
-    claims = ["one-cycle", "cifar10", "30 epochs", "Optuna", "base recipe", "initialisation", "test set was", "optimizer"]
+    texts = "".join(
+        (written.folder / name).read_text(encoding="utf-8") for name in ("report.md", "methods.tex")
+    )
+    claims = [
+        "one-cycle",
+        "cifar10",
+        "30 epochs",
+        "Optuna",
+        "base recipe",
+        "initialisation",
+        "test set was",
+        "optimizer",
+    ]
     assert [claim for claim in claims if claim in texts] == []
 
 
 def test_the_report_is_rebuilt_from_its_folder_byte_by_byte(tmp_path: Path) -> None:
-    written, _ = analyze_table(write(tmp_path), **COLUMNS, train="train_acc", reports=tmp_path / "reports")
-    before = {name: (written.folder / name).read_bytes() for name in ("analysis.json", "effects.csv", "report.md")}
+    written, _ = analyze_table(
+        write(tmp_path), **COLUMNS, train="train_acc", reports=tmp_path / "reports"
+    )
+    before = {
+        name: (written.folder / name).read_bytes()
+        for name in ("analysis.json", "effects.csv", "report.md")
+    }
     again = rebuild(written.folder, into=tmp_path / "again")
     assert {name: (again.folder / name).read_bytes() for name in before} == before
 
@@ -245,11 +330,15 @@ def test_the_report_of_a_trained_study_is_not_replaced(tmp_path: Path) -> None:
 
 def test_the_study_of_a_table_cannot_be_run(tmp_path: Path, harness: Harness) -> None:
     written, _ = analyze_table(write(tmp_path), **COLUMNS, reports=tmp_path / "reports")
-    done = harness("ablate", "--study", str(written.folder / "study.toml"), "--profile", "quick", "--dry-run")
+    done = harness(
+        "ablate", "--study", str(written.folder / "study.toml"), "--profile", "quick", "--dry-run"
+    )
     assert (done.returncode, "there is nothing to run" in done.stderr) == (2, True)
 
 
-def test_the_command_prints_verdicts_and_the_seeds_that_would_settle_them(tmp_path: Path, harness: Harness) -> None:
+def test_the_command_prints_verdicts_and_the_seeds_that_would_settle_them(
+    tmp_path: Path, harness: Harness
+) -> None:
     rows = [(*row[:2], row[2] + (row[1] % 2) * (row[0] == "ema") * 2, 1) for row in ROWS]
     done = harness("analyze", str(write(tmp_path, rows)), *OPTIONS)
     assert done.returncode == 0, done.stderr
@@ -259,7 +348,9 @@ def test_the_command_prints_verdicts_and_the_seeds_that_would_settle_them(tmp_pa
 
 
 def test_an_error_is_a_sentence_and_a_hint_with_status_2(tmp_path: Path, harness: Harness) -> None:
-    done = harness("analyze", str(write(tmp_path)), *OPTIONS[:-4], "--baseline", "none", "--margin", "1")
+    done = harness(
+        "analyze", str(write(tmp_path)), *OPTIONS[:-4], "--baseline", "none", "--margin", "1"
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert "\n\nhint: arms there are: plain, mixup, ema" in done.stderr
@@ -275,7 +366,8 @@ def test_no_torch_and_no_optuna_are_loaded(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
 
 
-# --- direction --------------------------------------------------------------------------------------------------------
+# --- direction
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -309,16 +401,23 @@ def test_a_column_named_like_a_loss_has_to_say_its_direction(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", ["acc", "score", "f1", "transfer", "glossy", "timely"])
-def test_a_column_of_another_name_is_taken_as_a_score_and_that_is_said(tmp_path: Path, name: str) -> None:
+def test_a_column_of_another_name_is_taken_as_a_score_and_that_is_said(
+    tmp_path: Path, name: str
+) -> None:
     path = write(tmp_path)
     head, _, rest = path.read_text().partition("\n")
     path.write_text(head.replace(COLUMNS["metric"], name) + "\n" + rest)
-    assert any("higher is better; --lower-is-better says otherwise" in note for note in read(path, metric=name).notes)
+    assert any(
+        "higher is better; --lower-is-better says otherwise" in note
+        for note in read(path, metric=name).notes
+    )
 
 
 @pytest.mark.parametrize("lower", [True, False])
 def test_every_table_of_verdicts_says_which_end_is_better(tmp_path: Path, lower: bool) -> None:
-    written, _ = analyze_table(write(tmp_path), **COLUMNS, lower_is_better=lower, reports=tmp_path / "reports")
+    written, _ = analyze_table(
+        write(tmp_path), **COLUMNS, lower_is_better=lower, reports=tmp_path / "reports"
+    )
     words = "lower is better" if lower else "higher is better"
     for name in ("report.md", "index.html", "effects.tex"):
         pages = list(written.folder.rglob(name))
@@ -332,7 +431,13 @@ def test_the_command_in_a_report_run_as_printed_makes_that_report(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a folder").mkdir()
     file = write(tmp_path / "a folder")
-    odd = {"margin": 0.123456789, "alpha": 0.01, "train": "train_acc", "unit": "percent", "lower_is_better": True}
+    odd = {
+        "margin": 0.123456789,
+        "alpha": 0.01,
+        "train": "train_acc",
+        "unit": "percent",
+        "lower_is_better": True,
+    }
     written, _ = analyze_table(file, **{**COLUMNS, **odd, "common_seeds": True})
     (command,) = read_folder(written.folder).provenance.commands
     before = {path.name: path.read_bytes() for path in written.folder.glob("*.*")}

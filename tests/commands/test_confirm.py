@@ -30,7 +30,10 @@ def search(fresh: int = 5, confirm: int = 3, margin: float = 0.5) -> Study:
 
 def tried(which: Study, values: tuple[float, ...] = (0.80, 0.84, 0.83, 0.82, 0.81)) -> list[Tried]:
     """The reference, then one trial a rate."""
-    recipes = [which.base_recipe, *(which.base_recipe.with_overrides({"schedule.max_lr": rate}) for rate in RATES)]
+    recipes = [
+        which.base_recipe,
+        *(which.base_recipe.with_overrides({"schedule.max_lr": rate}) for rate in RATES),
+    ]
     return [
         Tried(slot, "complete", value, 40, 40, 1.0, 0.1, {}, recipe)
         for slot, (value, recipe) in enumerate(zip(values, recipes, strict=True))
@@ -38,13 +41,25 @@ def tried(which: Study, values: tuple[float, ...] = (0.80, 0.84, 0.83, 0.82, 0.8
 
 
 def trials(
-    over: Study, effects: dict[str, float], rng: np.random.Generator, *, sd: float = 0.004, test: float = 0.0
+    over: Study,
+    effects: dict[str, float],
+    rng: np.random.Generator,
+    *,
+    sd: float = 0.004,
+    test: float = 0.0,
 ) -> list[Trial]:
     """One trial an arm and seed; every arm is better than the reference by its effect, on the test set by ``test`` more."""
     shared = {seed: rng.normal(0, sd) for seed in seeds(over)}
     found = []
     for cell in cells(over, "images"):
-        name = next((arm.name for arm in over.arms if over.base_recipe.with_overrides(arm.set) == cell.recipe), "reference")
+        name = next(
+            (
+                arm.name
+                for arm in over.arms
+                if over.base_recipe.with_overrides(arm.set) == cell.recipe
+            ),
+            "reference",
+        )
         level = 0.8 + shared[cell.seed] + effects.get(name, 0.0)
         metrics = {
             "accuracy": level + rng.normal(0, sd),
@@ -56,7 +71,14 @@ def trials(
 
 
 def _trial(cell: Cell, metrics: dict[str, float], **changes: Any) -> Trial:
-    given = {"cell": cell.key, "seed": cell.seed, "recipe": cell.recipe, "state": "complete", "metrics": metrics, "epochs": 40}
+    given = {
+        "cell": cell.key,
+        "seed": cell.seed,
+        "recipe": cell.recipe,
+        "state": "complete",
+        "metrics": metrics,
+        "epochs": 40,
+    }
     return Trial(**{**given, "data_fingerprint": "images", **changes})
 
 
@@ -75,14 +97,20 @@ def test_fresh_seeds_are_of_no_search_ablation_or_control() -> None:
 def test_a_confirmation_is_an_ordinary_study_of_reference_and_finalists() -> None:
     which = search()
     over = confirmation(which, finalists(which, tried(which)))
-    assert (over.folder, over.design, len(cells(over, "images"))) == ("searching-confirm-quick", "arms", 4 * 5)
+    assert (over.folder, over.design, len(cells(over, "images"))) == (
+        "searching-confirm-quick",
+        "arms",
+        4 * 5,
+    )
 
 
 def test_the_choice_goes_by_fresh_seeds_and_not_by_the_search() -> None:
     which = search()
     chosen = finalists(which, tried(which))
     over = confirmation(which, chosen)
-    judged = judge(over, chosen, tried(which)[0], trials(over, {"trial 3": 0.02}, np.random.default_rng(1)))
+    judged = judge(
+        over, chosen, tried(which)[0], trials(over, {"trial 3": 0.02}, np.random.default_rng(1))
+    )
     assert judged.confirmed is not None
     assert judged.confirmed.name == "trial 3"
     assert judged.confirmed.improved
@@ -93,7 +121,9 @@ def test_search_score_fresh_mean_and_test_mean_stand_side_by_side() -> None:
     which = search()
     chosen = finalists(which, tried(which))
     over = confirmation(which, chosen)
-    judged = judge(over, chosen, tried(which)[0], trials(over, {"trial 1": 0.02}, np.random.default_rng(2)))
+    judged = judge(
+        over, chosen, tried(which)[0], trials(over, {"trial 1": 0.02}, np.random.default_rng(2))
+    )
     reference, first, *others = judged.finalists
     assert (reference.search, first.search) == (0.80, 0.84)
     assert reference.test is not None
@@ -107,7 +137,10 @@ def test_test_scores_are_left_with_the_chosen_and_the_reference_only() -> None:
     over = confirmation(which, chosen)
     judged = judge(over, chosen, None, trials(over, {"trial 2": 0.02}, np.random.default_rng(3)))
     shown = {trial.recipe for trial in judged.trials if "test_accuracy" in trial.metrics}
-    assert shown == {over.base_recipe, over.base_recipe.with_overrides({"schedule.max_lr": RATES[1]})}
+    assert shown == {
+        over.base_recipe,
+        over.base_recipe.with_overrides({"schedule.max_lr": RATES[1]}),
+    }
     assert judged.confirmed is not None
     assert judged.confirmed.test_reads == 2 * 5
 
@@ -139,23 +172,32 @@ def test_the_test_set_vetoes_no_gain_and_its_figure_leads_the_answer() -> None:
     which = search()
     chosen = finalists(which, tried(which))
     over = confirmation(which, chosen)
-    judged = judge(over, chosen, None, trials(over, {"trial 1": 0.02}, np.random.default_rng(6), test=-0.03))
+    judged = judge(
+        over, chosen, None, trials(over, {"trial 1": 0.02}, np.random.default_rng(6), test=-0.03)
+    )
     assert judged.confirmed is not None
     assert judged.confirmed.verdict == "better"
     assert judged.confirmed.improved
     assert judged.winner == {"schedule.max_lr": RATES[0]}
     told = answer(judged.finalists, judged.confirmed)
-    assert told.startswith("Trial 1 is better than the reference on validation, and not on the test set: there -")
+    assert told.startswith(
+        "Trial 1 is better than the reference on validation, and not on the test set: there -"
+    )
 
 
 def test_the_answer_of_an_improvement_names_optimism_and_intervals() -> None:
     which = search()
     chosen = finalists(which, tried(which))
     over = confirmation(which, chosen)
-    judged = judge(over, chosen, tried(which)[0], trials(over, {"trial 1": 0.02}, np.random.default_rng(7)))
+    judged = judge(
+        over, chosen, tried(which)[0], trials(over, {"trial 1": 0.02}, np.random.default_rng(7))
+    )
     told = answer(judged.finalists, judged.confirmed)
     assert told.startswith("Trial 1 beats the reference on fresh seeds: on the test set +")
-    assert all(part in told for part in ("search score was 84.00 %", "95 % t, n = 5", "which the search chose by"))
+    assert all(
+        part in told
+        for part in ("search score was 84.00 %", "95 % t, n = 5", "which the search chose by")
+    )
 
 
 def test_an_unfinished_search_answers_that_nothing_is_confirmed() -> None:
@@ -172,7 +214,9 @@ def test_identical_configurations_are_never_an_improvement() -> None:
     assert answer(judged.finalists, judged.confirmed).startswith("No improvement is claimed")
 
 
-def test_where_all_configurations_are_equal_an_improvement_is_claimed_as_rarely_as_promised() -> None:
+def test_where_all_configurations_are_equal_an_improvement_is_claimed_as_rarely_as_promised() -> (
+    None
+):
     which, rng, claims, runs = search(5), np.random.default_rng(20_261_123), 0, 100
     chosen = finalists(which, tried(which))
     over = confirmation(which, chosen)

@@ -20,7 +20,17 @@ def found(tmp_path: Path) -> dict[str, Finding]:
 
 
 def test_every_part_of_the_machine_is_looked_at(tmp_path: Path) -> None:
-    wanted = {"python", "cores", "libraries", "torch", "disk", "images", "storage", "write runs", "write reports"}
+    wanted = {
+        "python",
+        "cores",
+        "libraries",
+        "torch",
+        "disk",
+        "images",
+        "storage",
+        "write runs",
+        "write reports",
+    }
     assert wanted <= found(tmp_path).keys()
 
 
@@ -41,7 +51,9 @@ def test_images_that_are_missing_come_with_the_command_that_fetches_them(tmp_pat
     assert "harness data fetch cifar10" in found(tmp_path)["cifar10"].hint
 
 
-def test_a_data_root_that_is_no_folder_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_root_that_is_no_folder_is_pointed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "nowhere"))
     assert found(tmp_path)["HARNESS_DATA"].level == "warn"
 
@@ -49,7 +61,9 @@ def test_a_data_root_that_is_no_folder_is_pointed_out(tmp_path: Path, monkeypatc
 def test_a_folder_that_may_not_be_written_to_is_a_failure(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    findings = {one.name: one for one in examine(runs=tmp_path / "runs", reports=closed / "reports")}
+    findings = {
+        one.name: one for one in examine(runs=tmp_path / "runs", reports=closed / "reports")
+    }
     assert findings["write reports"].level == "fail"
 
 
@@ -61,8 +75,12 @@ def test_a_storage_that_cannot_be_written_to_is_a_finding_and_not_a_crash(tmp_pa
     assert findings["storage"].level == "fail"
 
 
-def test_a_broken_torch_is_a_finding_and_the_rest_is_looked_at_all_the_same(tmp_path: Path, harness: Harness) -> None:
-    (tmp_path / "torch.py").write_text("raise ImportError('operator torchvision::nms does not exist')\n")
+def test_a_broken_torch_is_a_finding_and_the_rest_is_looked_at_all_the_same(
+    tmp_path: Path, harness: Harness
+) -> None:
+    (tmp_path / "torch.py").write_text(
+        "raise ImportError('operator torchvision::nms does not exist')\n"
+    )
     paths = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
     done = harness("doctor", "--json", PYTHONPATH=paths)
     findings = {one["name"]: one for one in json.loads(done.stdout)}
@@ -71,7 +89,9 @@ def test_a_broken_torch_is_a_finding_and_the_rest_is_looked_at_all_the_same(tmp_
     assert {"images", "write runs"} <= findings.keys()
 
 
-def test_the_command_exits_with_0_where_nothing_fails_and_says_it_in_words(harness: Harness) -> None:
+def test_the_command_exits_with_0_where_nothing_fails_and_says_it_in_words(
+    harness: Harness,
+) -> None:
     done = harness("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "python" in done.stdout

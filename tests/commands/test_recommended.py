@@ -36,17 +36,24 @@ def test_a_report_without_a_better_arm_recommends_nothing_to_run(tmp_path: Path)
         recommended_study(study, tmp_path)
 
 
-def test_the_next_size_is_named_without_running_code_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_size_is_named_without_running_code_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from harness.train.timing import choose_layout
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(
         "def build(*, classes):\n    raise SystemExit('built for other images')\n", encoding="utf-8"
     )
-    layout = choose_layout(load_study("dropout").under("quick").base_recipe, device="cpu", workers=1)
+    layout = choose_layout(
+        load_study("dropout").under("quick").base_recipe, device="cpu", workers=1
+    )
     for name in ("net.py:build", "nowhere.py:build"):
         head = f'question = "?"\nmargin_pp = 1.0\n[base]\nmodel.name = "{name}"\n'
         text = head + '[[arms]]\nname = "a"\nset = { "augment.crop" = 0 }\n'
         (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
         under = load_study("mine.toml").under("quick")
-        assert next_size(under, layout, "mine.toml", line=lambda profile: f"go {profile}") == "go small"
+        assert (
+            next_size(under, layout, "mine.toml", line=lambda profile: f"go {profile}")
+            == "go small"
+        )

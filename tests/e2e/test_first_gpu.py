@@ -16,8 +16,19 @@ from tests.conftest import ROOT
 CHECKS = {"A": 4, "B": 7, "C": 4, "D": 4}
 
 
-def looked(out: Path, *options: str, device: str = "cpu") -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
-    command = [sys.executable, str(ROOT / "tools" / "first_gpu.py"), "--out", str(out), "--device", device, "--tiny", *options]
+def looked(
+    out: Path, *options: str, device: str = "cpu"
+) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "first_gpu.py"),
+        "--out",
+        str(out),
+        "--device",
+        device,
+        "--tiny",
+        *options,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     return done, json.loads((out / "summary.json").read_text(encoding="utf-8"))["rows"]
 

@@ -1,8 +1,9 @@
 """Error rates of what the program says, over simulated studies whose truth is known: `nox -s evidence` prints them.
 
-Everything goes through the functions that a report is made with. Seeds were fixed before the first run. A rate passes when the
-bound that is promised is not contradicted by its exact 99.9 % binomial interval. Accuracies in pp; one arm's sd between seeds
-is 1 unless a test says otherwise, so a paired difference has 1.41.
+Everything goes through the functions that a report is made with. Seeds were fixed before the first
+run. A rate passes when the bound that is promised is not contradicted by its exact 99.9 % binomial
+interval. Accuracies in pp; one arm's sd between seeds is 1 unless a test says otherwise, so a
+paired difference has 1.41.
 """
 
 from __future__ import annotations
@@ -57,13 +58,23 @@ def shown(hits: int, studies: int = STUDIES) -> str:
 @cache
 def _blank(text: str) -> tuple[tuple[str, Trial], ...]:
     study = parse_study(tomllib.loads(text), name="planted")
-    return tuple((arm.name, trial(study, arm.name, seed)) for arm in arms(study) for seed in range(study.seeds))
+    return tuple(
+        (arm.name, trial(study, arm.name, seed))
+        for arm in arms(study)
+        for seed in range(study.seeds)
+    )
 
 
-def runs(study: Study, effects: dict[str, float], rng: np.random.Generator, sd: float = 1.0) -> list[Trial]:
+def runs(
+    study: Study, effects: dict[str, float], rng: np.random.Generator, sd: float = 1.0
+) -> list[Trial]:
     """Every trial of a study, Gaussian about 80 % plus the arm's effect."""
     blank = _blank(study.to_toml())
-    scores = 80.0 + sd * rng.standard_normal(len(blank)) + np.array([effects.get(name, 0.0) for name, _ in blank])
+    scores = (
+        80.0
+        + sd * rng.standard_normal(len(blank))
+        + np.array([effects.get(name, 0.0) for name, _ in blank])
+    )
     return [
         one.model_copy(update={"metrics": {"accuracy": float(score) / 100}})
         for (_, one), score in zip(blank, scores, strict=True)
@@ -80,7 +91,9 @@ def without_components(study: Study, worth: float) -> dict[str, float]:
     }
 
 
-def analyses(study: Study, effects: dict[str, float], salt: int, studies: int = STUDIES) -> Iterator[Analysis]:
+def analyses(
+    study: Study, effects: dict[str, float], salt: int, studies: int = STUDIES
+) -> Iterator[Analysis]:
     rng = np.random.default_rng([SEED, salt])
     for _ in range(studies):
         yield analyze(study, runs(study, effects, rng))
@@ -97,7 +110,9 @@ def dropped_one_by_one(analysis: Analysis) -> int:
     mains = analysis.study.design == "factorial"
     wanted = ("worse", "equivalent") if mains else ("better", "equivalent")
     kind = "main" if mains else "arm"
-    return sum(e.kind == kind and e.metric == "accuracy" and e.verdict in wanted for e in analysis.effects)
+    return sum(
+        e.kind == kind and e.metric == "accuracy" and e.verdict in wanted for e in analysis.effects
+    )
 
 
 # The advice
@@ -123,32 +138,54 @@ def test_what_is_dropped_together_seldom_costs_more_than_the_margin(
 
 
 @pytest.mark.parametrize("worth", [0.0, 3.0])
-def test_components_that_do_nothing_go_and_those_worth_more_than_the_margin_stay(worth: float, tell: Tell) -> None:
+def test_components_that_do_nothing_go_and_those_worth_more_than_the_margin_stay(
+    worth: float, tell: Tell
+) -> None:
     study = switched("leave-one-out", *"abc", seeds=20, margin_pp=2.0)
-    counts = Counter(dropped(one) for one in analyses(study, without_components(study, worth), 1200 + int(worth), 100))
-    tell(f"three components worth {worth:g} pp each, 20 seeds, margin 2: dropped {dict(sorted(counts.items()))}")
+    counts = Counter(
+        dropped(one)
+        for one in analyses(study, without_components(study, worth), 1200 + int(worth), 100)
+    )
+    tell(
+        f"three components worth {worth:g} pp each, 20 seeds, margin 2: dropped {dict(sorted(counts.items()))}"
+    )
     assert (counts[0] < 50) if worth == 0.0 else interval(100 - counts[0], 100)[0] <= 0.05
 
 
 # The gate
 
 
-def gate(loss: float, salt: int, *, seeds: int = 8, margin: float = 2.0, studies: int = 150) -> Counter[str]:
+def gate(
+    loss: float, salt: int, *, seeds: int = 8, margin: float = 2.0, studies: int = 150
+) -> Counter[str]:
     """How often the gate gives each answer for a second report that is this much worse, runs of both independent."""
     study = study_of("a", seeds=seeds, margin_pp=margin)
     rng = np.random.default_rng([SEED, salt])
     answers: Counter[str] = Counter()
     for _ in range(studies):
-        a, b = (analyze(study, runs(study, dict.fromkeys(("reference", "a"), -down), rng)) for down in (0.0, loss))
+        a, b = (
+            analyze(study, runs(study, dict.fromkeys(("reference", "a"), -down), rng))
+            for down in (0.0, loss)
+        )
         answers[compare(a, b).answer] += 1
     return answers
 
 
 @pytest.mark.parametrize("seeds", [8, 20])
-def test_the_gate_seldom_calls_the_same_recipe_worse_and_seldom_passes_a_loss_of_the_margin(seeds: int, tell: Tell) -> None:
-    same, at_margin, twice = (gate(loss, 2000 + seeds + int(loss), seeds=seeds) for loss in (0.0, 2.0, 4.0))
-    for name, answers in (("no loss", same), ("a loss of the margin", at_margin), ("a loss of twice the margin", twice)):
-        told = ", ".join(f"{answer} {shown(answers[answer], 150)}" for answer in ("pass", "worse", "cannot tell"))
+def test_the_gate_seldom_calls_the_same_recipe_worse_and_seldom_passes_a_loss_of_the_margin(
+    seeds: int, tell: Tell
+) -> None:
+    same, at_margin, twice = (
+        gate(loss, 2000 + seeds + int(loss), seeds=seeds) for loss in (0.0, 2.0, 4.0)
+    )
+    for name, answers in (
+        ("no loss", same),
+        ("a loss of the margin", at_margin),
+        ("a loss of twice the margin", twice),
+    ):
+        told = ", ".join(
+            f"{answer} {shown(answers[answer], 150)}" for answer in ("pass", "worse", "cannot tell")
+        )
         tell(f"gate at {seeds} seeds, two arms, margin 2, {name}: {told}")
     assert interval(same["worse"], 150)[0] <= 0.05
     assert interval(at_margin["pass"], 150)[0] <= 0.05
@@ -177,11 +214,17 @@ def test_the_gate_never_passes_what_it_cannot_judge(case: str, tell: Tell) -> No
 
 def false_verdicts(analysis: Analysis) -> dict[str, bool]:
     """Which families of a study without any effect give a verdict."""
-    wrong = [e.kind for e in analysis.effects if e.metric == "accuracy" and e.verdict in ("better", "worse")]
+    wrong = [
+        e.kind
+        for e in analysis.effects
+        if e.metric == "accuracy" and e.verdict in ("better", "worse")
+    ]
     return {kind: kind in wrong for kind in ("arm", "main", "interaction")}
 
 
-@pytest.mark.parametrize("design", ["leave-one-out", "add-one-in", "both", "factorial", "arms", "sweep"])
+@pytest.mark.parametrize(
+    "design", ["leave-one-out", "add-one-in", "both", "factorial", "arms", "sweep"]
+)
 def test_a_family_gives_a_false_verdict_no_more_often_than_alpha(design: str, tell: Tell) -> None:
     narrow = {"margin_pp": 0.001, "seeds": 8}
     if design == "arms":
@@ -191,26 +234,42 @@ def test_a_family_gives_a_false_verdict_no_more_often_than_alpha(design: str, te
         study = study_of(design="sweep", factors=[factor], **narrow)
     else:
         study = switched(design, *"abc", **narrow)
-    found = [false_verdicts(one) for one in analyses(study, {}, 3000 + len(design), 600 if design == "factorial" else STUDIES)]
+    found = [
+        false_verdicts(one)
+        for one in analyses(
+            study, {}, 3000 + len(design), 600 if design == "factorial" else STUDIES
+        )
+    ]
     for kind in ("arm", "main", "interaction") if design == "factorial" else ("arm",):
         hits = sum(one[kind] for one in found)
-        tell(f"{design}, 8 seeds, no effect: a false verdict among {kind}s in {shown(hits, len(found))}")
+        tell(
+            f"{design}, 8 seeds, no effect: a false verdict among {kind}s in {shown(hits, len(found))}"
+        )
         assert interval(hits, len(found))[0] <= 0.05
     if design == "factorial":
         hits = sum(any(one.values()) for one in found)
-        tell(f"{design}, 8 seeds, no effect: in any of the three families {shown(hits, len(found))}")
+        tell(
+            f"{design}, 8 seeds, no effect: in any of the three families {shown(hits, len(found))}"
+        )
         assert interval(hits, len(found))[0] <= 1 - 0.95**3
 
 
-@pytest.mark.parametrize("case", ["skewed and unequal arms, 8 seeds", "few undecided images, 3 seeds"])
-def test_the_known_exceptions_of_the_level_are_what_the_documentation_says(case: str, tell: Tell) -> None:
+@pytest.mark.parametrize(
+    "case", ["skewed and unequal arms, 8 seeds", "few undecided images, 3 seeds"]
+)
+def test_the_known_exceptions_of_the_level_are_what_the_documentation_says(
+    case: str, tell: Tell
+) -> None:
     """Not a promise but a limit: t tests of few seeds lean on normal scores. docs/statistics.md has these figures."""
     rng = np.random.default_rng([SEED, 3100, len(case)])
     studies, wrong = 2000, 0
     for _ in range(studies):
         if case.startswith("skewed"):
             base_S = 1 - rng.exponential(1.0, 8)
-            family = {str(sd): (sd * (1 - rng.exponential(1.0, 8)) - base_S).tolist() for sd in (1.0, 1.5, 2.0, 3.0)}
+            family = {
+                str(sd): (sd * (1 - rng.exponential(1.0, 8)) - base_S).tolist()
+                for sd in (1.0, 1.5, 2.0, 3.0)
+            }
         else:
             base_S = rng.binomial(60, 0.5, 3) / 15.0
             family = {str(k): (rng.binomial(60, 0.5, 3) / 15.0 - base_S).tolist() for k in range(4)}
@@ -224,7 +283,9 @@ def test_the_known_exceptions_of_the_level_are_what_the_documentation_says(case:
 
 
 @pytest.mark.parametrize("design", ["arms", "factorial"])
-def test_the_detectable_effect_is_found_at_least_as_often_as_promised(design: str, tell: Tell) -> None:
+def test_the_detectable_effect_is_found_at_least_as_often_as_promised(
+    design: str, tell: Tell
+) -> None:
     """One member of the family has the effect that the plan calls detectable; the others have none."""
     if design == "arms":
         study = study_of(*"abcdefgh", seeds=8, margin_pp=0.001)
@@ -236,9 +297,14 @@ def test_the_detectable_effect_is_found_at_least_as_often_as_promised(design: st
         kind, effects = "arm", {"a": size}
     else:
         kind = "main"
-        effects = {arm.name: -size for arm in arms(study) if arm.components["a"] != study.factors[0].on}
+        effects = {
+            arm.name: -size for arm in arms(study) if arm.components["a"] != study.factors[0].on
+        }
     found = sum(
-        any((e.kind, e.term, e.metric, e.verdict) == (kind, "a", "accuracy", "better") for e in one.effects)
+        any(
+            (e.kind, e.term, e.metric, e.verdict) == (kind, "a", "accuracy", "better")
+            for e in one.effects
+        )
         for one in analyses(study, effects, 4000 + len(design))
     )
     tell(f"{design}: an effect of {size:.2f} pp, promised .80, is found in {shown(found)}")
@@ -247,15 +313,26 @@ def test_the_detectable_effect_is_found_at_least_as_often_as_promised(design: st
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
-def test_the_seeds_that_settle_an_effect_settle_it_as_often_as_promised(effect: float, tell: Tell) -> None:
+def test_the_seeds_that_settle_an_effect_settle_it_as_often_as_promised(
+    effect: float, tell: Tell
+) -> None:
     """Margin 2. The second figure: the seeds of the two-sided test for the larger of effect and margin, as was said before."""
     rates = []
-    for seeds in (stats.seeds_to_settle(1.0, effect, margin=2.0), stats.seeds_needed(1.0, max(effect, 2.0))):
-        rows = np.random.default_rng([SEED, 5000, int(10 * effect)]).normal(effect, sqrt(2), (2000, seeds))
+    for seeds in (
+        stats.seeds_to_settle(1.0, effect, margin=2.0),
+        stats.seeds_needed(1.0, max(effect, 2.0)),
+    ):
+        rows = np.random.default_rng([SEED, 5000, int(10 * effect)]).normal(
+            effect, sqrt(2), (2000, seeds)
+        )
         verdicts = [judge({"a": row.tolist()}, alpha=0.05, margin=2.0)["a"].verdict for row in rows]
-        rates.append((seeds, sum(verdict in ("better", "worse", "equivalent") for verdict in verdicts)))
+        rates.append(
+            (seeds, sum(verdict in ("better", "worse", "equivalent") for verdict in verdicts))
+        )
     (seeds, settled), (others, before) = rates
-    tell(f"effect {effect:g}: {seeds} seeds settle {shown(settled, 2000)}; before, {others} seeds {shown(before, 2000)}")
+    tell(
+        f"effect {effect:g}: {seeds} seeds settle {shown(settled, 2000)}; before, {others} seeds {shown(before, 2000)}"
+    )
     assert interval(settled, 2000)[1] >= 0.8
 
 
@@ -264,15 +341,22 @@ def test_the_seeds_that_settle_an_effect_settle_it_as_often_as_promised(effect: 
 
 @pytest.mark.parametrize("boundary", ["wang-tsiatis", "pocock"])
 @pytest.mark.parametrize("looks", [(5, 10), (5, 10, 20)])
-def test_looks_keep_their_level(looks: tuple[int, ...], boundary: stats.Boundary, tell: Tell) -> None:
+def test_looks_keep_their_level(
+    looks: tuple[int, ...], boundary: stats.Boundary, tell: Tell
+) -> None:
     rows = np.random.default_rng([SEED, 6000, *looks]).standard_normal((4000, looks[-1]))
-    wrong = sum(stats.sequential_p(stats.look_statistics(row, looks), looks, boundary=boundary) <= 0.05 for row in rows)
+    wrong = sum(
+        stats.sequential_p(stats.look_statistics(row, looks), looks, boundary=boundary) <= 0.05
+        for row in rows
+    )
     tell(f"looks {looks}, {boundary}: an effect is found without one in {shown(wrong, 4000)}")
     assert interval(wrong, 4000)[0] <= 0.05 <= interval(wrong, 4000)[1]
 
 
 @pytest.mark.parametrize("boundary", ["wang-tsiatis", "pocock"])
-def test_expected_seeds_against_a_fixed_number_of_seeds(boundary: stats.Boundary, tell: Tell) -> None:
+def test_expected_seeds_against_a_fixed_number_of_seeds(
+    boundary: stats.Boundary, tell: Tell
+) -> None:
     """In units of the paired sd; the fixed number is the one that has the power of the looks, between two whole numbers."""
     looks, sd = (5, 10), 1 / sqrt(2)
     rng = np.random.default_rng([SEED, 6100])
@@ -281,7 +365,9 @@ def test_expected_seeds_against_a_fixed_number_of_seeds(boundary: stats.Boundary
         takes = stats.expected_seeds(sd, effect, looks=looks, boundary=boundary)
         sizes = np.arange(2, 12)
         fixed = float(np.interp(power, [stats.power(sd, effect, n=int(n)) for n in sizes], sizes))
-        tell(f"{boundary} (5, 10), effect {effect:g} sd: power {power:.3f}, {takes:.2f} seeds, a fixed n takes {fixed:.2f}")
+        tell(
+            f"{boundary} (5, 10), effect {effect:g} sd: power {power:.3f}, {takes:.2f} seeds, a fixed n takes {fixed:.2f}"
+        )
         rows = rng.normal(effect, 1.0, (2000, 10))
         level = stats.boundary_levels(looks, boundary=boundary)[0]
         early = int((scipy_stats.ttest_1samp(rows[:, :5], 0.0, axis=1).pvalue <= level).sum())

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from tests.study.test_study import assert_only_our_errors, keys, mutants, trees
 
-MANY = settings(max_examples=5_000, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(
+    max_examples=5_000,
+    derandomize=False,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 @MANY

@@ -43,7 +43,10 @@ def drained(ledger: Ledger) -> list[str]:
 
 def in_optuna(runs: Path) -> optuna.Study:
     """The study as any other program sees it."""
-    return optuna.load_study(study_name=NAME, storage=JournalStorage(JournalFileBackend(str(runs / NAME / "journal.log"))))
+    return optuna.load_study(
+        study_name=NAME,
+        storage=JournalStorage(JournalFileBackend(str(runs / NAME / "journal.log"))),
+    )
 
 
 # Planning and claiming
@@ -56,7 +59,12 @@ def test_cells_are_claimed_in_the_order_of_the_plan(tmp_path: Path) -> None:
 
 def test_two_ledgers_on_one_journal_never_claim_the_same_cell(tmp_path: Path) -> None:
     with light.planned(tmp_path) as one, Ledger.open(NAME, runs=tmp_path) as other:
-        claims = [claim for _ in range(5) for ledger in (one, other) if (claim := ledger.claim("w")) is not None]
+        claims = [
+            claim
+            for _ in range(5)
+            for ledger in (one, other)
+            if (claim := ledger.claim("w")) is not None
+        ]
     assert len({claim.cell.key for claim in claims}) == len(claims) == 9
 
 
@@ -112,7 +120,9 @@ def test_the_same_plan_is_joined_while_cells_run(tmp_path: Path) -> None:
         assert len(drained(other)) == 8
 
 
-def test_a_second_planner_is_refused_while_the_first_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_planner_is_refused_while_the_first_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("harness.ledger.planner.PATIENCE_SECONDS", 0.05)
     with light.planned(tmp_path) as ledger:
         lock = FileLock(tmp_path / NAME / "journal.log.planner.flock")
@@ -123,7 +133,11 @@ def test_a_second_planner_is_refused_while_the_first_works(tmp_path: Path, monke
 
 
 def test_changed_rules_are_told_of_only_when_cells_had_been_claimed(tmp_path: Path) -> None:
-    first, second, third = light.study(), light.study(margin_pp=2.0), light.study(margin_pp=3.0, seeds=4)
+    first, second, third = (
+        light.study(),
+        light.study(margin_pp=2.0),
+        light.study(margin_pp=3.0, seeds=4),
+    )
     with Ledger.open(NAME, runs=tmp_path) as ledger:
         ledger.plan(light.plan_of(first), light.cells_of(first))
         ledger.plan(light.plan_of(second), light.cells_of(second))
@@ -135,7 +149,9 @@ def test_changed_rules_are_told_of_only_when_cells_had_been_claimed(tmp_path: Pa
 
 def test_a_plan_is_read_back_as_it_was_written() -> None:
     plan = light.plan_of(light.study(base={"augment.crop": 2}), screen=True)
-    document = Document(plan, {cell.key: cell for cell in light.cells_of(plan.study)}, void=frozenset({3}))
+    document = Document(
+        plan, {cell.key: cell for cell in light.cells_of(plan.study)}, void=frozenset({3})
+    )
     read = Document.of(document.to_json())
     assert read.plan.as_dict() == plan.as_dict()
     assert read.cells == document.cells
@@ -146,7 +162,10 @@ def test_a_plan_of_another_engine_is_refused(tmp_path: Path) -> None:
     study = in_optuna(tmp_path)
     plan = json.loads(study.user_attrs["plan"])
     study.set_user_attr("plan", json.dumps({**plan, "engine": 0}))
-    with Ledger.open(NAME, runs=tmp_path) as ledger, pytest.raises(StorageError, match="another version of harness"):
+    with (
+        Ledger.open(NAME, runs=tmp_path) as ledger,
+        pytest.raises(StorageError, match="another version of harness"),
+    ):
         ledger.claim("w")
 
 
@@ -163,12 +182,18 @@ def test_a_worker_with_other_images_is_refused(tmp_path: Path) -> None:
 def test_optuna_is_told_the_validation_accuracy_and_never_the_test_accuracy(tmp_path: Path) -> None:
     with light.planned(tmp_path) as ledger:
         claim = claimed(ledger)
-        ledger.record(claim, light.trial_of(claim.cell, metrics={"accuracy": 0.25, "test_accuracy": 0.75}), None)
+        ledger.record(
+            claim,
+            light.trial_of(claim.cell, metrics={"accuracy": 0.25, "test_accuracy": 0.75}),
+            None,
+        )
     assert in_optuna(tmp_path).trials[claim.number].value == 0.25
 
 
 @pytest.mark.parametrize("state", ["pruned", "diverged"])
-def test_a_trial_stopped_on_purpose_is_final_and_keeps_its_state(tmp_path: Path, state: str) -> None:
+def test_a_trial_stopped_on_purpose_is_final_and_keeps_its_state(
+    tmp_path: Path, state: str
+) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         claim = claimed(ledger)
         ledger.record(claim, light.trial_of(claim.cell, state=state, metrics={}, epochs=2), None)
@@ -228,7 +253,9 @@ def test_a_cell_handed_back_waits_again_and_the_attempt_does_not_count(tmp_path:
         assert second.attempt == 1
 
 
-def test_a_trial_lost_to_the_infrastructure_is_retried_twice_and_then_failed(tmp_path: Path) -> None:
+def test_a_trial_lost_to_the_infrastructure_is_retried_twice_and_then_failed(
+    tmp_path: Path,
+) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         first = claimed(ledger).cell
         ledger.release(Claim(first, 0, "w", 1))
@@ -237,7 +264,13 @@ def test_a_trial_lost_to_the_infrastructure_is_retried_twice_and_then_failed(tmp
             claim = claimed(ledger)
             assert claim.cell == first
             attempts.append(claim.attempt)
-            ledger.record(claim, light.trial_of(first, state="failed", cause="infrastructure", error="out of memory"), None)
+            ledger.record(
+                claim,
+                light.trial_of(
+                    first, state="failed", cause="infrastructure", error="out of memory"
+                ),
+                None,
+            )
         assert attempts == [1, 2, 3]
         assert claimed(ledger).cell != first
         assert ledger.trials()[0].error == "out of memory"
@@ -246,7 +279,9 @@ def test_a_trial_lost_to_the_infrastructure_is_retried_twice_and_then_failed(tmp
 def test_planning_again_gives_lost_trials_a_fresh_number_of_retries(tmp_path: Path) -> None:
     with light.planned(tmp_path, seeds=1, retries=0) as ledger:
         claim = claimed(ledger)
-        ledger.record(claim, light.trial_of(claim.cell, state="failed", cause="infrastructure"), None)
+        ledger.record(
+            claim, light.trial_of(claim.cell, state="failed", cause="infrastructure"), None
+        )
         assert ledger.counts().failed == 1
         ledger.plan(light.plan_of(light.study(seeds=1)), light.cells_of(light.study(seeds=1)))
         assert claimed(ledger).cell == claim.cell
@@ -256,7 +291,9 @@ def test_a_failure_of_the_code_is_final_until_asked_for_again(tmp_path: Path) ->
     which = light.study(seeds=1)
     with light.planned(tmp_path, seeds=1) as ledger:
         claim = claimed(ledger)
-        ledger.record(claim, light.trial_of(claim.cell, state="failed", cause="code", error="no layers"), None)
+        ledger.record(
+            claim, light.trial_of(claim.cell, state="failed", cause="code", error="no layers"), None
+        )
         assert ledger.plan(light.plan_of(which), light.cells_of(which)).kept == 1
         assert claim.cell.key not in drained(ledger)
         assert ledger.plan(light.plan_of(which), light.cells_of(which), retry_failed=True).new == 1
@@ -286,7 +323,9 @@ def test_a_trial_whose_artifact_is_gone_is_run_again(tmp_path: Path) -> None:
         assert drained(ledger) == [trial.cell]
 
 
-def test_an_artifact_folder_that_cannot_be_written_fails_the_attempt_and_says_so(tmp_path: Path) -> None:
+def test_an_artifact_folder_that_cannot_be_written_fails_the_attempt_and_says_so(
+    tmp_path: Path,
+) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         (tmp_path / NAME / "artifacts").write_text("in the way", encoding="utf-8")
         claim = claimed(ledger)
@@ -339,10 +378,15 @@ def test_a_trial_that_has_once_been_better_than_chance_is_not_stopped(tmp_path: 
     with light.planned(tmp_path, chance=chance_level(10, 1000)) as ledger:
         claim = claimed(ledger)
         accuracies = [0.3, 0.1, 0.1, 0.1]
-        assert not any(ledger.report(claim, epoch, {"val_accuracy": value}) for epoch, value in enumerate(accuracies))
+        assert not any(
+            ledger.report(claim, epoch, {"val_accuracy": value})
+            for epoch, value in enumerate(accuracies)
+        )
 
 
-def test_of_many_epochs_few_are_reported_and_the_third_and_the_last_are_among_them(tmp_path: Path) -> None:
+def test_of_many_epochs_few_are_reported_and_the_third_and_the_last_are_among_them(
+    tmp_path: Path,
+) -> None:
     which = light.study(profiles={"quick": {"seeds": 1, "train.epochs": 100}})
     with Ledger.open(NAME, runs=tmp_path) as ledger:
         ledger.plan(light.plan_of(which), light.cells_of(which))
@@ -375,7 +419,9 @@ def test_a_trial_of_a_dead_process_of_this_machine_is_reaped_at_once(tmp_path: P
         assert claimed(ledger).cell == claim.cell
 
 
-def test_a_process_that_only_has_the_number_of_the_dead_one_does_not_pass_for_it(tmp_path: Path) -> None:
+def test_a_process_that_only_has_the_number_of_the_dead_one_does_not_pass_for_it(
+    tmp_path: Path,
+) -> None:
     with light.planned(tmp_path, grace_seconds=60.0) as ledger:
         lease_of_nobody(ledger, claimed(ledger), pid=os.getppid(), start=1)
         assert ledger.reap() == 1
@@ -398,7 +444,10 @@ def test_a_worker_elsewhere_that_shows_signs_of_life_is_left_alone(tmp_path: Pat
         assert held is not None
         for beat in range(12):
             ledger._leases.drop(claim)
-            ledger._book.note(claim.number, lease={**held.lease, "machine": "other kernel", "host": "x", "beat": beat})
+            ledger._book.note(
+                claim.number,
+                lease={**held.lease, "machine": "other kernel", "host": "x", "beat": beat},
+            )
             assert ledger.reap() == 0
             time.sleep(0.06)
 
@@ -407,7 +456,10 @@ def test_leases_are_renewed_while_a_trial_runs(tmp_path: Path) -> None:
     with light.planned(tmp_path, beat_seconds=0.05) as ledger:
         number = claimed(ledger).number
         end = time.monotonic() + 10
-        while in_optuna(tmp_path).trials[number].user_attrs["lease"]["beat"] < 2 and time.monotonic() < end:
+        while (
+            in_optuna(tmp_path).trials[number].user_attrs["lease"]["beat"] < 2
+            and time.monotonic() < end
+        ):
             time.sleep(0.05)
         assert in_optuna(tmp_path).trials[number].user_attrs["lease"]["beat"] >= 2
 
@@ -429,7 +481,9 @@ def cut(journal: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 2, 20, 100])
-def test_a_journal_cut_short_in_its_last_record_is_repaired_and_completed(tmp_path: Path, missing: int) -> None:
+def test_a_journal_cut_short_in_its_last_record_is_repaired_and_completed(
+    tmp_path: Path, missing: int
+) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         light.complete(ledger, claimed(ledger))
     journal = tmp_path / NAME / "journal.log"
@@ -438,14 +492,17 @@ def test_a_journal_cut_short_in_its_last_record_is_repaired_and_completed(tmp_pa
     with Ledger.open(NAME, runs=tmp_path) as ledger:
         lease_is_mine = ledger.counts().running
         for row in ledger._book.rows(optuna.trial.TrialState.RUNNING) if lease_is_mine else ():
-            ledger._book.fail(row.number, cause="infrastructure")  # the claim was this very process's, which lives
+            # the claim was this very process's, which lives
+            ledger._book.fail(row.number, cause="infrastructure")
         ledger.plan(light.plan_of(which), light.cells_of(which))
         drained(ledger)
         assert ledger.counts().complete == 3
     assert all(json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines())
 
 
-def test_a_torn_line_left_by_a_killed_writer_is_cut_by_the_next_append_of_a_running_worker(tmp_path: Path) -> None:
+def test_a_torn_line_left_by_a_killed_writer_is_cut_by_the_next_append_of_a_running_worker(
+    tmp_path: Path,
+) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         with (tmp_path / NAME / "journal.log").open("ab") as file:
             file.write(b'{"op_code":8,"trial_i')
@@ -478,7 +535,9 @@ def test_the_locks_of_a_killed_process_hold_nobody_up(tmp_path: Path) -> None:
     light.planned(tmp_path, seeds=1).close()
     locks = [str(path) for path in (tmp_path / NAME).glob("*.flock")]
     assert len(locks) == 2
-    with subprocess.Popen([sys.executable, "-c", HOLD, *locks], stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, *locks], stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGKILL)
@@ -495,7 +554,9 @@ def test_opening_what_is_not_there_is_an_error_and_makes_nothing(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("where", "words"), [("sqlite:///x.db", "same waiting trial"), ("mysql://u:p@h/d", "mysql")])
+@pytest.mark.parametrize(
+    ("where", "words"), [("sqlite:///x.db", "same waiting trial"), ("mysql://u:p@h/d", "mysql")]
+)
 def test_storages_that_double_trials_are_refused(tmp_path: Path, where: str, words: str) -> None:
     with pytest.raises(StorageError, match=words):
         Ledger.open(NAME, storage=where, runs=tmp_path)
@@ -533,7 +594,9 @@ def test_a_trial_keeps_the_recipe_it_was_run_with(tmp_path: Path) -> None:
         drained(ledger)
         trials = ledger.trials()
     assert all(isinstance(trial.recipe, Recipe) for trial in trials)
-    assert [trial.recipe for trial in trials] == [cell.recipe for cell in light.cells_of(light.study())]
+    assert [trial.recipe for trial in trials] == [
+        cell.recipe for cell in light.cells_of(light.study())
+    ]
 
 
 def test_a_net_is_not_held_to_be_guessing_before_it_has_made_fifty_steps(tmp_path: Path) -> None:

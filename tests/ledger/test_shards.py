@@ -16,7 +16,13 @@ NAME = light.study().folder
 
 def work(runs: Path, shard: tuple[int, int], max_trials: int | None = None) -> int:
     result = join(
-        name=NAME, runs=runs, shard=shard, runner="tests.light:run", max_trials=max_trials, on_event=lambda _: None, stop=None
+        name=NAME,
+        runs=runs,
+        shard=shard,
+        runner="tests.light:run",
+        max_trials=max_trials,
+        on_event=lambda _: None,
+        stop=None,
     )
     return result.recorded
 
@@ -56,12 +62,22 @@ def test_planning_again_divides_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_cell_that_two_shards_ran_counts_once(tmp_path: Path) -> None:
     light.planned(tmp_path).close()
-    with Ledger.open_shard(NAME, (1, 1), runs=tmp_path) as one, Ledger.open_shard(NAME, (1, 3), runs=tmp_path) as other:
+    with (
+        Ledger.open_shard(NAME, (1, 1), runs=tmp_path) as one,
+        Ledger.open_shard(NAME, (1, 3), runs=tmp_path) as other,
+    ):
         for ledger in (one, other):
             drain(
-                ledger, light.run, worker="w", device="cpu", threads=1, deadline=None, max_trials=None,
-                on_event=lambda _: None, stop=threading.Event(),
-            )  # fmt: skip
+                ledger,
+                light.run,
+                worker="w",
+                device="cpu",
+                threads=1,
+                deadline=None,
+                max_trials=None,
+                on_event=lambda _: None,
+                stop=threading.Event(),
+            )
     with Ledger.open(NAME, runs=tmp_path, create=False) as ledger:
         assert len(ledger.attempts()) == ledger.counts().complete == 9
 
@@ -69,7 +85,10 @@ def test_a_cell_that_two_shards_ran_counts_once(tmp_path: Path) -> None:
 def test_what_a_shard_finished_is_not_run_by_a_plain_worker(tmp_path: Path) -> None:
     light.planned(tmp_path).close()
     work(tmp_path, (2, 3))
-    assert join(name=NAME, runs=tmp_path, runner="tests.light:run", on_event=lambda _: None).recorded == 6
+    assert (
+        join(name=NAME, runs=tmp_path, runner="tests.light:run", on_event=lambda _: None).recorded
+        == 6
+    )
 
 
 def test_a_shard_without_a_plan_is_refused(tmp_path: Path) -> None:
@@ -96,6 +115,10 @@ def test_a_shard_that_is_not_of_its_form_is_an_error(text: str) -> None:
 
 
 def test_shards_count_from_one_and_job_arrays_from_wherever_they_start() -> None:
-    array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "10"}
+    array = {
+        "SLURM_ARRAY_TASK_ID": "7",
+        "SLURM_ARRAY_TASK_MIN": "5",
+        "SLURM_ARRAY_TASK_COUNT": "10",
+    }
     assert parse_shard("3/10") == shard_of_environment(array) == (3, 10)
     assert shard_of_environment({}) is None

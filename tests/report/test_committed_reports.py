@@ -15,7 +15,11 @@ import pytest
 from harness.report import read_folder, rebuild, write_index, write_material
 
 ROOT = Path(__file__).parent.parent.parent
-FOLDERS = sorted(path.parent for path in (ROOT / "reports").glob("*/trials.parquet") if not path.parent.name.endswith("-quick"))
+FOLDERS = sorted(
+    path.parent
+    for path in (ROOT / "reports").glob("*/trials.parquet")
+    if not path.parent.name.endswith("-quick")
+)
 KEPT = ROOT / "tests" / "data" / "report-schema-1"
 """A report of schema 1 as it was written: later versions have to read it, and to make the same of it."""
 
@@ -32,7 +36,9 @@ def dispatched(*prefixes: str) -> str:
 
 PROCESSORS = {
     "without AVX-512": {"NPY_DISABLE_CPU_FEATURES": dispatched("AVX512", "X86_V4")},
-    "without AVX2 and FMA": {"NPY_DISABLE_CPU_FEATURES": dispatched("AVX512", "X86_V", "AVX2", "FMA3")},
+    "without AVX2 and FMA": {
+        "NPY_DISABLE_CPU_FEATURES": dispatched("AVX512", "X86_V", "AVX2", "FMA3")
+    },
     "Haswell": {"OPENBLAS_CORETYPE": "Haswell", "ATEN_CPU_CAPABILITY": "avx2"},
     "Zen": {"OPENBLAS_CORETYPE": "Zen"},
     "SkylakeX": {"OPENBLAS_CORETYPE": "SkylakeX"},
@@ -52,7 +58,9 @@ def test_there_are_committed_reports() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_numbers_of_a_committed_report_come_from_its_folder_byte_for_byte(folder: Path, tmp_path: Path) -> None:
+def test_the_numbers_of_a_committed_report_come_from_its_folder_byte_for_byte(
+    folder: Path, tmp_path: Path
+) -> None:
     write_material(tmp_path / folder.name, read_folder(folder), provisional=True, data=False)
     assert same(tmp_path / folder.name, folder, NUMBERS) == []
 
@@ -62,7 +70,9 @@ def test_the_raw_tables_of_a_committed_report_are_small(folder: Path) -> None:
     assert sum((folder / name).stat().st_size for name in RAW) <= LARGEST_RAW
 
 
-def test_a_report_of_schema_1_is_made_again_byte_for_byte_from_its_data_files(tmp_path: Path) -> None:
+def test_a_report_of_schema_1_is_made_again_byte_for_byte_from_its_data_files(
+    tmp_path: Path,
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(KEPT, copy)
     for name in (*NUMBERS, "report.md"):

@@ -23,7 +23,11 @@ def searched(count: int, *, effect: float, seed: int = 1) -> list[Tried]:
     for slot in range(count):
         params = {name: float(rng.uniform()) for name in NAMES}
         value = 0.8 - effect * abs(params["rate"] - 0.7) + float(rng.normal(0, 0.01))
-        row = create_trial(value=value, params=params, distributions={name: FloatDistribution(0, 1) for name in NAMES})
+        row = create_trial(
+            value=value,
+            params=params,
+            distributions={name: FloatDistribution(0, 1) for name in NAMES},
+        )
         found.append(Tried(slot, "complete", value, 9, 9, 1.0, 0.1, params, Recipe(), row=row))
     return found
 
@@ -33,14 +37,18 @@ def test_fewer_trials_than_needed_give_no_importances() -> None:
 
 
 def test_a_planted_effect_stands_above_the_noise_floor() -> None:
-    shares, floor = importances(searched(80, effect=0.3), rng=np.random.default_rng(0), resamples=20)
+    shares, floor = importances(
+        searched(80, effect=0.3), rng=np.random.default_rng(0), resamples=20
+    )
     assert floor is not None
     assert shares[0].parameter == "rate"
     assert shares[0].low > floor.high
 
 
 def test_the_dummy_is_the_floor_and_no_parameter() -> None:
-    shares, floor = importances(searched(60, effect=0.0), rng=np.random.default_rng(0), resamples=10)
+    shares, floor = importances(
+        searched(60, effect=0.0), rng=np.random.default_rng(0), resamples=10
+    )
     assert floor is not None
     assert floor.parameter == DUMMY
     assert sorted(share.parameter for share in shares) == ["decay", "dropout", "rate"]
@@ -60,7 +68,9 @@ def test_importances_repeat_with_their_generator() -> None:
 def test_of_pure_noise_no_parameter_is_reliably_above_the_floor() -> None:
     above = 0
     for seed in range(10):
-        shares, floor = importances(searched(60, effect=0.0, seed=seed), rng=np.random.default_rng(seed), resamples=10)
+        shares, floor = importances(
+            searched(60, effect=0.0, seed=seed), rng=np.random.default_rng(seed), resamples=10
+        )
         assert floor is not None
         above += any(share.low > floor.high for share in shares)
     assert above <= 2
@@ -73,7 +83,9 @@ def test_what_some_trials_lack_is_left_out(missing: str) -> None:
         odd = found[0]
         assert odd.row is not None
         params = {name: value for name, value in odd.row.params.items() if name != "decay"}
-        kinds: dict[str, optuna.distributions.BaseDistribution] = {name: FloatDistribution(0, 1) for name in params}
+        kinds: dict[str, optuna.distributions.BaseDistribution] = {
+            name: FloatDistribution(0, 1) for name in params
+        }
         row = create_trial(value=0.8, params=params, distributions=kinds)
         found[0] = Tried(0, "complete", 0.8, 9, 9, 1.0, 0.1, params, Recipe(), row=row)
         shares, _ = importances(found, rng=np.random.default_rng(0), resamples=5)

@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
 from optuna.trial import TrialState
 
 from harness.search import LateMedian
 
 EPOCHS, IMAGES = 40, 600
-COUNTS = np.loadtxt(Path(__file__).parent.parent / "data" / "curves" / "one-cycle.csv", delimiter=",")
+COUNTS = np.loadtxt(
+    Path(__file__).parent.parent / "data" / "curves" / "one-cycle.csv", delimiter=","
+)
 CURVES = (COUNTS / IMAGES).tolist()
 EVERY = 2  # epochs between two reports of a trial of 40: the ledger reports at most 20
 
@@ -55,13 +63,19 @@ def replay(curves: Sequence[Sequence[float]], pruner: BasePruner, *, every: int 
             if epoch + 1 < len(curve) and trial.should_prune():
                 end = epoch + 1
                 break
-        study.tell(trial, None if end else curve[-1], state=TrialState.PRUNED if end else TrialState.COMPLETE)
+        study.tell(
+            trial,
+            None if end else curve[-1],
+            state=TrialState.PRUNED if end else TrialState.COMPLETE,
+        )
         stopped.append(end)
     total = sum(len(curve) for curve in curves)
     run = sum(end or len(curve) for end, curve in zip(stopped, curves, strict=True))
     ranked = sorted(range(len(curves)), key=lambda i: -curves[i][-1])
     top = ranked[: max(1, math.ceil(len(curves) / 10))]
-    return Replay(tuple(stopped), 1 - run / total, sum(stopped[i] is not None for i in top) / len(top))
+    return Replay(
+        tuple(stopped), 1 - run / total, sum(stopped[i] is not None for i in top) / len(top)
+    )
 
 
 def test_the_recorded_set_is_of_sixty_whole_curves() -> None:
@@ -78,12 +92,17 @@ def test_the_default_pruner_saves_epochs_and_spares_the_best_of_recorded_curves(
 
 def test_the_order_of_the_trials_does_not_decide_how_the_default_pruner_does() -> None:
     rng = np.random.default_rng(11)
-    found = [replay([CURVES[i] for i in rng.permutation(60)], LateMedian(EPOCHS), every=EVERY) for _ in range(20)]
+    found = [
+        replay([CURVES[i] for i in rng.permutation(60)], LateMedian(EPOCHS), every=EVERY)
+        for _ in range(20)
+    ]
     assert np.mean([one.saved for one in found]) >= 0.12
     assert max(one.lost for one in found) <= 0.25
 
 
-@pytest.mark.parametrize("pruner", [MedianPruner(), HyperbandPruner(max_resource=EPOCHS), SuccessiveHalvingPruner()])
+@pytest.mark.parametrize(
+    "pruner", [MedianPruner(), HyperbandPruner(max_resource=EPOCHS), SuccessiveHalvingPruner()]
+)
 def test_optunas_defaults_stop_more_of_the_best(
     pruner: optuna.pruners.BasePruner, record_property: Callable[[str, object], None]
 ) -> None:

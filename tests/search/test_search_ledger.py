@@ -57,21 +57,36 @@ def planned(runs: Path, which: Study, **changes: Any) -> SearchLedger:
 
 def accuracy(cell: Cell) -> float:
     """Best at a rate of 0.01, and a little better with more blocks."""
-    return 0.8 - 0.1 * abs(math.log10(cell.recipe.schedule.max_lr / 0.01)) + 0.001 * cell.recipe.model.blocks
+    return (
+        0.8
+        - 0.1 * abs(math.log10(cell.recipe.schedule.max_lr / 0.01))
+        + 0.001 * cell.recipe.model.blocks
+    )
 
 
-def run(cell: Cell, *, device: str, threads: int, on_epoch: OnEpoch) -> tuple[Trial, Outcomes | None]:
+def run(
+    cell: Cell, *, device: str, threads: int, on_epoch: OnEpoch
+) -> tuple[Trial, Outcomes | None]:
     """Rise in a straight line to what ``accuracy`` says."""
     del device, threads
     final, epochs = accuracy(cell), cell.recipe.train.epochs
-    made = {"cell": cell.key, "seed": cell.seed, "recipe": cell.recipe, "params": 10**6 * cell.recipe.model.blocks}
+    made = {
+        "cell": cell.key,
+        "seed": cell.seed,
+        "recipe": cell.recipe,
+        "params": 10**6 * cell.recipe.model.blocks,
+    }
     for epoch in range(epochs):
         if on_epoch(epoch, {"val_accuracy": final * (epoch + 1) / epochs}) and epoch + 1 < epochs:
             curve = Curve(val_loss=(1.0,) * (epoch + 1))
-            return Trial(**made, state="pruned", epochs=epoch + 1, train_seconds=1.0, curve=curve), None
+            return Trial(
+                **made, state="pruned", epochs=epoch + 1, train_seconds=1.0, curve=curve
+            ), None
     metrics = {"accuracy": final, "test_accuracy": 0.99, "gap": 0.1}
     curve = Curve(val_loss=(1.0,) * epochs)
-    return Trial(**made, state="complete", epochs=epochs, metrics=metrics, train_seconds=2.0, curve=curve), OUTCOMES
+    return Trial(
+        **made, state="complete", epochs=epochs, metrics=metrics, train_seconds=2.0, curve=curve
+    ), OUTCOMES
 
 
 def suicidal(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
@@ -92,7 +107,12 @@ def broken(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
 
 def work(ledger: Ledger, runner: Callable[..., Any] = run, *, most: int | None = None) -> None:
     """Work off a ledger in this process."""
-    none: dict[str, Any] = {"deadline": None, "max_trials": most, "on_event": lambda _: None, "stop": threading.Event()}
+    none: dict[str, Any] = {
+        "deadline": None,
+        "max_trials": most,
+        "on_event": lambda _: None,
+        "stop": threading.Event(),
+    }
     drain(ledger, runner, worker="here", device="cpu", threads=1, **none)
 
 
@@ -124,7 +144,10 @@ def test_a_searched_recipe_holds_what_the_sampler_chose(tmp_path: Path) -> None:
         found = tried(ledger)
     assert all(one.recipe.model.blocks == one.params["model.blocks"] for one in found)
     assert len({one.recipe for one in found}) == 6
-    assert all(("schedule.cycle_momentum" in one.params) == (one.recipe.optimizer.name == "sgd") for one in found)
+    assert all(
+        ("schedule.cycle_momentum" in one.params) == (one.recipe.optimizer.name == "sgd")
+        for one in found
+    )
 
 
 def test_two_searches_of_one_worker_try_the_same_recipes(tmp_path: Path) -> None:
@@ -154,21 +177,32 @@ def test_a_smaller_budget_runs_nothing(tmp_path: Path) -> None:
         assert len(tried(ledger)) == 2
 
 
-@pytest.mark.parametrize("change", [{"model.blocks": {"low": 2, "high": 8}}, {"model.width": {"low": 0.5, "high": 1.5}}])
-def test_a_search_of_another_space_is_refused_in_the_same_place(tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"model.blocks": {"low": 2, "high": 8}}, {"model.width": {"low": 0.5, "high": 1.5}}]
+)
+def test_a_search_of_another_space_is_refused_in_the_same_place(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
     planned(tmp_path, search(4)).close()
     with pytest.raises(StorageError, match="another space"):
         planned(tmp_path, search(4, {**SPACE, **change}))
 
 
-def test_workers_killed_in_the_middle_lose_and_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_killed_in_the_middle_lose_and_double_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     monkeypatch.setenv("SEARCH_MARKS", str(marks))
     which = search(4)
     with planned(tmp_path, which, retries=4) as ledger:
         result = run_local(
-            name=which.folder, runs=tmp_path, workers=2, threads=1, runner=f"{__file__}:suicidal", on_event=lambda _: None
+            name=which.folder,
+            runs=tmp_path,
+            workers=2,
+            threads=1,
+            runner=f"{__file__}:suicidal",
+            on_event=lambda _: None,
         )
         found = tried(ledger)
     assert result.died == 2
@@ -178,12 +212,15 @@ def test_workers_killed_in_the_middle_lose_and_double_nothing(tmp_path: Path, mo
     assert {one.slot: one.recipe.id for one in found if one.slot in lost} == lost
 
 
-def test_a_slot_whose_whole_program_was_killed_is_run_again_with_the_same_recipe(tmp_path: Path) -> None:
+def test_a_slot_whose_whole_program_was_killed_is_run_again_with_the_same_recipe(
+    tmp_path: Path,
+) -> None:
     which = search(3)
     first = planned(tmp_path, which)
     claims = [first.claim("killed") for _ in range(2)]
     before = [claim.cell.recipe for claim in claims if claim is not None]
-    first.close()  # as a kill would: both claims are held, and the lease says that this process has them
+    # as a kill would: both claims are held, and the lease says that this process has them
+    first.close()
     _disown(first, claims)
     with planned(tmp_path, which) as ledger:
         work(ledger)
@@ -243,7 +280,8 @@ def test_without_a_pruner_every_trial_runs_to_its_end(tmp_path: Path) -> None:
 
 def test_trials_that_only_guess_are_stopped_early(tmp_path: Path) -> None:
     which = search(6, pruner="none")
-    which = which.model_copy(update={"base": {**which.base, "data.train": 0}})  # all images: an epoch has its fifty steps
+    # all images: an epoch has its fifty steps
+    which = which.model_copy(update={"base": {**which.base, "data.train": 0}})
     with planned(tmp_path, which, chance=0.99) as ledger:
         work(ledger)
         assert all(one.state == "pruned" and one.epochs <= EPOCHS / 2 for one in tried(ledger))
@@ -255,8 +293,11 @@ def test_a_search_holds_no_net_to_be_guessing_before_its_fifty_steps(tmp_path: P
     which = which.model_copy(update={"base": {**which.base, "data.train": 300, "train.epochs": 30}})
     with planned(tmp_path, which, chance=0.99) as ledger:
         work(ledger)
-        stopped = {(slot.recipe.train.batch_size, slot.epochs) for slot in tried(ledger) if slot.slot > 0}
-    # Of 30 epochs the ledger reports every second: a third of them is 10, and 50 steps of two an epoch take 25.
+        stopped = {
+            (slot.recipe.train.batch_size, slot.epochs) for slot in tried(ledger) if slot.slot > 0
+        }
+    # Of 30 epochs the ledger reports every second: a third of them is 10, and 50 steps of two an
+    # epoch take 25.
     assert stopped == {(50, 10), (150, 26)}
 
 
@@ -275,7 +316,10 @@ def test_the_limits_are_constraints_of_optuna(tmp_path: Path) -> None:
     with planned(tmp_path, search(4, max_seconds=1.0, max_gap_pp=20, pruner="none")) as ledger:
         work(ledger)
         rows = [one.row for one in tried(ledger)]
-    assert all(row is not None and row.constraints == pytest.approx({"seconds": 1.0, "gap_pp": -0.5}) for row in rows)
+    assert all(
+        row is not None and row.constraints == pytest.approx({"seconds": 1.0, "gap_pp": -0.5})
+        for row in rows
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
@@ -309,11 +353,26 @@ def test_the_best_are_complete_distinct_and_not_the_reference() -> None:
     base = which.base_recipe
 
     def one(slot: int, value: float | None, lr: float, **more: Any) -> Tried:
-        given: dict[str, Any] = {"epochs": 9, "epochs_planned": 9, "seconds": 1.0, "gap": None, "params": {}, **more}
+        given: dict[str, Any] = {
+            "epochs": 9,
+            "epochs_planned": 9,
+            "seconds": 1.0,
+            "gap": None,
+            "params": {},
+            **more,
+        }
         state: Any = "pruned" if value is None else "complete"
-        return Tried(slot, state, value, recipe=base.with_overrides({"schedule.max_lr": lr}), **given)
+        return Tried(
+            slot, state, value, recipe=base.with_overrides({"schedule.max_lr": lr}), **given
+        )
 
-    found = [one(0, 0.9, 0.004), one(1, 0.8, 0.1), one(2, 0.8, 0.1), one(3, None, 0.2), one(4, 0.85, 0.3, broken=("seconds",))]
+    found = [
+        one(0, 0.9, 0.004),
+        one(1, 0.8, 0.1),
+        one(2, 0.8, 0.1),
+        one(3, None, 0.2),
+        one(4, 0.85, 0.3, broken=("seconds",)),
+    ]
     found += [one(5, 0.8, 0.5), one(6, 0.7, 0.6)]
     assert [tried_.slot for tried_ in best(found, 2, besides=base)] == [1, 5]
 

@@ -27,11 +27,14 @@ from harness import stats
 from harness.errors import UsageError
 from harness.stats.paired import FloatArray
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "data" / "vectors.json").read_text())
+VECTORS: dict[str, Any] = json.loads(
+    (Path(__file__).parent.parent / "data" / "vectors.json").read_text()
+)
 BASELINE = VECTORS["scores"]["baseline"]
 ARMS = [arm for arm in VECTORS["scores"] if arm != "baseline"]
 
-# Accuracies in pp on a 0.01 grid: what the harness meets, and coarse enough for exact ties to turn up.
+# Accuracies in pp on a 0.01 grid: what the harness meets, and coarse enough for exact ties to turn
+# up.
 scores = st.integers(0, 10_000).map(lambda hundredths: hundredths / 100)
 
 
@@ -41,7 +44,9 @@ def vectors(least: int, most: int = 12) -> st.SearchStrategy[FloatArray]:
 
 def pairs(least: int, most: int = 12) -> st.SearchStrategy[tuple[FloatArray, FloatArray]]:
     return st.integers(least, most).flatmap(
-        lambda n: st.tuples(hnp.arrays(np.float64, n, elements=scores), hnp.arrays(np.float64, n, elements=scores))
+        lambda n: st.tuples(
+            hnp.arrays(np.float64, n, elements=scores), hnp.arrays(np.float64, n, elements=scores)
+        )
     )
 
 
@@ -59,7 +64,10 @@ def test_the_paired_t_reproduces_the_checked_values(arm: str) -> None:
     assert got.n == expected["n"]
     assert_allclose(
         [got.mean, got.low, got.high, got.p, got.sd, got.seed_correlation, got.pairing_gain],
-        [expected[key] for key in ("mean", "lo", "hi", "p", "sd_diff", "seed_corr", "pairing_gain")],
+        [
+            expected[key]
+            for key in ("mean", "lo", "hi", "p", "sd_diff", "seed_corr", "pairing_gain")
+        ],
         atol=1e-6,
         rtol=0,
     )
@@ -68,21 +76,29 @@ def test_the_paired_t_reproduces_the_checked_values(arm: str) -> None:
 @pytest.mark.parametrize("arm", ARMS)
 def test_equivalence_reproduces_the_checked_values(arm: str) -> None:
     differences = np.subtract(VECTORS["scores"][arm], BASELINE)
-    assert stats.tost(differences, VECTORS["margin_pp"]) == pytest.approx(VECTORS["paired"][arm]["p_equiv"], abs=1e-6)
+    assert stats.tost(differences, VECTORS["margin_pp"]) == pytest.approx(
+        VECTORS["paired"][arm]["p_equiv"], abs=1e-6
+    )
 
 
 def test_holm_reproduces_the_checked_values() -> None:
     p_values = [stats.paired_t(VECTORS["scores"][arm], BASELINE).p for arm in ARMS]
-    assert_allclose(stats.holm(p_values), [VECTORS["paired"][arm]["p_holm"] for arm in ARMS], atol=1e-8, rtol=0)
+    assert_allclose(
+        stats.holm(p_values), [VECTORS["paired"][arm]["p_holm"] for arm in ARMS], atol=1e-8, rtol=0
+    )
 
 
 def test_shapley_reproduces_the_checked_values() -> None:
     vector = VECTORS["shapley"]
-    values = {frozenset(int(player) for player in key): [value] for key, value in vector["values"].items()}
+    values = {
+        frozenset(int(player) for player in key): [value] for key, value in vector["values"].items()
+    }
     assert_allclose(stats.shapley(values, vector["players"])[:, 0], vector["expected"], atol=1e-6)
 
 
-@pytest.mark.parametrize(("key", "seeds"), VECTORS["seeds_for_80_percent_power_alpha_05_rho_0"].items())
+@pytest.mark.parametrize(
+    ("key", "seeds"), VECTORS["seeds_for_80_percent_power_alpha_05_rho_0"].items()
+)
 def test_the_seeds_needed_reproduce_the_checked_values(key: str, seeds: int) -> None:
     sd, effect = (float(part.partition("=")[2]) for part in key.split(","))
     assert stats.seeds_needed(sd, effect) == seeds
@@ -98,35 +114,58 @@ def test_the_paired_t_equals_scipys(pair: tuple[FloatArray, FloatArray], alpha: 
         return
     expected = scipy_stats.ttest_rel(*pair)
     interval = expected.confidence_interval(1 - alpha)
-    assert_allclose([got.p, got.low, got.high], [expected.pvalue, interval.low, interval.high], rtol=1e-9, atol=1e-9)
+    assert_allclose(
+        [got.p, got.low, got.high],
+        [expected.pvalue, interval.low, interval.high],
+        rtol=1e-9,
+        atol=1e-9,
+    )
 
 
 @given(pairs(2), st.randoms(use_true_random=False))
-def test_the_order_of_the_seeds_changes_nothing_in_a_paired_t(pair: tuple[FloatArray, FloatArray], random: Any) -> None:
+def test_the_order_of_the_seeds_changes_nothing_in_a_paired_t(
+    pair: tuple[FloatArray, FloatArray], random: Any
+) -> None:
     order = list(range(pair[0].size))
     random.shuffle(order)
     assert_same(stats.paired_t(pair[0][order], pair[1][order]), stats.paired_t(*pair))
 
 
 @given(pairs(2), st.sampled_from([0.01, 3.0, 100.0]))
-def test_a_change_of_unit_scales_the_interval_and_leaves_p(pair: tuple[FloatArray, FloatArray], factor: float) -> None:
+def test_a_change_of_unit_scales_the_interval_and_leaves_p(
+    pair: tuple[FloatArray, FloatArray], factor: float
+) -> None:
     before, after = stats.paired_t(*pair), stats.paired_t(pair[0] * factor, pair[1] * factor)
     assert_allclose(
         [after.mean, after.sd, after.low, after.high, after.p],
-        [before.mean * factor, before.sd * factor, before.low * factor, before.high * factor, before.p],
+        [
+            before.mean * factor,
+            before.sd * factor,
+            before.low * factor,
+            before.high * factor,
+            before.p,
+        ],
         rtol=1e-7,
         atol=1e-9 * factor,
     )
 
 
 @given(pairs(2))
-def test_swapping_arm_and_baseline_mirrors_the_interval(pair: tuple[FloatArray, FloatArray]) -> None:
+def test_swapping_arm_and_baseline_mirrors_the_interval(
+    pair: tuple[FloatArray, FloatArray],
+) -> None:
     there, back = stats.paired_t(*pair), stats.paired_t(pair[1], pair[0])
-    assert_allclose([back.mean, back.low, back.high, back.p], [-there.mean, -there.high, -there.low, there.p], atol=1e-12)
+    assert_allclose(
+        [back.mean, back.low, back.high, back.p],
+        [-there.mean, -there.high, -there.low, there.p],
+        atol=1e-12,
+    )
 
 
 @given(pairs(3))
-def test_the_interval_excludes_zero_exactly_when_p_is_below_alpha(pair: tuple[FloatArray, FloatArray]) -> None:
+def test_the_interval_excludes_zero_exactly_when_p_is_below_alpha(
+    pair: tuple[FloatArray, FloatArray],
+) -> None:
     got = stats.paired_t(*pair)
     if abs(got.p - 0.05) > 1e-9:
         assert (got.p < 0.05) == (got.low > 0 or got.high < 0)
@@ -144,7 +183,9 @@ def test_the_pairing_gain_is_one_for_uncorrelated_arms() -> None:
 def test_one_sample_t_is_the_paired_t_of_the_same_differences() -> None:
     a, b = gaussian(2, 2, 7)
     one, two = stats.one_sample_t(a - b, alpha=0.1), stats.paired_t(a, b, alpha=0.1)
-    assert_allclose([one.mean, one.sd, one.low, one.high, one.p], [two.mean, two.sd, two.low, two.high, two.p])
+    assert_allclose(
+        [one.mean, one.sd, one.low, one.high, one.p], [two.mean, two.sd, two.low, two.high, two.p]
+    )
     assert math.isnan(one.seed_correlation)
     assert math.isnan(one.pairing_gain)
 
@@ -152,7 +193,10 @@ def test_one_sample_t_is_the_paired_t_of_the_same_differences() -> None:
 def test_a_single_pair_has_a_mean_and_nothing_else() -> None:
     got = stats.paired_t([92.0], [91.0])
     assert (got.n, got.mean) == (1, 1.0)
-    assert all(math.isnan(value) for value in (got.sd, got.low, got.high, got.p, got.seed_correlation, got.pairing_gain))
+    assert all(
+        math.isnan(value)
+        for value in (got.sd, got.low, got.high, got.p, got.seed_correlation, got.pairing_gain)
+    )
 
 
 def test_no_pair_at_all_gives_nan_and_no_error() -> None:
@@ -173,7 +217,14 @@ def test_a_score_that_is_not_finite_makes_every_figure_nan(bad: float) -> None:
 
 def test_an_arm_that_ties_on_every_seed_has_p_one() -> None:
     got = stats.paired_t(BASELINE, BASELINE)
-    assert (got.mean, got.sd, got.low, got.high, got.p, got.pairing_gain) == (0.0, 0.0, 0.0, 0.0, 1.0, math.inf)
+    assert (got.mean, got.sd, got.low, got.high, got.p, got.pairing_gain) == (
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+        math.inf,
+    )
 
 
 def test_differences_that_are_equal_but_for_rounding_count_as_equal() -> None:
@@ -195,7 +246,9 @@ def test_arms_without_any_variance_have_no_pairing_gain() -> None:
 def test_the_mean_interval_is_scipys(values: FloatArray) -> None:
     got = stats.mean_interval(values, alpha=0.1)
     if got.sd > 0:
-        low, high = scipy_stats.t.interval(0.9, values.size - 1, values.mean(), scipy_stats.sem(values))
+        low, high = scipy_stats.t.interval(
+            0.9, values.size - 1, values.mean(), scipy_stats.sem(values)
+        )
         assert_allclose(got, [values.mean(), values.std(ddof=1), low, high], rtol=1e-9)
 
 
@@ -207,11 +260,15 @@ def test_equivalence_equals_statsmodels(pair: tuple[FloatArray, FloatArray], mar
     differences = pair[0] - pair[1]
     if stats.one_sample_t(differences).sd > 0:
         expected = ttost_paired(*pair, -margin, margin)[0]
-        assert stats.tost(differences, margin) == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
+        assert stats.tost(differences, margin) == pytest.approx(
+            float(expected), rel=1e-9, abs=1e-12
+        )
 
 
 @given(vectors(3), st.floats(0.05, 50.0))
-def test_equivalence_is_the_90_percent_interval_inside_the_margin(values: FloatArray, margin: float) -> None:
+def test_equivalence_is_the_90_percent_interval_inside_the_margin(
+    values: FloatArray, margin: float
+) -> None:
     differences = values - 50.0
     inside = stats.one_sample_t(differences, alpha=0.1)
     p = stats.tost(differences, margin)
@@ -256,7 +313,10 @@ def test_holm_equals_statsmodels(p_values: FloatArray) -> None:
     assert_allclose(stats.holm(p_values), multipletests(p_values, method="holm")[1], rtol=1e-12)
 
 
-@given(hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0, 1)), st.randoms(use_true_random=False))
+@given(
+    hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(0, 1)),
+    st.randoms(use_true_random=False),
+)
 def test_holm_does_not_depend_on_the_order_of_the_arms(p_values: FloatArray, random: Any) -> None:
     order = list(range(p_values.size))
     random.shuffle(order)
@@ -271,7 +331,10 @@ def test_holm_of_an_empty_family_is_empty() -> None:
     assert stats.holm([]).shape == (0,)
 
 
-@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95, 0.999]))
+@given(
+    st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.sampled_from([0.9, 0.95, 0.999]),
+)
 def test_the_binomial_interval_equals_statsmodels(count: tuple[int, int], level: float) -> None:
     expected = proportion_confint(*count, alpha=1 - level, method="beta")
     assert_allclose(stats.binomial_interval(*count, level=level), expected, rtol=1e-9, atol=1e-12)
@@ -280,13 +343,23 @@ def test_the_binomial_interval_equals_statsmodels(count: tuple[int, int], level:
 # Power.
 
 
-@given(st.integers(2, 60), st.floats(0.05, 1.5), st.sampled_from([0.01, 0.05]), st.sampled_from([0.0, 0.5, 0.9]))
+@given(
+    st.integers(2, 60),
+    st.floats(0.05, 1.5),
+    st.sampled_from([0.01, 0.05]),
+    st.sampled_from([0.0, 0.5, 0.9]),
+)
 def test_power_equals_statsmodels(n: int, effect: float, alpha: float, correlation: float) -> None:
     standardised = effect / math.sqrt(2 * (1 - correlation))
     expected = TTestPower().power(standardised, n, alpha, alternative="two-sided")
-    if math.isnan(expected):  # scipy's tail on the wrong side, which statsmodels adds, is nan where it is next to nothing
-        expected = 1.0 - scipy_stats.nct.cdf(scipy_stats.t.isf(alpha / 2, n - 1), n - 1, standardised * math.sqrt(n))
-    assert stats.power(1.0, effect, n=n, alpha=alpha, correlation=correlation) == pytest.approx(float(expected), abs=1e-7)
+    # scipy's tail on the wrong side, which statsmodels adds, is nan where it is next to nothing
+    if math.isnan(expected):
+        expected = 1.0 - scipy_stats.nct.cdf(
+            scipy_stats.t.isf(alpha / 2, n - 1), n - 1, standardised * math.sqrt(n)
+        )
+    assert stats.power(1.0, effect, n=n, alpha=alpha, correlation=correlation) == pytest.approx(
+        float(expected), abs=1e-7
+    )
 
 
 def test_power_without_an_effect_is_alpha() -> None:
@@ -294,20 +367,26 @@ def test_power_without_an_effect_is_alpha() -> None:
 
 
 @given(st.floats(0.05, 2.0), st.floats(0.1, 3.0), st.sampled_from([0.5, 0.8, 0.95]))
-def test_the_seeds_needed_are_the_fewest_that_suffice(sd: float, effect: float, wanted: float) -> None:
+def test_the_seeds_needed_are_the_fewest_that_suffice(
+    sd: float, effect: float, wanted: float
+) -> None:
     seeds = stats.seeds_needed(sd, effect, power=wanted)
     assert stats.power(sd, effect, n=seeds) >= wanted
     assert seeds == 2 or stats.power(sd, effect, n=seeds - 1) < wanted
 
 
 @given(st.integers(2, 40), st.sampled_from([0.8, 0.9]), st.sampled_from([0.0, 0.5]))
-def test_the_detectable_effect_has_the_wanted_power(n: int, wanted: float, correlation: float) -> None:
+def test_the_detectable_effect_has_the_wanted_power(
+    n: int, wanted: float, correlation: float
+) -> None:
     effect = stats.detectable_effect(0.2, n, power=wanted, correlation=correlation)
     assert stats.power(0.2, effect, n=n, correlation=correlation) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_pairing_at_correlation_one_half_halves_the_variance() -> None:
-    assert stats.seeds_needed(0.2, 0.2, correlation=0.5) == stats.seeds_needed(0.2 / math.sqrt(2), 0.2)
+    assert stats.seeds_needed(0.2, 0.2, correlation=0.5) == stats.seeds_needed(
+        0.2 / math.sqrt(2), 0.2
+    )
 
 
 def test_a_minute_effect_is_refused_instead_of_searched_for_ever() -> None:
@@ -322,44 +401,66 @@ def test_the_expected_sd_between_runs_is_the_stated_formula() -> None:
 # Looks.
 
 
-@pytest.mark.parametrize(("looks", "critical"), [((2, 4), 2.178), ((2, 4, 6), 2.289), ((2, 4, 6, 8, 10), 2.413)])
-def test_many_seeds_a_look_give_pococks_published_constants(looks: tuple[int, ...], critical: float) -> None:
+@pytest.mark.parametrize(
+    ("looks", "critical"), [((2, 4), 2.178), ((2, 4, 6), 2.289), ((2, 4, 6, 8, 10), 2.413)]
+)
+def test_many_seeds_a_look_give_pococks_published_constants(
+    looks: tuple[int, ...], critical: float
+) -> None:
     """Pocock's table is for a known variance: 2,000 seeds a look are as good. 0.01 is three standard errors of simulation."""
     levels = stats.boundary_levels([look * 1000 for look in looks], boundary="pocock")
     assert_allclose(scipy_stats.norm.isf(np.array(levels) / 2), critical, atol=0.01)
 
 
 @pytest.mark.parametrize("looks", [(2, 4), (2, 4, 6), (5, 10), (5, 10, 20)])
-def test_many_seeds_a_look_give_wang_and_tsiatis_boundary_of_the_normal_integral(looks: tuple[int, ...]) -> None:
+def test_many_seeds_a_look_give_wang_and_tsiatis_boundary_of_the_normal_integral(
+    looks: tuple[int, ...],
+) -> None:
     """With a known variance the looks are jointly normal: scipy integrates their density over the region that goes on."""
     levels = stats.boundary_levels([look * 1000 for look in looks])
     bounds_J = scipy_stats.norm.isf(np.array(levels) / 2)
     share_J = np.array(looks) / looks[-1]
     assert_allclose(bounds_J * share_J**0.25, bounds_J[-1])
-    correlation_JJ = np.sqrt(np.minimum.outer(share_J, share_J) / np.maximum.outer(share_J, share_J))
+    correlation_JJ = np.sqrt(
+        np.minimum.outer(share_J, share_J) / np.maximum.outer(share_J, share_J)
+    )
     joint = scipy_stats.multivariate_normal(np.zeros(len(looks)), correlation_JJ)
     goes_on = float(joint.cdf(bounds_J, lower_limit=-bounds_J))
-    assert 1 - goes_on == pytest.approx(0.05, abs=0.0015)  # three standard errors of simulation, and the t of 1,000 seeds
+    # three standard errors of simulation, and the t of 1,000 seeds
+    assert 1 - goes_on == pytest.approx(0.05, abs=0.0015)
 
 
 def test_wang_and_tsiatis_ask_for_more_at_the_first_look_and_less_at_the_last_than_pocock() -> None:
-    ours, pocock = (stats.boundary_levels([5, 10], boundary=rule) for rule in ("wang-tsiatis", "pocock"))
+    ours, pocock = (
+        stats.boundary_levels([5, 10], boundary=rule) for rule in ("wang-tsiatis", "pocock")
+    )
     assert ours[0] < pocock[0] == pocock[1] < ours[1] < 0.05
 
 
 def test_an_interval_between_looks_has_the_level_of_the_last_look_reached() -> None:
     first, last = stats.boundary_levels([5, 10])
-    assert [stats.level_at(seeds, [5, 10]) for seeds in (3, 5, 9, 10)] == [first, first, first, last]
+    assert [stats.level_at(seeds, [5, 10]) for seeds in (3, 5, 9, 10)] == [
+        first,
+        first,
+        first,
+        last,
+    ]
 
 
 def test_one_look_is_the_plain_test() -> None:
     differences = gaussian(4, 8) + 0.5
     assert stats.boundary_levels([8]) == (0.05,)
-    assert stats.sequential_p(stats.look_statistics(differences, [8]), [8]) == pytest.approx(stats.one_sample_t(differences).p)
+    assert stats.sequential_p(stats.look_statistics(differences, [8]), [8]) == pytest.approx(
+        stats.one_sample_t(differences).p
+    )
     plain = stats.one_sample_t(differences)
     assert_allclose(stats.repeated_interval(differences, [8]), (plain.low, plain.high))
-    assert stats.sequential_tost(differences, 0.4, looks=[8]) == pytest.approx(stats.tost(differences, 0.4))
-    assert stats.sequential_noninferiority(differences, 0.4, looks=[8]) == pytest.approx(stats.noninferiority(differences, 0.4))
+    assert stats.sequential_tost(differences, 0.4, looks=[8]) == pytest.approx(
+        stats.tost(differences, 0.4)
+    )
+    assert stats.sequential_noninferiority(differences, 0.4, looks=[8]) == pytest.approx(
+        stats.noninferiority(differences, 0.4)
+    )
 
 
 def test_the_statistic_at_a_look_is_the_t_of_the_first_differences() -> None:
@@ -369,7 +470,9 @@ def test_the_statistic_at_a_look_is_the_t_of_the_first_differences() -> None:
 
 
 @given(vectors(10, 10), st.sampled_from([0.01, 0.05, 0.1]))
-def test_the_sequential_p_is_at_most_alpha_exactly_when_the_rule_has_stopped(values: FloatArray, alpha: float) -> None:
+def test_the_sequential_p_is_at_most_alpha_exactly_when_the_rule_has_stopped(
+    values: FloatArray, alpha: float
+) -> None:
     looks, differences = [5, 10], values - 50.0
     path = stats.look_statistics(differences, looks)
     plain = [stats.one_sample_t(differences[:n]).p for n in looks]
@@ -380,7 +483,9 @@ def test_the_sequential_p_is_at_most_alpha_exactly_when_the_rule_has_stopped(val
 
 
 @given(vectors(10, 10), st.sampled_from([0, 1]))
-def test_the_repeated_interval_excludes_zero_exactly_when_the_rule_stops_at_its_look(values: FloatArray, index: int) -> None:
+def test_the_repeated_interval_excludes_zero_exactly_when_the_rule_stops_at_its_look(
+    values: FloatArray, index: int
+) -> None:
     looks, differences = [5, 10], values - 50.0
     low, high = stats.repeated_interval(differences, looks, look_index=index)
     p = stats.one_sample_t(differences[: looks[index]]).p
@@ -400,7 +505,11 @@ def test_a_further_look_never_raises_the_sequential_p(values: FloatArray) -> Non
 @given(st.floats(0.0, 60.0))
 def test_the_sequential_p_lies_between_the_plain_p_and_booles_bound(t: float) -> None:
     plain = 2 * float(scipy_stats.t.sf(t, 4))
-    assert plain * (1 - 1e-9) <= stats.sequential_p([t], [5, 10, 20], boundary="pocock") <= min(1.0, 3 * plain) * (1 + 1e-9)
+    assert (
+        plain * (1 - 1e-9)
+        <= stats.sequential_p([t], [5, 10, 20], boundary="pocock")
+        <= min(1.0, 3 * plain) * (1 + 1e-9)
+    )
 
 
 def test_a_clear_effect_has_a_sequential_p_below_the_resolution_of_the_simulation() -> None:
@@ -409,12 +518,17 @@ def test_a_clear_effect_has_a_sequential_p_below_the_resolution_of_the_simulatio
 
 
 @pytest.mark.parametrize("boundary", ["wang-tsiatis", "pocock"])
-def test_looks_one_seed_apart_have_the_level_of_their_plain_simulation(boundary: stats.Boundary) -> None:
+def test_looks_one_seed_apart_have_the_level_of_their_plain_simulation(
+    boundary: stats.Boundary,
+) -> None:
     """Paths drawn seed by seed instead of from sums: 100,000 of them put .05 within .0023 (three standard errors, and ours)."""
     rows = gaussian(19, 100_000, 6)
     levels = stats.boundary_levels([4, 5, 6], boundary=boundary)
     pairs = zip((4, 5, 6), levels, strict=True)
-    stops = np.any([scipy_stats.ttest_1samp(rows[:, :n], 0.0, axis=1).pvalue <= level for n, level in pairs], axis=0)
+    stops = np.any(
+        [scipy_stats.ttest_1samp(rows[:, :n], 0.0, axis=1).pvalue <= level for n, level in pairs],
+        axis=0,
+    )
     assert float(stops.mean()) == pytest.approx(0.05, abs=0.0023)
 
 
@@ -425,7 +539,9 @@ def test_without_a_complete_look_there_is_no_sequential_p() -> None:
 
 
 @given(vectors(10, 10), st.floats(0.1, 60.0))
-def test_sequential_equivalence_costs_something_against_the_plain_test(values: FloatArray, margin: float) -> None:
+def test_sequential_equivalence_costs_something_against_the_plain_test(
+    values: FloatArray, margin: float
+) -> None:
     differences = values - 50.0
     at_looks = [stats.tost(differences[:n], margin) for n in (5, 10)]
     both_sides = stats.sequential_tost(differences, margin, looks=[5, 10], boundary="pocock")
@@ -446,7 +562,9 @@ def test_sequential_power_without_an_effect_is_alpha() -> None:
 
 
 @pytest.mark.parametrize(("effect", "margin"), [(0.0, None), (0.3, None), (0.0, 0.6), (0.5, 0.3)])
-def test_the_expected_seeds_are_those_of_a_plain_simulation(effect: float, margin: float | None) -> None:
+def test_the_expected_seeds_are_those_of_a_plain_simulation(
+    effect: float, margin: float | None
+) -> None:
     """Studies of 4, 6 or 9 seeds, sd of a difference 0.4; four standard errors of both simulations."""
     looks, studies = (4, 6, 9), 20_000 if margin is None else 4_000
     rows = effect + 0.4 * gaussian(23, studies, 9)
@@ -463,10 +581,14 @@ def test_the_expected_seeds_are_those_of_a_plain_simulation(effect: float, margi
 @pytest.mark.parametrize(("seeds", "images"), [(3, 50), (8, 300)])
 def test_quality_and_images_make_up_the_variance_between_seeds(seeds: int, images: int) -> None:
     rng = np.random.default_rng(31)
-    right_SI = rng.random((seeds, images)) < rng.random(images) + 0.1 * rng.standard_normal((seeds, 1))
+    right_SI = rng.random((seeds, images)) < rng.random(images) + 0.1 * rng.standard_normal(
+        (seeds, 1)
+    )
     result = stats.two_way_interval(right_SI, np.zeros((seeds, images)))
     total = right_SI.mean(axis=1).var(ddof=1)
-    assert max(0.0, total - stats.image_variance(right_SI)) == pytest.approx(result.sd_seeds**2, abs=1e-12)
+    assert max(0.0, total - stats.image_variance(right_SI)) == pytest.approx(
+        result.sd_seeds**2, abs=1e-12
+    )
 
 
 def test_the_part_of_the_images_is_that_of_runs_that_differ_in_their_errors_alone() -> None:
@@ -483,7 +605,9 @@ def test_the_part_of_the_images_is_that_of_runs_that_differ_in_their_errors_alon
 
 
 @pytest.mark.parametrize(("effect", "n"), [(0.0, 5), (0.5, 8), (1.0, 8), (0.7, 12), (3.0, 3)])
-def test_the_chance_of_ending_settled_is_the_integral_of_its_definition(effect: float, n: int) -> None:
+def test_the_chance_of_ending_settled_is_the_integral_of_its_definition(
+    effect: float, n: int
+) -> None:
     """Margin 1, sd of a difference 1. By scipy: over the distribution of the sd, the mean outside or inside two bounds."""
     outer, inner = scipy_stats.t.ppf([0.975, 0.95], n - 1)
     error = 1 / math.sqrt(n)
@@ -500,7 +624,8 @@ def test_the_chance_of_ending_settled_is_the_integral_of_its_definition(effect: 
     cuts = [1 / (error * (inner + outer)), 1 / (error * inner)]  # where one of the two regions ends
     ends = [0.0, *sorted(cuts), max(cuts[1] * 1.01, 6.0)]
     expected = sum(
-        integrate.quad(lambda sd: given(sd) * spread.pdf(sd), low, high, limit=200)[0] for low, high in pairwise(ends)
+        integrate.quad(lambda sd: given(sd) * spread.pdf(sd), low, high, limit=200)[0]
+        for low, high in pairwise(ends)
     )
     found = stats.chance_settled(1 / math.sqrt(2), effect, n=n, margin=1.0)
     assert found == pytest.approx(expected, abs=2e-4)
@@ -509,12 +634,17 @@ def test_the_chance_of_ending_settled_is_the_integral_of_its_definition(effect: 
 @pytest.mark.parametrize("effect", [0.0, 0.3, 0.6, 0.9, 1.0, 1.5, 4.0])
 def test_the_seeds_to_settle_are_the_fewest_that_do(effect: float) -> None:
     seeds = stats.seeds_to_settle(0.8, effect, margin=1.0, alpha=0.01)
-    reached = [stats.chance_settled(0.8, effect, n=n, margin=1.0, alpha=0.01) >= 0.8 for n in range(2, seeds + 1)]
+    reached = [
+        stats.chance_settled(0.8, effect, n=n, margin=1.0, alpha=0.01) >= 0.8
+        for n in range(2, seeds + 1)
+    ]
     assert reached == [False] * (seeds - 2) + [True]
 
 
 def test_far_from_the_margin_settling_is_finding() -> None:
-    assert stats.chance_settled(0.2, 0.5, n=8, margin=1e-9) == pytest.approx(stats.power(0.2, 0.5, n=8), abs=1e-5)
+    assert stats.chance_settled(0.2, 0.5, n=8, margin=1e-9) == pytest.approx(
+        stats.power(0.2, 0.5, n=8), abs=1e-5
+    )
 
 
 def test_half_the_margin_is_settled_more_often_than_either_test_alone_says() -> None:
@@ -523,11 +653,15 @@ def test_half_the_margin_is_settled_more_often_than_either_test_alone_says() -> 
 
 
 @given(vectors(3, 12), st.floats(0.1, 60.0))
-def test_non_inferiority_is_scipys_one_sided_t_test_against_minus_the_margin(values: FloatArray, margin: float) -> None:
+def test_non_inferiority_is_scipys_one_sided_t_test_against_minus_the_margin(
+    values: FloatArray, margin: float
+) -> None:
     differences = values - 50.0
     if stats.one_sample_t(differences).sd > 1e-6:
         expected = scipy_stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
-        assert stats.noninferiority(differences, margin) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+        assert stats.noninferiority(differences, margin) == pytest.approx(
+            expected, rel=1e-9, abs=1e-300
+        )
 
 
 def test_a_constant_difference_of_shares_has_no_variance_for_non_inferiority() -> None:
@@ -536,10 +670,17 @@ def test_a_constant_difference_of_shares_has_no_variance_for_non_inferiority() -
 
 
 @given(vectors(10, 10), st.floats(0.1, 60.0))
-def test_sequential_equivalence_is_non_inferiority_on_both_sides(values: FloatArray, margin: float) -> None:
+def test_sequential_equivalence_is_non_inferiority_on_both_sides(
+    values: FloatArray, margin: float
+) -> None:
     differences, looks = values - 50.0, [5, 10]
-    sides = [stats.sequential_noninferiority(side, margin, looks=looks) for side in (differences, -differences)]
-    assert stats.sequential_tost(differences, margin, looks=looks) == pytest.approx(max(sides), nan_ok=True)
+    sides = [
+        stats.sequential_noninferiority(side, margin, looks=looks)
+        for side in (differences, -differences)
+    ]
+    assert stats.sequential_tost(differences, margin, looks=looks) == pytest.approx(
+        max(sides), nan_ok=True
+    )
 
 
 def test_the_null_distribution_of_the_looks_is_the_same_every_time() -> None:
@@ -607,12 +748,17 @@ def test_shapley_is_the_mean_marginal_effect_over_all_orders(players: int, seed:
     expected = np.zeros((players, 3))
     for order in permutations(range(players)):
         for position, player in enumerate(order):
-            expected[player] += values[frozenset(order[: position + 1])] - values[frozenset(order[:position])]
+            expected[player] += (
+                values[frozenset(order[: position + 1])] - values[frozenset(order[:position])]
+            )
     assert_allclose(stats.shapley(values, players), expected / math.factorial(players), atol=1e-12)
 
 
 def test_shapley_values_add_up_to_everything_less_nothing() -> None:
-    values = {frozenset(np.flatnonzero(row).tolist()): gaussian(index, 5) for index, row in enumerate(CUBE)}
+    values = {
+        frozenset(np.flatnonzero(row).tolist()): gaussian(index, 5)
+        for index, row in enumerate(CUBE)
+    }
     total = values[frozenset({0, 1, 2})] - values[frozenset()]
     assert_allclose(stats.shapley(values, 3).sum(axis=0), total)
 
@@ -631,7 +777,12 @@ def test_the_two_way_mean_squares_are_those_of_an_analysis_of_variance() -> None
 
     table = gaussian(11, 4, 6) + 2 * gaussian(12, 6)
     rows = [{"seed": s, "image": i, "y": table[s, i]} for s in range(4) for i in range(6)]
-    f_image = float(AnovaRM(pd.DataFrame(rows), "y", "seed", within=["image"]).fit().anova_table["F Value"].iloc[0])
+    f_image = float(
+        AnovaRM(pd.DataFrame(rows), "y", "seed", within=["image"])
+        .fit()
+        .anova_table["F Value"]
+        .iloc[0]
+    )
     got = stats.two_way_interval(table, np.zeros_like(table))
     ms_image = 4 * float(((table.mean(axis=0) - table.mean()) ** 2).sum()) / 5
     assert got.sd_images**2 == pytest.approx(ms_image * (1 - 1 / f_image) / 4)
@@ -645,16 +796,23 @@ def test_without_variance_between_images_the_interval_is_the_one_over_seeds() ->
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 30))
-def test_the_two_way_interval_is_never_narrower_than_the_one_over_seeds(seed: int, seeds: int, images: int) -> None:
+def test_the_two_way_interval_is_never_narrower_than_the_one_over_seeds(
+    seed: int, seeds: int, images: int
+) -> None:
     arm, base = gaussian(seed, 2, seeds, images) > 0
-    both, plain = stats.two_way_interval(arm, base), stats.one_sample_t(arm.mean(axis=1) - base.mean(axis=1))
+    both, plain = (
+        stats.two_way_interval(arm, base),
+        stats.one_sample_t(arm.mean(axis=1) - base.mean(axis=1)),
+    )
     assert both.high - both.low >= (plain.high - plain.low) * (1 - 1e-9)
 
 
 def test_the_two_way_interval_takes_booleans() -> None:
     arm = gaussian(14, 5, 40) > -1
     base = gaussian(15, 5, 40) > -0.5
-    assert stats.two_way_interval(arm, base) == stats.two_way_interval(arm.astype(float), base.astype(float))
+    assert stats.two_way_interval(arm, base) == stats.two_way_interval(
+        arm.astype(float), base.astype(float)
+    )
 
 
 def test_arms_right_on_the_same_images_differ_by_exactly_nothing() -> None:
@@ -679,7 +837,9 @@ def test_outcomes_without_a_mean_have_no_interval_for_new_images(outcome: FloatA
 
 
 def test_the_calibration_error_of_one_bin_is_confidence_less_accuracy() -> None:
-    assert stats.calibration_error([0.9, 0.8, 0.7], [1, 0, 1], bins=1) == pytest.approx(abs(0.8 - 2 / 3))
+    assert stats.calibration_error([0.9, 0.8, 0.7], [1, 0, 1], bins=1) == pytest.approx(
+        abs(0.8 - 2 / 3)
+    )
 
 
 def test_the_calibration_error_is_its_definition_over_equal_parts() -> None:
@@ -693,7 +853,9 @@ def test_the_calibration_error_is_its_definition_over_equal_parts() -> None:
 
 def test_probabilities_count_with_their_largest() -> None:
     probabilities = [[0.2, 0.8], [0.6, 0.4], [0.55, 0.45]]
-    assert stats.calibration_error(probabilities, [1, 0, 1]) == stats.calibration_error([0.8, 0.6, 0.55], [1, 0, 1])
+    assert stats.calibration_error(probabilities, [1, 0, 1]) == stats.calibration_error(
+        [0.8, 0.6, 0.55], [1, 0, 1]
+    )
 
 
 def test_no_predictions_have_no_calibration_error() -> None:
@@ -701,19 +863,27 @@ def test_no_predictions_have_no_calibration_error() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([0.5, 0.75, 0.999, 1.0]), st.booleans()), min_size=1, max_size=60),
+    st.lists(
+        st.tuples(st.sampled_from([0.5, 0.75, 0.999, 1.0]), st.booleans()), min_size=1, max_size=60
+    ),
     st.randoms(use_true_random=False),
 )
-def test_the_order_of_the_predictions_changes_no_calibration_error(predictions: list[tuple[float, bool]], random: Any) -> None:
+def test_the_order_of_the_predictions_changes_no_calibration_error(
+    predictions: list[tuple[float, bool]], random: Any
+) -> None:
     shuffled = predictions.copy()
     random.shuffle(shuffled)
-    before, after = (stats.calibration_error(*zip(*rows, strict=True)) for rows in (predictions, shuffled))
+    before, after = (
+        stats.calibration_error(*zip(*rows, strict=True)) for rows in (predictions, shuffled)
+    )
     assert after == pytest.approx(before, abs=1e-12)
     assert 0 <= after <= 1
 
 
 def test_a_calibrated_forecast_has_no_calibration_error() -> None:
-    assert stats.calibration_error([0.75] * 4 + [0.5] * 4, [1, 1, 1, 0, 1, 0, 1, 0], bins=2) == pytest.approx(0.0)
+    assert stats.calibration_error(
+        [0.75] * 4 + [0.5] * 4, [1, 1, 1, 0, 1, 0, 1, 0], bins=2
+    ) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(
@@ -730,12 +900,19 @@ def test_a_calibrated_forecast_has_no_calibration_error() -> None:
         ([], None),
     ],
 )
-def test_the_onset_is_where_the_smoothed_validation_loss_turns_up(losses: list[float], onset: int | None) -> None:
+def test_the_onset_is_where_the_smoothed_validation_loss_turns_up(
+    losses: list[float], onset: int | None
+) -> None:
     assert stats.onset_epoch(losses) == onset
 
 
-@given(hnp.arrays(np.float64, st.integers(3, 40), elements=st.floats(0.01, 10)), st.sampled_from([0.5, 2.0, 8.0]))
-def test_the_onset_does_not_depend_on_the_unit_of_the_loss(losses: FloatArray, factor: float) -> None:
+@given(
+    hnp.arrays(np.float64, st.integers(3, 40), elements=st.floats(0.01, 10)),
+    st.sampled_from([0.5, 2.0, 8.0]),
+)
+def test_the_onset_does_not_depend_on_the_unit_of_the_loss(
+    losses: FloatArray, factor: float
+) -> None:
     assert stats.onset_epoch(losses * factor) == stats.onset_epoch(losses)
 
 
@@ -744,7 +921,9 @@ def test_the_onset_does_not_depend_on_the_unit_of_the_loss(losses: FloatArray, f
 
 def test_the_bootstrap_interval_repeats_with_its_generator() -> None:
     differences = gaussian(18, 10)
-    first, second = (stats.bootstrap_interval(differences, np.random.default_rng(1)) for _ in range(2))
+    first, second = (
+        stats.bootstrap_interval(differences, np.random.default_rng(1)) for _ in range(2)
+    )
     assert first == second
     assert first[0] < differences.mean() < first[1]
 
@@ -806,13 +985,18 @@ def test_an_argument_that_cannot_be_gets_an_error_with_a_hint(call: Callable[[],
 
 def assert_same(a: stats.Paired, b: stats.Paired) -> None:
     fields = ("n", "mean", "sd", "low", "high", "p", "seed_correlation", "pairing_gain")
-    assert_allclose([getattr(a, f) for f in fields], [getattr(b, f) for f in fields], rtol=1e-8, atol=1e-10)
+    assert_allclose(
+        [getattr(a, f) for f in fields], [getattr(b, f) for f in fields], rtol=1e-8, atol=1e-10
+    )
 
 
-# Counts of right answers, and how many there are: the scores of a table in pp, as a trial's are made.
+# Counts of right answers, and how many there are: the scores of a table in pp, as a trial's are
+# made.
 COUNTS = st.sampled_from([300, 10_000]).flatmap(
     lambda images: st.tuples(
-        st.just(images), st.lists(st.integers(0, images // 2), min_size=4, max_size=8), st.integers(-images // 4, images // 4)
+        st.just(images),
+        st.lists(st.integers(0, images // 2), min_size=4, max_size=8),
+        st.integers(-images // 4, images // 4),
     )
 )
 
@@ -822,7 +1006,9 @@ def in_pp(counts: list[int], images: int) -> list[float]:
 
 
 @given(COUNTS)
-def test_scores_that_tie_or_differ_by_one_amount_have_no_variance(table: tuple[int, list[int], int]) -> None:
+def test_scores_that_tie_or_differ_by_one_amount_have_no_variance(
+    table: tuple[int, list[int], int],
+) -> None:
     images, counts, shift = table
     base = in_pp([images // 4 + count for count in counts], images)
     arm = in_pp([images // 4 + count + shift for count in counts], images)
@@ -857,7 +1043,9 @@ def test_components_that_add_have_interactions_of_zero(table: tuple[int, list[in
     images, counts, shift = table
     levels = list(product([0, 1], repeat=2))
     base = [images // 4 + count for count in counts]
-    rows = [[(count + (a + b) * (shift // 4)) / images * 100.0 for count in base] for a, b in levels]
+    rows = [
+        [(count + (a + b) * (shift // 4)) / images * 100.0 for count in base] for a, b in levels
+    ]
     assert stats.factorial_contrast(rows, levels)[0, 1].tolist() == [0.0] * len(counts)
 
 
@@ -867,7 +1055,9 @@ def test_the_grid_follows_the_scores_so_that_small_losses_keep_their_digits(
 ) -> None:
     _, counts, _ = table
     losses = np.array(counts) * 1.37 + np.arange(len(counts)) ** 2
-    small, large = (stats.paired_t(losses * size, np.zeros(len(counts))) for size in (2.0**power, 1.0))
+    small, large = (
+        stats.paired_t(losses * size, np.zeros(len(counts))) for size in (2.0**power, 1.0)
+    )
     assert small.mean == large.mean * 2.0**power
     assert small.sd == large.sd * 2.0**power
     assert small.p == large.p
@@ -877,4 +1067,6 @@ def test_a_tiny_p_value_that_is_real_stays() -> None:
     wave = np.sin(np.arange(40.0))
     expected = scipy_stats.ttest_rel(70 + wave, 60 + np.zeros(40)).pvalue
     assert expected < 1e-30
-    assert stats.paired_t(70 + wave, 60 + np.zeros(40)).p == pytest.approx(float(expected), rel=1e-6)
+    assert stats.paired_t(70 + wave, 60 + np.zeros(40)).p == pytest.approx(
+        float(expected), rel=1e-6
+    )

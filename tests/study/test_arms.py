@@ -40,11 +40,16 @@ def test_main_effects_of_a_fraction_are_clear_of_each_other_and_of_pairs(factors
 
 
 @pytest.mark.parametrize("factors", FRACTIONS)
-def test_the_resolution_of_a_fraction_is_the_length_of_its_shortest_constant_product(factors: int) -> None:
+def test_the_resolution_of_a_fraction_is_the_length_of_its_shortest_constant_product(
+    factors: int,
+) -> None:
     x, claimed = signs(factors), fraction(factors).resolution
 
     def constant(length: int) -> bool:
-        return any(abs(x[:, list(word)].prod(axis=1).sum()) == len(x) for word in combinations(range(factors), length))
+        return any(
+            abs(x[:, list(word)].prod(axis=1).sum()) == len(x)
+            for word in combinations(range(factors), length)
+        )
 
     assert claimed >= 4
     assert constant(claimed)
@@ -101,7 +106,12 @@ def test_a_factorial_of_six_factors_is_refused_with_the_fraction_as_hint() -> No
 def test_a_leave_one_out_arm_differs_from_the_baseline_in_its_factor_alone() -> None:
     study = switched("leave-one-out", "a", "b", "c")
     found = {arm.name: set(arm.overrides) for arm in arms(study)}
-    assert found == {"reference": set(), "no-a": {"augment.crop"}, "no-b": {"augment.brightness"}, "no-c": {"augment.cutout"}}
+    assert found == {
+        "reference": set(),
+        "no-a": {"augment.crop"},
+        "no-b": {"augment.brightness"},
+        "no-c": {"augment.cutout"},
+    }
 
 
 def test_add_one_in_arms_are_compared_with_the_arm_that_has_nothing() -> None:
@@ -111,18 +121,29 @@ def test_add_one_in_arms_are_compared_with_the_arm_that_has_nothing() -> None:
 
 
 def test_with_two_factors_an_arm_that_would_come_twice_comes_once() -> None:
-    assert [arm.name for arm in arms(switched("both", "a", "b"))] == ["reference", "no-a", "no-b", "none"]
+    assert [arm.name for arm in arms(switched("both", "a", "b"))] == [
+        "reference",
+        "no-a",
+        "no-b",
+        "none",
+    ]
 
 
 def test_a_sweeps_level_that_is_the_base_is_the_baseline() -> None:
-    levels = {"factors": [{"name": "drop", "field": "model.dropout", "levels": [0.0, 0.25, 0.5]}], "arms": []}
+    levels = {
+        "factors": [{"name": "drop", "field": "model.dropout", "levels": [0.0, 0.25, 0.5]}],
+        "arms": [],
+    }
     found = arms(study_of(design="sweep", **levels))
     assert [arm.name for arm in found] == ["reference", "drop=0", "drop=0.5"]
     assert found[0].components == {"drop": 0.25}
 
 
 def test_two_arms_with_one_recipe_are_refused() -> None:
-    twins = [{"name": "one", "set": {"augment.cutout": 3}}, {"name": "other", "set": {"augment.cutout": 3}}]
+    twins = [
+        {"name": "one", "set": {"augment.cutout": 3}},
+        {"name": "other", "set": {"augment.cutout": 3}},
+    ]
     with pytest.raises(StudyError, match="same recipe"):
         arms(study_of(arms=twins))
 
@@ -163,7 +184,9 @@ def test_cells_of_an_unknown_arm_are_refused() -> None:
 
 @pytest.mark.parametrize("profile", ["quick", "small", "medium", "full"])
 @pytest.mark.parametrize("name", sorted(available_studies()))
-def test_every_built_in_study_has_arms_cells_and_a_layout_under_every_profile(name: str, profile: str) -> None:
+def test_every_built_in_study_has_arms_cells_and_a_layout_under_every_profile(
+    name: str, profile: str
+) -> None:
     study = load_study(name).under(profile)
     planned = arms(study)
     side = {"quick": 14, "small": 16, "medium": 32, "full": 32}[profile]
@@ -172,9 +195,13 @@ def test_every_built_in_study_has_arms_cells_and_a_layout_under_every_profile(na
     assert study.why
 
 
-@pytest.mark.parametrize("name", sorted(set(available_studies()) - {"reference"}))  # that one keeps no validation images
+# that one keeps no validation images
+@pytest.mark.parametrize("name", sorted(set(available_studies()) - {"reference"}))
 def test_every_built_in_study_shares_its_baseline_with_the_others_in_quick(name: str) -> None:
-    assert arms(load_study(name).under("quick"))[0].recipe == arms(load_study("augmentations").under("quick"))[0].recipe
+    assert (
+        arms(load_study(name).under("quick"))[0].recipe
+        == arms(load_study("augmentations").under("quick"))[0].recipe
+    )
 
 
 def test_claims_is_a_factorial_of_three() -> None:

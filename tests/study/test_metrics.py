@@ -12,13 +12,17 @@ from harness.study.trial import METRICS
 
 
 def study(metric: str) -> Study:
-    return parse_study({"question": "Is it so?", "margin_pp": 1.0, "seeds": 3, "metric": metric}, name="asked")
+    return parse_study(
+        {"question": "Is it so?", "margin_pp": 1.0, "seeds": 3, "metric": metric}, name="asked"
+    )
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> str:
     file = tmp_path / "own metrics.py"
-    file.write_text("def worst(probabilities, labels):\n    return 0.5\n\nworst.unit = 'pp'\nworst.higher_is_better = False\n")
+    file.write_text(
+        "def worst(probabilities, labels):\n    return 0.5\n\nworst.unit = 'pp'\nworst.higher_is_better = False\n"
+    )
     return f"{file}:worst"
 
 
@@ -49,7 +53,9 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         load_plugin(f"{tmp_path}/none.py:f", what="metric")
 
 
-def test_the_fingerprint_changes_with_the_source_and_not_with_the_order(own: str, tmp_path: Path) -> None:
+def test_the_fingerprint_changes_with_the_source_and_not_with_the_order(
+    own: str, tmp_path: Path
+) -> None:
     other = tmp_path / "other.py"
     other.write_text("def f(): ...\n")
     names = [own, f"{other}:f"]
@@ -60,6 +66,9 @@ def test_the_fingerprint_changes_with_the_source_and_not_with_the_order(own: str
     assert code_fingerprint([]) == ""
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a.py:f", True), ("pkg.mod:f", True), ("accuracy", False), ("a.py:", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.py:f", True), ("pkg.mod:f", True), ("accuracy", False), ("a.py:", False)],
+)
 def test_a_plug_in_is_told_by_its_form(name: str, expected: bool) -> None:
     assert is_plugin(name) is expected

@@ -20,11 +20,15 @@ POSTERIZE = {"augment.own.posterize": "aug.py:posterize", "augment.kwargs.poster
 
 
 def made(**fields: Any) -> Recipe:
-    return Recipe().with_overrides({name.replace("__", "."): value for name, value in fields.items()})
+    return Recipe().with_overrides(
+        {name.replace("__", "."): value for name, value in fields.items()}
+    )
 
 
 def study(**keys: Any) -> Study:
-    return parse_study({"question": "Is it so?", "margin_pp": 1.0, "seeds": 2, **keys}, name="asked")
+    return parse_study(
+        {"question": "Is it so?", "margin_pp": 1.0, "seeds": 2, **keys}, name="asked"
+    )
 
 
 @pytest.fixture
@@ -39,11 +43,20 @@ def test_a_keyword_argument_is_a_field_of_the_recipe_and_part_of_its_identity() 
     recipe = Recipe().with_overrides(OWN)
     assert recipe.changed() == OWN
     assert recipe.flat()["model.kwargs.depth"] == 3
-    assert len({recipe.id, Recipe().id, Recipe().with_overrides({**OWN, "model.kwargs.depth": 4}).id}) == 3
+    assert (
+        len({recipe.id, Recipe().id, Recipe().with_overrides({**OWN, "model.kwargs.depth": 4}).id})
+        == 3
+    )
 
 
-@pytest.mark.parametrize("fields", [OWN, POSTERIZE, {**OWN, "model.kwargs.sizes": [1, [2, 3]], "model.kwargs.a": "b"}], ids=str)
-def test_a_recipe_with_them_survives_its_own_json_and_its_own_differences(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [OWN, POSTERIZE, {**OWN, "model.kwargs.sizes": [1, [2, 3]], "model.kwargs.a": "b"}],
+    ids=str,
+)
+def test_a_recipe_with_them_survives_its_own_json_and_its_own_differences(
+    fields: dict[str, Any],
+) -> None:
     recipe = Recipe().with_overrides(fields)
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
     assert Recipe().with_overrides(recipe.changed()) == recipe
@@ -66,7 +79,9 @@ def test_naming_another_net_leaves_the_fields_of_the_former_behind() -> None:
     theirs = ours.with_overrides(OWN)
     assert theirs.changed() == OWN
     assert theirs.with_overrides({"model.name": "blocknet"}) == Recipe()
-    assert theirs.with_overrides({"model.name": "other.py:Net"}).changed() == {"model.name": "other.py:Net"}
+    assert theirs.with_overrides({"model.name": "other.py:Net"}).changed() == {
+        "model.name": "other.py:Net"
+    }
 
 
 def test_a_difference_names_only_what_says_something_there() -> None:
@@ -80,10 +95,17 @@ def test_a_difference_names_only_what_says_something_there() -> None:
     ("fields", "message"),
     [
         ({**OWN, "model.blocks": 3}, "blocks would not reach 'net.py:Net', only blocknet"),
-        ({**OWN, "model.dropout": 0.25}, "dropout would not reach"),  # the default, and yet set by hand
-        ({"loss.name": "own.py:focal", "loss.label_smoothing": 0.1}, "label_smoothing would not reach"),
+        # the default, and yet set by hand
+        ({**OWN, "model.dropout": 0.25}, "dropout would not reach"),
+        (
+            {"loss.name": "own.py:focal", "loss.label_smoothing": 0.1},
+            "label_smoothing would not reach",
+        ),
         ({"schedule.name": "own.py:f", "schedule.pct_start": 0.1}, "pct_start would not reach"),
-        ({"model.kwargs.depth": 3}, "kwargs are for code of your own, and model.name is 'blocknet'"),
+        (
+            {"model.kwargs.depth": 3},
+            "kwargs are for code of your own, and model.name is 'blocknet'",
+        ),
         ({"data.kwargs.part": 1}, "data.name is 'cifar10'"),
         ({**OWN, "model.kwargs.a-b": 1}, "'a-b' cannot be the name of a keyword argument"),
         ({**OWN, "model.kwargs.a": {}}, "should be a number, a text, true or false"),
@@ -101,9 +123,9 @@ def test_a_difference_names_only_what_says_something_there() -> None:
 def test_what_would_never_be_seen_is_one_error(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
         Recipe().with_overrides(fields)
-    assert ";" not in caught.value.message.replace("; its own", "").replace("; it reads", "").replace("; use", "").replace(
-        "; augment", ""
-    )
+    assert ";" not in caught.value.message.replace("; its own", "").replace(
+        "; it reads", ""
+    ).replace("; use", "").replace("; augment", "")
 
 
 def test_a_broken_base_is_reported_once_and_not_again_at_every_factor() -> None:
@@ -117,7 +139,12 @@ def test_the_sizes_of_a_built_in_profile_are_left_out_for_a_net_of_the_users() -
     assert study(base=OWN).under("quick").base_recipe.model.kwargs == (("depth", 3),)
     assert "model.blocks" not in study(base=OWN).under("quick").base
     assert study().under("quick", overrides=OWN).base_recipe.model.name == "net.py:Net"
-    assert study(base=OWN).under("quick", overrides={"model.name": "blocknet"}).base_recipe.model.blocks == 3
+    assert (
+        study(base=OWN)
+        .under("quick", overrides={"model.name": "blocknet"})
+        .base_recipe.model.blocks
+        == 3
+    )
 
 
 def test_an_arm_may_be_another_net_than_the_baselines() -> None:
@@ -130,7 +157,12 @@ def test_an_arm_may_be_another_net_than_the_baselines() -> None:
 def test_arguments_and_augmentations_are_ablated_as_any_field() -> None:
     factors = [
         {"name": "deep", "field": "model.kwargs.depth", "off": 1, "on": 3},
-        {"name": "posterize", "field": "augment.own.posterize", "off": "none", "on": "aug.py:posterize"},
+        {
+            "name": "posterize",
+            "field": "augment.own.posterize",
+            "off": "none",
+            "on": "aug.py:posterize",
+        },
     ]
     asked = study(base=OWN, factors=factors, design="leave-one-out").under("quick")
     found = {arm.name: dict(arm.overrides) for arm in arms(asked)}
@@ -143,21 +175,36 @@ def test_arguments_and_augmentations_are_ablated_as_any_field() -> None:
 
 def test_a_sweep_of_an_argument_has_one_arm_a_level() -> None:
     factor = {"name": "depth", "field": "model.kwargs.depth", "levels": [1, 2, 3]}
-    assert [arm.name for arm in arms(study(base=OWN, factors=[factor], design="sweep"))] == ["reference", "depth=1", "depth=2"]
+    assert [arm.name for arm in arms(study(base=OWN, factors=[factor], design="sweep"))] == [
+        "reference",
+        "depth=1",
+        "depth=2",
+    ]
 
 
 def test_a_sweep_or_a_search_of_an_argument_begins_at_a_value() -> None:
     factor = {"name": "depth", "field": "model.kwargs.depth", "levels": [1, 2]}
-    with pytest.raises(StudyError, match=r"model.kwargs.depth has no value in \[base\], and a sweep begins at one"):
+    with pytest.raises(
+        StudyError, match=r"model.kwargs.depth has no value in \[base\], and a sweep begins at one"
+    ):
         study(base={"model.name": "net.py:Net"}, factors=[factor], design="sweep")
-    with pytest.raises(StudyError, match=r"model.kwargs.depth has no value in \[base\], and a search begins at one"):
-        study(base={"model.name": "net.py:Net"}, space={"model.kwargs.depth": {"low": 1, "high": 3}})
+    with pytest.raises(
+        StudyError, match=r"model.kwargs.depth has no value in \[base\], and a search begins at one"
+    ):
+        study(
+            base={"model.name": "net.py:Net"}, space={"model.kwargs.depth": {"low": 1, "high": 3}}
+        )
     with pytest.raises(StudyError, match=r"model\.blocks says nothing to the plug-in"):
         study(base=OWN, space={"model.blocks": {"low": 1, "high": 3}})
 
 
 def test_a_search_takes_whole_numbers_for_an_argument_that_is_one() -> None:
-    assert study(base=OWN, space={"model.kwargs.depth": {"low": 1, "high": 3}}).space["model.kwargs.depth"].low == 1
+    assert (
+        study(base=OWN, space={"model.kwargs.depth": {"low": 1, "high": 3}})
+        .space["model.kwargs.depth"]
+        .low
+        == 1
+    )
 
 
 def test_the_plug_ins_of_a_study_are_those_of_its_metric_arms_and_space(files: Path) -> None:
@@ -176,14 +223,18 @@ def test_the_plug_ins_of_a_study_are_those_of_its_metric_arms_and_space(files: P
     }
 
 
-def test_editing_an_augmentation_makes_new_cells_of_the_arms_that_have_it_and_of_no_other(files: Path) -> None:
+def test_editing_an_augmentation_makes_new_cells_of_the_arms_that_have_it_and_of_no_other(
+    files: Path,
+) -> None:
     asked = study(arms=[{"name": "posterized", "set": POSTERIZE}])
 
     def keys() -> tuple[set[str], set[str], str]:
         planned = arms(asked)
         codes = {arm.recipe.id: cell_code(asked, arm.recipe) for arm in planned}
         found = cells(asked, "images", codes)
-        plain, posterized = ({cell.key for cell in found if cell.recipe == arm.recipe} for arm in planned)
+        plain, posterized = (
+            {cell.key for cell in found if cell.recipe == arm.recipe} for arm in planned
+        )
         return plain, posterized, study_code(asked)
 
     before = keys()
@@ -194,7 +245,9 @@ def test_editing_an_augmentation_makes_new_cells_of_the_arms_that_have_it_and_of
     assert before[2] != after[2]
 
 
-def test_overrides_of_arguments_bring_what_they_are_arguments_of_so_that_any_recipe_takes_them() -> None:
+def test_overrides_of_arguments_bring_what_they_are_arguments_of_so_that_any_recipe_takes_them() -> (
+    None
+):
     base = Recipe().with_overrides({**OWN, **POSTERIZE, "model.kwargs.width": 8}).flat()
     found = self_standing({"model.kwargs.depth": 5, "augment.kwargs.posterize.bits": 2}, base)
     assert found == {

@@ -13,7 +13,8 @@ from harness.errors import RecipeError
 from harness.study.recipe import Recipe, digest, fields, flatten, parse_assignment, shown
 
 NAMES = list(Recipe().flat())
-BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {  # field: (values that it just holds, values just outside)
+# field: (values that it just holds, values just outside)
+BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "data.name": (["x"], ["", 3, None]),
     "data.size": ([0, 1024], [-1, 1025, 1.5, True]),
     "data.train": ([0, 10**6], [-1]),
@@ -30,9 +31,15 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {  # field: (values that it jus
     "augment.erasing": ([0, 1], [-0.01, 1.01]),
     "augment.mixup": ([0, 10], [-0.01, 10.1]),
     "augment.cutmix": ([0, 10], [-0.01, 10.1]),
-    "model.name": (["blocknet", "net.py:Net", "torchvision:resnet18"], ["resnet18", "net.py:", ":Net"]),
+    "model.name": (
+        ["blocknet", "net.py:Net", "torchvision:resnet18"],
+        ["resnet18", "net.py:", ":Net"],
+    ),
     "model.blocks": ([1, 16], [0, 17, 2.0]),
-    "model.channels": (["auto", [1, 2, 3, 4, 5, 6]], [[0, 1, 1, 1, 1, 1], [1.5], [], [1], "automatic", 3, [[1]]]),
+    "model.channels": (
+        ["auto", [1, 2, 3, 4, 5, 6]],
+        [[0, 1, 1, 1, 1, 1], [1.5], [], [1], "automatic", 3, [[1]]],
+    ),
     "model.pool": (["auto", [], [6], [1, 2, 3]], [[0], [7], [-1], "none"]),
     "model.width": ([0.01, 8], [0, -1, 8.1]),
     "model.hidden": ([1, 65_536], [0, 65_537]),
@@ -63,7 +70,9 @@ def test_every_field_has_its_bounds_tested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, (inside, _) in BOUNDS.items() for value in inside], ids=str
+    ("name", "value"),
+    [(name, value) for name, (inside, _) in BOUNDS.items() for value in inside],
+    ids=str,
 )
 def test_a_field_holds_the_values_within_its_bounds(name: str, value: Any) -> None:
     held = Recipe().with_overrides({name: value}).flat()[name]
@@ -71,7 +80,9 @@ def test_a_field_holds_the_values_within_its_bounds(name: str, value: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, (_, outside) in BOUNDS.items() for value in outside], ids=str
+    ("name", "value"),
+    [(name, value) for name, (_, outside) in BOUNDS.items() for value in outside],
+    ids=str,
 )
 def test_a_field_refuses_the_values_outside_its_bounds_by_name(name: str, value: Any) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -81,21 +92,30 @@ def test_a_field_refuses_the_values_outside_its_bounds_by_name(name: str, value:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("name", [name for name, value in Recipe().flat().items() if type(value) is float])
+@pytest.mark.parametrize(
+    "name", [name for name, value in Recipe().flat().items() if type(value) is float]
+)
 def test_no_number_may_be_infinite_or_missing(name: str, value: float) -> None:
     with pytest.raises(RecipeError, match=name):
         Recipe().with_overrides({name: value})
 
 
 def test_a_misspelt_field_is_answered_with_the_one_that_was_meant() -> None:
-    with pytest.raises(RecipeError, match=r"augment\.crp: no such recipe field \(did you mean 'augment\.crop'\?\)"):
+    with pytest.raises(
+        RecipeError, match=r"augment\.crp: no such recipe field \(did you mean 'augment\.crop'\?\)"
+    ):
         Recipe().with_overrides({"augment.crp": 4})
 
 
 def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
-        Recipe().with_overrides({"augment.crp": 4, "model.dropout": -0.5, "train.epochs": "ten", "model.head": "none"})
-    assert all(word in caught.value.message for word in ("augment.crp", "model.dropout", "train.epochs", "'ten'", "model.head"))
+        Recipe().with_overrides(
+            {"augment.crp": 4, "model.dropout": -0.5, "train.epochs": "ten", "model.head": "none"}
+        )
+    assert all(
+        word in caught.value.message
+        for word in ("augment.crp", "model.dropout", "train.epochs", "'ten'", "model.head")
+    )
 
 
 def test_channels_and_pools_must_agree_with_the_number_of_blocks() -> None:
@@ -105,26 +125,42 @@ def test_channels_and_pools_must_agree_with_the_number_of_blocks() -> None:
         Recipe().with_overrides({"model.blocks": 3, "model.pool": [1, 4]})
 
 
-# --- identity ---------------------------------------------------------------------------------------------------------
+# --- identity
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_identity_of_the_reference_and_of_a_changed_recipe_never_changes() -> None:
-    # When this fails because a default was changed, SCHEMA in recipe.py has to be bumped with these numbers.
+    # When this fails because a default was changed, SCHEMA in recipe.py has to be bumped with these
+    # numbers.
     assert Recipe().id == "35db209b118ab7ce"
-    assert Recipe().with_overrides({"augment.crop": 0, "model.channels": [1, 2, 3, 4, 5, 6]}).id == "3c9e16e6d2818c52"
+    assert (
+        Recipe().with_overrides({"augment.crop": 0, "model.channels": [1, 2, 3, 4, 5, 6]}).id
+        == "3c9e16e6d2818c52"
+    )
 
 
 def test_the_identity_does_not_depend_on_the_order_of_overrides() -> None:
     changes = {"train.epochs": 3, "augment.flip": "none", "model.width": 0.5, "data.val": 7}
-    assert Recipe().with_overrides(changes).id == Recipe().with_overrides(dict(reversed(changes.items()))).id
+    assert (
+        Recipe().with_overrides(changes).id
+        == Recipe().with_overrides(dict(reversed(changes.items()))).id
+    )
 
 
 @pytest.mark.parametrize(("whole", "point"), [(1, 1.0), (0, 0.0), (0, -0.0)])
-def test_a_number_has_one_identity_whether_written_with_a_point_or_not(whole: int, point: float) -> None:
-    assert Recipe().with_overrides({"augment.hue": 0, "augment.mixup": whole, "optimizer.weight_decay": whole}) == (
-        Recipe().with_overrides({"augment.hue": 0.0, "augment.mixup": point, "optimizer.weight_decay": point})
+def test_a_number_has_one_identity_whether_written_with_a_point_or_not(
+    whole: int, point: float
+) -> None:
+    assert Recipe().with_overrides(
+        {"augment.hue": 0, "augment.mixup": whole, "optimizer.weight_decay": whole}
+    ) == (
+        Recipe().with_overrides(
+            {"augment.hue": 0.0, "augment.mixup": point, "optimizer.weight_decay": point}
+        )
     )
-    first, second = (Recipe().with_overrides({"optimizer.weight_decay": value}).id for value in (whole, point))
+    first, second = (
+        Recipe().with_overrides({"optimizer.weight_decay": value}).id for value in (whole, point)
+    )
     assert first == second
 
 
@@ -134,12 +170,22 @@ def test_a_default_written_out_changes_nothing() -> None:
 
 
 def test_an_override_back_to_the_default_is_undone() -> None:
-    assert Recipe().with_overrides({"augment.crop": 0}).with_overrides({"augment.crop": 4}) == Recipe()
+    assert (
+        Recipe().with_overrides({"augment.crop": 0}).with_overrides({"augment.crop": 4}) == Recipe()
+    )
 
 
 def test_different_recipes_have_different_identities() -> None:
-    ids = {Recipe().with_overrides({name: value}).id for name, (inside, _) in BOUNDS.items() for value in inside}
-    distinct = {json.dumps(Recipe().with_overrides({n: v}).changed()) for n, (inside, _) in BOUNDS.items() for v in inside}
+    ids = {
+        Recipe().with_overrides({name: value}).id
+        for name, (inside, _) in BOUNDS.items()
+        for value in inside
+    }
+    distinct = {
+        json.dumps(Recipe().with_overrides({n: v}).changed())
+        for n, (inside, _) in BOUNDS.items()
+        for v in inside
+    }
     assert len(ids) == len(distinct)
 
 
@@ -151,18 +197,25 @@ def test_the_identity_is_the_same_in_another_process() -> None:
 
 def test_the_difference_names_every_field_with_both_values() -> None:
     other = Recipe().with_overrides({"augment.crop": 0, "model.head": "softmax"})
-    assert Recipe().difference(other) == {"augment.crop": (4, 0), "model.head": ("logits", "softmax")}
+    assert Recipe().difference(other) == {
+        "augment.crop": (4, 0),
+        "model.head": ("logits", "softmax"),
+    }
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
 anything = st.recursive(
-    values, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    values,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
 )
 overrides = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=12), anything, max_size=6)
 valid = st.fixed_dictionaries(
     {},
     optional={
-        name: st.sampled_from([value for value in inside if ":" not in str(value)])  # a plug-in takes other fields away
+        # a plug-in takes other fields away
+        name: st.sampled_from([value for value in inside if ":" not in str(value)])
         for name, (inside, _) in BOUNDS.items()
         if name not in ("model.channels", "model.pool")
     },
@@ -195,7 +248,8 @@ def test_a_recipe_is_rebuilt_from_its_changed_fields(changes: dict[str, Any]) ->
     assert Recipe().with_overrides(json.loads(json.dumps(recipe.changed()))) == recipe
 
 
-# --- text in, text out ------------------------------------------------------------------------------------------------
+# --- text in, text out
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,7 +268,9 @@ def test_a_recipe_is_rebuilt_from_its_changed_fields(changes: dict[str, Any]) ->
         ("train.epochs=1\ntrain.batch_size=3", ("train.epochs", "1\ntrain.batch_size=3")),
     ],
 )
-def test_an_assignment_is_a_name_and_a_toml_value_or_a_bare_word(text: str, expected: tuple[str, Any]) -> None:
+def test_an_assignment_is_a_name_and_a_toml_value_or_a_bare_word(
+    text: str, expected: tuple[str, Any]
+) -> None:
     assert parse_assignment(text) == expected
 
 
@@ -238,7 +294,11 @@ def test_whatever_is_assigned_gives_a_value_or_a_recipe_error(text: str) -> None
 
 
 def test_flattening_joins_nested_and_dotted_names() -> None:
-    assert flatten({"a": {"b": 1, "c.d": {"e": [2]}}, "f.g": 3}) == {"a.b": 1, "a.c.d.e": [2], "f.g": 3}
+    assert flatten({"a": {"b": 1, "c.d": {"e": [2]}}, "f.g": 3}) == {
+        "a.b": 1,
+        "a.c.d.e": [2],
+        "f.g": 3,
+    }
 
 
 def test_the_table_of_fields_names_every_field_with_type_default_and_meaning() -> None:
@@ -260,5 +320,7 @@ def test_what_is_shown_of_a_value_is_short_whatever_it_is() -> None:
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
-    assert [len(shown(value)) <= 60 for value in (10**5000, deep, "x" * 1000, {"a": 1})] == [True] * 4
+    assert [len(shown(value)) <= 60 for value in (10**5000, deep, "x" * 1000, {"a": 1})] == [
+        True
+    ] * 4
     assert shown("x") == "'x'"

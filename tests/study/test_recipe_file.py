@@ -9,7 +9,13 @@ import pytest
 from harness.errors import RecipeError
 from harness.study.recipe_file import read_recipe, write_recipe
 
-FIELDS = {"schedule.max_lr": 0.003, "model.channels": (8, 16), "model.blocks": 2, "optimizer.name": "adamw", "train.epochs": 3}
+FIELDS = {
+    "schedule.max_lr": 0.003,
+    "model.channels": (8, 16),
+    "model.blocks": 2,
+    "optimizer.name": "adamw",
+    "train.epochs": 3,
+}
 
 
 def test_a_recipe_file_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -29,12 +35,20 @@ def test_fields_may_be_tables_in_a_recipe_file(tmp_path: Path) -> None:
 
 
 def test_all_faults_of_a_recipe_file_come_at_once(tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text('schema = 2\nrecip = 1\n[recipe]\nmodel.dropout = 2\nmodel.drop = "x"\n')
+    (tmp_path / "r.toml").write_text(
+        'schema = 2\nrecip = 1\n[recipe]\nmodel.dropout = 2\nmodel.drop = "x"\n'
+    )
     with pytest.raises(RecipeError) as raised:
         read_recipe(tmp_path / "r.toml")
     told = raised.value.message
     assert all(
-        part in told for part in ("recip: no such key", "schema: should be 1", "model.dropout", "did you mean 'model.dropout'")
+        part in told
+        for part in (
+            "recip: no such key",
+            "schema: should be 1",
+            "model.dropout",
+            "did you mean 'model.dropout'",
+        )
     )
 
 

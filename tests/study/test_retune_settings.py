@@ -41,7 +41,11 @@ RAW: dict[str, Any] = {
         {"name": "hue", "field": "augment.hue", "off": 0, "on": 0.1},
     ],
     "arms": [{"name": "cutout", "set": {"augment.cutout": 4}}],
-    "space": {"schedule.max_lr": RATE, "optimizer.weight_decay": DECAY, "optimizer.name": {"choices": ["adam", "adamw"]}},
+    "space": {
+        "schedule.max_lr": RATE,
+        "optimizer.weight_decay": DECAY,
+        "optimizer.name": {"choices": ["adam", "adamw"]},
+    },
     "search": {"retune_trials": 5},
     "retune": ["schedule.max_lr", "optimizer.weight_decay"],
 }
@@ -52,15 +56,22 @@ def study(**changes: Any) -> Study:
 
 
 def trial_of(cell: Cell, state: State = "complete", **metrics: float) -> Trial:
-    return Trial(cell=cell.key, seed=cell.seed, recipe=cell.recipe, state=state, metrics=metrics, epochs=30)
+    return Trial(
+        cell=cell.key, seed=cell.seed, recipe=cell.recipe, state=state, metrics=metrics, epochs=30
+    )
 
 
 def scored(which: Study, score: dict[tuple[str, int], float]) -> list[Trial]:
     """Every arm at every setting: .5, or what is given for (arm, setting)."""
     places = {
-        arm.recipe.with_overrides(one): (arm.name, place) for arm in arms(which) for place, one in enumerate(settings(which))
+        arm.recipe.with_overrides(one): (arm.name, place)
+        for arm in arms(which)
+        for place, one in enumerate(settings(which))
     }
-    return [trial_of(cell, accuracy=score.get(places[cell.recipe], 0.5)) for cell in retuning_cells(which, "images")]
+    return [
+        trial_of(cell, accuracy=score.get(places[cell.recipe], 0.5))
+        for cell in retuning_cells(which, "images")
+    ]
 
 
 def test_the_first_setting_is_the_arm_as_it_is() -> None:
@@ -99,9 +110,14 @@ def test_an_entry_of_several_fields_moves_them_together() -> None:
 
 
 @given(
-    share=st.floats(0, 1, exclude_max=True), low=st.integers(0, 3), span=st.integers(1, 6), step=st.sampled_from([None, 1.0])
+    share=st.floats(0, 1, exclude_max=True),
+    low=st.integers(0, 3),
+    span=st.integers(1, 6),
+    step=st.sampled_from([None, 1.0]),
 )
-def test_a_value_of_a_whole_entry_is_one_of_its_whole_numbers(share: float, low: int, span: int, step: float | None) -> None:
+def test_a_value_of_a_whole_entry_is_one_of_its_whole_numbers(
+    share: float, low: int, span: int, step: float | None
+) -> None:
     value = at(Dimension(low=low, high=low + span, step=step), share, whole=True)
     assert isinstance(value, int)
     assert low <= value <= low + span
@@ -125,14 +141,19 @@ def test_a_logarithmic_entry_is_spread_evenly_over_its_decades(share: float, val
 def test_every_arm_has_the_same_budget() -> None:
     which = study()
     tried = [cell.recipe for cell in retuning_cells(which, "images")]
-    per_arm = [sum(arm.recipe.with_overrides(one) in tried for one in settings(which)) for arm in arms(which)]
+    per_arm = [
+        sum(arm.recipe.with_overrides(one) in tried for one in settings(which))
+        for arm in arms(which)
+    ]
     assert per_arm == [5] * 4
     assert len(tried) == len(set(tried)) == 20
 
 
 def test_all_arms_as_they_are_come_first() -> None:
     which = study()
-    assert [cell.recipe for cell in retuning_cells(which, "images")][:4] == [arm.recipe for arm in arms(which)]
+    assert [cell.recipe for cell in retuning_cells(which, "images")][:4] == [
+        arm.recipe for arm in arms(which)
+    ]
 
 
 def test_settings_are_tried_at_a_seed_and_under_keys_of_their_own() -> None:
@@ -140,35 +161,54 @@ def test_settings_are_tried_at_a_seed_and_under_keys_of_their_own() -> None:
     found = retuning_cells(which, "images")
     assert {cell.seed for cell in found} == {RETUNING_SEED}
     assert is_retuning(found)
-    assert not {cell.key for cell in found} & {Cell.of(cell.recipe, cell.seed, "images").key for cell in found}
+    assert not {cell.key for cell in found} & {
+        Cell.of(cell.recipe, cell.seed, "images").key for cell in found
+    }
 
 
 def test_a_new_arm_leaves_what_the_others_were_tried_at_as_it_was() -> None:
     more = study(arms=[*RAW["arms"], {"name": "bare", "set": {"augment.flip": "none"}}])
-    assert {cell.key for cell in retuning_cells(study(), "images")} < {cell.key for cell in retuning_cells(more, "images")}
+    assert {cell.key for cell in retuning_cells(study(), "images")} < {
+        cell.key for cell in retuning_cells(more, "images")
+    }
 
 
 def test_the_best_setting_of_an_arm_is_chosen_for_it_alone() -> None:
     chosen = choose(study(), scored(study(), {("cutout", 3): 0.6, ("reference", 1): 0.7}))
     tried = settings(study())
-    assert {one.arm: one.setting for one in chosen} == {"reference": tried[1], "no-crop": {}, "no-hue": {}, "cutout": tried[3]}
+    assert {one.arm: one.setting for one in chosen} == {
+        "reference": tried[1],
+        "no-crop": {},
+        "no-hue": {},
+        "cutout": tried[3],
+    }
 
 
 def test_of_equal_settings_the_arm_as_it_is_stays() -> None:
-    assert all(not one.setting and one.score == one.as_is == 0.5 for one in choose(study(), scored(study(), {})))
+    assert all(
+        not one.setting and one.score == one.as_is == 0.5
+        for one in choose(study(), scored(study(), {}))
+    )
 
 
 def test_the_lowest_is_the_best_of_a_metric_that_should_be_low() -> None:
     which = study(metric="nll")
     trials = [
-        one.model_copy(update={"metrics": {"nll": one.metrics["accuracy"]}}) for one in scored(which, {("cutout", 2): 0.4})
+        one.model_copy(update={"metrics": {"nll": one.metrics["accuracy"]}})
+        for one in scored(which, {("cutout", 2): 0.4})
     ]
-    assert next(one for one in choose(which, trials) if one.arm == "cutout").setting == settings(which)[2]
+    assert (
+        next(one for one in choose(which, trials) if one.arm == "cutout").setting
+        == settings(which)[2]
+    )
 
 
 def test_a_setting_that_diverged_is_never_chosen_and_an_arm_without_any_stays_as_it_is() -> None:
     which = study()
-    trials = [one.model_copy(update={"state": "diverged", "metrics": {}}) for one in scored(which, {("cutout", 2): 0.9})]
+    trials = [
+        one.model_copy(update={"state": "diverged", "metrics": {}})
+        for one in scored(which, {("cutout", 2): 0.9})
+    ]
     assert choose(which, trials)[-1] == Tried("cutout", {}, None, None, 0, 5)
 
 
@@ -180,12 +220,19 @@ def test_trials_of_the_studys_own_seeds_choose_nothing() -> None:
 @pytest.mark.parametrize("design", ["leave-one-out", "add-one-in", "both", "factorial"])
 def test_a_retuned_study_has_the_same_arms_references_and_rules(design: str) -> None:
     which = study(design=design)
-    over = retuned_study(which, choose(which, scored(which, {("cutout", 3): 0.6, ("none", 2): 0.7})))
+    over = retuned_study(
+        which, choose(which, scored(which, {("cutout", 3): 0.6, ("none", 2): 0.7}))
+    )
     assert "cutout" in over.settings
     assert [(one.name, one.reference, dict(one.components)) for one in arms(over)] == [
         (one.name, one.reference, dict(one.components)) for one in arms(which)
     ]
-    assert (over.seeds, over.margin_pp, over.metric, over.retune) == (which.seeds, which.margin_pp, which.metric, ())
+    assert (over.seeds, over.margin_pp, over.metric, over.retune) == (
+        which.seeds,
+        which.margin_pp,
+        which.metric,
+        (),
+    )
     assert over.name == "planted-retuned"
 
 
@@ -228,24 +275,42 @@ def test_a_study_without_retune_keeps_its_recipes_and_its_file() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"retune": ["schedule.maxlr"]}, "no entry 'schedule.maxlr' .did you mean 'schedule.max_lr'"),
+        (
+            {"retune": ["schedule.maxlr"]},
+            "no entry 'schedule.maxlr' .did you mean 'schedule.max_lr'",
+        ),
         ({"retune": ["schedule.max_lr", "schedule.max_lr"]}, "'schedule.max_lr' is named twice"),
-        ({"retune": ["augment.crop"], "space": {"augment.crop": {"low": 0, "high": 4}}}, r"would undo factors\[crop\]"),
-        ({"retune": ["cut"], "space": {"cut": {"field": "augment.cutout", "low": 0, "high": 8}}}, r"would undo arms\[cutout\]"),
-        ({"retune": ["train.epochs"], "space": {"train.epochs": {"low": 5, "high": 60}}}, "budgets would not be equal"),
+        (
+            {"retune": ["augment.crop"], "space": {"augment.crop": {"low": 0, "high": 4}}},
+            r"would undo factors\[crop\]",
+        ),
+        (
+            {"retune": ["cut"], "space": {"cut": {"field": "augment.cutout", "low": 0, "high": 8}}},
+            r"would undo arms\[cutout\]",
+        ),
+        (
+            {"retune": ["train.epochs"], "space": {"train.epochs": {"low": 5, "high": 60}}},
+            "budgets would not be equal",
+        ),
         (
             {
                 "retune": ["schedule.cycle_momentum"],
                 "space": {
                     "optimizer.name": {"choices": ["adam", "sgd"]},
-                    "schedule.cycle_momentum": {"choices": [True, False], "when": {"optimizer.name": "sgd"}},
+                    "schedule.cycle_momentum": {
+                        "choices": [True, False],
+                        "when": {"optimizer.name": "sgd"},
+                    },
                 },
             },
             "under a condition only",
         ),
         ({"design": "arms", "factors": [], "arms": []}, "the study has no arms"),
         ({"search": {"retune_trials": 1}}, "search.retune_trials"),
-        ({"profiles": {"quick": {"space": {"optimizer.weight_decay": {"drop": True}}}}}, "profile quick: retune"),
+        (
+            {"profiles": {"quick": {"space": {"optimizer.weight_decay": {"drop": True}}}}},
+            "profile quick: retune",
+        ),
     ],
 )
 def test_what_cannot_be_retuned_is_refused_in_the_file(changes: dict[str, Any], told: str) -> None:
@@ -253,7 +318,10 @@ def test_what_cannot_be_retuned_is_refused_in_the_file(changes: dict[str, Any], 
         study(**changes)
 
 
-@pytest.mark.parametrize(("metric", "told"), [("gap", "has no better end"), ("test_accuracy", "never chosen on the test set")])
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [("gap", "has no better end"), ("test_accuracy", "never chosen on the test set")],
+)
 def test_a_metric_that_cannot_choose_is_refused(metric: str, told: str) -> None:
     with pytest.raises(HarnessError, match=told):
         check_metric(study(metric=metric))

@@ -18,7 +18,14 @@ from harness.study.template import study_template
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = study_schema()
-KINDS: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+KINDS: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+}
 SOUND: dict[str, Any] = {"schema": 1, "question": "Why?", "seeds": 3, "margin_pp": 1.0}
 
 
@@ -34,7 +41,9 @@ def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iter
     if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
         yield f"{place}: not of the pattern"
     kind = schema.get("type")
-    if kind and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean")):
+    if kind and (
+        not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "boolean")
+    ):
         yield f"{place}: no {kind}"
         return
     if "enum" in schema and value not in schema["enum"]:
@@ -48,7 +57,11 @@ def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iter
     }
     bounds |= {"exclusiveMaximum": lambda b: value < b, "minLength": lambda b: len(value) >= b}
     bounds |= {"maxLength": lambda b: len(value) <= b, "minItems": lambda b: len(value) >= b}
-    yield from (f"{place}: {key} {schema[key]}" for key, holds in bounds.items() if key in schema and not holds(schema[key]))
+    yield from (
+        f"{place}: {key} {schema[key]}"
+        for key, holds in bounds.items()
+        if key in schema and not holds(schema[key])
+    )
     if isinstance(value, dict):
         yield from object_faults(value, schema, place)
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
@@ -58,7 +71,9 @@ def faults(value: Any, schema: dict[str, Any] = SCHEMA, place: str = "") -> Iter
 
 def object_faults(value: dict[str, Any], schema: dict[str, Any], place: str) -> Iterator[str]:
     known, rest = schema.get("properties", {}), schema.get("additionalProperties", {})
-    yield from (f"{place}.{name}: missing" for name in schema.get("required", ()) if name not in value)
+    yield from (
+        f"{place}.{name}: missing" for name in schema.get("required", ()) if name not in value
+    )
     patterns = schema.get("patternProperties", {})
     for name, item in value.items():
         yield from faults(name, schema.get("propertyNames", {}), f"{place}.{name}")
@@ -73,7 +88,9 @@ def object_faults(value: dict[str, Any], schema: dict[str, Any], place: str) -> 
 
 def test_the_committed_schema_is_what_the_code_makes() -> None:
     refresh = "python -c \"from pathlib import Path; from harness.study.schema import write_schema as w; w(Path('studies/schema.json'))\""
-    assert (ROOT / "studies" / "schema.json").read_text(encoding="utf-8") == schema_text(), f"write it anew: {refresh}"
+    assert (ROOT / "studies" / "schema.json").read_text(encoding="utf-8") == schema_text(), (
+        f"write it anew: {refresh}"
+    )
 
 
 @pytest.mark.parametrize("path", available_studies().values(), ids=lambda path: path.stem)
@@ -111,7 +128,9 @@ def test_a_new_study_satisfies_the_schema() -> None:
     ],
     ids=str,
 )
-def test_what_load_study_refuses_by_name_or_type_the_schema_refuses_too(change: dict[str, Any]) -> None:
+def test_what_load_study_refuses_by_name_or_type_the_schema_refuses_too(
+    change: dict[str, Any],
+) -> None:
     assert list(faults(SOUND)) == []
     assert list(faults(SOUND | change)) != []
 
@@ -130,7 +149,9 @@ def test_the_settings_of_a_script_have_free_names_in_base_arms_factors_and_profi
 
 
 @pytest.mark.parametrize(
-    "change", [{"base": {"train": {"epochs": 3}}}, {"metrics": {"f1": {"unit": "m"}}}, {"command": "x"}], ids=str
+    "change",
+    [{"base": {"train": {"epochs": 3}}}, {"metrics": {"f1": {"unit": "m"}}}, {"command": "x"}],
+    ids=str,
 )
 def test_what_no_script_study_may_say_the_schema_refuses(change: dict[str, Any]) -> None:
     assert list(faults(SCRIPT | change)) != []
@@ -141,19 +162,39 @@ def test_what_no_script_study_may_say_the_schema_refuses(change: dict[str, Any])
     [
         {"base": {"model": {"name": "net.py:Net", "kwargs": {"depth": 2}}}},
         {"base": {"model.name": "torchvision:resnet18", "model.kwargs.cifar_stem": True}},
-        {"base": {"augment": {"own": {"posterize": "aug.py:posterize"}, "kwargs": {"posterize": {"bits": 4}}}}},
-        {"factors": [{"name": "a", "field": "augment.own.posterize", "off": "none", "on": "aug.py:posterize"}]},
+        {
+            "base": {
+                "augment": {
+                    "own": {"posterize": "aug.py:posterize"},
+                    "kwargs": {"posterize": {"bits": 4}},
+                }
+            }
+        },
+        {
+            "factors": [
+                {
+                    "name": "a",
+                    "field": "augment.own.posterize",
+                    "off": "none",
+                    "on": "aug.py:posterize",
+                }
+            ]
+        },
         {"profiles": {"quick": {"optimizer.name": "own.py:Lion", "optimizer.kwargs.beta2": 0.9}}},
     ],
     ids=str,
 )
-def test_code_of_the_users_is_named_and_given_arguments_as_any_field_is_set(change: dict[str, Any]) -> None:
+def test_code_of_the_users_is_named_and_given_arguments_as_any_field_is_set(
+    change: dict[str, Any],
+) -> None:
     assert list(faults(SOUND | change)) == []
 
 
 @pytest.mark.parametrize("missing", ["question", "margin_pp"])
 def test_a_key_that_every_study_needs_is_required(missing: str) -> None:
-    assert list(faults({key: value for key, value in SOUND.items() if key != missing})) == [f".{missing}: missing"]
+    assert list(faults({key: value for key, value in SOUND.items() if key != missing})) == [
+        f".{missing}: missing"
+    ]
 
 
 @pytest.mark.parametrize("name", fields())

@@ -13,11 +13,15 @@ from harness.study.space import choose, overrides, place_of
 from harness.study.study import Study, load_study, parse_study
 
 OPTIMISERS = {"optimizer.name": {"choices": ["adam", "sgd"]}}
-MOMENTS = {"schedule.cycle_momentum": {"choices": [True, False], "when": {"optimizer.name": ["sgd"]}}}
+MOMENTS = {
+    "schedule.cycle_momentum": {"choices": [True, False], "when": {"optimizer.name": ["sgd"]}}
+}
 
 
 def study(space: dict[str, Any], **more: Any) -> Study:
-    return parse_study({"question": "Which?", "margin_pp": 1.0, "seeds": 3, "space": space, **more}, name="search")
+    return parse_study(
+        {"question": "Which?", "margin_pp": 1.0, "seeds": 3, "space": space, **more}, name="search"
+    )
 
 
 def faults(space: dict[str, Any], **more: Any) -> str:
@@ -28,7 +32,10 @@ def faults(space: dict[str, Any], **more: Any) -> str:
 
 def test_dotted_names_may_be_tables_in_tables() -> None:
     nested = study(
-        {"schedule": {"max_lr": {"low": 1e-4, "high": 1e-2, "log": True}}, "model": {"blocks": {"low": 2, "high": 4}}}
+        {
+            "schedule": {"max_lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+            "model": {"blocks": {"low": 2, "high": 4}},
+        }
     )
     assert list(nested.space) == ["schedule.max_lr", "model.blocks"]
 
@@ -36,27 +43,57 @@ def test_dotted_names_may_be_tables_in_tables() -> None:
 def test_a_space_survives_the_file_it_is_written_to() -> None:
     import tomllib
 
-    first = study({**OPTIMISERS, **MOMENTS, "both": {"field": ["augment.hue", "augment.contrast"], "low": 0, "high": 0.2}})
+    first = study(
+        {
+            **OPTIMISERS,
+            **MOMENTS,
+            "both": {"field": ["augment.hue", "augment.contrast"], "low": 0, "high": 0.2},
+        }
+    )
     assert parse_study(tomllib.loads(first.to_toml()), name="search") == first
 
 
 @pytest.mark.parametrize(
     ("space", "told"),
     [
-        ({"model.blocks": {"low": 2, "high": 5, "step": 2}}, "step: does not lead from low to high"),
+        (
+            {"model.blocks": {"low": 2, "high": 5, "step": 2}},
+            "step: does not lead from low to high",
+        ),
         ({"model.blocks": {"low": 2, "high": 4, "step": 0.5}}, "step: should be a whole number"),
-        ({"model.blocks": {"low": 2.5, "high": 4}}, "model.blocks: model.blocks: should be a valid integer"),
-        ({"schedule.max_lr": {"low": 0.1, "high": 0.3, "log": True, "step": 0.1}}, "takes either log or step"),
+        (
+            {"model.blocks": {"low": 2.5, "high": 4}},
+            "model.blocks: model.blocks: should be a valid integer",
+        ),
+        (
+            {"schedule.max_lr": {"low": 0.1, "high": 0.3, "log": True, "step": 0.1}},
+            "takes either log or step",
+        ),
         ({"model.dropout": {"choices": [0.1, 0.1]}}, "choices: names a value twice"),
-        ({"model.dropout": {"choices": [[0.1], [0.2]]}}, "choices: should be numbers, texts, or true and false"),
+        (
+            {"model.dropout": {"choices": [[0.1], [0.2]]}},
+            "choices: should be numbers, texts, or true and false",
+        ),
         ({"data.split_seed": {"low": 0, "high": 4}}, "decides which images are compared"),
         ({"dummy": {"field": "model.dropout", "low": 0, "high": 0.5}}, "the name is taken"),
         (
             {"model.dropout": {"low": 0, "high": 0.5, "when": {"optimizer.nam": "sgd"}}},
             "the space has no entry 'optimizer.nam'",
         ),
-        ({**OPTIMISERS, "model.dropout": {"low": 0, "high": 0.5, "when": {"optimizer.name": "adamw"}}}, "never has 'adamw'"),
-        ({**OPTIMISERS, "model.dropout": {"low": 0, "high": 0.5, "when": {"optimizer.name": []}}}, "names no value"),
+        (
+            {
+                **OPTIMISERS,
+                "model.dropout": {"low": 0, "high": 0.5, "when": {"optimizer.name": "adamw"}},
+            },
+            "never has 'adamw'",
+        ),
+        (
+            {
+                **OPTIMISERS,
+                "model.dropout": {"low": 0, "high": 0.5, "when": {"optimizer.name": []}},
+            },
+            "names no value",
+        ),
         (
             {
                 "optimizer.name": {"choices": ["adam", "sgd"], "when": {"augment.flip": "none"}},
@@ -65,7 +102,10 @@ def test_a_space_survives_the_file_it_is_written_to() -> None:
             "depends on itself",
         ),
         (
-            {"a": {"field": "model.dropout", "low": 0, "high": 0.5}, "model.dropout": {"low": 0, "high": 0.6}},
+            {
+                "a": {"field": "model.dropout", "low": 0, "high": 0.5},
+                "model.dropout": {"low": 0, "high": 0.6},
+            },
             "sets model.dropout as space.a does",
         ),
     ],
@@ -76,18 +116,37 @@ def test_a_space_that_cannot_be_says_why(space: dict[str, Any], told: str) -> No
 
 def test_all_faults_of_a_space_come_at_once() -> None:
     message = faults(
-        {"model.blocs": {"low": 2, "high": 3}, "model.dropout": {"low": 0.5, "high": 0.1}, "augment.hue": {"low": 0, "high": 3}}
+        {
+            "model.blocs": {"low": 2, "high": 3},
+            "model.dropout": {"low": 0.5, "high": 0.1},
+            "augment.hue": {"low": 0, "high": 3},
+        }
     )
     assert "3 faults" in message
-    assert all(name in message for name in ("space.model.blocs", "space.model.dropout", "space.augment.hue"))
+    assert all(
+        name in message
+        for name in ("space.model.blocs", "space.model.dropout", "space.augment.hue")
+    )
 
 
 def test_two_entries_may_set_one_field_under_conditions_that_exclude_each_other() -> None:
     space = study(
         {
             **OPTIMISERS,
-            "adam_lr": {"field": "schedule.max_lr", "low": 1e-4, "high": 1e-2, "log": True, "when": {"optimizer.name": "adam"}},
-            "sgd_lr": {"field": "schedule.max_lr", "low": 1e-2, "high": 1.0, "log": True, "when": {"optimizer.name": "sgd"}},
+            "adam_lr": {
+                "field": "schedule.max_lr",
+                "low": 1e-4,
+                "high": 1e-2,
+                "log": True,
+                "when": {"optimizer.name": "adam"},
+            },
+            "sgd_lr": {
+                "field": "schedule.max_lr",
+                "low": 1e-2,
+                "high": 1.0,
+                "log": True,
+                "when": {"optimizer.name": "sgd"},
+            },
         }
     ).space
     chosen = choose(space, lambda _, entry: "sgd" if entry.choices else entry.high)
@@ -115,7 +174,11 @@ def test_a_space_that_cannot_hold_the_reference_says_which_entries() -> None:
         | {"both": {"field": ["augment.hue", "augment.mixup"], "low": 0, "high": 0.5}}
     ).space
     told = place_of(space, Recipe())[1]
-    assert [fault.partition(":")[0] for fault in told] == ["space.model.blocks", "space.model.width", "space.both"]
+    assert [fault.partition(":")[0] for fault in told] == [
+        "space.model.blocks",
+        "space.model.width",
+        "space.both",
+    ]
 
 
 def test_a_profile_changes_adds_and_drops_entries_and_rules() -> None:
@@ -140,7 +203,8 @@ def test_a_profile_changes_adds_and_drops_entries_and_rules() -> None:
 
 def test_dropping_an_entry_that_is_not_there_is_a_fault() -> None:
     message = faults(
-        {"model.dropout": {"low": 0, "high": 0.5}}, profiles={"quick": {"space": {"model.dropot": {"drop": True}}}}
+        {"model.dropout": {"low": 0, "high": 0.5}},
+        profiles={"quick": {"space": {"model.dropot": {"drop": True}}}},
     )
     assert "did you mean 'model.dropout'" in message
 

@@ -44,13 +44,31 @@ RICH: dict[str, Any] = {
     "base": {"train": {"epochs": 20}, "model.width": 0.5},
     "factors": [
         {"name": "crop", "field": "augment.crop", "off": 0, "on": 4},
-        {"name": "jitter", "field": ["augment.hue", "augment.contrast"], "off": 0, "on": [0.1, 0.2], "why": "colours"},
+        {
+            "name": "jitter",
+            "field": ["augment.hue", "augment.contrast"],
+            "off": 0,
+            "on": [0.1, 0.2],
+            "why": "colours",
+        },
     ],
     "arms": [{"name": "cutout", "set": {"augment.cutout": 8}, "why": "strong"}],
-    "space": {"schedule.max_lr": {"low": 1e-4, "high": 0.1, "log": True}, "augment.flip": {"choices": ["none", "random"]}},
+    "space": {
+        "schedule.max_lr": {"low": 1e-4, "high": 0.1, "log": True},
+        "augment.flip": {"choices": ["none", "random"]},
+    },
     "profiles": {
-        "quick": {"seeds": 4, "factors": {"crop": {"on": 1}}, "arms": {"cutout": {"set": {"augment.cutout": 4}}}},
-        "tiny": {"train.epochs": 2, "data": {"name": "digits"}, "margin_pp": 2.0, "arms": {"cutout": {"drop": True}}},
+        "quick": {
+            "seeds": 4,
+            "factors": {"crop": {"on": 1}},
+            "arms": {"cutout": {"set": {"augment.cutout": 4}}},
+        },
+        "tiny": {
+            "train.epochs": 2,
+            "data": {"name": "digits"},
+            "margin_pp": 2.0,
+            "arms": {"cutout": {"drop": True}},
+        },
     },
 }
 
@@ -66,7 +84,8 @@ def faults(raw: dict[str, Any], name: Any = "test") -> str:
     return caught.value.message
 
 
-# --- faults -----------------------------------------------------------------------------------------------------------
+# --- faults
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_all_faults_are_reported_at_once_each_with_its_path() -> None:
@@ -98,11 +117,20 @@ def test_all_faults_are_reported_at_once_each_with_its_path() -> None:
 
 
 def test_a_single_fault_is_one_sentence() -> None:
-    assert faults({**MINIMAL, "seeds": 0}) == "study: seeds: should be greater than or equal to 1 (given: 0)"
+    assert (
+        faults({**MINIMAL, "seeds": 0})
+        == "study: seeds: should be greater than or equal to 1 (given: 0)"
+    )
 
 
 def test_a_broken_base_does_not_hide_the_faults_of_the_space() -> None:
-    message = faults({**MINIMAL, "base": {"model.dropout": 2}, "space": {"train.epochs": {"low": 5.0, "high": 1.0}}})
+    message = faults(
+        {
+            **MINIMAL,
+            "base": {"model.dropout": 2},
+            "space": {"train.epochs": {"low": 5.0, "high": 1.0}},
+        }
+    )
     assert "base.model.dropout" in message
     assert "space.train.epochs: needs choices, or low below high" in message
 
@@ -110,14 +138,39 @@ def test_a_broken_base_does_not_hide_the_faults_of_the_space() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"arms": [{"name": "a", "set": {}}, {"name": "a", "set": {}}]}, "arms: the name 'a' is used twice"),
-        ({"design": "both"}, "factors: design 'both' needs at least one"),
-        ({"factors": [{"name": "f", "field": "augment.crop", "off": 0, "on": 4}]}, "design: 'arms' takes [[arms]] only"),
-        ({"design": "both", "factors": [{"name": "f", "field": "augment.crop", "off": 0}]}, "needs both off and on"),
-        ({"design": "sweep", "factors": [{"name": "f", "field": "augment.crop", "levels": [1]}]}, "at least two levels"),
-        ({"design": "both", "factors": [{"name": "f", "field": [], "off": 0, "on": 1}]}, "factors[0].field"),
         (
-            {"design": "both", "factors": [{"name": "f", "field": ["augment.hue", "augment.crop"], "off": 0, "on": [1, 2, 3]}]},
+            {"arms": [{"name": "a", "set": {}}, {"name": "a", "set": {}}]},
+            "arms: the name 'a' is used twice",
+        ),
+        ({"design": "both"}, "factors: design 'both' needs at least one"),
+        (
+            {"factors": [{"name": "f", "field": "augment.crop", "off": 0, "on": 4}]},
+            "design: 'arms' takes [[arms]] only",
+        ),
+        (
+            {"design": "both", "factors": [{"name": "f", "field": "augment.crop", "off": 0}]},
+            "needs both off and on",
+        ),
+        (
+            {"design": "sweep", "factors": [{"name": "f", "field": "augment.crop", "levels": [1]}]},
+            "at least two levels",
+        ),
+        (
+            {"design": "both", "factors": [{"name": "f", "field": [], "off": 0, "on": 1}]},
+            "factors[0].field",
+        ),
+        (
+            {
+                "design": "both",
+                "factors": [
+                    {
+                        "name": "f",
+                        "field": ["augment.hue", "augment.crop"],
+                        "off": 0,
+                        "on": [1, 2, 3],
+                    }
+                ],
+            },
             "factors[f].on: gives 3 values for 2 fields",
         ),
         ({"looks": [5, 3]}, "looks: should rise and end at seeds = 3"),
@@ -126,17 +179,38 @@ def test_a_broken_base_does_not_hide_the_faults_of_the_space() -> None:
         ({"alpha": 0.5}, "alpha"),
         ({"design": "leave-two-out"}, "design"),
         ({"schema": 2}, "schema"),
-        ({"space": {"train.epochs": {"low": 1.0, "high": 1e9}}}, "space.train.epochs: train.epochs: should be less"),
-        ({"space": {"schedule.max_lr": {"low": 0.0, "high": 1.0, "log": True}}}, "log needs low above 0"),
-        ({"space": {"augment.flip": {"choices": ["none", "up"]}}}, "space.augment.flip: augment.flip: should be 'none'"),
-        ({"space": {"augment.flip": {"choices": ["none"], "low": 1.0}}}, "either choices or low and high"),
-        ({"space": {"augment.flop": {"low": 0.0, "high": 1.0}}}, "no such recipe field (did you mean 'augment.flip'?)"),
+        (
+            {"space": {"train.epochs": {"low": 1.0, "high": 1e9}}},
+            "space.train.epochs: train.epochs: should be less",
+        ),
+        (
+            {"space": {"schedule.max_lr": {"low": 0.0, "high": 1.0, "log": True}}},
+            "log needs low above 0",
+        ),
+        (
+            {"space": {"augment.flip": {"choices": ["none", "up"]}}},
+            "space.augment.flip: augment.flip: should be 'none'",
+        ),
+        (
+            {"space": {"augment.flip": {"choices": ["none"], "low": 1.0}}},
+            "either choices or low and high",
+        ),
+        (
+            {"space": {"augment.flop": {"low": 0.0, "high": 1.0}}},
+            "no such recipe field (did you mean 'augment.flip'?)",
+        ),
         (
             {"profiles": {"quick": {"factors": {"crop": {"on": 1}}}}},
             "profiles.quick.factors.crop: the study has no such factor",
         ),
-        ({"profiles": {"quick": {"arms": {"b": {"drop": True}}}}}, "profiles.quick.arms.b: the study has no such arm"),
-        ({"profiles": {"quick": {"arms": {"a": {"sett": {}}}}}}, "profiles.quick.arms.a: should be a table with drop, set"),
+        (
+            {"profiles": {"quick": {"arms": {"b": {"drop": True}}}}},
+            "profiles.quick.arms.b: the study has no such arm",
+        ),
+        (
+            {"profiles": {"quick": {"arms": {"a": {"sett": {}}}}}},
+            "profiles.quick.arms.a: should be a table with drop, set",
+        ),
         ({"profiles": {"quick": {"arms": 3}}}, "profiles.quick.arms: should be a table of names"),
         ({"profiles": {"quick": {"seeds": "many"}}}, "profile quick: seeds"),
         (
@@ -159,7 +233,22 @@ def test_a_study_of_another_schema_is_refused_with_the_schema_that_is_read() -> 
     assert "show fields" not in caught.value.hint
 
 
-BAD_FOLDERS = ["../up", "a/b", "a\\b", "..", ".", "", " ", "a\nb", "a\x00b", "<b>x</b>", "-x", "ü", "a" * 81, "con:aux"]
+BAD_FOLDERS = [
+    "../up",
+    "a/b",
+    "a\\b",
+    "..",
+    ".",
+    "",
+    " ",
+    "a\nb",
+    "a\x00b",
+    "<b>x</b>",
+    "-x",
+    "ü",
+    "a" * 81,
+    "con:aux",
+]
 
 
 @pytest.mark.parametrize("name", [*BAD_FOLDERS, 3, None, ["x"]])
@@ -177,19 +266,26 @@ def test_a_stored_profile_whose_name_cannot_name_a_folder_is_refused(name: str) 
     assert "cannot name a folder" in faults({**MINIMAL, "profile": name})
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x1b[31m", "a\x00", "\u202eright to left", "x" * 61])
+@pytest.mark.parametrize(
+    "name", ["", "  ", "a\nb", "a\x1b[31m", "a\x00", "\u202eright to left", "x" * 61]
+)
 def test_an_arm_whose_name_cannot_be_printed_is_refused(name: str) -> None:
-    assert "arms[0].name" in faults({**MINIMAL, "arms": [{"name": name, "set": {"augment.crop": 0}}]})
+    assert "arms[0].name" in faults(
+        {**MINIMAL, "arms": [{"name": name, "set": {"augment.crop": 0}}]}
+    )
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "../x", "a/b", "50 % & more", "ohne Ausschnitt, größer"])
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "../x", "a/b", "50 % & more", "ohne Ausschnitt, größer"]
+)
 def test_an_arm_may_have_any_printable_name_as_no_file_is_named_after_it(name: str) -> None:
     found = study(arms=[{"name": name, "set": {"augment.crop": 0}}])
     assert found.arms[0].name == name
     assert name not in found.under("quick").folder
 
 
-# --- profiles and precedence ------------------------------------------------------------------------------------------
+# --- profiles and precedence
+# ------------------------------------------------------------------------------------------
 
 
 def epochs(found: Study) -> dict[str, int]:
@@ -209,14 +305,25 @@ def epochs(found: Study) -> dict[str, int]:
     ],
     ids=["reference", "built-in profile", "base", "own profile", "overrides", "arm"],
 )
-def test_each_layer_goes_before_the_one_below_it(layers: set[str], expected: dict[str, int]) -> None:
-    profile = "quick" if "built-in" in layers else "full"  # full leaves the epochs alone, quick sets them
+def test_each_layer_goes_before_the_one_below_it(
+    layers: set[str], expected: dict[str, int]
+) -> None:
+    # full leaves the epochs alone, quick sets them
+    profile = "quick" if "built-in" in layers else "full"
     found = study(
         base={"train.epochs": 11} if "base" in layers else {},
-        arms=[{"name": "a", "set": {"augment.crop": 0, **({"train.epochs": 15} if "arm" in layers else {})}}],
+        arms=[
+            {
+                "name": "a",
+                "set": {"augment.crop": 0, **({"train.epochs": 15} if "arm" in layers else {})},
+            }
+        ],
         profiles={profile: {"train.epochs": 13}} if "own" in layers else {},
     )
-    assert epochs(found.under(profile, overrides={"train.epochs": 14} if "set" in layers else {})) == expected
+    assert (
+        epochs(found.under(profile, overrides={"train.epochs": 14} if "set" in layers else {}))
+        == expected
+    )
 
 
 def test_the_seeds_asked_for_go_before_those_of_every_profile() -> None:
@@ -234,22 +341,33 @@ def test_looks_fall_with_the_seeds_that_they_were_declared_for() -> None:
 
 
 def test_a_study_without_seeds_takes_those_of_the_profile() -> None:
-    found = parse_study({key: value for key, value in MINIMAL.items() if key != "seeds"}, name="test")
+    found = parse_study(
+        {key: value for key, value in MINIMAL.items() if key != "seeds"}, name="test"
+    )
     assert {profile: found.under(profile).seeds for profile in PROFILES} == {
         profile: fields["seeds"] for profile, fields in builtin_profiles().items()
     }
 
 
 def test_a_study_with_looks_and_no_seeds_has_as_many_as_the_last_look() -> None:
-    found = parse_study({**{key: value for key, value in MINIMAL.items() if key != "seeds"}, "looks": [4, 6]}, name="test")
+    found = parse_study(
+        {**{key: value for key, value in MINIMAL.items() if key != "seeds"}, "looks": [4, 6]},
+        name="test",
+    )
     assert (found.under("quick").seeds, found.under("quick").looks) == (6, (4, 6))
 
 
 @pytest.mark.parametrize(
-    "more", [{"profiles": {"tiny": {"train.epochs": 2}}}, {"command": ["python", "t.py", "{seed}"], "arms": []}]
+    "more",
+    [
+        {"profiles": {"tiny": {"train.epochs": 2}}},
+        {"command": ["python", "t.py", "{seed}"], "arms": []},
+    ],
 )
 def test_a_study_whose_seeds_nothing_says_is_refused(more: dict[str, Any]) -> None:
-    assert "seeds: is missing" in faults({**{key: value for key, value in MINIMAL.items() if key != "seeds"}, **more})
+    assert "seeds: is missing" in faults(
+        {**{key: value for key, value in MINIMAL.items() if key != "seeds"}, **more}
+    )
 
 
 @pytest.mark.parametrize("images", ["digits", "cifar100"])
@@ -261,7 +379,10 @@ def test_sizes_chosen_for_other_images_leave_a_study_with_its_own_images_alone(i
 
 
 def test_a_study_that_names_the_images_of_the_profile_keeps_their_sizes() -> None:
-    named, silent = (study(base=base, arms=[]).under("small").base_recipe for base in ({"data.name": "cifar10"}, {}))
+    named, silent = (
+        study(base=base, arms=[]).under("small").base_recipe
+        for base in ({"data.name": "cifar10"}, {})
+    )
     assert named == silent
 
 
@@ -285,7 +406,9 @@ def test_a_copy_of_a_study_has_arms_of_its_own() -> None:
 def test_a_profile_changes_factors_and_arms_by_name_and_drops_arms() -> None:
     found = parse_study(RICH, name="rich")
     quick, tiny = found.under("quick"), found.under("tiny")
-    assert [factor.on for factor in quick.factors] == [1, (0.1, 0.2)] or [factor.on for factor in quick.factors] == [
+    assert [factor.on for factor in quick.factors] == [1, (0.1, 0.2)] or [
+        factor.on for factor in quick.factors
+    ] == [
         1,
         [0.1, 0.2],
     ]
@@ -319,7 +442,8 @@ def test_seeds_that_cannot_be_are_a_study_error() -> None:
         study().under("quick", seeds=0)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -356,7 +480,9 @@ def test_the_users_studies_come_before_the_built_in_ones(folder: Path) -> None:
     assert find_study("own") == Path("studies/own.toml")
 
 
-def test_the_built_in_studies_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_built_in_studies_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_study("augmentations").name == "augmentations"
 
@@ -371,7 +497,9 @@ def test_a_misspelt_study_is_answered_with_the_one_that_was_meant() -> None:
         load_study("augmentation")
 
 
-@pytest.mark.parametrize("name", ["gone.toml", "no/such/study", "x" * 5000 + ".toml", "a\x00b.toml", "/", ".toml"])
+@pytest.mark.parametrize(
+    "name", ["gone.toml", "no/such/study", "x" * 5000 + ".toml", "a\x00b.toml", "/", ".toml"]
+)
 def test_a_file_that_is_not_there_is_a_usage_error(name: str, folder: Path) -> None:
     assert folder.is_dir()
     with pytest.raises(UsageError) as caught:
@@ -404,7 +532,9 @@ def test_a_file_that_is_not_there_is_a_usage_error(name: str, folder: Path) -> N
         "twice",
     ],
 )
-def test_a_file_that_is_no_study_is_a_study_error_that_names_it(content: bytes, folder: Path) -> None:
+def test_a_file_that_is_no_study_is_a_study_error_that_names_it(
+    content: bytes, folder: Path
+) -> None:
     (folder / "bad.toml").write_bytes(content)
     with pytest.raises(StudyError, match=r"bad\.toml") as caught:
         load_study("bad")
@@ -417,12 +547,28 @@ def test_a_folder_that_looks_like_a_study_is_an_error_of_ours(folder: Path) -> N
         load_study("bad")
 
 
-# --- anything at all --------------------------------------------------------------------------------------------------
+# --- anything at all
+# --------------------------------------------------------------------------------------------------
 
 KEYS = [
-    *Study.model_fields, "schema", "field", "off", "on", "levels", "set", "drop", "low", "high", "log", "choices", *PROFILES,
-    "augment", "model", "train", *(part for name in Recipe().flat() for part in (name, name.rpartition(".")[2])),
-]  # fmt: skip
+    *Study.model_fields,
+    "schema",
+    "field",
+    "off",
+    "on",
+    "levels",
+    "set",
+    "drop",
+    "low",
+    "high",
+    "log",
+    "choices",
+    *PROFILES,
+    "augment",
+    "model",
+    "train",
+    *(part for name in Recipe().flat() for part in (name, name.rpartition(".")[2])),
+]
 scalars = (
     st.booleans()
     | st.integers()
@@ -433,14 +579,22 @@ scalars = (
 )
 keys = st.sampled_from(KEYS) | st.text(max_size=6)
 trees = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5), max_leaves=15
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5),
+    max_leaves=15,
 )
 
 
 def places(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of everything in a tree."""
     yield above
-    for key, inner in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+    for key, inner in (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    ):
         yield from places(inner, (*above, key))
 
 
@@ -494,7 +648,9 @@ QUICK = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(mutants())
 @example({**MINIMAL, "seeds": int("f" * 6000, 16)})
 @example({**MINIMAL, "profiles": {"quick": {"seeds": 10**400}}})
-def test_a_study_with_parts_replaced_by_anything_gives_a_study_or_an_error_of_ours(raw: Any) -> None:
+def test_a_study_with_parts_replaced_by_anything_gives_a_study_or_an_error_of_ours(
+    raw: Any,
+) -> None:
     if isinstance(raw, dict):
         assert_only_our_errors(raw)
 
@@ -515,10 +671,16 @@ def test_any_name_gives_a_study_or_a_usage_error(name: str) -> None:
 
 @given(
     st.dictionaries(
-        st.text(st.characters(min_codepoint=33, exclude_categories=["C", "Z"]), min_size=1, max_size=20),
+        st.text(
+            st.characters(min_codepoint=33, exclude_categories=["C", "Z"]), min_size=1, max_size=20
+        ),
         st.fixed_dictionaries(
             {},
-            optional={"augment.crop": st.integers(0, 64), "augment.hue": st.floats(0, 0.5), "data.name": st.text(min_size=1)},
+            optional={
+                "augment.crop": st.integers(0, 64),
+                "augment.hue": st.floats(0, 0.5),
+                "data.name": st.text(min_size=1),
+            },
         ),
         min_size=1,
         max_size=5,
@@ -527,7 +689,9 @@ def test_any_name_gives_a_study_or_a_usage_error(name: str) -> None:
     st.floats(1e-6, 100),
     st.integers(1, 10_000),
 )
-def test_every_study_survives_its_own_toml(sets: dict[str, Any], question: str, margin_pp: float, seeds: int) -> None:
+def test_every_study_survives_its_own_toml(
+    sets: dict[str, Any], question: str, margin_pp: float, seeds: int
+) -> None:
     hand = [{"name": name, "set": changes, "why": question} for name, changes in sets.items()]
     found = study(arms=hand, question=question, margin_pp=margin_pp, seeds=seeds)
     assert parse_study(tomllib.loads(found.to_toml()), name="test") == found
@@ -537,4 +701,6 @@ def test_a_profile_may_take_fresh_seeds() -> None:
     found = study(profiles={"quick": {"seeds": 4, "first_seed": 100}})
     assert (found.under("quick").first_seed, found.under("quick").seeds) == (100, 4)
     assert found.under("small").first_seed == 0
-    assert "profile quick: first_seed" in faults({**MINIMAL, "profiles": {"quick": {"first_seed": -1}}})
+    assert "profile quick: first_seed" in faults(
+        {**MINIMAL, "profiles": {"quick": {"first_seed": -1}}}
+    )

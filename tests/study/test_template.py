@@ -25,7 +25,11 @@ def test_the_file_gives_arms_under_every_profile(tmp_path: Path, profile: str) -
 
 def test_every_key_stands_beside_a_comment_that_explains_it() -> None:
     top = study_template("mine").partition("[base]")[0]
-    lines = [line for line in top.splitlines() if line.split(" = ")[0] in ("question", "design", "seeds", "margin_pp")]
+    lines = [
+        line
+        for line in top.splitlines()
+        if line.split(" = ")[0] in ("question", "design", "seeds", "margin_pp")
+    ]
     assert len(lines) == 4
     assert [line for line in lines if "#" not in line] == []
 
@@ -44,7 +48,9 @@ def test_the_name_of_a_built_in_study_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../out", "a b", "a\nb = 1", "a/b", ".hidden", "x" * 81])
-def test_a_name_that_cannot_name_a_file_is_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+def test_a_name_that_cannot_name_a_file_is_refused_and_nothing_is_written(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(StudyError) as caught:
         new_study(name, folder=tmp_path / "studies")
     assert "new-study" in caught.value.hint

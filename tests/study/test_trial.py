@@ -16,7 +16,17 @@ from pydantic import ValidationError
 
 from harness.errors import ReportError
 from harness.study.recipe import ENGINE, Recipe
-from harness.study.trial import METRICS, Cell, Curve, Environment, Outcomes, Trial, complete, pack_artifact, unpack_artifact
+from harness.study.trial import (
+    METRICS,
+    Cell,
+    Curve,
+    Environment,
+    Outcomes,
+    Trial,
+    complete,
+    pack_artifact,
+    unpack_artifact,
+)
 
 CURVE = Curve(**dict.fromkeys(Curve.model_fields, (0.5, 0.25, 1 / 3)))
 
@@ -35,14 +45,24 @@ def equal(first: Outcomes, second: Outcomes) -> bool:
 
 
 def trial(**changes: Any) -> Trial:
-    given_ = {"cell": "c", "seed": 1, "recipe": Recipe(), "state": "complete", "curve": CURVE, "metrics": {"accuracy": 0.5}}
+    given_ = {
+        "cell": "c",
+        "seed": 1,
+        "recipe": Recipe(),
+        "state": "complete",
+        "curve": CURVE,
+        "metrics": {"accuracy": 0.5},
+    }
     return Trial(**{**given_, **changes})
 
 
-# --- artifacts --------------------------------------------------------------------------------------------------------
+# --- artifacts
+# --------------------------------------------------------------------------------------------------------
 
 finite = st.floats(allow_nan=False)
-columns = st.fixed_dictionaries({name: st.lists(finite, max_size=6).map(tuple) for name in Curve.model_fields})
+columns = st.fixed_dictionaries(
+    {name: st.lists(finite, max_size=6).map(tuple) for name in Curve.model_fields}
+)
 answers = nps.arrays(np.bool_, st.integers(0, 40))
 
 
@@ -90,7 +110,9 @@ def test_an_artifact_cut_off_anywhere_is_a_report_error() -> None:
 
 
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=4))
-def test_a_damaged_artifact_is_a_report_error_or_says_what_was_written(place: int, noise: bytes) -> None:
+def test_a_damaged_artifact_is_a_report_error_or_says_what_was_written(
+    place: int, noise: bytes
+) -> None:
     payload = bytearray(pack_artifact(CURVE, outcomes()))
     at = place % len(payload)
     payload[at : at + len(noise)] = noise
@@ -144,16 +166,30 @@ def npz(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_an_artifact_with_the_losses_that_an_earlier_version_kept_comes_back_with_every_image() -> None:
+def test_an_artifact_with_the_losses_that_an_earlier_version_kept_comes_back_with_every_image() -> (
+    None
+):
     whole = outcomes()
-    parts = {f"{part}_correct": np.packbits(getattr(whole, f"{part}_correct_N")) for part in ("val", "test")}
-    losses = {"val_loss": np.zeros(whole.val_correct_N.size, np.float16), "test_loss": np.zeros(0, np.float16)}
-    _, read = unpack_artifact(npz(**parts, **losses, test_size=np.asarray(whole.test_correct_N.size)))
+    parts = {
+        f"{part}_correct": np.packbits(getattr(whole, f"{part}_correct_N"))
+        for part in ("val", "test")
+    }
+    losses = {
+        "val_loss": np.zeros(whole.val_correct_N.size, np.float16),
+        "test_loss": np.zeros(0, np.float16),
+    }
+    _, read = unpack_artifact(
+        npz(**parts, **losses, test_size=np.asarray(whole.test_correct_N.size))
+    )
     assert read is not None
     assert equal(read, whole)
 
 
-PARTS = {"val_loss": np.zeros(9, np.float16), "test_loss": np.zeros(9, np.float16), "test_correct": np.zeros(2, np.uint8)}
+PARTS = {
+    "val_loss": np.zeros(9, np.float16),
+    "test_loss": np.zeros(9, np.float16),
+    "test_correct": np.zeros(2, np.uint8),
+}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +203,15 @@ PARTS = {"val_loss": np.zeros(9, np.float16), "test_loss": np.zeros(9, np.float1
         npz(**{"curve.val_loss": np.array(["a"])}),
         npz(**{"curve.val_loss": np.zeros((2, 2))}),
     ],
-    ids=["a part missing", "too few bits", "bits that are none", "unknown column", "a number", "text", "a table"],
+    ids=[
+        "a part missing",
+        "too few bits",
+        "bits that are none",
+        "unknown column",
+        "a number",
+        "text",
+        "a table",
+    ],
 )
 def test_an_archive_of_something_else_is_a_report_error(payload: bytes) -> None:
     with pytest.raises(ReportError):
@@ -188,10 +232,13 @@ def test_an_archive_without_a_curve_is_an_empty_curve() -> None:
     assert unpack_artifact(buffer.getvalue()) == (Curve(), None)
 
 
-# --- cells, trials, metrics -------------------------------------------------------------------------------------------
+# --- cells, trials, metrics
+# -------------------------------------------------------------------------------------------
 
 
-def test_a_cell_is_identified_by_recipe_seed_data_code_and_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_is_identified_by_recipe_seed_data_code_and_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     base = Cell.of(Recipe(), 0, "data", "code")
     assert base == Cell.of(Recipe(), 0, "data", "code")
     others = [
@@ -211,7 +258,9 @@ def test_a_negative_seed_is_no_cell() -> None:
 
 
 def test_a_trial_survives_json_without_its_curve() -> None:
-    written = trial(environment=Environment(torch="2"), recipe=Recipe().with_overrides({"model.pool": [1, 2]}))
+    written = trial(
+        environment=Environment(torch="2"), recipe=Recipe().with_overrides({"model.pool": [1, 2]})
+    )
     read = Trial.model_validate_json(written.model_dump_json())
     assert read == written.model_copy(update={"curve": Curve()})
     assert read.recipe_id == written.recipe.id

@@ -1,8 +1,8 @@
 """A training epoch on tensors without memory, so that a GPU's rules can be checked where there is none.
 
 On a fake CUDA device three things of torch ask for a real one, and have stand-ins here: generators,
-autocast (its warning, not its casts) and backward (gradients are made up). On the fake CPU all is torch's own.
-Legend: N images, B batch, C channels, H, W, K classes.
+autocast (its warning, not its casts) and backward (gradients are made up). On the fake CPU all is
+torch's own. Legend: N images, B batch, C channels, H, W, K classes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class StandIn(torch.Generator):
         return self.where
 
 
-def stand_in(seed: int, purpose: str, epoch: int = 0, *, device: torch.device | str = "cpu") -> torch.Generator:
+def stand_in(
+    seed: int, purpose: str, epoch: int = 0, *, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """As ``harness.train.streams.generator``, for a device that is not there."""
     source = StandIn()
     source.manual_seed(stream_seed(seed, purpose, epoch))
@@ -84,11 +86,11 @@ class DoubleError(RuntimeError):
     """A tensor of double precision where the device has none."""
 
 
-class NoDouble(TorchDispatchMode):
+class NoDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raise DoubleError at every float64 tensor: on accelerators, or everywhere, where a CPU stands for one."""
 
     def __init__(self, *, everywhere: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.everywhere = everywhere
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -128,7 +130,12 @@ def train_loader(device: str, ops: Sequence[Op], *, images_on: str = "") -> Trai
     """Return a loader of a few pretended images."""
     images_NCHW = torch.zeros(IMAGES, 3, SIDE, SIDE, dtype=torch.uint8, device=images_on or device)
     labels_N = torch.zeros(IMAGES, dtype=torch.int64, device=device)
-    given: dict[str, Any] = {"batch_size": BATCH, "seed": 0, "classes": CLASSES, "memory_format": torch.channels_last}
+    given: dict[str, Any] = {
+        "batch_size": BATCH,
+        "seed": 0,
+        "classes": CLASSES,
+        "memory_format": torch.channels_last,
+    }
     return TrainLoader(images_NCHW, labels_N, ops=ops, **STATISTICS, **given)
 
 

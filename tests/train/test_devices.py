@@ -26,19 +26,25 @@ def finds(monkeypatch: pytest.MonkeyPatch, kind: str, number: int = 1) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
-def test_auto_is_the_accelerator_that_torch_finds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_the_accelerator_that_torch_finds(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finds(monkeypatch, kind)
     assert devices.auto() == kind
 
 
 @pytest.mark.parametrize("kind", ["", "mtia"])
-def test_auto_is_the_cpu_without_an_accelerator_that_we_know(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_the_cpu_without_an_accelerator_that_we_know(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finds(monkeypatch, kind)
     assert devices.auto() == "cpu"
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "xpu", "xpu:1"])
-def test_a_device_that_is_here_can_be_asked_for(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_here_can_be_asked_for(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finds(monkeypatch, "xpu", 2)
     check_device(device)
 
@@ -51,7 +57,11 @@ def test_a_device_that_is_not_here_is_refused(device: str, monkeypatch: pytest.M
 
 
 def test_only_cpu_and_cuda_compute_in_double_precision() -> None:
-    wide = [device for device in ("cpu", "cuda:1", "mps", "xpu:0") if devices.wide_float(device) == torch.float64]
+    wide = [
+        device
+        for device in ("cpu", "cuda:1", "mps", "xpu:0")
+        if devices.wide_float(device) == torch.float64
+    ]
     assert wide == ["cpu", "cuda:1"]
 
 
@@ -83,7 +93,11 @@ def test_a_cpu_has_a_name_memory_and_a_peak() -> None:
 
 def test_the_doctor_says_what_another_accelerator_does() -> None:
     (found,) = _others([Accelerator("mps", "Apple M2 (mps)", 10.0, "")])
-    assert (found.level, found.name, found.what) == ("ok", "mps", "Apple M2 (mps), 10 GiB free: the eager engine, fp32")
+    assert (found.level, found.name, found.what) == (
+        "ok",
+        "mps",
+        "Apple M2 (mps), 10 GiB free: the eager engine, fp32",
+    )
 
 
 def test_the_doctor_reports_an_accelerator_that_does_not_answer() -> None:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from harness.train.dry_run import reads_device
 from tests.train.tiny import CLASSES, batches, net, weights
 
-pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch was built without CUDA")
+pytestmark = pytest.mark.skipif(
+    not torch.backends.cuda.is_built(), reason="this torch was built without CUDA"
+)
 Between = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -22,7 +24,9 @@ class Halves(nn.Module):
 
     def __init__(self, between: Between = lambda _, h_NCHW: h_NCHW) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5))
+        self.first = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5)
+        )
         self.last = nn.LazyLinear(CLASSES)
         self.last(torch.zeros(1, 4))
         self.register_buffer("scale", torch.tensor(2.0))
@@ -53,9 +57,18 @@ FAULTS: dict[str, tuple[Between, str]] = {
     "a boolean mask that is read": (lambda _, h: h + h[h > 0].mean(), "reads a number"),
     "a host operand": (lambda net, h: h * net.on_host, "mixes tensors of cuda:0 and cpu"),
     "a host number": (lambda _, h: h * torch.tensor(2.0), "mixes tensors of cuda:0 and cpu"),
-    "torch.tensor on the device": (lambda _, h: h * torch.tensor(2.0, device=h.device), "copies between cpu and cuda:0"),
-    "a copy to the host": (lambda _, h: h * h.detach().cpu().to(h.device), "copies between cuda:0 and cpu"),
-    "a matrix that is inverted": (lambda _, h: h * torch.linalg.inv(h[..., :4]).sum(), "could be decomposed"),
+    "torch.tensor on the device": (
+        lambda _, h: h * torch.tensor(2.0, device=h.device),
+        "copies between cpu and cuda:0",
+    ),
+    "a copy to the host": (
+        lambda _, h: h * h.detach().cpu().to(h.device),
+        "copies between cuda:0 and cpu",
+    ),
+    "a matrix that is inverted": (
+        lambda _, h: h * torch.linalg.inv(h[..., :4]).sum(),
+        "could be decomposed",
+    ),
     "a backward pass that reads": (lambda _, h: ReadsBackward.apply(h), "reads a number"),
     "an error of another kind": (lambda _, h: h[:, :3], "cannot be tried"),
 }

@@ -34,20 +34,48 @@ def one_thread() -> Iterator[None]:
 
 
 def fit(model: Any = None, **changes: Any) -> list[dict[str, Any]]:
-    given = {"epochs": 1, "max_lr": 0.01, "train_loader": TRAIN, "val_loader": VAL, "seed": 0, **changes}
+    given = {
+        "epochs": 1,
+        "max_lr": 0.01,
+        "train_loader": TRAIN,
+        "val_loader": VAL,
+        "seed": 0,
+        **changes,
+    }
     return fit_one_cycle(model=net(dropout=0) if model is None else model, **given)
 
 
 Change = Callable[[Tensor, Tensor], Any]
 BATCHES: dict[str, tuple[Change, str]] = {
     "labels of shape (N, 1)": (lambda x, y: (x, y[:, None]), r"labels .* have shape \(16, 1\)"),
-    "labels of shape (N, 1, 1)": (lambda x, y: (x, y[:, None, None]), r"labels .* have shape \(16, 1, 1\)"),
-    "a label that is ignored": (lambda x, y: (x, y.index_fill(0, torch.tensor(3), -100)), "hold -100, which marks what"),
-    "a label of -1": (lambda x, y: (x, y.index_fill(0, torch.tensor(3), -1)), "hold -1 and class numbers start at 0"),
-    "a label too high": (lambda x, y: (x, y.index_fill(0, torch.tensor(3), 9)), "hold 9 and the model has 4 outputs"),
-    "labels from 1": (lambda x, y: (x, y + 1), "hold 4 and the model has 4 outputs, for classes 0 to 3"),
-    "one-hot of whole numbers": (lambda x, y: (x, F.one_hot(y, CLASSES)), r"are int64 of shape \(16, 4\)"),
-    "one-hot of bools": (lambda x, y: (x, F.one_hot(y, CLASSES).bool()), r"are bool of shape \(16, 4\)"),
+    "labels of shape (N, 1, 1)": (
+        lambda x, y: (x, y[:, None, None]),
+        r"labels .* have shape \(16, 1, 1\)",
+    ),
+    "a label that is ignored": (
+        lambda x, y: (x, y.index_fill(0, torch.tensor(3), -100)),
+        "hold -100, which marks what",
+    ),
+    "a label of -1": (
+        lambda x, y: (x, y.index_fill(0, torch.tensor(3), -1)),
+        "hold -1 and class numbers start at 0",
+    ),
+    "a label too high": (
+        lambda x, y: (x, y.index_fill(0, torch.tensor(3), 9)),
+        "hold 9 and the model has 4 outputs",
+    ),
+    "labels from 1": (
+        lambda x, y: (x, y + 1),
+        "hold 4 and the model has 4 outputs, for classes 0 to 3",
+    ),
+    "one-hot of whole numbers": (
+        lambda x, y: (x, F.one_hot(y, CLASSES)),
+        r"are int64 of shape \(16, 4\)",
+    ),
+    "one-hot of bools": (
+        lambda x, y: (x, F.one_hot(y, CLASSES).bool()),
+        r"are bool of shape \(16, 4\)",
+    ),
     "int32 labels": (lambda x, y: (x, y.int()), "are int32"),
     "uint8 labels": (lambda x, y: (x, y.byte()), "are uint8"),
     "float labels": (lambda x, y: (x, y.float()), "are float32"),
@@ -58,10 +86,22 @@ BATCHES: dict[str, tuple[Change, str]] = {
     "NumPy's labels": (lambda x, y: (x, y.numpy()), "labels that are a ndarray"),
     "too few labels": (lambda x, y: (x, y[:-1]), r"of shape \(15,\) go with 16 images"),
     "one label for all": (lambda x, y: (x, y[0]), r"of shape \(\) go with 16 images"),
-    "images of uint8": (lambda x, y: (x.byte(), y), "the images are uint8 and the model's weights float32"),
-    "images of float64": (lambda x, y: (x.double(), y), "the images are float64 and the model's weights float32"),
-    "images of int64": (lambda x, y: (x.long(), y), "the images are int64 and the model's weights float32"),
-    "images of float16": (lambda x, y: (x.half(), y), "the images are float16 and the model's weights float32"),
+    "images of uint8": (
+        lambda x, y: (x.byte(), y),
+        "the images are uint8 and the model's weights float32",
+    ),
+    "images of float64": (
+        lambda x, y: (x.double(), y),
+        "the images are float64 and the model's weights float32",
+    ),
+    "images of int64": (
+        lambda x, y: (x.long(), y),
+        "the images are int64 and the model's weights float32",
+    ),
+    "images of float16": (
+        lambda x, y: (x.half(), y),
+        "the images are float16 and the model's weights float32",
+    ),
     "NumPy's images": (lambda x, y: (x.numpy(), y), "images that are a ndarray"),
     "a dict": (lambda x, y: {"image": x, "label": y}, "is a table with keys 'image', 'label'"),
     "three parts": (lambda x, y: (x, y, torch.arange(len(y))), "has 3 parts"),
@@ -69,7 +109,7 @@ BATCHES: dict[str, tuple[Change, str]] = {
     "images alone": (lambda x, _: x, "is a Tensor"),
     "an image and a label of a data set": (lambda x, y: (x[0], int(y[0])), "labels that are a int"),
     "nothing": (lambda x, y: (x[:0], y[:0]), "holds no image"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BATCHES)
@@ -133,7 +173,8 @@ def test_a_data_set_that_nobody_wrapped_in_a_loader_is_told() -> None:
         fit(train_loader=TensorDataset(*TRAIN[0]))
 
 
-# --- outputs ----------------------------------------------------------------------------------------------------------
+# --- outputs
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Giving(nn.Module):
@@ -155,16 +196,24 @@ OUTPUTS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "an ordered dict": (lambda: Giving(lambda out: OrderedDict(out=out)), "returns a OrderedDict"),
     "nothing": (lambda: Giving(lambda _: None), "returns a NoneType"),
     "one logit": (lambda: Giving(lambda out: out, 1), "returns one number an image"),
-    "one logit without its dimension": (lambda: Giving(lambda out: out.squeeze(1), 1), r"returns shape \(16,\)"),
+    "one logit without its dimension": (
+        lambda: Giving(lambda out: out.squeeze(1), 1),
+        r"returns shape \(16,\)",
+    ),
     "a map": (lambda: Giving(lambda out: out[:, :, None, None]), r"returns shape \(16, 4, 1, 1\)"),
-    "a mean over the batch": (lambda: Giving(lambda out: out.mean(dim=0, keepdim=True)), r"returns shape \(1, 4\)"),
+    "a mean over the batch": (
+        lambda: Giving(lambda out: out.mean(dim=0, keepdim=True)),
+        r"returns shape \(1, 4\)",
+    ),
     "classes first": (lambda: Giving(lambda out: out.t()), r"returns shape \(4, 16\)"),
     "guesses": (lambda: Giving(lambda out: F.one_hot(out.argmax(dim=1), CLASSES)), "returns int64"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-@pytest.mark.parametrize("run", [fit, lambda model: evaluate(model, VAL)], ids=["fit_one_cycle", "evaluate"])
+@pytest.mark.parametrize(
+    "run", [fit, lambda model: evaluate(model, VAL)], ids=["fit_one_cycle", "evaluate"]
+)
 def test_an_output_that_is_no_logits_is_told(name: str, run: Callable[[nn.Module], Any]) -> None:
     make, message = OUTPUTS[name]
     with pytest.raises(UsageError, match=message) as caught:
@@ -191,8 +240,12 @@ def test_a_net_without_weights_cannot_be_trained_and_can_be_evaluated() -> None:
 
     with pytest.raises(UsageError, match="no weights to train"):
         fit(First())
-    out_NK, labels_N = (torch.cat(parts) for parts in zip(*((First()(x), y) for x, y in VAL), strict=True))
-    assert evaluate(First(), VAL)["accuracy"] == float((out_NK.argmax(dim=1) == labels_N).double().mean())
+    out_NK, labels_N = (
+        torch.cat(parts) for parts in zip(*((First()(x), y) for x, y in VAL), strict=True)
+    )
+    assert evaluate(First(), VAL)["accuracy"] == float(
+        (out_NK.argmax(dim=1) == labels_N).double().mean()
+    )
 
 
 def test_what_is_no_net_is_told() -> None:
@@ -210,12 +263,19 @@ def test_images_of_half_precision_train_under_autocast() -> None:
     assert fit(train_loader=half, precision="bf16")[0]["val_loss"] > 0
 
 
-# --- losses -----------------------------------------------------------------------------------------------------------
+# --- losses
+# -----------------------------------------------------------------------------------------------------------
 
 LOSSES: dict[str, tuple[Any, str]] = {
-    "one a row": (functools.partial(F.cross_entropy, reduction="none"), r"returns a tensor of shape \(16,\)"),
+    "one a row": (
+        functools.partial(F.cross_entropy, reduction="none"),
+        r"returns a tensor of shape \(16,\)",
+    ),
     "a number": (lambda out, target: F.cross_entropy(out, target).item(), "returns a float"),
-    "without a gradient": (lambda out, target: F.cross_entropy(out.detach(), target), "without a gradient"),
+    "without a gradient": (
+        lambda out, target: F.cross_entropy(out.detach(), target),
+        "without a gradient",
+    ),
     "a tuple": (lambda out, target: (F.cross_entropy(out, target), 0), "returns a tuple"),
 }
 
@@ -227,7 +287,8 @@ def test_a_loss_that_is_no_mean_is_told(name: str) -> None:
         fit(loss_func=loss)
 
 
-# --- optimisers -------------------------------------------------------------------------------------------------------
+# --- optimisers
+# -------------------------------------------------------------------------------------------------------
 
 WEIGHTS = [nn.Parameter(torch.zeros(2))]
 MAKERS: dict[str, tuple[Any, str]] = {
@@ -236,11 +297,17 @@ MAKERS: dict[str, tuple[Any, str]] = {
     "a name": ("adam", "opt_func is a str"),
     "None": (None, "opt_func is a NoneType"),
     "LBFGS": (torch.optim.LBFGS, "could not make an optimiser: .*weight_decay"),
-    "LBFGS without a decay": (lambda weights, lr, **_: torch.optim.LBFGS(weights, lr=lr), "several looks at a batch"),
+    "LBFGS without a decay": (
+        lambda weights, lr, **_: torch.optim.LBFGS(weights, lr=lr),
+        "several looks at a batch",
+    ),
     "a list": (lambda *arguments, **_: [*arguments], "makes a list without param_groups"),
     "too few arguments": (lambda weights: [*weights], "could not make an optimiser"),
-    "a bad number": (functools.partial(torch.optim.RMSprop, alpha=-1), "could not make an optimiser: .*-1"),
-}  # fmt: skip
+    "a bad number": (
+        functools.partial(torch.optim.RMSprop, alpha=-1),
+        "could not make an optimiser: .*-1",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -269,8 +336,10 @@ def test_parameter_groups_keep_the_ratio_of_their_rates(kind: Any, name: str) ->
         rates = RATES[name](lr)
         groups = [{"params": weights[i :: len(rates)], "lr": rate} for i, rate in enumerate(rates)]
         optimizer = kind(groups, lr=lr, weight_decay=weight_decay)
-        optimizer.register_step_pre_hook(lambda *_: used.append([group["lr"] for group in optimizer.param_groups]))
-        return optimizer
+        optimizer.register_step_pre_hook(
+            lambda *_: used.append([group["lr"] for group in optimizer.param_groups])
+        )
+        return optimizer  # type: ignore[no-any-return]
 
     fit(opt_func=make)
     table = schedule_table(ScheduleRecipe(max_lr=0.01), len(TRAIN))
@@ -279,7 +348,9 @@ def test_parameter_groups_keep_the_ratio_of_their_rates(kind: Any, name: str) ->
     assert used == [pytest.approx([share * rate for share in shares]) for rate, _ in table]
 
 
-@pytest.mark.parametrize("rate", [[0.01], [0.01, 0.1], (0.01,), "0.01", None, True, torch.tensor([0.1, 0.2])], ids=repr)
+@pytest.mark.parametrize(
+    "rate", [[0.01], [0.01, 0.1], (0.01,), "0.01", None, True, torch.tensor([0.1, 0.2])], ids=repr
+)
 def test_a_highest_rate_that_is_no_number_is_told(rate: Any) -> None:
     with pytest.raises(UsageError, match=re.escape("max_lr is ")):
         fit(max_lr=rate)
@@ -291,9 +362,12 @@ def test_epochs_that_are_no_whole_number_are_told(epochs: Any) -> None:
         fit(epochs=epochs)
 
 
-# --- on_epoch ---------------------------------------------------------------------------------------------------------
+# --- on_epoch
+# ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", [None, False, 0, 1, 0.93, "stop", [1], {"val_loss": 1.0}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [None, False, 0, 1, 0.93, "stop", [1], {"val_loss": 1.0}, object()], ids=repr
+)
 def test_only_true_ends_training(answer: object) -> None:
     assert len(fit(epochs=2, on_epoch=lambda _: answer)) == 2

@@ -28,13 +28,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write(folder: Path, *, count: int = 4, seed: int = 0, classes: Sequence[str] = ("cat", "dog")) -> None:
+def write(
+    folder: Path, *, count: int = 4, seed: int = 0, classes: Sequence[str] = ("cat", "dog")
+) -> None:
     """Write ``count`` PNGs of noise a class."""
     rng = np.random.default_rng([seed, *folder.name.encode()])
     for name in classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / name / f"{i}.png")
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(
+                folder / name / f"{i}.png"
+            )
 
 
 def failure(call: Callable[[], object]) -> DataError:
@@ -49,13 +53,24 @@ def load(folder: Path) -> tuple[data.Dataset, list[str]]:
     return data.load(str(folder), on_event=told.append), told
 
 
-# --- names of parts ---------------------------------------------------------------------------------------------------
+# --- names of parts
+# ---------------------------------------------------------------------------------------------------
 
 PAIRS = [
-    ("Training", "Testing"), ("Train", "Test"), ("TRAIN", "TEST"), ("seg_train", "seg_test"), ("train", "validation"),
-    ("train", "eval"), ("train", "dev"), ("training_set", "test_set"), ("trainset", "testset"), ("train-data", "Valid"),
-    ("train_images", "test_images"), ("Training Data", "Testing Data"), ("train2017", "val2017"),
-]  # fmt: skip
+    ("Training", "Testing"),
+    ("Train", "Test"),
+    ("TRAIN", "TEST"),
+    ("seg_train", "seg_test"),
+    ("train", "validation"),
+    ("train", "eval"),
+    ("train", "dev"),
+    ("training_set", "test_set"),
+    ("trainset", "testset"),
+    ("train-data", "Valid"),
+    ("train_images", "test_images"),
+    ("Training Data", "Testing Data"),
+    ("train2017", "val2017"),
+]
 
 
 @pytest.mark.parametrize(("train", "test"), PAIRS)
@@ -69,7 +84,9 @@ def test_parts_are_known_by_their_names_in_any_case(tmp_path: Path, train: str, 
 
 
 @pytest.mark.parametrize(("train", "test"), PAIRS)
-def test_what_parts_are_called_changes_no_fingerprint(tmp_path: Path, train: str, test: str) -> None:
+def test_what_parts_are_called_changes_no_fingerprint(
+    tmp_path: Path, train: str, test: str
+) -> None:
     write(tmp_path / "set" / "train")
     write(tmp_path / "set" / "test")
     before = load(tmp_path / "set")[0].fingerprint
@@ -79,7 +96,8 @@ def test_what_parts_are_called_changes_no_fingerprint(tmp_path: Path, train: str
 
 
 @pytest.mark.parametrize(
-    "name", ["cat", "trainer", "training wheels", "contest", "valley", "device", "evil", "set", "data", ""]
+    "name",
+    ["cat", "trainer", "training wheels", "contest", "valley", "device", "evil", "set", "data", ""],
 )
 def test_other_names_are_no_parts(name: str) -> None:
     assert part_of(name) == ""
@@ -90,11 +108,20 @@ def test_a_part_that_is_packed_in_a_folder_of_its_name_is_found(tmp_path: Path) 
     write(tmp_path / "set" / "seg_test" / "seg_test", count=3)
     (tmp_path / "set" / "seg_pred" / "seg_pred").mkdir(parents=True)
     dataset, _ = load(tmp_path / "set")
-    assert (dataset.classes, len(dataset.train_labels_N), len(dataset.test_labels_N)) == (("cat", "dog"), 10, 6)
+    assert (dataset.classes, len(dataset.train_labels_N), len(dataset.test_labels_N)) == (
+        ("cat", "dog"),
+        10,
+        6,
+    )
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("fold1", "fold2"), ("images",), ("chest_xray",), ("left", "right", "extra")])
-def test_folders_that_hold_only_folders_are_never_classes(tmp_path: Path, names: Sequence[str]) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [("a", "b"), ("fold1", "fold2"), ("images",), ("chest_xray",), ("left", "right", "extra")],
+)
+def test_folders_that_hold_only_folders_are_never_classes(
+    tmp_path: Path, names: Sequence[str]
+) -> None:
     for name in names:
         write(tmp_path / "set" / name)
     assert "holds only folders" in failure(lambda: load(tmp_path / "set")).message
@@ -106,7 +133,9 @@ def test_a_wrapped_set_is_told_where_to_look(tmp_path: Path) -> None:
     assert "chest_xray" in failure(lambda: load(tmp_path / "set")).hint
 
 
-@pytest.mark.parametrize("names", [("train", "Training"), ("train", "train_set"), ("Train", "trainset")])
+@pytest.mark.parametrize(
+    "names", [("train", "Training"), ("train", "train_set"), ("Train", "trainset")]
+)
 def test_two_folders_of_one_part_are_refused(tmp_path: Path, names: Sequence[str]) -> None:
     for name in names:
         write(tmp_path / "set" / name)
@@ -124,7 +153,8 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert load(tmp_path / "set")[0].classes == ("bus", "train")
 
 
-# --- a validation part of its own -------------------------------------------------------------------------------------
+# --- a validation part of its own
+# -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["val", "validation", "Dev"])
@@ -139,9 +169,14 @@ def three(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_validation_part_beside_a_test_part_is_used_whole(three: Path, val: int) -> None:
     dataset, told = load(three)
     split = data.split(dataset, val=val)
-    assert [len(part) for part in (split.train_labels_N, split.val_labels_N, split.test_labels_N)] == [12, 6, 4]
+    assert [
+        len(part) for part in (split.train_labels_N, split.val_labels_N, split.test_labels_N)
+    ] == [12, 6, 4]
     assert torch.equal(split.val_images_NCHW, dataset.val_images_NCHW)
-    assert any("its own validation part of 6 images is used whole: data.val is ignored" in line for line in told)
+    assert any(
+        "its own validation part of 6 images is used whole: data.val is ignored" in line
+        for line in told
+    )
     assert "12 train, 6 validation, 4 test; 2 classes: cat, dog" in str(split)
 
 
@@ -200,7 +235,9 @@ def test_validation_shards_beside_test_shards_are_used_whole(tmp_path: Path) -> 
     for seed, (word, count) in enumerate([("train", 10), ("validation", 6), ("test", 4)]):
         shard(tmp_path / "set" / f"{word}-00000.parquet", count=count, seed=seed)
     split = data.split(load(tmp_path / "set")[0], val=1000)
-    assert [len(part) for part in (split.train_labels_N, split.val_labels_N, split.test_labels_N)] == [10, 6, 4]
+    assert [
+        len(part) for part in (split.train_labels_N, split.val_labels_N, split.test_labels_N)
+    ] == [10, 6, 4]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +252,9 @@ def test_validation_shards_beside_test_shards_are_used_whole(tmp_path: Path) -> 
     ids=["no column", "nulls", "a hole", "floats", "holes alone"],
 )
 @pytest.mark.parametrize("part", ["train-00001", "test-00000"])
-def test_a_shard_without_labels_names_the_column(tmp_path: Path, part: str, labels: object, message: str) -> None:
+def test_a_shard_without_labels_names_the_column(
+    tmp_path: Path, part: str, labels: object, message: str
+) -> None:
     shard(tmp_path / "set" / "train-00000.parquet")
     shard(tmp_path / "set" / f"{part}.parquet", count=4, seed=1, labels=labels)
     error = failure(lambda: load(tmp_path / "set"))
@@ -223,11 +262,20 @@ def test_a_shard_without_labels_names_the_column(tmp_path: Path, part: str, labe
     assert part in error.message
 
 
-# --- what is no image of theirs ---------------------------------------------------------------------------------------
+# --- what is no image of theirs
+# ---------------------------------------------------------------------------------------
 
 LITTER = [
-    ".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails", "#recycle", "$RECYCLE.BIN", "lost+found", "@Recycle", ".git",
-]  # fmt: skip
+    ".ipynb_checkpoints",
+    "@eaDir",
+    "__MACOSX",
+    ".thumbnails",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "lost+found",
+    "@Recycle",
+    ".git",
+]
 
 
 @pytest.mark.parametrize("name", LITTER)
@@ -252,8 +300,12 @@ def test_thumbnails_below_a_class_count_nowhere(tmp_path: Path, name: str) -> No
     assert load(tmp_path / "set")[0].fingerprint == before
 
 
-@pytest.mark.parametrize("names", [[str(i) for i in range(12)], [f"{i:03}" for i in range(12)], ["7", "08", "9", "10"]])
-def test_classes_of_digits_are_in_the_order_of_their_numbers(tmp_path: Path, names: list[str]) -> None:
+@pytest.mark.parametrize(
+    "names", [[str(i) for i in range(12)], [f"{i:03}" for i in range(12)], ["7", "08", "9", "10"]]
+)
+def test_classes_of_digits_are_in_the_order_of_their_numbers(
+    tmp_path: Path, names: list[str]
+) -> None:
     write(tmp_path / "set", classes=names[::-1], count=2)
     assert list(load(tmp_path / "set")[0].classes) == names
 
@@ -264,10 +316,13 @@ def test_labels_of_digits_in_shards_are_in_the_order_of_their_numbers(tmp_path: 
     assert list(load(tmp_path / "set")[0].classes) == words
 
 
-# --- duplicates -------------------------------------------------------------------------------------------------------
+# --- duplicates
+# -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "target"), [("train", "test"), ("train", "val"), ("val", "test")])
+@pytest.mark.parametrize(
+    ("source", "target"), [("train", "test"), ("train", "val"), ("val", "test")]
+)
 def test_images_that_two_parts_share_are_told(tmp_path: Path, source: str, target: str) -> None:
     for part in ("train", "val", "test"):
         write(tmp_path / "set" / part)
@@ -277,24 +332,34 @@ def test_images_that_two_parts_share_are_told(tmp_path: Path, source: str, targe
             (tmp_path / "set" / source / "dog" / f"{i}.png").read_bytes()
         )
     for _ in range(2):  # the second time from the cache
-        assert sum("3 of 8" in line and "pixel by pixel" in line for line in load(tmp_path / "set")[1]) == 1
+        assert (
+            sum("3 of 8" in line and "pixel by pixel" in line for line in load(tmp_path / "set")[1])
+            == 1
+        )
 
 
 def test_images_that_shards_share_are_told(tmp_path: Path) -> None:
     shard(tmp_path / "set" / "train-0.parquet", count=6)
     shard(tmp_path / "set" / "test-0.parquet", count=4)
-    assert any("4 of 4 test images are training images too" in line for line in load(tmp_path / "set")[1])
+    assert any(
+        "4 of 4 test images are training images too" in line for line in load(tmp_path / "set")[1]
+    )
 
 
 def test_an_image_that_was_copied_ends_up_in_both_parts_and_is_told(tmp_path: Path) -> None:
     write(tmp_path / "set", count=1)
     for name in ("cat", "dog"):
         for i in range(1, 6):
-            (tmp_path / "set" / name / f"{i}.png").write_bytes((tmp_path / "set" / name / "0.png").read_bytes())
-    assert any("2 of 2 test images are training images too" in line for line in load(tmp_path / "set")[1])
+            (tmp_path / "set" / name / f"{i}.png").write_bytes(
+                (tmp_path / "set" / name / "0.png").read_bytes()
+            )
+    assert any(
+        "2 of 2 test images are training images too" in line for line in load(tmp_path / "set")[1]
+    )
 
 
-# --- depth, direction and contrast ------------------------------------------------------------------------------------
+# --- depth, direction and contrast
+# ------------------------------------------------------------------------------------
 
 
 def deep(folder: Path, *, bits: int, ending: str = "png") -> np.ndarray:
@@ -311,7 +376,9 @@ def deep(folder: Path, *, bits: int, ending: str = "png") -> np.ndarray:
 
 @pytest.mark.parametrize("bits", [8, 9, 10, 12, 14, 16])
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_deep_images_are_scaled_by_the_bits_that_the_set_uses(tmp_path: Path, bits: int, ending: str) -> None:
+def test_deep_images_are_scaled_by_the_bits_that_the_set_uses(
+    tmp_path: Path, bits: int, ending: str
+) -> None:
     first = deep(tmp_path / "set", bits=bits, ending=ending)
     dataset, told = load(tmp_path / "set")
     expected = (first >> max(bits - 8, 0)).astype(np.uint8)
@@ -330,7 +397,9 @@ def test_one_deep_image_decides_for_all(tmp_path: Path) -> None:
 
 def test_negative_values_name_the_file(tmp_path: Path) -> None:
     write(tmp_path / "set")
-    Image.fromarray(np.full((8, 8), -1000, dtype=np.int32)).save(tmp_path / "set" / "cat" / "ct.tif")
+    Image.fromarray(np.full((8, 8), -1000, dtype=np.int32)).save(
+        tmp_path / "set" / "cat" / "ct.tif"
+    )
     assert "ct.tif holds negative values" in failure(lambda: load(tmp_path / "set")).message
 
 
@@ -339,7 +408,9 @@ VALUES: list[Sequence[int]] = [(0,), (255,), (0, 1), (0, 1, 2, 3), (100, 101, 11
 
 @pytest.mark.parametrize("values", VALUES, ids=str)
 @pytest.mark.parametrize("part", ["train", "test", "val"])
-def test_a_part_of_hardly_any_contrast_names_a_file(tmp_path: Path, part: str, values: Sequence[int]) -> None:
+def test_a_part_of_hardly_any_contrast_names_a_file(
+    tmp_path: Path, part: str, values: Sequence[int]
+) -> None:
     for name in ("train", "test", "val"):
         write(tmp_path / "set" / name)
     rng = np.random.default_rng(0)
@@ -359,7 +430,10 @@ def test_drawings_in_black_and_white_are_images(tmp_path: Path) -> None:
 def test_an_image_of_one_colour_is_told_by_name(tmp_path: Path) -> None:
     write(tmp_path / "set")
     Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "set" / "dog" / "2.png")
-    assert any("1 image is of a single colour" in line and "2.png" in line for line in load(tmp_path / "set")[1])
+    assert any(
+        "1 image is of a single colour" in line and "2.png" in line
+        for line in load(tmp_path / "set")[1]
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -373,17 +447,24 @@ def test_the_exif_orientation_is_heeded(tmp_path: Path, orientation: int, ending
     options = {"quality": 100} if ending in ("jpg", "webp") else {}
     for path in list((tmp_path / "set").rglob("*.png")):
         path.unlink()
-        Image.fromarray(corner).convert("RGB").save(path.with_suffix(f".{ending}"), exif=exif, **options)
+        Image.fromarray(corner).convert("RGB").save(
+            path.with_suffix(f".{ending}"), exif=exif, **options
+        )
     dataset, told = load(tmp_path / "set")
     # where EXIF says that the first row and column of the file belong
     bottom, right = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
-    shown = dataset.train_images_NCHW[0, 0, 4 * bottom : 4 * bottom + 4, 4 * right : 4 * right + 4].float().mean()
+    shown = (
+        dataset.train_images_NCHW[0, 0, 4 * bottom : 4 * bottom + 4, 4 * right : 4 * right + 4]
+        .float()
+        .mean()
+    )
     assert shown > 230
     told_of = any("turned as the EXIF" in line for line in told)
     assert told_of == (orientation > 1 and ending != "tif")  # Pillow has always turned those itself
 
 
-# --- as users see it --------------------------------------------------------------------------------------------------
+# --- as users see it
+# --------------------------------------------------------------------------------------------------
 
 
 def test_data_verify_shows_classes_and_images_of_every_part(
@@ -391,6 +472,11 @@ def test_data_verify_shows_classes_and_images_of_every_part(
 ) -> None:
     done = harness("data", "verify", str(three))
     assert done.returncode == 0
-    for words in (("train", "12"), ("validation", "6"), ("test", "4"), ("classes", "['cat', 'dog']")):
+    for words in (
+        ("train", "12"),
+        ("validation", "6"),
+        ("test", "4"),
+        ("classes", "['cat', 'dog']"),
+    ):
         assert any(words[0] in line and words[1] in line for line in done.stdout.splitlines())
     assert "data.val is ignored" in done.stderr

@@ -34,7 +34,14 @@ def one_thread() -> Iterator[None]:
 
 
 def fit(model: nn.Module, **changes: Any) -> list[dict[str, Any]]:
-    given = {"epochs": 1, "max_lr": 0.01, "train_loader": TRAIN, "val_loader": VAL, "seed": 0, **changes}
+    given = {
+        "epochs": 1,
+        "max_lr": 0.01,
+        "train_loader": TRAIN,
+        "val_loader": VAL,
+        "seed": 0,
+        **changes,
+    }
     return fit_one_cycle(model=model, **given)
 
 
@@ -50,7 +57,8 @@ class Linear(nn.Module):
         return F.linear(x_NCHW.flatten(1), self.weight, self.bias)
 
 
-# --- layouts ----------------------------------------------------------------------------------------------------------
+# --- layouts
+# ----------------------------------------------------------------------------------------------------------
 
 LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "columns of a larger tensor": lambda: torch.randn(CLASSES, 800)[:, :PIXELS],
@@ -63,12 +71,18 @@ LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "as_strided with a gap": lambda: torch.randn(4000).as_strided((CLASSES, PIXELS), (3, 12), 5),
     "windows that overlap": lambda: torch.randn(500).as_strided((CLASSES, PIXELS), (1, 1)),
     "flipped and sliced": lambda: torch.randn(CLASSES, PIXELS + 3).flip(1)[:, 3:],
-    "permuted": lambda: torch.randn(PIXELS, 2, CLASSES // 2).permute(1, 2, 0).reshape(CLASSES, PIXELS),
+    "permuted": lambda: (
+        torch.randn(PIXELS, 2, CLASSES // 2).permute(1, 2, 0).reshape(CLASSES, PIXELS)
+    ),
 }
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("opt_func", [torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "opt_func",
+    [torch.optim.Adam, torch.optim.SGD, torch.optim.RMSprop],
+    ids=lambda kind: kind.__name__,
+)
 def test_a_fit_at_next_to_no_rate_leaves_the_evaluation_as_it_was(name: str, opt_func: Any) -> None:
     model = Linear(LAYOUTS[name]())
     before = evaluate(model, VAL)
@@ -94,7 +108,9 @@ def test_after_a_fit_a_weight_owns_memory_of_its_own_size(name: str) -> None:
 
 
 def test_after_a_fit_a_part_of_a_net_saves_what_it_holds() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 4000), nn.ReLU(), nn.Linear(4000, CLASSES))
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(PIXELS, 4000), nn.ReLU(), nn.Linear(4000, CLASSES)
+    )
     fit(model)
     file = io.BytesIO()
     torch.save(model[3].state_dict(), file)
@@ -111,7 +127,7 @@ def test_weights_are_given_back_when_training_breaks() -> None:
 def test_slices_of_one_tensor_that_share_no_entry_train_on_their_own() -> None:
     large = torch.randn(CLASSES, 2 * PIXELS)
     model = nn.ModuleList([Linear(large[:, :PIXELS]), Linear(large[:, PIXELS:])])
-    model.forward = lambda x_NCHW: model[0](x_NCHW) + model[1](x_NCHW)  # type: ignore[method-assign]
+    model.forward = lambda x_NCHW: model[0](x_NCHW) + model[1](x_NCHW)
     before = evaluate(model, VAL)
     fit(model, max_lr=1e-12)
     assert evaluate(model, VAL) == pytest.approx(before, rel=1e-6)
@@ -145,8 +161,12 @@ def tied_to_a_buffer(model: Tied) -> None:
     model.second.register_buffer("weight_copy", model.first.weight.data[1])
 
 
-@pytest.mark.parametrize("tie", [tied_by_data, tied_by_a_part, tied_to_a_frozen_weight, tied_to_a_buffer])
-def test_different_parameters_that_share_memory_are_refused_by_name(tie: Callable[[Tied], None]) -> None:
+@pytest.mark.parametrize(
+    "tie", [tied_by_data, tied_by_a_part, tied_to_a_frozen_weight, tied_to_a_buffer]
+)
+def test_different_parameters_that_share_memory_are_refused_by_name(
+    tie: Callable[[Tied], None],
+) -> None:
     model = Tied()
     tie(model)
     with pytest.raises(UsageError, match=r"first\.weight and second\.weight\w* share memory"):
@@ -165,7 +185,8 @@ def test_a_layer_without_sizes_is_refused_by_name() -> None:
         fit(nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES)))
 
 
-# --- gradients that are not there -------------------------------------------------------------------------------------
+# --- gradients that are not there
+# -------------------------------------------------------------------------------------
 
 
 class Branches(nn.Module):
@@ -203,10 +224,14 @@ OPTIMISERS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def by_torch(model: nn.Module, kind: Any, options: dict[str, Any], *, decay: float, epochs: int) -> None:
+def by_torch(
+    model: nn.Module, kind: Any, options: dict[str, Any], *, decay: float, epochs: int
+) -> None:
     """Train as a user's own loop does: zero_grad, backward, step."""
     table = schedule_table(ScheduleRecipe(max_lr=0.01), epochs * len(TRAIN))
-    optimizer = kind([p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=decay, **options)
+    optimizer = kind(
+        [p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=decay, **options
+    )
     model.train()
     for step, (rate, momentum) in enumerate(table):
         (group,) = optimizer.param_groups
@@ -233,11 +258,16 @@ def test_weights_without_a_gradient_move_as_torch_moves_them(name: str, pattern:
         torch.testing.assert_close(mine, other, rtol=2e-4, atol=2e-6, msg=label)
 
 
-@pytest.mark.parametrize("opt_func", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.NAdam])
+@pytest.mark.parametrize(
+    "opt_func", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.NAdam]
+)
 def test_an_unused_and_a_frozen_weight_do_not_move_at_all(opt_func: Any) -> None:
     model = Branches(lambda _: (True, False))
     model.branches[0].weight.requires_grad_(False)
-    before = [p.detach().clone() for p in (*model.branches[1].parameters(), *model.branches[2].parameters())]
+    before = [
+        p.detach().clone()
+        for p in (*model.branches[1].parameters(), *model.branches[2].parameters())
+    ]
     frozen = model.branches[0].weight.detach().clone()
     fit(model, epochs=3, weight_decay=0.1, opt_func=opt_func)
     after = [*model.branches[1].parameters(), *model.branches[2].parameters()]
@@ -266,7 +296,9 @@ def test_half_precision_too_leaves_a_weight_without_a_gradient_alone() -> None:
 
 
 def test_a_recorded_step_leaves_a_weight_without_a_gradient_alone() -> None:
-    def recorder(body: Callable[[], None], _: torch.device, *, rewind: Callable[[], None]) -> EagerReplay:
+    def recorder(
+        body: Callable[[], None], _: torch.device, *, rewind: Callable[[], None]
+    ) -> EagerReplay:
         rewind()
         body()
         return EagerReplay(body)
@@ -287,7 +319,9 @@ def test_a_gradient_left_over_from_before_counts_for_nothing() -> None:
         p.grad = torch.ones_like(p)
     fit(fresh)
     fit(used)
-    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), used.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(fresh.parameters(), used.parameters(), strict=True)
+    )
 
 
 def test_a_sparse_gradient_trains_as_a_dense_one_does() -> None:
@@ -307,7 +341,8 @@ def test_a_sparse_gradient_trains_as_a_dense_one_does() -> None:
     assert torch.equal(sparse.table.weight, dense.table.weight)
 
 
-# --- modes ------------------------------------------------------------------------------------------------------------
+# --- modes
+# ------------------------------------------------------------------------------------------------------------
 
 
 class Frozen(nn.Module):
@@ -316,7 +351,9 @@ class Frozen(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm, self.dropout = nn.BatchNorm2d(3), nn.Dropout(0.5)
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Linear(PIXELS, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)
+        )
         self.head = nn.Linear(8, CLASSES)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -357,7 +394,9 @@ def test_a_head_alone_in_training_mode_trains_alone_in_it() -> None:
     assert [name for name, module in model.named_modules() if module.training] == ["head"]
 
 
-def test_a_net_wholly_in_eval_mode_is_trained_in_training_mode_and_given_back_in_eval_mode() -> None:
+def test_a_net_wholly_in_eval_mode_is_trained_in_training_mode_and_given_back_in_eval_mode() -> (
+    None
+):
     model = Frozen().eval()
     fit(model, epochs=2)
     assert not torch.equal(model.norm.running_mean, torch.zeros(3))

@@ -1,7 +1,7 @@
 """What a GPU demands of training, checked without one: nothing reads from the device, no operand lies elsewhere.
 
-Tensors here have a device, a shape and a dtype, but no numbers and no memory; see ``tests/train/fakes.py``.
-Every check is shown to catch the faults that it is there for.
+Tensors here have a device, a shape and a dtype, but no numbers and no memory; see
+``tests/train/fakes.py``. Every check is shown to catch the faults that it is there for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from tests.train.fakes import (
 )
 from tests.train.tiny import SIDE, recipe
 
-pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch was built without CUDA")
+pytestmark = pytest.mark.skipif(
+    not torch.backends.cuda.is_built(), reason="this torch was built without CUDA"
+)
 GPU = "cuda:0"
 BATCHES = [(BATCH, 3, SIDE, SIDE), (BATCH, 3, SIDE, SIDE), (IMAGES - 2 * BATCH, 3, SIDE, SIDE)]
 
@@ -65,24 +67,38 @@ def built(strengths: dict[str, Any]) -> tuple[Op, ...]:
     return augment.build(AugmentRecipe(**{**off, "flip": "none", **strengths}), 3)
 
 
-# --- an epoch stays on the device -------------------------------------------------------------------------------------
+# --- an epoch stays on the device
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("device", [GPU, "cpu"])
 @pytest.mark.parametrize("strengths", OPERATIONS, ids=str)
-def test_an_augmentation_stays_on_the_device(strengths: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_augmentation_stays_on_the_device(
+    strengths: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert train_an_epoch(device, monkeypatch, ops=built(strengths)) == BATCHES
 
 
 @pytest.mark.parametrize("device", [GPU, "cpu"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize(("optimizer", "nesterov"), [("Adam", True), ("AdamW", True), ("SGD", True), ("SGD", False)])
+@pytest.mark.parametrize(
+    ("optimizer", "nesterov"), [("Adam", True), ("AdamW", True), ("SGD", True), ("SGD", False)]
+)
 def test_a_step_stays_on_the_device(
     optimizer: str, nesterov: bool, precision: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for clip, by, mixing in ((None, "value", {"mixup": 0.4}), (0.1, "value", {}), (1.0, "norm", {})):
+    for clip, by, mixing in (
+        (None, "value", {"mixup": 0.4}),
+        (0.1, "value", {}),
+        (1.0, "norm", {}),
+    ):
         settings = StepSettings(
-            0.01, clip, by, precision=precision, opt_func=getattr(torch.optim, optimizer), nesterov=nesterov
+            0.01,
+            clip,
+            by,
+            precision=precision,
+            opt_func=getattr(torch.optim, optimizer),
+            nesterov=nesterov,
         )
         assert train_an_epoch(device, monkeypatch, ops=built(mixing), settings=settings) == BATCHES
 
@@ -93,16 +109,21 @@ def test_a_step_stays_on_the_device(
     [StepSettings(label_smoothing=0.1), StepSettings(loss_func=F.cross_entropy)],
     ids=["smoothing", "own loss"],
 )
-def test_a_loss_stays_on_the_device(settings: StepSettings, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_stays_on_the_device(
+    settings: StepSettings, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert train_an_epoch(device, monkeypatch, settings=settings) == BATCHES
 
 
-def test_the_casts_of_a_pretended_gpu_are_those_of_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_casts_of_a_pretended_gpu_are_those_of_half_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pretended(GPU, monkeypatch), torch.autocast("cuda", torch.bfloat16, enabled=True):
         assert model_on(GPU)(torch.zeros(2, 3, SIDE, SIDE, device=GPU)).dtype == torch.bfloat16
 
 
-# --- loaders ----------------------------------------------------------------------------------------------------------
+# --- loaders
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strengths", [{}, {"crop": 1, "hue": 0.1, "mixup": 0.4}], ids=str)
@@ -121,11 +142,18 @@ def test_streamed_images_cross_without_a_wait_after_the_order(
 
 def eval_loader(images_on: str) -> EvalLoader:
     images_NCHW = torch.zeros(IMAGES, 3, SIDE, SIDE, dtype=torch.uint8, device=images_on)
-    return EvalLoader(images_NCHW, torch.zeros(IMAGES, dtype=torch.int64, device=GPU), batch_size=BATCH, **STATISTICS)
+    return EvalLoader(
+        images_NCHW,
+        torch.zeros(IMAGES, dtype=torch.int64, device=GPU),
+        batch_size=BATCH,
+        **STATISTICS,
+    )
 
 
 @pytest.mark.parametrize("images_on", [GPU, "cpu"])
-def test_evaluation_reads_nothing_before_its_last_batch(images_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_reads_nothing_before_its_last_batch(
+    images_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class AllSeenError(Exception):
         pass
 
@@ -139,7 +167,8 @@ def test_evaluation_reads_nothing_before_its_last_batch(images_on: str, monkeypa
             evaluate(model, until_the_end(loader))
 
 
-# --- planted faults ---------------------------------------------------------------------------------------------------
+# --- planted faults
+# ---------------------------------------------------------------------------------------------------
 
 FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
     "if on a tensor": lambda x: x * 1 if x.max() > 0 else x,
@@ -217,7 +246,9 @@ def test_a_read_in_a_backward_pass_is_caught(fault: str, monkeypatch: pytest.Mon
         def backward(_: Any, grad_NK: Tensor) -> Tensor:
             return FAULTS[fault](grad_NK)
 
-    settings = StepSettings(loss_func=lambda out_NK, labels_N: F.cross_entropy(Reads.apply(out_NK), labels_N))
+    settings = StepSettings(
+        loss_func=lambda out_NK, labels_N: F.cross_entropy(Reads.apply(out_NK), labels_N)
+    )
     with pytest.raises(LEFT):
         train_an_epoch("cpu", monkeypatch, settings=settings)
 
@@ -231,7 +262,8 @@ def test_streamed_images_that_are_waited_for_are_caught(monkeypatch: pytest.Monk
             next(batches)
 
 
-# --- other accelerators -----------------------------------------------------------------------------------------------
+# --- other accelerators
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strengths", OPERATIONS, ids=str)
@@ -243,7 +275,9 @@ def test_another_accelerator_gets_no_double_and_reads_nothing(
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
 @pytest.mark.parametrize(("clip", "by"), [(None, "value"), (0.1, "value"), (1.0, "norm")])
-def test_an_optimiser_needs_no_double(optimizer: Any, clip: float | None, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimiser_needs_no_double(
+    optimizer: Any, clip: float | None, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = StepSettings(0.01, clip, by, label_smoothing=0.1, opt_func=optimizer)
     assert train_an_epoch(OTHER, monkeypatch, settings=settings) == BATCHES
 
@@ -254,22 +288,30 @@ def test_double_precision_is_caught(place: str, monkeypatch: pytest.MonkeyPatch)
         train_an_epoch(OTHER, monkeypatch, ops=[Planted(place, lambda x: x.double())])
 
 
-def test_a_dropout_that_draws_in_double_precision_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropout_that_draws_in_double_precision_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("harness.train.model.wide_float", lambda _: torch.float64)
     with pytest.raises(DoubleError):
         train_an_epoch(OTHER, monkeypatch)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_caught_on_another_accelerator(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_fault_is_caught_on_another_accelerator(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(LEFT):
         train_an_epoch(OTHER, monkeypatch, ops=[Planted("augmentation", FAULTS[fault])])
 
 
-def test_a_whole_training_on_the_cpu_needs_no_double_where_the_device_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_training_on_the_cpu_needs_no_double_where_the_device_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for module in ("model", "loop"):
         monkeypatch.setattr(f"harness.train.{module}.wide_float", lambda _: torch.float32)
-    wanted = recipe(model__dropout=0.3, augment__mixup=0.4, augment__cutmix=1.0, augment__erasing=0.3)
+    wanted = recipe(
+        model__dropout=0.3, augment__mixup=0.4, augment__cutmix=1.0, augment__erasing=0.3
+    )
     ground = arena(wanted.data, "cpu")
     model, memory_format = place(wanted, ground, "cpu", 0)
     loaders = Loaders.of(wanted, ground, 0, memory_format)

@@ -33,7 +33,9 @@ DIGITS: dict[str, Any] = {
 
 def recipe(**changes: Any) -> Recipe:
     """Return a recipe of a second's training on scikit-learn's digits; ``part__field`` stands for ``part.field``."""
-    return Recipe().with_overrides({**DIGITS, **{name.replace("__", "."): value for name, value in changes.items()}})
+    return Recipe().with_overrides(
+        {**DIGITS, **{name.replace("__", "."): value for name, value in changes.items()}}
+    )
 
 
 def cell(seed: int = 0, **changes: Any) -> Cell:
@@ -42,7 +44,9 @@ def cell(seed: int = 0, **changes: Any) -> Cell:
 
 def net(*, seed: int = 0, dropout: float = 0.25, **fields: Any) -> nn.Module:
     shape = {"blocks": 2, "channels": (4, 6), "pool": (1,), "hidden": 12, **fields}
-    return build(ModelRecipe(dropout=dropout, **shape), in_channels=3, side=SIDE, classes=CLASSES, seed=seed)
+    return build(
+        ModelRecipe(dropout=dropout, **shape), in_channels=3, side=SIDE, classes=CLASSES, seed=seed
+    )
 
 
 def batches(count: int, *, size: int = 16, seed: int = 0) -> list[Batch]:

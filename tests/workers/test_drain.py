@@ -14,12 +14,24 @@ from harness.errors import DataError, StorageError, UsageError
 from harness.ledger import Ledger
 from harness.study.trial import Cell, Curve, Outcomes, Trial
 from harness.workers.drain import DrainResult, drain
-from harness.workers.events import Claimed, EpochDone, Event, Finished, HandedBack, Note, WorkerDied, decode, encode
+from harness.workers.events import (
+    Claimed,
+    EpochDone,
+    Event,
+    Finished,
+    HandedBack,
+    Note,
+    WorkerDied,
+    decode,
+    encode,
+)
 from harness.workers.runner import Runner, load_runner
 from tests import light
 
 
-def work(ledger: Ledger, runner: Runner = light.run, **options: Any) -> tuple[DrainResult, list[Event]]:
+def work(
+    ledger: Ledger, runner: Runner = light.run, **options: Any
+) -> tuple[DrainResult, list[Event]]:
     events: list[Event] = []
     hook: Callable[[Event], None] = options.pop("hook", lambda _: None)
 
@@ -27,7 +39,14 @@ def work(ledger: Ledger, runner: Runner = light.run, **options: Any) -> tuple[Dr
         events.append(event)
         hook(event)
 
-    given = {"worker": "w", "device": "cpu", "threads": 1, "deadline": None, "max_trials": None, "stop": threading.Event()}
+    given = {
+        "worker": "w",
+        "device": "cpu",
+        "threads": 1,
+        "deadline": None,
+        "max_trials": None,
+        "stop": threading.Event(),
+    }
     return drain(ledger, runner, on_event=on_event, **{**given, **options}), events
 
 
@@ -36,7 +55,11 @@ def test_a_worker_drains_the_plan_and_says_so(tmp_path: Path) -> None:
         result, events = work(ledger)
         assert result == DrainResult(recorded=3, failed=0, why="done")
         assert ledger.counts().complete == 3
-    assert [type(event).__name__ for event in events] == ["Claimed", *["EpochDone"] * 4, "Finished"] * 3
+    assert [type(event).__name__ for event in events] == [
+        "Claimed",
+        *["EpochDone"] * 4,
+        "Finished",
+    ] * 3
 
 
 def test_a_worker_leaves_after_as_many_trials_as_it_was_told(tmp_path: Path) -> None:
@@ -45,14 +68,21 @@ def test_a_worker_leaves_after_as_many_trials_as_it_was_told(tmp_path: Path) -> 
         assert (result.recorded, result.why, ledger.counts().waiting) == (2, "enough", 7)
 
 
-def test_after_the_deadline_the_trial_in_hand_is_finished_and_no_other_claimed(tmp_path: Path) -> None:
+def test_after_the_deadline_the_trial_in_hand_is_finished_and_no_other_claimed(
+    tmp_path: Path,
+) -> None:
     with light.planned(tmp_path) as ledger:
         result, _ = work(ledger, light.slow, deadline=time.monotonic() + 0.1)
         assert (result.recorded, result.why) == (1, "deadline")
 
 
-def test_a_worker_that_finds_nothing_waiting_stays_until_what_others_run_is_final(tmp_path: Path) -> None:
-    with light.planned(tmp_path, seeds=1) as ledger, Ledger.open(ledger_name(), runs=tmp_path) as other:
+def test_a_worker_that_finds_nothing_waiting_stays_until_what_others_run_is_final(
+    tmp_path: Path,
+) -> None:
+    with (
+        light.planned(tmp_path, seeds=1) as ledger,
+        Ledger.open(ledger_name(), runs=tmp_path) as other,
+    ):
         theirs = ledger.claim("other")
         assert theirs is not None
         timer = threading.Timer(0.5, lambda: ledger.release(theirs))
@@ -82,14 +112,18 @@ def test_a_runner_that_exits_fails_its_trial_and_not_the_worker(tmp_path: Path) 
         assert work(ledger, leaving)[0].failed == 3
 
 
-def test_memory_that_runs_out_is_a_failure_of_the_infrastructure_and_is_retried(tmp_path: Path) -> None:
+def test_memory_that_runs_out_is_a_failure_of_the_infrastructure_and_is_retried(
+    tmp_path: Path,
+) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         work(ledger, light.hungry)
         assert [attempt.cause for attempt in ledger.attempts()] == ["infrastructure"] * 9
         assert {trial.attempt for trial in ledger.trials()} == {3}
 
 
-def test_a_device_out_of_memory_is_told_by_name_without_importing_a_framework(tmp_path: Path) -> None:
+def test_a_device_out_of_memory_is_told_by_name_without_importing_a_framework(
+    tmp_path: Path,
+) -> None:
     class OutOfMemoryError(RuntimeError):
         pass
 
@@ -101,7 +135,9 @@ def test_a_device_out_of_memory_is_told_by_name_without_importing_a_framework(tm
         assert {trial.cause for trial in ledger.trials()} == {"infrastructure"}
 
 
-def test_a_loss_that_is_not_finite_makes_a_diverged_trial_that_names_the_step(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_makes_a_diverged_trial_that_names_the_step(
+    tmp_path: Path,
+) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         work(ledger, light.diverging)
         trials = ledger.trials()
@@ -149,7 +185,9 @@ def test_a_signal_hands_the_cell_back_in_the_midst_of_an_epoch(tmp_path: Path, n
         assert ledger.counts().waiting == 9
 
 
-def test_a_worker_in_another_thread_hands_its_cell_back_at_the_end_of_the_epoch(tmp_path: Path) -> None:
+def test_a_worker_in_another_thread_hands_its_cell_back_at_the_end_of_the_epoch(
+    tmp_path: Path,
+) -> None:
     stop = threading.Event()
     results: list[DrainResult] = []
 
@@ -158,7 +196,9 @@ def test_a_worker_in_another_thread_hands_its_cell_back_at_the_end_of_the_epoch(
             stop.set()
 
     with light.planned(tmp_path) as ledger:
-        thread = threading.Thread(target=lambda: results.append(work(ledger, stop=stop, hook=hook)[0]))
+        thread = threading.Thread(
+            target=lambda: results.append(work(ledger, stop=stop, hook=hook)[0])
+        )
         thread.start()
         thread.join(timeout=30)
         assert results == [DrainResult(recorded=0, failed=0, why="stopped")]
@@ -173,7 +213,10 @@ def test_the_handlers_of_signals_are_put_back(tmp_path: Path) -> None:
 
 
 def test_a_result_that_came_too_late_is_told_of_and_not_recorded(tmp_path: Path) -> None:
-    with light.planned(tmp_path, seeds=1) as ledger, Ledger.open(ledger_name(), runs=tmp_path) as other:
+    with (
+        light.planned(tmp_path, seeds=1) as ledger,
+        Ledger.open(ledger_name(), runs=tmp_path) as other,
+    ):
 
         def overtaken(cell: Cell, **_: Any) -> tuple[Trial, Outcomes | None]:
             attempts = [attempt for attempt in other.attempts() if attempt.state == "running"]
@@ -210,7 +253,10 @@ def test_a_worker_that_cannot_write_artifacts_does_not_claim(tmp_path: Path) -> 
     [
         Claimed("w", "c", 1, 2),
         EpochDone("w", "c", 0, 4, {"val_accuracy": 0.5}),
-        Finished("w", light.trial_of(light.cells_of(light.study())[1]).model_copy(update={"curve": Curve()})),
+        Finished(
+            "w",
+            light.trial_of(light.cells_of(light.study())[1]).model_copy(update={"curve": Curve()}),
+        ),
         HandedBack("w", "c"),
         WorkerDied("w", "killed by SIGKILL"),
         Note("w", "ä\nb"),
@@ -222,7 +268,9 @@ def test_an_event_crosses_a_pipe_as_one_line(event: Event) -> None:
     assert decode(encode(event)) == event
 
 
-@pytest.mark.parametrize("line", ["", "{}", "[]", "hello", '{"event": "Claimed"}', '{"event": "Finished", "trial": 3}'])
+@pytest.mark.parametrize(
+    "line", ["", "{}", "[]", "hello", '{"event": "Claimed"}', '{"event": "Finished", "trial": 3}']
+)
 def test_a_line_that_is_no_event_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         decode(line)
@@ -235,9 +283,15 @@ def test_a_runner_is_found_by_module_and_by_file() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("light", "module:function"), ("no.such.module:run", "cannot be imported"), ("no/file.py:run", "cannot be imported"),
-     ("tests.light:walk", "no 'walk'")],
-)  # fmt: skip
-def test_a_runner_that_cannot_be_found_is_an_error_that_says_what_is_missing(name: str, words: str) -> None:
+    [
+        ("light", "module:function"),
+        ("no.such.module:run", "cannot be imported"),
+        ("no/file.py:run", "cannot be imported"),
+        ("tests.light:walk", "no 'walk'"),
+    ],
+)
+def test_a_runner_that_cannot_be_found_is_an_error_that_says_what_is_missing(
+    name: str, words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         load_runner(name)

@@ -22,7 +22,9 @@ from tests import light
 LIGHT = str(Path(light.__file__))
 
 
-def launch(runs: Path, runner: str = "run", workers: int = 2, **options: Any) -> tuple[LaunchResult, list[Event]]:
+def launch(
+    runs: Path, runner: str = "run", workers: int = 2, **options: Any
+) -> tuple[LaunchResult, list[Event]]:
     events: list[Event] = []
     on_event = options.pop("on_event", lambda _: None)
 
@@ -31,7 +33,15 @@ def launch(runs: Path, runner: str = "run", workers: int = 2, **options: Any) ->
         on_event(event)
 
     name = light.study().folder
-    result = run_local(name=name, runs=runs, workers=workers, threads=1, runner=f"{LIGHT}:{runner}", on_event=note, **options)
+    result = run_local(
+        name=name,
+        runs=runs,
+        workers=workers,
+        threads=1,
+        runner=f"{LIGHT}:{runner}",
+        on_event=note,
+        **options,
+    )
     return result, events
 
 
@@ -80,7 +90,9 @@ def test_a_runner_that_raises_makes_failed_trials_that_say_where(tmp_path: Path)
         failed = [trial for trial in ledger.trials() if trial.state == "failed"]
     assert result.failed == len(failed) == 3
     assert {trial.cause for trial in failed} == {"code"}
-    assert all(trial.error.startswith("RuntimeError: the net has no layers (light.py:") for trial in failed)
+    assert all(
+        trial.error.startswith("RuntimeError: the net has no layers (light.py:") for trial in failed
+    )
 
 
 def test_after_the_deadline_no_cell_is_claimed_and_the_rest_still_waits(tmp_path: Path) -> None:
@@ -90,7 +102,9 @@ def test_after_the_deadline_no_cell_is_claimed_and_the_rest_still_waits(tmp_path
     assert (result.recorded, result.open) == (0, 12)
 
 
-def test_missing_data_end_the_run_with_their_own_error_and_leave_the_cells_waiting(tmp_path: Path) -> None:
+def test_missing_data_end_the_run_with_their_own_error_and_leave_the_cells_waiting(
+    tmp_path: Path,
+) -> None:
     light.planned(tmp_path).close()
     result, _ = launch(tmp_path, "without_data")
     assert result.error is not None
@@ -116,9 +130,15 @@ def _press(number: int, when: Callable[[Event], bool]) -> Callable[[Event], None
     return on_event
 
 
-def test_ctrl_c_hands_cells_back_in_the_midst_of_an_epoch_and_running_again_completes_them(tmp_path: Path) -> None:
+def test_ctrl_c_hands_cells_back_in_the_midst_of_an_epoch_and_running_again_completes_them(
+    tmp_path: Path,
+) -> None:
     light.planned(tmp_path, seeds=1).close()
-    result, _ = launch(tmp_path, "endless", on_event=_press(signal.SIGINT, lambda event: isinstance(event, Claimed)))
+    result, _ = launch(
+        tmp_path,
+        "endless",
+        on_event=_press(signal.SIGINT, lambda event: isinstance(event, Claimed)),
+    )
     assert result.interrupted
     with reopened(tmp_path) as ledger:
         assert ledger.counts().waiting == 3
@@ -137,7 +157,9 @@ run_local(name=light.study().folder, runs=Path(sys.argv[1]), workers=2, threads=
 """
 
 
-def test_when_the_program_is_killed_its_workers_end_and_the_next_run_completes_the_plan_at_once(tmp_path: Path) -> None:
+def test_when_the_program_is_killed_its_workers_end_and_the_next_run_completes_the_plan_at_once(
+    tmp_path: Path,
+) -> None:
     light.planned(tmp_path, seeds=2, grace_seconds=60.0).close()
     here = Path(light.__file__).parent.parent
     with subprocess.Popen(

@@ -67,7 +67,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(study: Study, folder: Path) -> Trial:
     """Run the first cell of a study."""
     runner = runner_for("harness.train:run", study, folder / "runs" / "mine")
-    trial, outcomes = runner(cells(study, "")[0], device="cpu", threads=1, on_epoch=lambda *_: False)
+    trial, outcomes = runner(
+        cells(study, "")[0], device="cpu", threads=1, on_epoch=lambda *_: False
+    )
     assert outcomes is None
     return trial
 
@@ -83,7 +85,14 @@ def run_code(code: str, folder: Path, **changes: Any) -> Trial:
 def test_a_setting_stands_for_a_field_in_arms_factors_levels_and_profiles() -> None:
     factor = {"name": "lr", "field": "lr", "levels": [0.1, 0.3, 1]}
     study = parse_study(
-        {**RAW, "design": "sweep", "arms": [], "factors": [factor], "profiles": {"wide": {"lr": 0.3}}}, name="a"
+        {
+            **RAW,
+            "design": "sweep",
+            "arms": [],
+            "factors": [factor],
+            "profiles": {"wide": {"lr": 0.3}},
+        },
+        name="a",
     )
     assert [arm.overrides for arm in arms(study.under(""))] == [{}, {"lr": 0.3}, {"lr": 1}]
     assert arms(study.under("wide"))[0].recipe.flat() == {"lr": 0.3}
@@ -116,28 +125,48 @@ def test_a_study_that_runs_a_script_survives_being_written_as_toml() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"command": ["python", "train.py", "{lr}", "{lrr}"]}, "command[3]: there is no setting 'lrr' in [base]"),
+        (
+            {"command": ["python", "train.py", "{lr}", "{lrr}"]},
+            "command[3]: there is no setting 'lrr' in [base]",
+        ),
         ({"command": ["python", "train.py", "{lr}", "{sed}"]}, "did you mean 'seed'?"),
         ({"command": ["python", "train.py"]}, "base.lr: no word of command uses {lr}"),
         ({"command": ["python", "train.py", "{lr"]}, "command[2]: '{lr'"),
         ({"command": ["python", "train.py", "{lr:.3f}"]}, "braces should hold one name"),
         ({"runner": "train.py:main"}, "give either command or runner, not both"),
         ({"command": [], "runner": "train.py"}, "runner: should be of the form file.py:function"),
-        ({"command": [], "runner": "train.py:main", "timeout_seconds": 3.0}, "timeout_seconds: only a command can be stopped"),
-        ({"base": {"lr": 0.1, "train": {"epochs": 3}}}, "base.train.epochs: recipe fields do not describe a script"),
+        (
+            {"command": [], "runner": "train.py:main", "timeout_seconds": 3.0},
+            "timeout_seconds: only a command can be stopped",
+        ),
+        (
+            {"base": {"lr": 0.1, "train": {"epochs": 3}}},
+            "base.train.epochs: recipe fields do not describe a script",
+        ),
         ({"base": {"lr": 0.1, "seed": 3}}, "base.seed: is given to every command already"),
         ({"base": {"lr": 0.1, "seeds": 3}}, "base.seeds: means something else in a profile"),
-        ({"base": {"lr": [[1]]}}, "base.lr: should be text, a number, true, false or a list of these"),
-        ({"arms": [{"name": "a", "set": {"lrr": 1}}]}, "arms[a].set.lrr: no such setting in [base] (did you mean 'lr'?)"),
+        (
+            {"base": {"lr": [[1]]}},
+            "base.lr: should be text, a number, true, false or a list of these",
+        ),
+        (
+            {"arms": [{"name": "a", "set": {"lrr": 1}}]},
+            "arms[a].set.lrr: no such setting in [base] (did you mean 'lr'?)",
+        ),
         ({"arms": [{"name": "a", "set": {"lr": ["1"]}}]}, "command[4]: lr is a list"),
-        ({"space": {"lr": {"low": 0.1, "high": 1.0}}}, "space: a search is for recipes of our engine"),
+        (
+            {"space": {"lr": {"low": 0.1, "high": 1.0}}},
+            "space: a search is for recipes of our engine",
+        ),
         (
             {"command": [], "base": {}, "arms": [], "timeout_seconds": 3.0},
             "timeout_seconds: is for a study with command or runner",
         ),
     ],
 )
-def test_what_a_script_study_cannot_say_is_a_fault_that_names_its_place(changes: dict[str, Any], words: str) -> None:
+def test_what_a_script_study_cannot_say_is_a_fault_that_names_its_place(
+    changes: dict[str, Any], words: str
+) -> None:
     assert words in faults_of(**changes)
 
 
@@ -150,13 +179,24 @@ def test_the_built_in_profiles_are_not_for_scripts(profile: str) -> None:
 def test_a_list_makes_words_of_its_own_and_braces_can_be_meant() -> None:
     values = {"flags": ("--wide", 3, True), "none": (), "name": "a b"}
     assert expand(["run", "{flags}", "{none}", "x={name}", "{{name}}"], values) == [
-        "run", "--wide", "3", "true", "x=a b", "{name}",
-    ]  # fmt: skip
+        "run",
+        "--wide",
+        "3",
+        "true",
+        "x=a b",
+        "{name}",
+    ]
 
 
 def test_python_is_the_one_that_runs_this() -> None:
     study = study_of()
-    assert command_line(study, {"lr": 0.1, "seed": 3, "out": "o"}) == [sys.executable, "train.py", "--seed", "3", "--lr=0.1"]
+    assert command_line(study, {"lr": 0.1, "seed": 3, "out": "o"}) == [
+        sys.executable,
+        "train.py",
+        "--seed",
+        "3",
+        "--lr=0.1",
+    ]
 
 
 # Metrics
@@ -167,8 +207,12 @@ def test_a_number_of_the_scripts_own_decides_once_the_study_says_how_to_read_it(
     assert (metric_of(study).unit, metric_of(study).higher_is_better) == ("pp", False)
 
 
-@pytest.mark.parametrize("changes", [{"metric": "f1"}, {"metrics": {"accuracy": {"higher_is_better": True}}}])
-def test_a_metric_whose_direction_nobody_says_or_that_is_built_in_is_refused(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"metric": "f1"}, {"metrics": {"accuracy": {"higher_is_better": True}}}]
+)
+def test_a_metric_whose_direction_nobody_says_or_that_is_built_in_is_refused(
+    changes: dict[str, Any],
+) -> None:
     study = study_of(**changes)
     with pytest.raises(StudyError):
         own_metrics(study)
@@ -180,7 +224,10 @@ def results(folder: Path, text: str, **changes: Any) -> Any:
 
 
 def test_train_accuracy_gives_the_gap_and_what_is_no_number_is_left_alone(tmp_path: Path) -> None:
-    found = results(tmp_path, '{"accuracy": 0.75, "train_accuracy": 1, "f1": 12.5, "best": true, "net": "cnn", "all": [1]}')
+    found = results(
+        tmp_path,
+        '{"accuracy": 0.75, "train_accuracy": 1, "f1": 12.5, "best": true, "net": "cnn", "all": [1]}',
+    )
     assert found.metrics == {"accuracy": 0.75, "train_accuracy": 1.0, "gap": 0.25, "f1": 12.5}
 
 
@@ -195,7 +242,9 @@ def test_train_accuracy_gives_the_gap_and_what_is_no_number_is_left_alone(tmp_pa
         ('{"accuracy": 92.5}', "accuracy is 92.5 and should be a share between 0 and 1"),
     ],
 )
-def test_metrics_that_cannot_be_are_an_error_that_says_why(tmp_path: Path, text: str, words: str) -> None:
+def test_metrics_that_cannot_be_are_an_error_that_says_why(
+    tmp_path: Path, text: str, words: str
+) -> None:
     with pytest.raises(TrialError) as caught:
         results(tmp_path, text)
     assert words in caught.value.message
@@ -206,9 +255,15 @@ def test_a_metric_that_is_no_finite_number_makes_the_run_diverged(tmp_path: Path
 
 
 def test_the_history_is_read_under_the_names_that_loops_use(tmp_path: Path) -> None:
-    (tmp_path / "history.csv").write_text("epoch,loss,val_loss,val_acc\n1,2.0,1.5,0.4\n2,1.0,1.2,0.5\n", encoding="utf-8")
+    (tmp_path / "history.csv").write_text(
+        "epoch,loss,val_loss,val_acc\n1,2.0,1.5,0.4\n2,1.0,1.2,0.5\n", encoding="utf-8"
+    )
     found = results(tmp_path, '{"accuracy": 0.5}')
-    assert (found.epochs, found.curve.val_loss, found.curve.val_accuracy) == (2, (1.5, 1.2), (0.4, 0.5))
+    assert (found.epochs, found.curve.val_loss, found.curve.val_accuracy) == (
+        2,
+        (1.5, 1.2),
+        (0.4, 0.5),
+    )
     assert (found.curve.online_loss, found.curve.train_loss) == ((2.0, 1.0), ())
 
 
@@ -231,7 +286,10 @@ def test_a_script_gives_its_trial_the_metrics_and_a_log_of_what_it_printed(here:
 
 def test_every_attempt_has_an_empty_folder_of_its_own(here: Path) -> None:
     code = "import os\no = os.environ['HARNESS_OUT']\nfile = open(o + '/metrics.json', 'w')\n"
-    code = code.replace("file =", "n = len(os.listdir(o))\nfile =") + "print('{\"accuracy\": %d}' % n, file=file)"
+    code = (
+        code.replace("file =", "n = len(os.listdir(o))\nfile =")
+        + "print('{\"accuracy\": %d}' % n, file=file)"
+    )
     assert [run_code(code, here).metrics["accuracy"] for _ in range(2)] == [0.0, 0.0]
 
 
@@ -248,7 +306,11 @@ def test_the_seed_and_the_device_are_in_the_environment(here: Path) -> None:
             "ended with exit code 1: ValueError: no such layer (log: runs/mine/scripts/",
             "code",
         ),
-        ("pass", "ended well, but wrote no metrics.json into the folder that HARNESS_OUT names, without a word", "code"),
+        (
+            "pass",
+            "ended well, but wrote no metrics.json into the folder that HARNESS_OUT names, without a word",
+            "code",
+        ),
         ("raise MemoryError", "MemoryError", "infrastructure"),
         ("raise RuntimeError('CUDA out of memory. Tried')", "out of memory", "infrastructure"),
         ("import os; os.kill(os.getpid(), 9)", "was killed by SIGKILL", "infrastructure"),
@@ -264,7 +326,9 @@ def test_a_script_that_gives_no_result_fails_its_trial_with_its_last_words(
 
 
 def test_a_script_that_takes_too_long_is_stopped(here: Path) -> None:
-    trial = run_code("print('at work', flush=True)\nimport time\ntime.sleep(600)", here, timeout_seconds=2.0)
+    trial = run_code(
+        "print('at work', flush=True)\nimport time\ntime.sleep(600)", here, timeout_seconds=2.0
+    )
     assert "took longer than timeout_seconds = 2" in trial.error
     assert (trial.state, trial.cause) == ("failed", "code")
 
@@ -294,7 +358,10 @@ runner_for("harness.train:run", study, Path("runs/mine"))(cells(study, "")[0], d
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     except FileNotFoundError:
         return False
 
@@ -311,7 +378,9 @@ def wait_for(condition: Any) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
 def test_killing_the_worker_kills_the_script_and_all_that_it_started(here: Path) -> None:
     (here / "train.py").write_text(CHILDREN, encoding="utf-8")
-    worker = subprocess.Popen([sys.executable, "-c", WORKER.format(raw=RAW)], cwd=here, env={**os.environ})
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER.format(raw=RAW)], cwd=here, env={**os.environ}
+    )
     pids = here / "pids"
     try:
         assert wait_for(lambda: pids.is_file() and len(pids.read_text().split()) == 2)
@@ -355,8 +424,13 @@ def test_what_a_function_raises_is_for_the_worker_to_record(here: Path) -> None:
         run(by_function("fails"), here)
 
 
-@pytest.mark.parametrize(("name", "words"), [("needs_more", "data"), ("not_a_function", "not a function"), ("tarin", "it has")])
-def test_a_function_that_does_not_fit_is_refused_before_anything_is_planned(here: Path, name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("needs_more", "data"), ("not_a_function", "not a function"), ("tarin", "it has")],
+)
+def test_a_function_that_does_not_fit_is_refused_before_anything_is_planned(
+    here: Path, name: str, words: str
+) -> None:
     (here / "train.py").write_text(FUNCTION, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         check_script(by_function(name))
@@ -366,7 +440,9 @@ def test_a_function_that_does_not_fit_is_refused_before_anything_is_planned(here
 # Code
 
 
-def test_editing_the_script_or_the_command_changes_the_fingerprint_and_the_settings_do_not(here: Path) -> None:
+def test_editing_the_script_or_the_command_changes_the_fingerprint_and_the_settings_do_not(
+    here: Path,
+) -> None:
     first = check_script(study_of())
     assert check_script(study_of(base={"lr": 0.7})) == first
     assert check_script(study_of(command=[*RAW["command"], "-v"])) != first
@@ -385,10 +461,15 @@ def test_a_module_in_the_working_folder_counts_as_source(here: Path) -> None:
     ("command", "words"),
     [
         (["python", "tarin.py", "{lr}"], "command[1]: 'tarin.py' cannot be read: No such file"),
-        (["no-such-program-anywhere", "{lr}"], "command[0]: there is no program 'no-such-program-anywhere'"),
+        (
+            ["no-such-program-anywhere", "{lr}"],
+            "command[0]: there is no program 'no-such-program-anywhere'",
+        ),
     ],
 )
-def test_a_program_or_file_that_is_not_there_is_refused(here: Path, command: list[str], words: str) -> None:
+def test_a_program_or_file_that_is_not_there_is_refused(
+    here: Path, command: list[str], words: str
+) -> None:
     del here
     with pytest.raises(UsageError) as caught:
         check_script(study_of(command=command))
@@ -398,7 +479,16 @@ def test_a_program_or_file_that_is_not_there_is_refused(here: Path, command: lis
 
 def planned(study: Study, folder: Path) -> Ledger:
     ledger = Ledger.open("mine", runs=folder / "runs")
-    plan = Plan(study, "", check_script(study), threads=1, device="cpu", workers=1, data_root="", created="2026-11-23T12:00:00")
+    plan = Plan(
+        study,
+        "",
+        check_script(study),
+        threads=1,
+        device="cpu",
+        workers=1,
+        data_root="",
+        created="2026-11-23T12:00:00",
+    )
     ledger.plan(plan, cells(study, "", plan.code_fingerprint))
     return ledger
 
@@ -407,11 +497,21 @@ def test_a_worker_records_every_trial_in_the_ledger_under_its_settings(here: Pat
     study = study_of()
     with planned(study, here) as ledger:
         runner = runner_for("harness.train:run", study, here / "runs" / "mine")
-        options: dict[str, Any] = {"deadline": None, "max_trials": None, "on_event": lambda _: None, "stop": threading.Event()}
+        options: dict[str, Any] = {
+            "deadline": None,
+            "max_trials": None,
+            "on_event": lambda _: None,
+            "stop": threading.Event(),
+        }
         done = drain(ledger, runner, worker="w", device="cpu", threads=1, **options)
         trials = ledger.trials()
     assert (done.recorded, done.failed) == (4, 0)
-    assert {(trial.recipe.flat()["lr"], trial.seed) for trial in trials} == {(0.1, 0), (0.1, 1), (0.3, 0), (0.3, 1)}
+    assert {(trial.recipe.flat()["lr"], trial.seed) for trial in trials} == {
+        (0.1, 0),
+        (0.1, 1),
+        (0.3, 0),
+        (0.3, 1),
+    }
 
 
 def test_a_worker_whose_script_differs_is_refused(here: Path) -> None:
@@ -443,7 +543,9 @@ def test_screening_is_refused_for_a_script(here: Path) -> None:
         outcome_of(here, screen=True, dry_run=True)
 
 
-def test_a_script_study_runs_to_a_report_that_speaks_of_settings_and_not_of_images(here: Path) -> None:
+def test_a_script_study_runs_to_a_report_that_speaks_of_settings_and_not_of_images(
+    here: Path,
+) -> None:
     outcome = outcome_of(here)
     page = (here / "reports" / "mine" / "report.md").read_text(encoding="utf-8")
     assert outcome.counts["complete"] == 4
@@ -454,27 +556,40 @@ def test_a_script_study_runs_to_a_report_that_speaks_of_settings_and_not_of_imag
     assert (again.plan.to_run, again.plan.estimated_from) == (0, "the mean of 4 finished trials")
 
 
-def test_a_script_that_fails_is_told_with_its_last_words_and_without_epochs_that_nobody_counted(here: Path) -> None:
+def test_a_script_that_fails_is_told_with_its_last_words_and_without_epochs_that_nobody_counted(
+    here: Path,
+) -> None:
     (here / "train.py").write_text("raise ValueError('no such layer')", encoding="utf-8")
     events: list[Any] = []
     outcome_of(here, on_event=events.append)
     lines = [event.line for event in events if isinstance(event, ProgressFacts) and event.line]
     assert len(lines) == 3
-    assert all("failed: the script ended with exit code 1: ValueError: no such layer (log: " in line for line in lines)
+    assert all(
+        "failed: the script ended with exit code 1: ValueError: no such layer (log: " in line
+        for line in lines
+    )
     report = (here / "reports" / "mine" / "report.md").read_text(encoding="utf-8")
-    rows = [line.strip("| ").split(" | ") for line in report.splitlines() if "no such layer" in line]
+    rows = [
+        line.strip("| ").split(" | ") for line in report.splitlines() if "no such layer" in line
+    ]
     assert [row[4] for row in rows] == ["\N{EN DASH}"] * 3  # the epochs
 
 
-def test_first_trials_that_all_fail_alike_stop_the_study_with_the_traceback_and_the_command(here: Path) -> None:
+def test_first_trials_that_all_fail_alike_stop_the_study_with_the_traceback_and_the_command(
+    here: Path,
+) -> None:
     whole = (here / "train.py").read_text(encoding="utf-8")
-    (here / "train.py").write_text("def deep():\n    raise ValueError('no such layer')\ndeep()\n", encoding="utf-8")
+    (here / "train.py").write_text(
+        "def deep():\n    raise ValueError('no such layer')\ndeep()\n", encoding="utf-8"
+    )
     outcome = outcome_of(here)
     closing = "\n".join(outcome.closing())
     assert (outcome.counts["failed"], outcome.counts["waiting"], outcome.exit_code) == (3, 1, 1)
     assert "stopped: the first 3 trials failed alike" in closing
     assert "in deep" in closing
-    assert "`harness ablate --study mine.toml --retry-failed` runs the failed trials again" in closing
+    assert (
+        "`harness ablate --study mine.toml --retry-failed` runs the failed trials again" in closing
+    )
 
     (here / "train.py").write_text(whole, encoding="utf-8")
     again = outcome_of(here)

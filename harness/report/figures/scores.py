@@ -31,7 +31,10 @@ def by_arm(material: Material, analysis: Analysis) -> dict[str, list[Trial]]:
             found.setdefault(key, []).append(trial)
     planned = set(seeds(analysis.study))
     return {
-        arm.name: sorted((t for t in found.get(arm.recipe_id, []) if t.seed in planned), key=lambda trial: trial.seed)
+        arm.name: sorted(
+            (t for t in found.get(arm.recipe_id, []) if t.seed in planned),
+            key=lambda trial: trial.seed,
+        )
         for arm in analysis.arms
     }
 
@@ -39,7 +42,9 @@ def by_arm(material: Material, analysis: Analysis) -> dict[str, list[Trial]]:
 def scores(trials: Iterable[Trial], analysis: Analysis, metric: str) -> dict[int, float]:
     """Return ``{seed: score}`` in the unit shown, of the trials that carry the metric."""
     scale = 100.0 if metric_of(analysis, metric).unit == "pp" else 1.0
-    return {trial.seed: scale * trial.metrics[metric] for trial in trials if metric in trial.metrics}
+    return {
+        trial.seed: scale * trial.metrics[metric] for trial in trials if metric in trial.metrics
+    }
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,12 @@ class Band:
 
 
 def band(
-    trials: Iterable[Trial], curves: Mapping[str, object], column: str, *, alpha: float, scale: float = 1.0
+    trials: Iterable[Trial],
+    curves: Mapping[str, object],
+    column: str,
+    *,
+    alpha: float,
+    scale: float = 1.0,
 ) -> Band | None:
     """Return the band of one column of the curves of some trials; None where no curve has it."""
     import numpy as np
@@ -101,7 +111,10 @@ def chosen_arms(analysis: Analysis, limit: int = PANELS) -> tuple[list[str], int
     for metric in ("gap", analysis.study.metric):
         for effect in effects_of(analysis, "arm", metric):
             size[effect.term] = max(size.get(effect.term, 0.0), abs(effect.estimate or 0.0))
-    ranked = sorted(names, key=lambda name: (name != analysis.study.baseline, -size.get(name, 0.0), names.index(name)))
+    ranked = sorted(
+        names,
+        key=lambda name: (name != analysis.study.baseline, -size.get(name, 0.0), names.index(name)),
+    )
     kept = set(ranked[:limit])
     return [name for name in names if name in kept], len(names) - limit
 
