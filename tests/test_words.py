@@ -46,7 +46,9 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def banned_in(path: Path) -> list[str]:
-    return [match.group() for text in texts(path) for match in PATTERN.finditer(" ".join(text.split()))]
+    return [
+        match.group() for text in texts(path) for match in PATTERN.finditer(" ".join(text.split()))
+    ]
 
 
 def exempt() -> list[str]:
@@ -60,7 +62,9 @@ def test_a_file_uses_plain_words_unless_it_is_on_the_list_that_only_shrinks(path
     if name in exempt():
         assert phrases, f"{name} is plain now: take it off {EXEMPT.name}"
     else:
-        assert not phrases, f"{name} says {', '.join(sorted(set(phrases)))}: docs/style.md names plain words"
+        assert not phrases, (
+            f"{name} says {', '.join(sorted(set(phrases)))}: docs/style.md names plain words"
+        )
 
 
 def test_the_list_of_exempt_files_names_files_that_exist_once_each() -> None:

@@ -14,7 +14,8 @@ from harness.train.dry_run import reads_device
 from tests.train.tiny import CLASSES, batches, net, weights
 
 pytestmark = pytest.mark.skipif(
-    not torch.backends.cuda.is_built(), reason="this torch was built without CUDA"
+    not torch.backends.cuda.is_built(),
+    reason="this torch was built without CUDA",  # type: ignore[no-untyped-call]
 )
 Between = Callable[[nn.Module, Tensor], Tensor]
 
@@ -55,7 +56,7 @@ FAULTS: dict[str, tuple[Between, str]] = {
     "if on a tensor": (lambda _, h: h * 2 if h.sum() > 0 else h, "reads a number"),
     "item": (lambda _, h: h * h.sum().item(), "reads a number"),
     "a boolean mask that is read": (lambda _, h: h + h[h > 0].mean(), "reads a number"),
-    "a host operand": (lambda net, h: h * net.on_host, "mixes tensors of cuda:0 and cpu"),
+    "a host operand": (lambda net, h: h * net.on_host, "mixes tensors of cuda:0 and cpu"),  # type: ignore[operator]
     "a host number": (lambda _, h: h * torch.tensor(2.0), "mixes tensors of cuda:0 and cpu"),
     "torch.tensor on the device": (
         lambda _, h: h * torch.tensor(2.0, device=h.device),
@@ -91,7 +92,7 @@ def test_a_planted_fault_is_found_with_its_line(fault: str) -> None:
     "model",
     [
         Halves(),
-        Halves(lambda net, h: h * net.scale),
+        Halves(lambda net, h: h * net.scale),  # type: ignore[operator]
         Halves(lambda _, h: h.masked_fill(h < 0, 0.0)),
         net(),
         net(head="softmax"),

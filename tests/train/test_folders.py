@@ -172,7 +172,7 @@ def test_a_validation_part_beside_a_test_part_is_used_whole(three: Path, val: in
     assert [
         len(part) for part in (split.train_labels_N, split.val_labels_N, split.test_labels_N)
     ] == [12, 6, 4]
-    assert torch.equal(split.val_images_NCHW, dataset.val_images_NCHW)
+    assert torch.equal(split.val_images_NCHW, dataset.val_images_NCHW)  # type: ignore[arg-type]
     assert any(
         "its own validation part of 6 images is used whole: data.val is ignored" in line
         for line in told
@@ -196,7 +196,7 @@ def test_the_cache_gives_the_validation_part_back_and_says_the_same(three: Path)
     assert first.val_labels_N is not None
     assert again.val_labels_N is not None
     assert again.fingerprint == first.fingerprint
-    assert torch.equal(again.val_images_NCHW, first.val_images_NCHW)
+    assert torch.equal(again.val_images_NCHW, first.val_images_NCHW)  # type: ignore[arg-type]
     assert told_again == [line for line in told if "decoding" not in line]
 
 
@@ -371,7 +371,7 @@ def deep(folder: Path, *, bits: int, ending: str = "png") -> np.ndarray:
         (folder / name).mkdir(parents=True)
         for i, image in enumerate(images):
             Image.fromarray(image).save(folder / name / f"{i}.{ending}")
-    return content[0, 0]
+    return content[0, 0]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("bits", [8, 9, 10, 12, 14, 16])
@@ -448,7 +448,9 @@ def test_the_exif_orientation_is_heeded(tmp_path: Path, orientation: int, ending
     for path in list((tmp_path / "set").rglob("*.png")):
         path.unlink()
         Image.fromarray(corner).convert("RGB").save(
-            path.with_suffix(f".{ending}"), exif=exif, **options
+            path.with_suffix(f".{ending}"),
+            exif=exif,
+            **options,  # type: ignore[arg-type]
         )
     dataset, told = load(tmp_path / "set")
     # where EXIF says that the first row and column of the file belong

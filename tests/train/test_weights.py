@@ -242,7 +242,7 @@ def by_torch(
             group["momentum"] = momentum
         optimizer.zero_grad()
         x_NCHW, labels_N = TRAIN[step % len(TRAIN)]
-        F.cross_entropy(model(x_NCHW), labels_N).backward()
+        F.cross_entropy(model(x_NCHW), labels_N).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 
@@ -268,11 +268,11 @@ def test_an_unused_and_a_frozen_weight_do_not_move_at_all(opt_func: Any) -> None
         p.detach().clone()
         for p in (*model.branches[1].parameters(), *model.branches[2].parameters())
     ]
-    frozen = model.branches[0].weight.detach().clone()
+    frozen = model.branches[0].weight.detach().clone()  # type: ignore[operator]
     fit(model, epochs=3, weight_decay=0.1, opt_func=opt_func)
     after = [*model.branches[1].parameters(), *model.branches[2].parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert torch.equal(model.branches[0].weight, frozen)
+    assert torch.equal(model.branches[0].weight, frozen)  # type: ignore[arg-type]
 
 
 def test_a_weight_frozen_between_epochs_stops_moving() -> None:
@@ -290,9 +290,9 @@ def test_a_weight_frozen_between_epochs_stops_moving() -> None:
 
 def test_half_precision_too_leaves_a_weight_without_a_gradient_alone() -> None:
     model = Branches(lambda _: (True, False))
-    before = model.branches[1].weight.detach().clone()
+    before = model.branches[1].weight.detach().clone()  # type: ignore[operator]
     fit(model, epochs=2, weight_decay=0.1, precision="fp16")
-    assert torch.equal(model.branches[1].weight, before)
+    assert torch.equal(model.branches[1].weight, before)  # type: ignore[arg-type]
 
 
 def test_a_recorded_step_leaves_a_weight_without_a_gradient_alone() -> None:
@@ -305,7 +305,7 @@ def test_a_recorded_step_leaves_a_weight_without_a_gradient_alone() -> None:
 
     replayed, eager = (Branches(lambda _: (True, False)) for _ in range(2))
     eager.load_state_dict(replayed.state_dict())
-    program = Program(replayed, StepSettings(0.1), TRAIN, room=64, recorder=recorder)
+    program = Program(replayed, StepSettings(0.1), TRAIN, room=64, recorder=recorder)  # type: ignore[arg-type]
     fit(replayed, epochs=2, weight_decay=0.1, engine=program)
     fit(eager, epochs=2, weight_decay=0.1)
     for mine, other in zip(replayed.parameters(), eager.parameters(), strict=True):
@@ -382,15 +382,15 @@ def test_a_frozen_batch_norm_keeps_its_statistics_through_a_fit() -> None:
     model = Frozen()
     model.norm.eval()
     fit(model, epochs=2)
-    assert torch.equal(model.norm.running_mean, torch.zeros(3))
-    assert not torch.equal(model.body[2].running_mean, torch.zeros(8))
+    assert torch.equal(model.norm.running_mean, torch.zeros(3))  # type: ignore[arg-type]
+    assert not torch.equal(model.body[2].running_mean, torch.zeros(8))  # type: ignore[arg-type]
 
 
 def test_a_head_alone_in_training_mode_trains_alone_in_it() -> None:
     model = Frozen().eval()
     model.head.train()
     fit(model, epochs=2)
-    assert torch.equal(model.body[2].running_mean, torch.zeros(8))
+    assert torch.equal(model.body[2].running_mean, torch.zeros(8))  # type: ignore[arg-type]
     assert [name for name, module in model.named_modules() if module.training] == ["head"]
 
 
@@ -399,7 +399,7 @@ def test_a_net_wholly_in_eval_mode_is_trained_in_training_mode_and_given_back_in
 ):
     model = Frozen().eval()
     fit(model, epochs=2)
-    assert not torch.equal(model.norm.running_mean, torch.zeros(3))
+    assert not torch.equal(model.norm.running_mean, torch.zeros(3))  # type: ignore[arg-type]
     assert not any(modes(model))
 
 
@@ -412,7 +412,7 @@ def test_a_train_method_that_holds_a_part_back_is_heeded() -> None:
 
     model = Held()
     fit(model, epochs=2)
-    assert torch.equal(model.norm.running_mean, torch.zeros(3))
+    assert torch.equal(model.norm.running_mean, torch.zeros(3))  # type: ignore[arg-type]
 
 
 def test_a_module_frozen_between_epochs_stays_frozen() -> None:
@@ -422,7 +422,7 @@ def test_a_module_frozen_between_epochs_stays_frozen() -> None:
     def freeze(entry: dict[str, Any]) -> None:
         if entry["epoch"] == 0:
             model.norm.eval()
-            kept.append(model.norm.running_mean.clone())
+            kept.append(model.norm.running_mean.clone())  # type: ignore[union-attr]
 
     fit(model, epochs=3, on_epoch=freeze)
-    assert torch.equal(model.norm.running_mean, kept[0])
+    assert torch.equal(model.norm.running_mean, kept[0])  # type: ignore[arg-type]
