@@ -1,4 +1,4 @@
-"""Write into harness/profiles.toml what the committed reports of each profile found of the spread between seeds.
+"""Write into harness/study/profiles.toml what the committed reports of each profile found of the spread between seeds.
 
 python tools/profile_figures.py         # rewrite the tables [observed.PROFILE]
 
@@ -24,7 +24,7 @@ from harness.study.recipe import flatten
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
-FILE = ROOT / "harness" / "profiles.toml"
+FILE = ROOT / "harness" / "study" / "profiles.toml"
 BEGIN = "# What the committed reports of a profile found, written by tools/profile_figures.py. Spreads in pp.\n"
 FEWEST = 3  # seeds of an arm or of a pair
 

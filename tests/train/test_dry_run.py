@@ -14,8 +14,8 @@ from harness.train.dry_run import reads_device
 from tests.train.tiny import CLASSES, batches, net, weights
 
 pytestmark = pytest.mark.skipif(
-    not torch.backends.cuda.is_built(),
-    reason="this torch was built without CUDA",  # type: ignore[no-untyped-call]
+    not torch.backends.cuda.is_built(),  # type: ignore[no-untyped-call]
+    reason="this torch was built without CUDA",
 )
 Between = Callable[[nn.Module, Tensor], Tensor]
 
