@@ -169,7 +169,7 @@ def loss_fault(loss: Any) -> Fault | None:
         return Fault(
             f"returns {told}", "return the mean over the batch, a tensor without dimensions"
         )
-    if not loss.requires_grad:
+    if torch.is_grad_enabled() and not loss.requires_grad:
         return Fault(
             "returns a loss without a gradient", "work out the loss from the logits in torch"
         )

@@ -140,7 +140,9 @@ def _check_shared(model: nn.Module) -> None:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         lazy = isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer))
         if not lazy and tensor.layout is torch.strided and tensor.numel():
-            stored.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, tensor))
+            # by the storage itself: a tensor of a dry run has no address
+            where = tensor.untyped_storage()._cdata  # noqa: SLF001 - torch has no public name for it
+            stored.setdefault(where, []).append((name, tensor))
     for tensors in stored.values():
         for (name, first), (next_name, second) in itertools.combinations(
             sorted(tensors, key=_start), 2
@@ -153,7 +155,7 @@ def _check_shared(model: nn.Module) -> None:
 
 
 def _start(named: tuple[str, Tensor]) -> int:
-    return named[1].data_ptr()
+    return named[1].storage_offset() * named[1].element_size()
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:
@@ -162,7 +164,8 @@ def _overlap(first: Tensor, second: Tensor) -> bool:
         sum((size - 1) * stride for size, stride in zip(first.shape, first.stride(), strict=True))
         + 1
     )
-    if first.data_ptr() + reach * first.element_size() <= second.data_ptr():
+    start, end = (tensor.storage_offset() * tensor.element_size() for tensor in (second, first))
+    if end + reach * first.element_size() <= start:
         return False
     # slices of one tensor lie between each other without sharing anything: only the places of all
     # entries tell
@@ -171,8 +174,8 @@ def _overlap(first: Tensor, second: Tensor) -> bool:
 
 
 def _places(tensor: Tensor) -> Tensor:
-    """Return the address of every entry."""
-    places = torch.full((1,), tensor.data_ptr())
+    """Return the place of every entry in its storage, in bytes."""
+    places = torch.full((1,), tensor.storage_offset() * tensor.element_size())
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         places = (places[:, None] + torch.arange(size) * stride * tensor.element_size()).flatten()
     return places

@@ -293,7 +293,7 @@ class Step:
             raise
         if fault := output_fault(out_NK, len(x_NCHW)):
             raise UsageError(f"the model {fault.problem}", fault.hint)
-        if not out_NK.requires_grad:
+        if torch.is_grad_enabled() and not out_NK.requires_grad:
             raise UsageError(
                 "the model returns an output without a gradient",
                 "compute it without no_grad() and detach()",

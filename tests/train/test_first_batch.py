@@ -367,7 +367,9 @@ def test_epochs_that_are_no_whole_number_are_told(epochs: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [None, False, 0, 1, 0.93, "stop", [1], {"val_loss": 1.0}, object()], ids=repr
+    "answer",
+    [None, False, 0, 1, 0.93, "stop", [1], {"val_loss": 1.0}, object()],
+    ids=lambda answer: type(answer).__name__,
 )
 def test_only_true_ends_training(answer: object) -> None:
     assert len(fit(epochs=2, on_epoch=lambda _: answer)) == 2

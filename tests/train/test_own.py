@@ -288,7 +288,7 @@ def test_one_of_torchs_own_optimisers_is_named_by_its_module() -> None:
     [
         ("parts.py:no_decay", {}, "does not accept weight_decay"),
         ("parts.py:no_groups", {}, "makes a object without param_groups"),
-        ("parts.py:Closure", {}, "raised TypeError"),
+        ("parts.py:Closure", {}, "takes several looks at a batch a step"),
         (
             "parts.py:Signed",
             {"optimizer.kwargs.momentum": 0.5},
