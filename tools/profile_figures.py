@@ -79,6 +79,9 @@ def figures(profile: str, reports: Path = REPORTS) -> Observed | None:
             shared = sorted(runs[i].keys() & runs[j].keys())
             if len(shared) >= FEWEST:
                 paired.append(np.stack([runs[i][seed] - runs[j][seed] for seed in shared]))
+    if not single or not paired:  # too few seeds for any spread
+        return None
+
     sd, sd_images = _pooled(single)
     paired_sd, paired_sd_images = _pooled(paired)
     return Observed(
