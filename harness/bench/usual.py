@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from harness.parts import AugmentRecipe
 from harness.recipe import Recipe
+from harness.train.arithmetic import precision_on
 from harness.train.model import Dropout
 from harness.train.step import AUTOCAST
 
@@ -157,5 +158,5 @@ class PlainTraining:
         return right / max(seen, 1)
 
     def _autocast(self) -> tuple[torch.dtype | None, bool]:
-        dtype = AUTOCAST[self.recipe.train.precision]
+        dtype = AUTOCAST[precision_on(self.device, self.recipe.train.precision)]
         return dtype, dtype is not None

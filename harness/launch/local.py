@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness import errors
-from harness.errors import HarnessError, TrialError
+from harness.errors import DeviceLostError, HarnessError, TrialError
 from harness.launch.join import THREADS, LaunchResult
 from harness.launch.signals import Interrupts
 from harness.ledger import Ledger
@@ -305,6 +305,8 @@ def serve(spec: Mapping[str, Any]) -> None:
                 stop=threading.Event(),
             )
         _say(channel, json.dumps({"ended": result.why}))
+    except DeviceLostError:
+        raise  # ends this process without a last message: it is replaced, as one that was killed
     except HarnessError as error:
         _say(channel, json.dumps({"ended": "error", "error": error.message, "hint": error.hint, "kind": type(error).__name__}))
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from harness.plugins import load_plugin
 from harness.train.loaders import EvalLoader
-from harness.train.loop import Entry, log_probabilities
+from harness.train.loop import Entry
+from harness.train.scores import log_probabilities
 from harness.train.step import AUTOCAST
 from harness.trial import Outcomes
 

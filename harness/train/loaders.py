@@ -72,6 +72,7 @@ class TrainLoader:
         self.batch_size = min(batch_size, len(images_NCHW))
         self.seed, self.classes, self.dtype, self.memory_format = seed, classes, dtype, memory_format
         self.device = labels_N.device
+        self.constants = (tuple(mean), tuple(std), classes)  # on the host, so that two loaders are compared without waiting
         self.mean_C = torch.tensor(mean, dtype=torch.float32, device=self.device)
         self.std_C = torch.tensor(std, dtype=torch.float32, device=self.device)
         self.classes_K = torch.arange(classes, device=self.device)

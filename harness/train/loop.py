@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
-from torch import Tensor, nn
+from torch import nn
 
 from harness.errors import DivergedError, UsageError
 from harness.parts import ScheduleRecipe
@@ -17,7 +16,8 @@ from harness.train.capture import wait
 from harness.train.engine import Driver, Eager, Program, choose, placed, room_for
 from harness.train.loaders import TrainLoader
 from harness.train.own import table_of
-from harness.train.step import AUTOCAST, LossFunc, OptFunc, Step, StepSettings
+from harness.train.scores import Scores
+from harness.train.step import LossFunc, OptFunc, Step, StepSettings
 from harness.train.streams import stream_seed
 
 Entry = dict[str, Any]
@@ -107,6 +107,9 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     before = engine.warm_seconds if isinstance(engine, Program) else 0.0
     driver = _driver(engine, model, table, settings, train_loader)
     step = driver.step
+    if step.device.type == "cuda":  # where a first call is slow, and a recording takes several
+        for loader in (val_loader, clean_loader or ()):
+            driver.warm_scores(loader)
     history: list[Entry] = []
     trained = processor = 0.0
     for epoch in range(epochs):
@@ -129,10 +132,10 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
         if bad is not None:
             raise DivergedError(epoch, epoch * steps + bad)
         started = time.perf_counter()
-        val = evaluate(model, val_loader, precision=precision)
+        val = evaluate(model, val_loader, scores=driver.scores)
         if not math.isfinite(val["loss"]):  # the last update broke the net, and no training step came after it
             raise DivergedError(epoch, (epoch + 1) * steps - 1)
-        clean = evaluate(model, clean_loader, precision=precision) if clean_loader is not None else None
+        clean = evaluate(model, clean_loader, scores=driver.scores) if clean_loader is not None else None
         online = sum(logged.losses) / len(logged.losses)
         entry: Entry = {
             "epoch": epoch,
@@ -193,16 +196,19 @@ def epoch_line(entry: Entry, epochs: int) -> str:
     )
 
 
-def log_probabilities(out_NK: Tensor, *, softmax: bool) -> Tensor:
-    """Return log p_NK of what a net returned: logits, or with ``softmax`` probabilities already."""
-    return out_NK.float().clamp_min(1e-12).log() if softmax else F.log_softmax(out_NK.float(), dim=1)
-
-
 @torch.no_grad()
-def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32") -> dict[str, float]:
+def evaluate(
+    model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32", scores: Scores | None = None
+) -> dict[str, float]:
     """Return the mean cross-entropy of the probabilities and the accuracy of a net over a loader.
 
     Eval mode, no gradients; the model is left in the mode it was in. Works with logits and with softmax heads.
+
+    Args:
+        model: the net.
+        loader: of (images, class numbers).
+        precision: of the arithmetic.
+        scores: of the same net and precision, to add the batches up with; new ones by default.
 
     Returns:
         ``{"loss": nats, "accuracy": in [0, 1], "images": count}``.
@@ -210,21 +216,16 @@ def evaluate(model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    softmax = getattr(model, "softmax", False) is True  # a net may have a layer of this name, which says nothing
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    scores = scores or Scores(model, precision)
+    scores.start()
     images = 0
     try:
         for batch, labels in loader:
             x_NCHW, labels_N = placed(batch, labels, device)
-            with torch.autocast(device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
-                out_NK = model(x_NCHW)
-            log_NK = log_probabilities(out_NK, softmax=softmax)
-            loss += F.nll_loss(log_NK, labels_N, reduction="sum")
-            correct += (log_NK.argmax(dim=1) == labels_N).sum()
+            scores.add(x_NCHW, labels_N)
             images += len(x_NCHW)
     finally:
         model.train(training)
     if images == 0:
         raise UsageError("there is nothing to evaluate: the loader is empty")
-    return {"loss": float(loss) / images, "accuracy": float(correct) / images, "images": float(images)}
+    return {"loss": float(scores.loss) / images, "accuracy": float(scores.correct) / images, "images": float(images)}

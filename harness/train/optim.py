@@ -18,6 +18,7 @@ BETA2 = 0.999
 EPSILON = 1e-8
 FIRST_SCALE = 2.0**16  # of the loss, in float16
 PATIENCE = 2000  # good steps before it doubles
+ALIGNMENT = 32  # floats, 128 bytes: a weight of an odd size would put all that follow it off what kernels load at once
 COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
 
 
@@ -26,12 +27,17 @@ class FlatParameters:
 
     Args:
         model: its parameters must be float32 and share one device.
+        alignment: every weight starts at a multiple of so many floats, zeros between; by default 1 on a CPU, where zeros would
+            change the order in which a norm is summed, and 32 on a GPU.
+
+    Attributes:
+        starts: of each weight in the vector.
 
     Raises:
         UsageError: the net has nothing to train, or weights of another dtype or on several devices.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, alignment: int = 0) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise UsageError("the model has no weights to train", "set requires_grad on some of its parameters")
@@ -41,25 +47,31 @@ class FlatParameters:
                 f"the model's weights are {', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}",
                 "train float32 weights on one device; precision='bf16' computes in bfloat16 with float32 weights",
             )
-        self.flat_P = torch.empty(
-            sum(p.numel() for p in self.parameters), dtype=self.parameters[0].dtype, device=self.parameters[0].device
-        )
-        start = 0
+        device = self.parameters[0].device
+        alignment = alignment or (ALIGNMENT if device.type == "cuda" else 1)
+        self.starts, end = [], 0
         for p in self.parameters:
+            self.starts.append(end)
+            end += -(-p.numel() // alignment) * alignment
+        self.flat_P = torch.zeros(end, dtype=self.parameters[0].dtype, device=device)
+
+        for p, start in zip(self.parameters, self.starts, strict=True):
             # as_strided keeps each weight's own memory order, channels_last included
             view = self.flat_P.as_strided(p.shape, p.stride(), start)
             view.copy_(p.detach())
             p.data = view
-            start += p.numel()
+        self._gap = torch.zeros(alignment, dtype=self.flat_P.dtype, device=device)  # the gradient between two weights
 
     def gather_gradients(self) -> Tensor:
         """Return the gradients as one new vector grad_P and drop the separate ones; a weight without one counts as 0."""
         rows = []
-        for p in self.parameters:
+        for p, start, end in zip(self.parameters, self.starts, [*self.starts[1:], len(self.flat_P)], strict=True):
             grad = torch.zeros_like(p) if p.grad is None else p.grad
             if grad.stride() != p.stride():
                 grad = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(grad)
             rows.append(grad.as_strided((p.numel(),), (1,)))
+            if (gap := end - start - p.numel()) > 0:
+                rows.append(self._gap[:gap])
             p.grad = None
         return torch.cat(rows)
 

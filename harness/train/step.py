@@ -217,10 +217,8 @@ class Step:
         optimizer = self.optimizer
         if optimizer is None:  # pragma: no cover - one of the two always exists
             return
-        start = 0
-        for p in self.weights.parameters:
+        for p, start in zip(self.weights.parameters, self.weights.starts, strict=True):
             p.grad = grad_P.as_strided(p.shape, p.stride(), start)
-            start += p.numel()
         rate, momentum = self.schedule[self.done]
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from harness.recipe import Recipe
-from harness.train.arithmetic import precision_on, prepare
+from harness.train.arithmetic import prepare
 from harness.train.capture import wait
 from harness.train.engine import Choice, Program
 from harness.train.loop import evaluate
@@ -71,11 +71,12 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     model, memory_format = place(recipe, ground, device, seed=0)
     loaders = Loaders.of(recipe, ground, 0, memory_format)
     settings, table = step_settings(recipe, device), table_of(recipe.schedule, _ROOM)
-    precision = precision_on(device, recipe.train.precision)
+    scores = None
     model.train()
     if engine_for(recipe, device, engine).name == "graph":
         program = Program(model, settings, loaders.train, room=_ROOM)
         program.begin(table, settings, loaders.train)
+        scores = program.scores
         at_once = min(len(loaders.train), _AT_ONCE)  # steps share the draws that an epoch starts with
 
         def train_one() -> None:
@@ -89,7 +90,7 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     sample = [batch for batch, _ in zip(loaders.val, range(2), strict=False)]
     per_call, calls = _timed(train_one, device, warm=3)
     per_step, steps = per_call / at_once, calls * at_once
-    per_sample, _ = _timed(lambda: evaluate(model, sample, precision=precision), device, warm=1)
+    per_sample, _ = _timed(lambda: evaluate(model, sample, precision=settings.precision, scores=scores), device, warm=1)
     per_image = per_sample / sum(len(labels_B) for _, labels_B in sample)
     still_an_epoch = len(loaders.probe.labels_N) + len(loaders.curve.labels_N)
     at_the_end = sum(len(part.labels_N) for part in (loaders.val, loaders.test, loaders.clean))
