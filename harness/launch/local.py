@@ -192,7 +192,8 @@ class _Crew:
                 slot.ended = json.loads(line)
             return
         if isinstance(event, Finished):
-            slot.deaths = 0
+            if event.trial.cause != "infrastructure":  # a broken GPU fails a trial before each death
+                slot.deaths = 0
             self._recorded += 1
             self._failed += event.trial.state == "failed"
         self._on_event(event)

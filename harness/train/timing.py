@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
+from harness import errors
+from harness.errors import HarnessError, TrialError, UsageError
 from harness.recipe import Recipe
 from harness.train.arithmetic import prepare
 from harness.train.capture import wait
@@ -61,6 +67,7 @@ class Layout:
     timing: Timing
     engine: str = "eager"
     why_engine: str = ""
+    precision: str = ""  # of the arithmetic, where only the device could say it
 
 
 def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine: str = "auto") -> Timing:
@@ -102,6 +109,58 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     return Timing(seconds, images / per_step, per_step, steps, threads, mflop * images / per_step)
 
 
+@dataclass(frozen=True, slots=True)
+class TimedApart:
+    """What another process found: a trial's timing, whether the images fit the device, and its arithmetic."""
+
+    timing: Timing
+    resident: bool
+    precision: str
+
+
+_BOOT = (
+    "import json,sys; asked=json.loads(sys.stdin.readline()); sys.path[:]=asked['path']; "
+    "from harness.train.timing import answer; answer(asked)"
+)
+
+
+def time_apart(recipe: Recipe, *, device: str, engine: str = "auto") -> TimedApart:
+    """Time a trial as `time_trial` does, in a process that then ends.
+
+    A process keeps its CUDA context, and what torch reserved, until it ends: the planner, which lives as long as the workers,
+    would hold memory of their GPU.
+
+    Raises:
+        HarnessError: as in `time_trial`.
+        TrialError: the process died.
+    """
+    asked = {"path": sys.path, "recipe": recipe.model_dump(mode="json"), "device": device, "engine": engine}
+    command = [sys.executable, "-c", _BOOT]
+    done = subprocess.run(command, input=json.dumps(asked) + "\n", capture_output=True, text=True, check=False)  # noqa: S603 - this Python, a constant program
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise TrialError(f"timing a few steps on {device} failed: {last}", "`harness doctor` says whether the device computes")
+    # what training code prints comes before it
+    told = json.loads(lines[-1])
+    if "error" in told:
+        raise getattr(errors, told["kind"], UsageError)(told["error"], told["hint"])
+    return TimedApart(Timing(**told["timing"]), told["resident"], told["precision"])
+
+
+def answer(asked: Mapping[str, Any]) -> None:
+    """Be the process of `time_apart`: time what was asked for and write the answer as the last line of standard output."""
+    recipe, device = Recipe.model_validate(asked["recipe"]), asked["device"]
+    told: dict[str, Any]
+    try:
+        timing = time_trial(recipe, device=device, threads=1, engine=asked["engine"])
+        told = {"timing": asdict(timing), "resident": arena(recipe.data, device).resident}
+        told["precision"] = step_settings(recipe, device).precision
+    except HarnessError as error:
+        told = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
+    sys.stdout.write("\n" + json.dumps(told) + "\n")
+
+
 def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, images: int, rate: float) -> float:
     """Return a rough guess at a trial's seconds from counted operations, for images that are not here.
 
@@ -138,18 +197,22 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = engine_for(recipe, device, engine)
-    return replace(_layout(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
+    layout = _layout(recipe, device, workers, chosen)
+    precision = layout.precision or step_settings(recipe, device).precision
+    # what the recipe says is in the plan; what comes of it on this device is not
+    why = chosen.why if recipe.train.precision == precision else f"{chosen.why}; arithmetic: {precision}"
+    return replace(layout, engine=chosen.name, why_engine=why, precision=precision)
 
 
 def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if device == "cuda" else 1
         devices = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
-        timing = time_trial(recipe, device=devices[0], threads=1, engine=engine.name)
+        timed = time_apart(recipe, device=devices[0], engine=engine.name)
         why = "one process a GPU" if workers is None else "as asked"
-        if not arena(recipe.data, devices[0]).resident:
+        if not timed.resident:
             why += "; images streamed from host memory, too many for the device's"
-        return Layout(workers or count, recipe.train.threads or 1, devices, why, timing)
+        return Layout(workers or count, recipe.train.threads or 1, devices, why, timed.timing, precision=timed.precision)
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)

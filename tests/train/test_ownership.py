@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from harness.recipe import Recipe
 from harness.schedules import schedule_table
 from harness.train.capture import Accesses, EagerReplay, Lane, Resident, record
 from harness.train.engine import Eager, Program
 from harness.train.loop import evaluate
-from harness.train.run import Loaders, arena, place, program_for, step_settings
+from harness.train.run import Loaders, arena, engine_for, place, program_for, step_settings
 from harness.train.step import Step, StepSettings
 from tests.train.tiny import recipe, weights
 
@@ -181,6 +183,38 @@ def test_warming_up_leaves_a_foreign_optimiser_without_a_past(optimizer: type[to
         engine.epoch(loader, len(loader))
         ends.append(weights(model))
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+NETS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, side, in_channels, classes):
+        super().__init__()
+        self.layer = nn.Linear(in_channels * side * side, classes)
+
+    def forward(self, x):
+        out = self.layer(x.flatten(1))
+        return {line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "engine"),
+    [
+        ("out", "graph"),
+        ("out if out.sum() > 0 else -out", "eager"),
+        ("out if self.training or out.sum() > 0 else -out", "eager"),
+        ("out * __import__('torch').ones(10)", "eager"),
+    ],
+)
+def test_a_net_that_reads_from_the_device_runs_eagerly_and_the_line_is_named(line: str, engine: str, tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(NETS.replace("{line}", line))
+    wanted = Recipe().with_overrides({"data.name": "digits", "data.train": 150, "data.val": 100, "model.name": f"{file}:Net"})
+    choice = engine_for(wanted, "cuda")
+    assert choice.name == engine
+    assert ("nets.py line 11" in choice.why) == (engine == "eager")
 
 
 def test_two_programs_of_a_process_own_their_memory_apart() -> None:
