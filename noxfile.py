@@ -1,9 +1,11 @@
 """Every check of the project, by name: ``nox`` runs lint, types and tests, ``nox -s tests -- -k stats`` passes the rest on.
 
-Where the dependencies come from: torch with its CUDA packages is several gigabytes, so an environment a session is out of the
-question. A session runs in the present environment when that has everything it needs; else, and always when CI is set, in one
-environment that all sessions share, ``.nox/shared``, made once with the versions of constraints.txt and brought up to date when
-that file or pyproject.toml changes. ``lowest`` and ``newest`` have environments of their own, which take torch from it.
+Where the dependencies come from: torch with its CUDA packages is several gigabytes, so an
+environment a session is out of the question. A session runs in the present environment when that
+has everything it needs; else, and always when CI is set, in one environment that all sessions
+share, ``.nox/shared``, made once with the versions of constraints.txt and brought up to date when
+that file or pyproject.toml changes. ``lowest`` and ``newest`` have environments of their own, which
+take torch from it.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ ROOT = Path(__file__).parent
 SHARED = ROOT / ".nox" / "shared"
 SHARED_EXTRAS = "dev"
 CONSTRAINTS = ROOT / "constraints.txt"
-HEAVY = ("torch", "torchvision")  # several gigabytes with their CUDA packages: taken from another environment where possible
+# several gigabytes with their CUDA packages: taken from another environment where possible
+HEAVY = ("torch", "torchvision")
 KNOWN = ("--constraint", str(CONSTRAINTS))
-LATER = ["pyparsing<3.3"]  # the lowest matplotlib calls what 3.3 warns of, and warnings are errors in tests
-NEEDS_LATER_RICH = "tests/test_architecture.py::test_modules_import_only_what_the_contracts_allow"  # its linter: 14.2
+# the lowest matplotlib calls what 3.3 warns of, and warnings are errors in tests
+LATER = ["pyparsing<3.3"]
+# its linter: 14.2
+NEEDS_LATER_RICH = "tests/test_architecture.py::test_modules_import_only_what_the_contracts_allow"
 MOST_PROCESSES = 4  # of the unit tests: each imports torch
 
 nox.options.sessions = ["lint", "types", "tests"]
@@ -48,7 +53,11 @@ def lint(session: nox.Session) -> None:
     session.run(python, "-m", "ruff", "check", ".")
     session.run(python, "-m", "ruff", "format", "--check", ".")
     session.run(python, "-m", "codespell_lib", *listed_files())
-    session.run(python, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))")
+    session.run(
+        python,
+        "-c",
+        "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))",
+    )
 
 
 @nox.session
@@ -62,6 +71,12 @@ def types(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Run the program as a user does, on the bundled images: minutes."""
     run_suite(session, "e2e", "test")
+
+
+@nox.session
+def evidence(session: nox.Session) -> None:
+    """Simulate studies whose truth is known and print how often the program errs: minutes."""
+    run_suite(session, "evidence", "test", options=["-s", "-q", "-p", "no:benchmark"])
 
 
 @nox.session
@@ -109,7 +124,17 @@ def newest(session: nox.Session) -> None:
     """Unit tests with the newest versions that there are, torch's left out: many minutes, up to half a gigabyte."""
     python = environment_beside(session, "newest")
     names = [one.name for one in light_requirements()]
-    session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "--upgrade-strategy", "eager", *names)
+    session.run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--upgrade",
+        "--upgrade-strategy",
+        "eager",
+        *names,
+    )
     unit_tests(session, python)
 
 
@@ -120,7 +145,17 @@ def build(session: nox.Session) -> None:
     scratch = Path(session.create_tmp()).resolve()
     shutil.rmtree(scratch)
     scratch.mkdir()
-    session.run(python, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(scratch), str(ROOT), silent=True)
+    session.run(
+        python,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(scratch),
+        str(ROOT),
+        silent=True,
+    )
     (wheel,) = scratch.glob("*.whl")
     session.log(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
     clean = make_environment_beside(session, python, scratch / "env")
@@ -129,10 +164,21 @@ def build(session: nox.Session) -> None:
     elsewhere.mkdir()
     with session.chdir(elsewhere):
         env = {"PYTHONPATH": "", "HARNESS_DATA": str(elsewhere)}
-        session.run(clean, "-I", "-c", WHEEL_CHECK.format(prefix=str(scratch), root=str(ROOT)), env=env)
+        session.run(
+            clean, "-I", "-c", WHEEL_CHECK.format(prefix=str(scratch), root=str(ROOT)), env=env
+        )
         harness = str(Path(clean).with_name("harness"))
         session.run(harness, "--help", silent=True, env=env)
-        session.run(harness, "ablate", "--study", "augmentations", "--profile", "quick", *session.posargs, env=env)
+        session.run(
+            harness,
+            "ablate",
+            "--study",
+            "augmentations",
+            "--profile",
+            "quick",
+            *session.posargs,
+            env=env,
+        )
 
 
 WHEEL_CHECK = """
@@ -150,11 +196,26 @@ if not (home.parent / "py.typed").is_file(): raise SystemExit("the wheel does no
 
 def unit_tests(session: nox.Session, python: str, *options: str) -> None:
     """Run the unit tests in an environment, a process a core."""
-    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES)
-    session.run(python, "-m", "pytest", "--numprocesses", str(cores), "-p", "no:benchmark", *options, *session.posargs)
+    cores = min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        MOST_PROCESSES,
+    )
+    session.run(
+        python,
+        "-m",
+        "pytest",
+        "--numprocesses",
+        str(cores),
+        "-p",
+        "no:benchmark",
+        *options,
+        *session.posargs,
+    )
 
 
-def run_suite(session: nox.Session, folder: str, *extras: str, options: list[str] | None = None) -> None:
+def run_suite(
+    session: nox.Session, folder: str, *extras: str, options: list[str] | None = None
+) -> None:
     """Run the tests of a folder that `nox -s tests` leaves out."""
     if not any((ROOT / "tests" / folder).rglob("test_*.py")):
         session.skip(f"tests/{folder} holds no test yet")
@@ -167,14 +228,17 @@ def environment(session: nox.Session, *extras: str) -> str:
 
     Nothing is ever installed into the present environment.
     """
-    session.env["PYTHONPATH"] = str(ROOT)  # tests start subprocesses in other folders; harness may not be installed here
+    # tests start subprocesses in other folders; harness may not be installed here
+    session.env["PYTHONPATH"] = str(ROOT)
     if not os.environ.get("CI"):
         for python in dict.fromkeys(filter(None, [sys.executable, shutil.which("python3")])):
             missing = missing_requirements(python, extras)
             if not missing:
                 session.log(f"running in the present environment: {python}")
                 return python
-            session.log(f"{python} lacks {', '.join(missing[:4])}{' and more' if len(missing) > 4 else ''}")
+            session.log(
+                f"{python} lacks {', '.join(missing[:4])}{' and more' if len(missing) > 4 else ''}"
+            )
     return shared_environment(session, extras)
 
 
@@ -187,7 +251,16 @@ def shared_environment(session: nox.Session, extras: tuple[str, ...]) -> str:
     if not stamp.is_file() or stamp.read_text() != wanted:
         session.log(f"installing the project and its dependencies into {SHARED.relative_to(ROOT)}")
         session.run(sys.executable, "-m", "venv", "--clear", str(SHARED))
-        session.run(python, "-m", "pip", "install", "--quiet", *KNOWN, "--editable", f"{ROOT}[{SHARED_EXTRAS}]")
+        session.run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            *KNOWN,
+            "--editable",
+            f"{ROOT}[{SHARED_EXTRAS}]",
+        )
         stamp.write_text(wanted)
     missing = missing_requirements(python, extras)
     if missing:  # what only one session needs: a browser's driver, a database's client
@@ -209,7 +282,11 @@ def requirements(extras: tuple[str, ...]) -> list[Requirement]:
     while waiting:
         requirement = Requirement(waiting.pop())
         if requirement.name == project["name"]:
-            waiting += [line for extra in requirement.extras for line in project["optional-dependencies"][extra]]
+            waiting += [
+                line
+                for extra in requirement.extras
+                for line in project["optional-dependencies"][extra]
+            ]
         else:
             found[str(requirement)] = requirement
     return [found[line] for line in sorted(found)]
@@ -226,7 +303,10 @@ def missing_requirements(python: str, extras: tuple[str, ...]) -> list[str]:
         "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
     )
     done = subprocess.run(  # noqa: S603 - a Python and names from pyproject.toml
-        [python, "-c", code, *(requirement.name for requirement in wanted)], capture_output=True, text=True, check=False
+        [python, "-c", code, *(requirement.name for requirement in wanted)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         return [str(requirement) for requirement in wanted]
@@ -234,15 +314,16 @@ def missing_requirements(python: str, extras: tuple[str, ...]) -> list[str]:
     return [
         str(requirement)
         for requirement in wanted
-        if (version := versions[requirement.name]) is None or not requirement.specifier.contains(version, prereleases=True)
+        if (version := versions[requirement.name]) is None
+        or not requirement.specifier.contains(version, prereleases=True)
     ]
 
 
 def make_environment_beside(session: nox.Session, python: str, folder: Path) -> str:
     """Make an environment that sees the libraries of another, but not the project: no `.pth` file there is read.
 
-    A second copy of torch would take gigabytes and minutes; a folder on sys.path by itself is no site folder, so that an
-    editable install in it stays invisible.
+    A second copy of torch would take gigabytes and minutes; a folder on sys.path by itself is no
+    site folder, so that an editable install in it stays invisible.
     """
     session.run(python, "-m", "venv", str(folder))
     clean = python_of(folder)
@@ -274,7 +355,15 @@ def lower_bound(requirement: Requirement) -> str:
 
 def listed_files() -> list[str]:
     """Return the tracked files that people wrote; generated ones in reports are spelled by the templates."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout  # noqa: S607
-    return [name for name in listed.split("\0") if name and (ROOT / name).is_file() and not name.startswith("reports/")] or [
-        "."
-    ]
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return [
+        name
+        for name in listed.split("\0")
+        if name and (ROOT / name).is_file() and not name.startswith("reports/")
+    ] or ["."]

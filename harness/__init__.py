@@ -1,7 +1,7 @@
 """An ablation harness for image-classification training recipes.
 
-Names of the public API are resolved on first use, so that ``import harness`` loads neither torch nor pandas. No module of the
-package imports from here.
+Names of the public API are resolved on first use, so that ``import harness`` loads neither torch
+nor pandas. No module of the package imports from here.
 
 Train and look     fit_one_cycle, evaluate, diagnose, history_frame
 Ask and answer     Recipe, Study, load_study, ablate, tune, Outcome, TuneOutcome
@@ -15,44 +15,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.ablation import Outcome, ablate
     from harness.analysis import Analysis, analyze, effects_frame
-    from harness.analyzing import analyze_table
-    from harness.comparison import compare
-    from harness.diagnosis import diagnose
+    from harness.analysis.comparison import compare
+    from harness.analysis.diagnosis import diagnose
+    from harness.analysis.epoch_history import history_frame
+    from harness.commands.ablate import ablate
+    from harness.commands.analyze import analyze_table
+    from harness.commands.facts import Outcome
+    from harness.commands.tune import tune
+    from harness.commands.tune_facts import TuneOutcome
     from harness.errors import HarnessError
-    from harness.history import history_frame
-    from harness.recipe import Recipe
     from harness.report import read_analysis, write_report
-    from harness.study import Study, load_study
+    from harness.study.recipe import Recipe
+    from harness.study.study import Study, load_study
+    from harness.study.trial import Trial
     from harness.train import evaluate, fit_one_cycle
-    from harness.trial import Trial
-    from harness.tuning import TuneOutcome, tune
 
 __version__ = "0.1.0"
 
-# Public name -> the module that defines it under the same name. No public name may be a module's: importing the module would
-# put it in the name's place.
+# Public name -> the module that defines it under the same name. No public name may be a module's:
+# importing the module would put it in the name's place.
 _API: dict[str, str] = {
     "Analysis": "harness.analysis",
     "HarnessError": "harness.errors",
-    "Outcome": "harness.ablation",
-    "Recipe": "harness.recipe",
-    "Study": "harness.study",
-    "Trial": "harness.trial",
-    "TuneOutcome": "harness.tuning",
-    "ablate": "harness.ablation",
+    "Outcome": "harness.commands.facts",
+    "Recipe": "harness.study.recipe",
+    "Study": "harness.study.study",
+    "Trial": "harness.study.trial",
+    "TuneOutcome": "harness.commands.tune_facts",
+    "ablate": "harness.commands.ablate",
     "analyze": "harness.analysis",
-    "analyze_table": "harness.analyzing",
-    "compare": "harness.comparison",
-    "diagnose": "harness.diagnosis",
+    "analyze_table": "harness.commands.analyze",
+    "compare": "harness.analysis.comparison",
+    "diagnose": "harness.analysis.diagnosis",
     "effects_frame": "harness.analysis",
     "evaluate": "harness.train",
     "fit_one_cycle": "harness.train",
-    "history_frame": "harness.history",
-    "load_study": "harness.study",
+    "history_frame": "harness.analysis.epoch_history",
+    "load_study": "harness.study.study",
     "read_analysis": "harness.report",
-    "tune": "harness.tuning",
+    "tune": "harness.commands.tune",
     "write_report": "harness.report",
 }
 

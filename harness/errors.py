@@ -1,8 +1,8 @@
 """Every error that harness raises on purpose.
 
-Each carries one sentence that says what is wrong and, where there is one, a hint that says what to do about it. The command
-line prints them as ``error: ...`` and ``hint: ...`` and exits with status 2, or 1 where trials ran and only their report is
-missing; nothing else in the package exits.
+Each carries one sentence that says what is wrong and, where there is one, a hint that says what to
+do about it. The command line prints them as ``error: ...`` and ``hint: ...`` and exits with status
+2, or 1 where trials ran and only their report is missing; nothing else in the package exits.
 
     HarnessError                 anything below; catch this one
     ├── UsageError               an option or an argument that cannot be

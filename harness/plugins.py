@@ -1,7 +1,7 @@
 """Code that a study names: ``path/to/file.py:function`` or ``package.module:function``.
 
-It is run only because somebody named it on the command line or in a study file of their own. Its source is hashed into the cell
-key, so that editing it makes new cells.
+It is run only because somebody named it on the command line or in a study file of their own. Its
+source is hashed into the cell key, so that editing it makes new cells.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError, did_you_mean
 
-LIBRARY = "torchvision:"  # torchvision:resnet18 is no module's attribute but a net that torchvision lists
+# torchvision:resnet18 is no module's attribute but a net that torchvision lists
+LIBRARY = "torchvision:"
 
 
 def is_plugin(name: str) -> bool:
@@ -31,7 +32,8 @@ def load_plugin(name: str, *, what: str) -> Any:
     """Return what a name stands for.
 
     Args:
-        name: ``path/to/file.py:attribute``, relative to the working folder, or ``package.module:attribute``.
+        name: ``path/to/file.py:attribute``, relative to the working folder, or
+            ``package.module:attribute``.
         what: what it is to be, for errors: "metric", "runner".
 
     Raises:
@@ -43,7 +45,10 @@ def load_plugin(name: str, *, what: str) -> Any:
     except HarnessError:
         raise
     except Exception as error:  # whatever a user's file raises when it is run
-        raise UsageError(f"{what} {name!r} cannot be imported: {_told(error)}", "check its path and what it imports") from error
+        raise UsageError(
+            f"{what} {name!r} cannot be imported: {_told(error)}",
+            "check its path and what it imports",
+        ) from error
     found = getattr(module, attribute, None)
     if found is None:
         there = [key for key in vars(module) if not key.startswith("_")]
@@ -76,12 +81,21 @@ def _source(name: str) -> bytes:
         if spec is not None and spec.origin and spec.has_location and spec.origin.endswith(".py"):
             return Path(spec.origin).read_bytes()
     except (ImportError, OSError, ValueError) as error:
-        raise UsageError(f"plug-in {name!r} cannot be imported: {_told(error)}", "check its path") from error
-    raise UsageError(f"plug-in {name!r} has no source file to be fingerprinted", "name a function of a Python file")
+        raise UsageError(
+            f"plug-in {name!r} cannot be imported: {_told(error)}", "check its path"
+        ) from error
+    raise UsageError(
+        f"plug-in {name!r} has no source file to be fingerprinted",
+        "name a function of a Python file",
+    )
 
 
 def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, (ImportError, OSError, SyntaxError)) else f"{type(error).__name__}: {error}"
+    return (
+        str(error)
+        if isinstance(error, (ImportError, OSError, SyntaxError))
+        else f"{type(error).__name__}: {error}"
+    )
 
 
 @contextmanager
@@ -114,11 +128,14 @@ def _from_file(path: Path) -> ModuleType:
     if spec is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs, as the import system does, so that its classes can be found by name
-    folder = str(resolved.parent)  # its neighbours can be imported, as when Python is given the file
+    # before it runs, as the import system does, so that its classes can be found by name
+    sys.modules[name] = module
+    # its neighbours can be imported, as when Python is given the file
+    folder = str(resolved.parent)
     sys.path.append(folder)
     try:
-        # compiled from what was read: an import by file name would take the bytecode of an edit within the same second
+        # compiled from what was read: an import by file name would take the bytecode of an edit
+        # within the same second
         exec(compile(source, str(resolved), "exec"), module.__dict__)  # noqa: S102 - the file that the user named
     except BaseException:
         del sys.modules[name]

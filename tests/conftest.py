@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-with contextlib.suppress(ModuleNotFoundError):  # tests/gpu has no use for it, and may run where it is not installed
+# tests/gpu has no use for it, and may run where it is not installed
+with contextlib.suppress(ModuleNotFoundError):
     from hypothesis import settings
 
     # Examples are the same on every run, and a loaded machine fails no test by being slow.
@@ -28,7 +29,11 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> None:
     The real data of ``HARNESS_DATA`` are left to the tests that ask for them by `real_data`.
     """
     home = tmp_path_factory.mktemp("home")
-    for name in [name for name in os.environ if name.startswith(("HARNESS_", "SLURM_")) or name in {"NO_COLOR", "FORCE_COLOR"}]:
+    for name in [
+        name
+        for name in os.environ
+        if name.startswith(("HARNESS_", "SLURM_")) or name in {"NO_COLOR", "FORCE_COLOR"}
+    ]:
         _GIVEN[name] = os.environ.pop(name)
     (home / "data").mkdir()
     os.environ.update(
@@ -58,7 +63,9 @@ def real_data(own_surroundings: None) -> Path:  # noqa: ARG001 - it has to have 
 def harness(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs ``harness ARGUMENTS...`` in a folder of its own and gives status, stdout and stderr."""
 
-    def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, cwd: Path = tmp_path, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "harness", *arguments],
             cwd=cwd,

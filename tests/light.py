@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.design import cells
 from harness.errors import DataError, DivergedError
-from harness.launch import join
 from harness.ledger import Claim, Ledger, Plan
-from harness.study import Study, parse_study
-from harness.trial import Cell, Curve, Outcomes, Trial
-from harness.worker import OnEpoch
+from harness.study.cells import cells
+from harness.study.study import Study, parse_study
+from harness.study.trial import Cell, Curve, Outcomes, Trial
+from harness.workers.join import join
+from harness.workers.runner import OnEpoch
 
 EPOCHS = 4
 
@@ -28,7 +28,13 @@ def study(seeds: int = 3, levels: int = 3, **changes: Any) -> Study:
         "margin_pp": 1.0,
         "seeds": seeds,
         "design": "sweep",
-        "factors": [{"name": "dropout", "field": "model.dropout", "levels": [0.25 + 0.5 * i / levels for i in range(levels)]}],
+        "factors": [
+            {
+                "name": "dropout",
+                "field": "model.dropout",
+                "levels": [0.25 + 0.5 * i / levels for i in range(levels)],
+            }
+        ],
         "profiles": {"quick": {"seeds": seeds, "train.epochs": EPOCHS}},
         **changes,
     }
@@ -93,7 +99,9 @@ def complete(ledger: Ledger, claim: Claim) -> Trial | None:
     return ledger.record(claim, trial_of(claim.cell), outcomes())
 
 
-def run(cell: Cell, *, device: str, threads: int, on_epoch: OnEpoch, seconds: float = 0.02) -> tuple[Trial, Outcomes | None]:
+def run(
+    cell: Cell, *, device: str, threads: int, on_epoch: OnEpoch, seconds: float = 0.02
+) -> tuple[Trial, Outcomes | None]:
     """Sleep for ``seconds`` in all and return what ``accuracy`` says."""
     del device, threads
     for epoch in range(EPOCHS):
@@ -163,4 +171,10 @@ def instant(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
 
 def shard_task(name: str, runs: Path, index: int, total: int) -> None:
     """Be one task of a job array."""
-    join(name=name, runs=runs, shard=(index, total), runner="tests.light:instant", on_event=lambda _: None)
+    join(
+        name=name,
+        runs=runs,
+        shard=(index, total),
+        runner="tests.light:instant",
+        on_event=lambda _: None,
+    )

@@ -34,7 +34,8 @@ SURFACE = {
     "write_report",
 }
 
-# Every module of the package is imported first: a module of the same name as a public function would have taken its place.
+# Every module of the package is imported first: a module of the same name as a public function
+# would have taken its place.
 CALLS = """
 import importlib, pathlib, pkgutil, sys
 import harness
@@ -44,7 +45,7 @@ for module in pkgutil.walk_packages(harness.__path__, "harness."):
 import torch
 torch.set_num_threads(1)
 from harness import *
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 loader = [(torch.rand(8, 1, 4, 4), torch.arange(8) % 2)]
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
@@ -148,7 +149,13 @@ print(train(DataLoader(TensorDataset(torch.rand(32, 1, 8, 8), torch.zeros(32, dt
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_surface_is_frozen() -> None:
@@ -184,7 +191,15 @@ def test_a_users_script_is_clean_under_strict_type_checking(tmp_path: Path) -> N
     pytest.importorskip("mypy")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache" / "script"), str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        str(ROOT / ".mypy_cache" / "script"),
+        str(script),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -193,6 +208,14 @@ def test_a_name_that_is_not_public_is_an_error_to_a_type_checker(tmp_path: Path)
     pytest.importorskip("mypy")
     script = tmp_path / "script.py"
     script.write_text("import harness\n\nharness.ablat\n", encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache" / "script"), str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        str(ROOT / ".mypy_cache" / "script"),
+        str(script),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert 'has no attribute "ablat"' in done.stdout

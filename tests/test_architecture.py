@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,16 +17,73 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
-HEAVY = ["matplotlib", "numpy", "optuna", "pandas", "scipy", "seaborn", "sklearn", "torch", "torchvision"]
-LONGEST_MODULE = 400
+HEAVY = [
+    "matplotlib",
+    "numpy",
+    "optuna",
+    "pandas",
+    "scipy",
+    "seaborn",
+    "sklearn",
+    "torch",
+    "torchvision",
+]
+LONGEST_FUNCTION = 60  # lines, without its docstring
+# Both lists only shrink: what has been mended leaves them.
+STILL_LONG: set[str] = {
+    "harness/analysis/assemble.py: analyze",
+    "harness/analysis/runs_table.py: read_runs",
+    "harness/bench/suite.py: bench",
+    "harness/cli/ablate.py: ablate",
+    "harness/cli/analyze.py: analyze",
+    "harness/commands/ablate.py: ablate",
+    "harness/commands/all_studies.py: ablate_all",
+    "harness/commands/tune.py: tune",
+    "harness/report/figures/effects.py: _level_curve",
+    "harness/report/figures/effects.py: forest",
+    "harness/report/figures/learning.py: _draw",
+    "harness/report/figures/learning.py: _rates",
+    "harness/report/figures/search.py: history",
+    "harness/report/figures/search.py: importances",
+    "harness/report/figures/search.py: slices",
+    "harness/report/figures/searching.py: against_seconds",
+    "harness/report/figures/seeds.py: classes",
+    "harness/report/figures/seeds.py: seeds",
+    "harness/report/figures/tradeoffs.py: against_gap",
+    "harness/report/methods.py: glossary",
+    "harness/report/methods.py: paragraph",
+    "harness/report/tables.py: verdicts",
+    "harness/train/loop.py: fit_one_cycle",
+    "harness/train/run.py: _run",
+    "harness/workers/cluster.py: run_slurm",
+}
+STILL_SHARED: set[str] = {
+    "Cell",
+    "Entry",
+    "Job",
+    "Progress",
+    "Recorder",
+    "Settings",
+    "Shards",
+    "Share",
+    "Source",
+    "Table",
+    "Tried",
+    "_Stored",
+    "_Strict",
+    "_Watch",
+}
 USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]
-# A distribution that has another name than its module, for those that need not be installed where the tests run.
+# A distribution that has another name than its module, for those that need not be installed where
+# the tests run.
 DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "optuna_dashboard": "optuna-dashboard"}
 MACHINE_PATH = re.compile(r"(?<![\w./-])(/(?:home|Users|root)/|[A-Z]:\\Users\\)")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def module_id(path: Path) -> str:
@@ -60,7 +118,9 @@ def declared() -> set[str]:
 
 def distributions_of(name: str) -> set[str]:
     """Return the distributions, in normal form, that provide a top-level module."""
-    return {normal(found) for found in installed_modules().get(name, [DISTRIBUTIONS.get(name, name)])}
+    return {
+        normal(found) for found in installed_modules().get(name, [DISTRIBUTIONS.get(name, name)])
+    }
 
 
 @functools.cache
@@ -75,19 +135,25 @@ def normal(name: str) -> str:
 def text_files() -> list[Path]:
     """Return the tracked files; in an unpacked source distribution, which has no history, all that is there."""
     if (ROOT / ".git").exists():
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
         return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
     return [path for path in ROOT.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("module", ["harness", "harness.cli"])
 def test_importing_the_command_line_loads_no_heavy_library(module: str) -> None:
-    done = run_python(f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])")
+    done = run_python(
+        f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    )
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
 
 
 def test_modules_import_only_what_the_contracts_allow() -> None:
-    done = run_python("import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))")
+    done = run_python(
+        "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -97,21 +163,77 @@ def test_every_library_that_a_module_imports_is_a_declared_dependency(path: Path
     assert {name for name in imports(path) if not distributions_of(name) & known} == set()
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "console.py"], ids=module_id)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name != "console.py"], ids=module_id
+)
 def test_only_the_console_prints(path: Path) -> None:
-    printing = {"print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "typer.secho", "rich.print"}
+    printing = {
+        "print",
+        "sys.stdout.write",
+        "sys.stderr.write",
+        "typer.echo",
+        "typer.secho",
+        "rich.print",
+    }
     assert [(name, line) for name, line in calls(path) if name in printing] == []
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name != "cli"], ids=module_id)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.parent.name != "cli"], ids=module_id
+)
 def test_only_the_command_line_exits(path: Path) -> None:
     leaving = {"sys.exit", "exit", "quit", "SystemExit", "typer.Exit", "typer.Abort"}
     assert [(name, line) for name, line in calls(path) if name in leaving] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_id)
-def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the name of every function of a module, with its classes', and its lines without its docstring."""
+
+    def inside(node: ast.AST, names: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                here = (*names, child.name)
+                if not isinstance(child, ast.ClassDef):
+                    yield ".".join(here), code_lines(child)
+                yield from inside(child, here)
+            else:
+                yield from inside(child, names)
+
+    yield from inside(ast.parse(path.read_text(encoding="utf-8")), ())
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return a function's lines from ``def`` to its end, without its docstring."""
+    lines = (function.end_lineno or function.lineno) - function.lineno + 1
+    first = function.body[0]
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        lines -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return lines
+
+
+def class_names() -> Iterator[str]:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                yield node.name
+
+
+def test_a_function_can_be_read_in_one_sitting_save_those_still_to_be_cut() -> None:
+    long = {
+        f"{module_id(path)}: {name}"
+        for path in MODULES
+        for name, lines in functions(path)
+        if lines > LONGEST_FUNCTION
+    }
+    assert long == STILL_LONG
+
+
+def test_a_class_name_is_used_once_save_those_still_to_be_renamed() -> None:
+    assert {name for name, uses in Counter(class_names()).items() if uses > 1} == STILL_SHARED
 
 
 def test_no_tracked_file_names_a_folder_of_somebodys_machine() -> None:

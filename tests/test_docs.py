@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.defaults import find_defaults
-from harness.study import parse_study
+from harness.config import find_defaults
+from harness.study.study import parse_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,7 +28,8 @@ model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
 train_loader = val_loader = [(torch.rand(8, 1, 8, 8), torch.arange(8))]
 history = [dict(epoch=e, train_accuracy=.5 + .1 * e, val_accuracy=.5 + .05 * e, val_loss=1 - .1 * e) for e in range(4)]
 """
-# Commands that take seconds and touch only the folder they run in; the others are parsed and not run.
+# Commands that take seconds and touch only the folder they run in; the others are parsed and not
+# run.
 QUICK = ("analyze", "show", "new-study", "compare", "data list", "report --from")
 
 
@@ -41,7 +42,9 @@ def blocks(path: Path, language: str) -> Iterator[str]:
 
 def commands() -> list[str]:
     """Return every distinct line of the pages that calls harness, in order, without what follows ``#``."""
-    lines = [line for page in PAGES for block in blocks(page, "console") for line in block.splitlines()]
+    lines = [
+        line for page in PAGES for block in blocks(page, "console") for line in block.splitlines()
+    ]
     parts = [part.strip() for line in lines for part in line.partition("  #")[0].split("&&")]
     return list(dict.fromkeys(part for part in parts if part.startswith("harness ")))
 
@@ -58,8 +61,12 @@ def folder(tmp_path: Path) -> Path:
         for seed in range(5)
         for arm, shift in (("plain", 0), ("ema", 1))
     ]
-    (tmp_path / "runs.csv").write_text("\n".join(["model,seed,val_acc,train_acc", *rows, ""]), encoding="utf-8")
-    shutil.copytree(ROOT / "reports" / "augmentations-small", tmp_path / "reports" / "augmentations-small")
+    (tmp_path / "runs.csv").write_text(
+        "\n".join(["model,seed,val_acc,train_acc", *rows, ""]), encoding="utf-8"
+    )
+    shutil.copytree(
+        ROOT / "reports" / "augmentations-small", tmp_path / "reports" / "augmentations-small"
+    )
     return tmp_path
 
 
@@ -83,7 +90,10 @@ def test_every_command_exists_and_takes_these_options(command: str) -> None:
     assert group.make_context(command, arguments, resilient_parsing=False).params
 
 
-@pytest.mark.parametrize("command", [command for command in commands() if command.removeprefix("harness ").startswith(QUICK)])
+@pytest.mark.parametrize(
+    "command",
+    [command for command in commands() if command.removeprefix("harness ").startswith(QUICK)],
+)
 def test_every_quick_command_runs(command: str, folder: Path, harness: Harness) -> None:
     if "batch-size" in command and "new-study" not in command:  # what the line before it made
         harness("new-study", "batch-size")
@@ -101,7 +111,9 @@ def test_every_study_is_one(path: Path) -> None:
 
 
 def test_every_file_of_defaults_is_one(tmp_path: Path) -> None:
-    found = [text for page in PAGES for text in blocks(page, "toml") if text.startswith("# harness.toml")]
+    found = [
+        text for page in PAGES for text in blocks(page, "toml") if text.startswith("# harness.toml")
+    ]
     assert found
     for text in found:
         (tmp_path / "harness.toml").write_text(text, encoding="utf-8")
@@ -111,12 +123,16 @@ def test_every_file_of_defaults_is_one(tmp_path: Path) -> None:
 def test_every_python_example_runs(folder: Path) -> None:
     parts = [block for page in PAGES for block in blocks(page, "python")]
     assert len(parts) > 4
-    for number, part in enumerate(parts):  # one after the other in one process: torch takes seconds to import
+    # one after the other in one process: torch takes seconds to import
+    for number, part in enumerate(parts):
         (folder / f"part{number}.py").write_text(part, encoding="utf-8")
     code = PREPARED + "\n".join(
-        f"exec(compile(open('part{i}.py').read(), 'part{i}.py', 'exec'), dict(globals()))" for i in range(len(parts))
+        f"exec(compile(open('part{i}.py').read(), 'part{i}.py', 'exec'), dict(globals()))"
+        for i in range(len(parts))
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from harness import errors
 from harness.errors import DivergedError, HarnessError, TrialError, did_you_mean
 
-TREE = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HarnessError)]
+TREE = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, HarnessError)
+]
 
 
 @pytest.mark.parametrize("kind", TREE)
@@ -26,7 +30,9 @@ def test_an_error_is_its_message_and_carries_its_hint(kind: type[HarnessError]) 
 
 
 @pytest.mark.parametrize(
-    "error", [*(kind("what", "how") for kind in TREE if kind is not DivergedError), DivergedError(2, 31)], ids=repr
+    "error",
+    [*(kind("what", "how") for kind in TREE if kind is not DivergedError), DivergedError(2, 31)],
+    ids=repr,
 )
 def test_an_error_crosses_processes_whole(error: HarnessError) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
@@ -51,7 +57,10 @@ def test_divergence_is_a_trial_error_that_counts_epochs_from_one_in_words() -> N
     ],
 )
 def test_a_near_miss_is_answered_with_the_word_that_was_meant(word: str, near: str) -> None:
-    assert did_you_mean(word, ["augment.crop", "augment.flip", "train.epochs"]) == f" (did you mean {near!r}?)"
+    assert (
+        did_you_mean(word, ["augment.crop", "augment.flip", "train.epochs"])
+        == f" (did you mean {near!r}?)"
+    )
 
 
 def test_a_word_that_is_near_nothing_is_not_guessed_at() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.report import Material, write_material
-from harness.study import load_study
-from harness.trial import Curve
+from harness.study.study import load_study
+from harness.study.trial import Curve
 from tests import planted
 
 ROOT = Path(__file__).parent.parent
@@ -30,12 +30,18 @@ def section(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What is said of a study of the claims in which the schedule helps, and of a reference whose loss turns up at epoch 3."""
     reports = tmp_path_factory.mktemp("reports")
     claims = load_study("claims").under("small")
-    helped = dict.fromkeys(("reference", "no-weight-decay", "no-grad-clip", "no-weight-decay-no-grad-clip"), 6.0)
+    helped = dict.fromkeys(
+        ("reference", "no-weight-decay", "no-grad-clip", "no-weight-decay-no-grad-clip"), 6.0
+    )
     trials = planted.planted(claims, helped, sd=0.3)
     write_material(reports / claims.folder, Material(claims, tuple(trials)), provisional=True)
     reference = load_study("reference").under("small", seeds=3)
-    curve = Curve(val_loss=(2.0, 1.5, 1.2, *(1.2 + 0.1 * i for i in range(1, 10))), val_accuracy=(0.5,) * 12)
-    ran = [one.model_copy(update={"params": 36_000}) for one in planted.planted(reference, level=50.0)]
+    curve = Curve(
+        val_loss=(2.0, 1.5, 1.2, *(1.2 + 0.1 * i for i in range(1, 10))), val_accuracy=(0.5,) * 12
+    )
+    ran = [
+        one.model_copy(update={"params": 36_000}) for one in planted.planted(reference, level=50.0)
+    ]
     material = Material(reference, tuple(ran), curves={one.cell: curve for one in ran})
     write_material(reports / reference.folder, material, provisional=True)
     return str(tool("readme_findings").findings(reports))

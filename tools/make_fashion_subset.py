@@ -1,9 +1,11 @@
 """Make harness/train/_data/fashion.npz: 4,000 images of Fashion-MNIST, 400 a class.
 
-    python tools/make_fashion_subset.py /usr/share/datasets/fashion-mnist harness/train/_data/fashion.npz
+    python tools/make_fashion_subset.py /usr/share/datasets/fashion-mnist
+    harness/train/_data/fashion.npz
 
-The folder holds the four gzipped IDX files of Fashion-MNIST (Debian: package dataset-fashion-mnist). 300 images a class come
-from its training part and 100 from its test part, by a fixed draw; the file keeps the position each had there.
+The folder holds the four gzipped IDX files of Fashion-MNIST (Debian: package
+dataset-fashion-mnist). 300 images a class come from its training part and 100 from its test part,
+by a fixed draw; the file keeps the position each had there.
 """
 
 from __future__ import annotations

@@ -1,12 +1,17 @@
 """Measure the structure of the package: `python tools/measure_house.py [CHECKOUT]` prints one figure a line.
 
-Reads the source with `ast` and `tokenize` alone, so that two states of the repository can be compared by the same rules:
+Reads the source with `ast` and `tokenize` alone, so that two states of the repository can be
+compared by the same rules:
 
-- *code* is a line that holds a token other than a comment or a docstring; *characters* are the lengths of those tokens;
-- *rooms* are the packages and loose modules directly under `harness/`, `__init__`, `__main__` and data files left out;
-- the *longest import chain* runs over modules, imports inside functions included, cycles taken as one;
+- *code* is a line that holds a token other than a comment or a docstring; *characters* are the
+  lengths of those tokens;
+- *rooms* are the packages and loose modules directly under `harness/`, `__init__`, `__main__` and
+  data files left out;
+- the *longest import chain* runs over modules, imports inside functions included, cycles taken as
+  one;
 - *floors* are the longest chain over rooms;
-- the *main path* is the files that CONTRIBUTING.md names under "The way of a cell", or those given with `--path`.
+- the *main path* is the files that CONTRIBUTING.md names under "The way of a cell", or those given
+  with `--path`.
 """
 
 from __future__ import annotations
@@ -80,8 +85,15 @@ def imported(tree: ast.AST, module: str, *, is_package: bool, known: set[str]) -
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             base = node.module or ""
-            names |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base for alias in node.names}
-    own = {module} if not is_package else {module, *(name for name in known if name.startswith(f"{module}."))}
+            names |= {
+                f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base
+                for alias in node.names
+            }
+    own = (
+        {module}
+        if not is_package
+        else {module, *(name for name in known if name.startswith(f"{module}."))}
+    )
     return {name for name in names if name in known} - own
 
 
@@ -91,7 +103,12 @@ def longest_chain(arrows: Mapping[str, set[str]]) -> int:
     place = {name: number for number, group in enumerate(groups) for name in group}
     depth = [1] * len(groups)
     for number, group in enumerate(groups):  # what a group imports comes before it
-        below = {place[other] for name in group for other in arrows.get(name, ()) if place[other] != number}
+        below = {
+            place[other]
+            for name in group
+            for other in arrows.get(name, ())
+            if place[other] != number
+        }
         depth[number] = 1 + max((depth[other] for other in below), default=0)
     return max(depth, default=0)
 
@@ -128,7 +145,9 @@ def main_path(root: Path) -> list[Path]:
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = re.search(r"^##+ The way of a cell\n(.*?)(?=^##|\Z)", text, re.DOTALL | re.MULTILINE)
     names = re.findall(r"`((?:harness/)?[\w/]+\.py)`", section[1]) if section else []
-    files = [root / name if name.startswith("harness/") else root / "harness" / name for name in names]
+    files = [
+        root / name if name.startswith("harness/") else root / "harness" / name for name in names
+    ]
     return list(dict.fromkeys(files))
 
 
@@ -138,7 +157,10 @@ def measure(root: Path, path: list[Path]) -> dict[str, str]:
     texts = {file: file.read_text(encoding="utf-8") for file in files}
     trees = {file: ast.parse(text) for file, text in texts.items()}
     counts = {file: count_code(text) for file, text in texts.items()}
-    names = {file: ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for file in files}
+    names = {
+        file: ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+    }
     known = set(names.values())
 
     arrows = {
@@ -152,8 +174,17 @@ def measure(root: Path, path: list[Path]) -> dict[str, str]:
             beyond = {".".join(other.split(".")[:2]) for other in others} - {room, "harness"}
             rooms.setdefault(room, set()).update(beyond)
 
-    classes = Counter(node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
-    too_long = [f"{names[file]}.{name} ({lines})" for file, tree in trees.items() for name, lines in long_functions(tree)]
+    classes = Counter(
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    )
+    too_long = [
+        f"{names[file]}.{name} ({lines})"
+        for file, tree in trees.items()
+        for name, lines in long_functions(tree)
+    ]
     code, characters, comments = (sum(count[i] for count in counts.values()) for i in range(3))
 
     return {
@@ -167,16 +198,29 @@ def measure(root: Path, path: list[Path]) -> dict[str, str]:
         "floors between rooms": f"{longest_chain(rooms)}",
         "longest import chain of modules": f"{longest_chain(arrows)}",
         "main path": f"{len(path)} files, {sum(counts[file][0] for file in path):,} lines of code",
-        "class names used twice": " ".join(sorted(name for name, count in classes.items() if count > 1)) or "0",
+        "class names used twice": " ".join(
+            sorted(name for name, count in classes.items() if count > 1)
+        )
+        or "0",
         f"functions over {LONGEST} lines": ", ".join(sorted(too_long)) or "0",
     }
 
 
 def main() -> None:
     """Print the figures of a checkout."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkout", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent)
-    parser.add_argument("--path", nargs="+", type=Path, default=[], help="files of the main path, from the checkout's folder")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkout", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent
+    )
+    parser.add_argument(
+        "--path",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="files of the main path, from the checkout's folder",
+    )
     given = parser.parse_args()
 
     path = [given.checkout / file for file in given.path] or main_path(given.checkout)

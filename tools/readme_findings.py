@@ -2,8 +2,8 @@
 
 python tools/readme_findings.py         # rewrite the part of README.md between the markers
 
-A study without a report has no line. Every difference comes with its interval and its number of seeds, and every judgement is
-the report's verdict: what is unresolved is called so.
+A study without a report has no line. Every difference comes with its interval and its number of
+seeds, and every judgement is the report's verdict: what is unresolved is called so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from harness.analysis import Analysis, Effect
-from harness.report import TuningFacts, read_analysis, read_folder, words
+from harness.analysis.tuning_facts import TuningFacts
+from harness.report import read_analysis, read_folder, words
 from harness.report.folder import read_tuning
 from harness.report.lookup import effect_on, in_order, leading, summary_of
 from harness.report.retuned import sentence
@@ -23,7 +24,13 @@ REPORTS = ROOT / "reports"
 PROFILE = "small"
 BEGIN, END = "<!-- findings: begin -->\n", "<!-- findings: end -->"
 PUBLISHED = (  # (run, accuracy, time, hardware, source)
-    ("reference recipe, 50,000 images", "98 % train, 92 % validation", "-", "-", "the write-up we start from"),
+    (
+        "reference recipe, 50,000 images",
+        "98 % train, 92 % validation",
+        "-",
+        "-",
+        "the write-up we start from",
+    ),
     ("airbench94_muon", "94.01 % test", "2.59 s", "A100", "cifar10-airbench"),
     ("hiverge speedrun", "94.01 % test", "2.0 s", "A100", "cifar10-speedrun"),
     ("airbench96_faster", "96.00 % test", "27.3 s", "A100", "cifar10-airbench"),
@@ -55,7 +62,11 @@ def findings(reports: Path = REPORTS) -> str:
         lines += [_swept(title, found[name])] if name in found else []
         lines += [_retuned(found["depth"])] if name == "blocks" and "depth" in found else []
     lines += [_claims(found["claims"])] if "claims" in found else []
-    lines += [_tune(found["tune"], tuning, found.get("width"))] if tuning is not None and "tune" in found else []
+    lines += (
+        [_tune(found["tune"], tuning, found.get("width"))]
+        if tuning is not None and "tune" in found
+        else []
+    )
     lines += [_reference(found["reference"], reports)] if "reference" in found else []
     if not lines:
         return "No report has been committed yet.\n"
@@ -68,11 +79,15 @@ def _scale(found: dict[str, Analysis], tuning: TuningFacts | None) -> str:
     searched = tuning.history if tuning is not None else ()
     trials = sum(one.trials_total for one in found.values()) + len(searched)
     epochs = sorted({one.study.base_recipe.train.epochs for one in found.values()})
-    length = words.plural(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
-    seconds = sum(one.train_seconds_total for one in found.values()) + sum(trial.seconds for trial in searched)
-    size = (
-        f"{recipe.data.train:,} CIFAR-10 images at {recipe.data.size} pixels, a net of {first.arms[0].params_m:.2g} M weights"
+    length = (
+        words.plural(epochs[0], "epoch")
+        if len(epochs) == 1
+        else f"{epochs[0]} to {epochs[-1]} epochs"
     )
+    seconds = sum(one.train_seconds_total for one in found.values()) + sum(
+        trial.seconds for trial in searched
+    )
+    size = f"{recipe.data.train:,} CIFAR-10 images at {recipe.data.size} pixels, a net of {first.arms[0].params_m:.2g} M weights"
     return (
         f"CPU-scale, profile `{PROFILE}`: {size}, {length}; {words.plural(trials, 'trial')}, "
         f"{words.seconds(seconds)} of training. What holds here need not hold for the whole net on all images. Differences "
@@ -84,7 +99,9 @@ def _scale(found: dict[str, Analysis], tuning: TuningFacts | None) -> str:
 def _augmentations(analysis: Analysis) -> str:
     """Which components earn their place: what taking each out of the recipe costs."""
     out = [
-        e for e in in_order(analysis, leading(analysis)) if e.term.startswith("no-") and e.reference == analysis.study.baseline
+        e
+        for e in in_order(analysis, leading(analysis))
+        if e.term.startswith("no-") and e.reference == analysis.study.baseline
     ]
     earned = {
         "worse": "earn their place in accuracy",
@@ -93,11 +110,30 @@ def _augmentations(analysis: Analysis) -> str:
         "unresolved": "are unresolved",
         "": "are not judged",
     }
-    groups = {verdict: [e.term.removeprefix("no-") for e in out if e.verdict == verdict] for verdict in earned}
-    told = [f"{words.listed(names)} {_verb(earned[verdict], names)}" for verdict, names in groups.items() if names]
-    narrow = [e.term.removeprefix("no-") for e in out if words.gap_word(effect_on(analysis, e, analysis.gap)) == "wider"]
-    closes = f" The gap is held down by {words.listed(narrow)}." if narrow else " No component holds the gap down measurably."
-    rest = [e for e in in_order(analysis, leading(analysis)) if e.reference == analysis.study.baseline and e not in out]
+    groups = {
+        verdict: [e.term.removeprefix("no-") for e in out if e.verdict == verdict]
+        for verdict in earned
+    }
+    told = [
+        f"{words.listed(names)} {_verb(earned[verdict], names)}"
+        for verdict, names in groups.items()
+        if names
+    ]
+    narrow = [
+        e.term.removeprefix("no-")
+        for e in out
+        if words.gap_word(effect_on(analysis, e, analysis.gap), analysis) == "wider"
+    ]
+    closes = (
+        f" The gap is held down by {words.listed(narrow)}."
+        if narrow
+        else " No component holds the gap down measurably."
+    )
+    rest = [
+        e
+        for e in in_order(analysis, leading(analysis))
+        if e.reference == analysis.study.baseline and e not in out
+    ]
     return (
         f"- **Augmentations** ({_link(analysis)}): {'; '.join(told)}.{closes} Taken out of the recipe: {_each(analysis, out)}."
         + (f" Beside it: {_each(analysis, rest)}." if rest else "")
@@ -108,7 +144,9 @@ def _swept(title: str, analysis: Analysis) -> str:
     """What the other arms do against the baseline."""
     judged = in_order(analysis, leading(analysis))
     better = [e for e in judged if e.verdict == "better"]
-    base = ", ".join(f"{name.split('.')[-1]} {words.plain(value)}" for name, value in _baseline(analysis).items())
+    base = ", ".join(
+        f"{name.split('.')[-1]} {words.plain(value)}" for name, value in _baseline(analysis).items()
+    )
     head = (
         f"{words.listed([f'`{e.term}`' for e in better])} {_verb('are better', better)} than the reference"
         if better
@@ -120,11 +158,15 @@ def _swept(title: str, analysis: Analysis) -> str:
 def _retuned(analysis: Analysis) -> str:
     """What becomes of the depths when each has a learning rate of its own."""
     retuned = analysis.retuned
-    told = [] if retuned is None else [
-        f"`{pair.term}` {words.difference(pair.as_is)} as it is ({pair.as_is.verdict or 'not judged'}), "
-        f"{words.difference(pair.retuned)} retuned ({pair.retuned.verdict or 'not judged'}), n = {pair.retuned.n}"
-        for pair in retuned.pairs
-    ]  # fmt: skip
+    told = (
+        []
+        if retuned is None
+        else [
+            f"`{pair.term}` {words.difference(pair.as_is)} as it is ({pair.as_is.verdict or 'not judged'}), "
+            f"{words.difference(pair.retuned)} retuned ({pair.retuned.verdict or 'not judged'}), n = {pair.retuned.n}"
+            for pair in retuned.pairs
+        ]
+    )
     return f"- **Depth, with a learning rate of its own** ({_link(analysis)}): {sentence(analysis)} {'; '.join(told)}."
 
 
@@ -137,7 +179,11 @@ def _claims(analysis: Analysis) -> str:
         "unresolved": "is unresolved",
         "": "is not judged",
     }
-    told = [f"{e.term} {words_of[e.verdict]}, {_one(analysis, e)}" for e in leading(analysis) if e.kind == "main"]
+    told = [
+        f"{e.term} {words_of[e.verdict]}, {_one(analysis, e)}"
+        for e in leading(analysis)
+        if e.kind == "main"
+    ]
     return (
         f"- **The write-up's claim** ({_link(analysis)}) that weight decay, gradient clipping and the one-cycle schedule all "
         f"assisted, each switched on over all settings of the others: {'; '.join(told) or words.answer(analysis)}."
@@ -150,23 +196,43 @@ def _tune(analysis: Analysis, tuning: TuningFacts, width: Analysis | None) -> st
     cost = f"{words.plural(len(tuning.history), 'trial')} of search, {words.seconds(searched)} of training, then "
     cost += f"{words.plural(analysis.trials_total, 'trial')} on fresh seeds, {words.seconds(analysis.train_seconds_total)}"
     beside = ""
-    chosen = next((e for e in leading(analysis) if tuning.confirmed and e.term == tuning.confirmed.name), None)
+    chosen = next(
+        (e for e in leading(analysis) if tuning.confirmed and e.term == tuning.confirmed.name), None
+    )
     if chosen is not None:
         gap = effect_on(analysis, chosen, analysis.gap)
-        sizes = [one.params_m for one in analysis.arms if one.name in {chosen.term, analysis.study.baseline}]
-        beside = f" Its gap: {words.difference(gap)} {words.gap_word(gap)}".rstrip() + f", n = {chosen.n}" if gap else ""
+        sizes = [
+            one.params_m
+            for one in analysis.arms
+            if one.name in {chosen.term, analysis.study.baseline}
+        ]
+        beside = (
+            f" Its gap: {words.difference(gap)} {words.gap_word(gap, analysis)}".rstrip()
+            + f", n = {chosen.n}"
+            if gap
+            else ""
+        )
         if len(sizes) == 2 and sizes[0] and sizes[1] and abs(sizes[1] / sizes[0] - 1) > 0.01:
             beside += f"; its net has {sizes[1] / sizes[0]:.1f} times the weights, which the difference is of too"
-            beside += _alone(width, next(row for row in tuning.finalists if row.chosen).overrides.get("model.width"))
+            beside += _alone(
+                width,
+                next(row for row in tuning.finalists if row.chosen).overrides.get("model.width"),
+            )
         beside += "."
     limits = f" within {tuning.limits}" if tuning.limits else ""
-    return f"- **The best recipe{limits}** ({_link(analysis)}): {tuning.answer}{beside} Cost: {cost}."
+    return (
+        f"- **The best recipe{limits}** ({_link(analysis)}): {tuning.answer}{beside} Cost: {cost}."
+    )
 
 
 def _alone(width: Analysis | None, value: object) -> str:
     """What the width of the chosen recipe does by itself, on other seeds; nothing where that was not run."""
     found = [e for e in leading(width) if e.term == f"width={value}"] if width is not None else []
-    return f" (that width alone, on other seeds: {_one(width, found[0])})" if width is not None and found else ""
+    return (
+        f" (that width alone, on other seeds: {_one(width, found[0])})"
+        if width is not None and found
+        else ""
+    )
 
 
 def _reference(analysis: Analysis, reports: Path) -> str:
@@ -177,7 +243,11 @@ def _reference(analysis: Analysis, reports: Path) -> str:
         summary = summary_of(analysis, arm.name, metric)
         if summary is None or summary.mean is None:
             continue
-        name, note = ("training", "") if metric == "train_accuracy" else ("test", " (used for validation, as in the write-up)")
+        name, note = (
+            ("training", "")
+            if metric == "train_accuracy"
+            else ("test", " (used for validation, as in the write-up)")
+        )
         level = f"{summary.mean:.1f} % {words.bounds(summary.low, summary.high)}"
         apart = f"{words.number(summary.mean - theirs, signed=True)} pp from its {theirs:g} %"
         told.append(f"{name} accuracy{note} {level} (n = {summary.n}), {apart}")
@@ -188,11 +258,12 @@ def _reference(analysis: Analysis, reports: Path) -> str:
         turn = f"test loss turns up at epoch {arm.onset_epoch:g} (median of {seeds - arm.onset_none} of {seeds} seeds)"
     recipe = analysis.study.base_recipe
     folder = reports / analysis.study.folder
-    lowest = [min(range(len(curve)), key=curve.val_loss.__getitem__) + 1 for curve in read_folder(folder).curves.values()]
+    lowest = [
+        min(range(len(curve)), key=curve.val_loss.__getitem__) + 1
+        for curve in read_folder(folder).curves.values()
+    ]
     best = f", its lowest value at epoch {median(lowest):g} (median)" if lowest else ""
-    scale = (
-        f"{recipe.data.train:,} of 50,000 training images, {recipe.data.size} of 32 pixels a side, {arm.params_m:.2g} of 15.0 M"
-    )
+    scale = f"{recipe.data.train:,} of 50,000 training images, {recipe.data.size} of 32 pixels a side, {arm.params_m:.2g} of 15.0 M"
     return (
         f"- **The reference, as published** ({_link(analysis)}; {recipe.train.epochs} epochs, no validation images kept, so "
         f"nothing is judged): {'; '.join(told)}; {turn}{best}, the write-up's after about {WRITTEN_ONSET}. "
@@ -210,8 +281,13 @@ def _published(found: dict[str, Analysis], tuning: TuningFacts | None) -> list[s
             if arm.name in {"reference", tuning.confirmed.name}
         ]
     elif "augmentations" in found:
-        rows.append(_row(found["augmentations"], found["augmentations"].study.baseline, "augmentations"))
-    rows += [f"| {run} ({source}) | {reached} | {time} | {machine} |" for run, reached, time, machine, source in PUBLISHED]
+        rows.append(
+            _row(found["augmentations"], found["augmentations"].study.baseline, "augmentations")
+        )
+    rows += [
+        f"| {run} ({source}) | {reached} | {time} | {machine} |"
+        for run, reached, time, machine, source in PUBLISHED
+    ]
     note = "Published runs use all 50,000 images at 32 pixels and far larger nets: they stand beside, and are not compared."
     return [*rows, "", note]
 
@@ -222,20 +298,27 @@ def _row(analysis: Analysis, name: str, source: str) -> str:
     level = (
         "-"
         if summary is None or summary.mean is None
-        else (f"{summary.mean:.1f} % {words.bounds(summary.low, summary.high)} validation, n = {summary.n}")
+        else (
+            f"{summary.mean:.1f} % {words.bounds(summary.low, summary.high)} validation, n = {summary.n}"
+        )
     )
     return f"| here, {PROFILE}: {name} ({source}) | {level} | {words.seconds(arm.train_seconds)} | one CPU core |"
 
 
 def _each(analysis: Analysis, effects: Sequence[Effect]) -> str:
-    return "; ".join(f"`{effect.term}` {effect.verdict or 'not judged'}, {_one(analysis, effect)}" for effect in effects)
+    return "; ".join(
+        f"`{effect.term}` {effect.verdict or 'not judged'}, {_one(analysis, effect)}"
+        for effect in effects
+    )
 
 
 def _one(analysis: Analysis, effect: Effect) -> str:
     """``-1.24 pp [-2.45, -0.03], gap +20.38 pp [+17.94, +22.81] wider, n = 8``."""
     gap = effect_on(analysis, effect, analysis.gap)
     beside = (
-        f", gap {words.difference(gap)} {words.gap_word(gap)}".rstrip() if gap is not None and gap.estimate is not None else ""
+        f", gap {words.difference(gap)} {words.gap_word(gap, analysis)}".rstrip()
+        if gap is not None and gap.estimate is not None
+        else ""
     )
     return f"{words.difference(effect)}{beside}, n = {effect.n}"
 

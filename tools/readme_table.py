@@ -20,7 +20,9 @@ ARMS = ("no-crop", "no-flip", "no-jitter", "none", "cutout")
 
 def table() -> str:
     """Return the table in Markdown, with the sentence that says where it comes from."""
-    effects: Any = pd.read_csv(REPORT / "effects.csv").set_index(["kind", "term", "metric"]).sort_index()
+    effects: Any = (
+        pd.read_csv(REPORT / "effects.csv").set_index(["kind", "term", "metric"]).sort_index()
+    )
     analysis = read_analysis(REPORT)
     recipe = analysis.study.base_recipe
     trials = pd.read_parquet(REPORT / "trials.parquet", columns=["state"])

@@ -1,17 +1,7 @@
-"""From a study and its trials to effects with intervals, verdicts and checks.
+"""From trials to effects with intervals, verdicts, checks and advice; other people's tables of runs; power.
 
-model      what an analysis is made of
-table      trials joined to arms: status and scores by arm and seed
-standing   which arms can be judged at all
-looks      how far a study has come: complete blocks, looks, who goes on
-verdicts   the rules for verdicts and words
-effects    arms, classes, the A/A arm
-terms      main effects, interactions, Shapley values
-checks     what was looked at before a number is believed
-advice     detectable effect, seeds needed, the recommended recipe
-assemble   all of it together
-retuned    a study as it is beside the same with every arm retuned
-frame      the table of effects
+No test of its own (``stats``), and no word or drawing of the report (``report``).
+Start with ``assemble``; ``model`` is what it makes, ``verdicts`` and ``checks`` hold the rules.
 """
 
 from __future__ import annotations

@@ -10,19 +10,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.analysis.advice import detectable, needed, recommend
+from harness.analysis.advice import detectable, judged_family, needed, recommend
 from harness.analysis.checks import all_checks
-from harness.analysis.effects import arm_effects, class_effects, control_effects, summaries
+from harness.analysis.effects import (
+    arm_effects,
+    class_effects,
+    control_effects,
+    gap_tests,
+    summaries,
+)
 from harness.analysis.looks import Progress, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
-from harness.analysis.standing import chance_accuracy, chance_line
+from harness.analysis.standing import (
+    AT_CHANCE,
+    Chance,
+    at_chance,
+    chance_accuracy,
+    chance_line,
+    own_reason,
+)
 from harness.analysis.table import Table, join
 from harness.analysis.terms import aliases, orders, term_effects
-from harness.analysis.verdicts import interval_alpha, word
-from harness.design import Arm
+from harness.analysis.verdicts import gap_direction, interval_alpha, word
 from harness.stats import onset_epoch
-from harness.study import Study
-from harness.trial import Curve, Environment, Metric, Outcomes, Trial
+from harness.study.arms import Arm
+from harness.study.study import Study
+from harness.study.trial import Curve, Environment, Metric, Outcomes, Trial
 
 _NO_VERDICT: Verdict = ""
 
@@ -45,63 +58,89 @@ def analyze(
 
     Args:
         study: under its profile.
-        trials: the final record of each cell, in any order; trials of other recipes or seeds are passed over.
+        trials: the final record of each cell, in any order; trials of other recipes or seeds are
+            passed over.
         curves: epoch histories by cell key; a trial's own stands in.
-        outcomes: per-image results by cell key: they buy effects within classes and intervals for new images.
+        outcomes: per-image results by cell key: they buy effects within classes and intervals for
+            new images.
         labels: class of every validation image, shape (N,), in the order of the outcomes.
         classes: names of the classes.
         data_fingerprint: of the images that count; empty takes the most frequent among the trials.
         metrics: metrics beyond the built-in ones, by name, with unit and direction.
         seeds: the planned seeds, where they are not 0, 1, 2, ...
         screening: arms could be stopped by epoch; nothing is judged.
-        changed: what of the plan changed after the first trial was claimed; makes verdicts exploratory.
+        changed: what of the plan changed after the first trial was claimed; makes verdicts
+            exploratory.
 
     Raises:
         StudyError: the study's arms cannot be.
     """
     outcomes = outcomes or {}
     table = join(
-        study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint, planned_seeds=seeds
+        study,
+        trials,
+        curves=curves or {},
+        metrics=metrics or {},
+        data_fingerprint=data_fingerprint,
+        planned_seeds=seeds,
     )
     labels_N = None if labels is None else np.asarray(labels)
-    counts_K = np.unique(np.zeros(0, dtype=np.int64) if labels_N is None else labels_N, return_counts=True)[1]
+    counts_K = np.unique(
+        np.zeros(0, dtype=np.int64) if labels_N is None else labels_N, return_counts=True
+    )[1]
     many, images = max(len(classes), counts_K.size), int(counts_K.sum())
-    line = chance_line(table, many, float(counts_K.max()) / images if images else None, images)
+    line = chance_line(table, many, counts_K.tolist())
     state = progress(table, line)
     exploratory = ["exploratory: the plan changed"] if changed else []
-    effects = arm_effects(table, state, outcomes=outcomes, exploratory=exploratory, chance=chance_accuracy(table, many))
+    effects = arm_effects(
+        table,
+        state,
+        outcomes=outcomes,
+        exploratory=exploratory,
+        chance=chance_accuracy(table, many),
+    )
     effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
+    effects = gap_tests(effects, table)
     effects = [_withheld(effect, table, state, screening) for effect in effects]
     primary = [effect for effect in effects if effect.metric == study.metric]
     judged = [effect for effect in primary if effect.kind in ("arm", "main")]
-    lead = [effect for effect in judged if effect.verdict] or judged
-    recommended, reasons = recommend(table, primary)
+    advice = recommend(table, state, effects)
     every = {run.trial.cell: run.trial for run in (*table.runs.values(), *table.control.values())}
     return Analysis(
         study=study,
         seeds=state.blocks,
         seeds_planned=len(table.seeds),
-        finished=not state.arms_in and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
+        finished=not state.arms_in
+        and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
         screening=screening,
-        arms=tuple(_facts(table, state, arm, effects) for arm in table.arms),
+        arms=tuple(_facts(table, state, arm, effects, line) for arm in table.arms),
         summaries=tuple(summaries(table, state)),
         effects=tuple(effects),
         classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
-        checks=tuple(all_checks(table, state, effects=effects, line=line, changed=changed, screening=screening)),
+        checks=tuple(
+            all_checks(
+                table, state, effects=effects, line=line, changed=changed, screening=screening
+            )
+        ),
         primary=study.metric,
         higher_is_better=table.primary.higher_is_better,
         gap=table.gap,
         margin=table.margin,
-        level=1.0 - interval_alpha(study.alpha, study.looks),
+        level=1.0 - interval_alpha(study, len(state.blocks)),
         orders=tuple(orders(table, state)),
         aliases=aliases(table),
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
-        environments=tuple(sorted({_environment(trial.environment) for trial in every.values()} - {""})),
-        detectable_pp=detectable(table, [effect for effect in lead if effect.kind == "arm"]),
+        images=images,
+        environments=tuple(
+            sorted({_environment(trial.environment) for trial in every.values()} - {""})
+        ),
+        detectable_pp=detectable(table, judged_family(table, judged)),
         seeds_needed=needed(table, judged),
-        recommended=recommended,
-        reasons=reasons,
+        recommended=advice.changes,
+        reasons=advice.reasons,
+        kept=advice.kept,
+        recommended_arm=advice.arm,
         trials_total=len(every),
         train_seconds_total=fsum(trial.train_seconds for trial in every.values()),
     )
@@ -111,20 +150,36 @@ def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) ->
     """Take p-values and verdict from an effect between looks, in a screening, and where the test set drew the curves."""
     between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
     barred = table.study.without_validation
-    if effect.metric != table.study.metric or not (screening or between or barred):
+    if not (screening or between or barred):
+        return effect
+    if effect.metric == table.gap != table.study.metric:
+        return effect.model_copy(update={"p": None, "p_holm": None})
+    if effect.metric != table.study.metric:
         return effect
     why = "screening" if screening else "no validation images" if barred else ""
     note = "; ".join(part for part in (effect.note, why) if part)
-    return effect.model_copy(update={"p": None, "p_holm": None, "p_equivalence": None, "verdict": _NO_VERDICT, "note": note})
+    return effect.model_copy(
+        update={
+            "p": None,
+            "p_holm": None,
+            "p_equivalence": None,
+            "verdict": _NO_VERDICT,
+            "note": note,
+        }
+    )
 
 
-def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -> ArmFacts:
+def _facts(
+    table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: Chance | None
+) -> ArmFacts:
     runs = table.of(arm.name)
     done = [run for run in runs if run.status == "complete"]
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
     onsets = [onset_epoch(run.curve.val_loss) for run in done if run.curve.val_loss]
     shown = [epoch + 1 for epoch in onsets if epoch is not None]
-    analysed = [seed for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"]
+    analysed = [
+        seed for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"
+    ]
     speeds = {seed: table.runs[arm.name, seed].trial.images_per_second for seed in analysed}
     return ArmFacts(
         name=arm.name,
@@ -139,14 +194,27 @@ def _facts(table: Table, state: Progress, arm: Arm, effects: Sequence[Effect]) -
         pruned=len(pruned),
         diverged=sum(run.status == "diverged" for run in runs),
         params_m=_mean([run.trial.params / 1e6 for run in runs if run.trial.params]),
-        mflop_per_image=_mean([run.trial.mflop_per_image for run in runs if run.trial.mflop_per_image]),
+        mflop_per_image=_mean(
+            [run.trial.mflop_per_image for run in runs if run.trial.mflop_per_image]
+        ),
         train_seconds=_mean([run.trial.train_seconds for run in done if run.trial.train_seconds]),
-        images_per_second=_mean([run.trial.images_per_second for run in done if run.trial.images_per_second]),
+        images_per_second=_mean(
+            [run.trial.images_per_second for run in done if run.trial.images_per_second]
+        ),
         throughput={seed: speed for seed, speed in speeds.items() if speed},
         word=_word(table, arm.name, effects),
         censored_at=min(pruned, default=None),
         onset_epoch=float(median(shown)) if shown else None,
         onset_none=len(onsets) - len(shown),
+        trouble=_trouble(table, state, arm.name, line),
+    )
+
+
+def _trouble(table: Table, state: Progress, arm: str, line: Chance | None) -> str:
+    """Why an arm's own runs cannot be judged, whatever it is compared with."""
+    among = state.shown[arm]
+    return own_reason(table, arm, among, state.missing) or (
+        AT_CHANCE if at_chance(table, arm, line, among) else ""
     )
 
 
@@ -159,12 +227,13 @@ def _planned(table: Table, state: Progress, arm: str) -> int:
 
 def _word(table: Table, arm: str, effects: Sequence[Effect]) -> str:
     """The word over accuracy and gap together; none without a verdict."""
-    mine = {effect.metric: effect for effect in effects if effect.kind == "arm" and effect.term == arm}
+    mine = {
+        effect.metric: effect for effect in effects if effect.kind == "arm" and effect.term == arm
+    }
     primary, gap = mine.get(table.study.metric), mine.get(table.gap)
-    if primary is None or not primary.verdict:
+    if primary is None or gap is None or primary is gap:
         return ""
-    bounds = (gap.low, gap.high) if gap is not None else (None, None)
-    return word(primary.verdict, interval=(primary.low, primary.high), gap=bounds, margin=table.margin, sign=table.sign)
+    return word(primary.verdict, gap_direction(gap.estimate, gap.p_holm, table.study.alpha))
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -173,7 +242,13 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _environment(environment: Environment) -> str:
     """The parts of an environment that move numbers or speed, in one line."""
-    threads = f"{environment.threads} threads" if environment.threads > 1 else "1 thread" if environment.threads else ""
+    threads = (
+        f"{environment.threads} threads"
+        if environment.threads > 1
+        else "1 thread"
+        if environment.threads
+        else ""
+    )
     torch = f"torch {environment.torch}" if environment.torch else ""
     device = environment.device if environment.device != environment.cpu else ""
     parts = (device, environment.cpu, threads, environment.precision, environment.engine, torch)
@@ -181,7 +256,11 @@ def _environment(environment: Environment) -> str:
 
 
 def _classes(
-    table: Table, state: Progress, outcomes: Mapping[str, Outcomes], labels_N: Any, classes: Sequence[str]
+    table: Table,
+    state: Progress,
+    outcomes: Mapping[str, Outcomes],
+    labels_N: Any,
+    classes: Sequence[str],
 ) -> list[Any]:
     if labels_N is None or not outcomes:
         return []

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import isnan
 
 from harness.analysis.looks import Progress
 from harness.analysis.model import Check, Effect
-from harness.analysis.standing import at_chance
+from harness.analysis.standing import Chance, at_chance
 from harness.analysis.table import Table
-from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS
+from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS, SAME_ON_EVERY_SEED, TIE
 from harness.stats import holm, variance_ratio_p
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 CONTROL_ALPHA = 0.01  # raw level at which the A/A arm warns: one in a hundred sound studies does
-BUSY = 1.25  # wall seconds of training for one of the processor, beyond which times are those of a machine with other work
-SHORT_RUN = 16  # epochs; shorter runs vary more between seeds than their error rate says (arXiv 2304.01910)
+# wall seconds of training for one of the processor, beyond which times are those of a machine with
+# other work
+BUSY = 1.25
+# epochs; shorter runs vary more between seeds than their error rate says (arXiv 2304.01910)
+SHORT_RUN = 16
 _MOST_NAMED = 6  # arms in a list that says only what is still to come
-_FIELDS = ("harness", "torch", "device", "cpu", "threads", "precision", "engine")  # of the environment, those that move numbers
+# of the environment, those that move numbers
+_FIELDS = ("harness", "torch", "device", "cpu", "threads", "precision", "engine")
 
 
 def all_checks(
@@ -25,7 +30,7 @@ def all_checks(
     state: Progress,
     *,
     effects: Sequence[Effect],
-    line: float | None,
+    line: Chance | None,
     changed: Sequence[str] = (),
     screening: bool = False,
 ) -> list[Check]:
@@ -35,7 +40,7 @@ def all_checks(
         table: joined trials.
         state: how far the study has come.
         effects: of the arms and of the A/A arm.
-        line: accuracy in pp of a guessing net.
+        line: scores of a guessing net.
         changed: what of the plan changed after the first trial was claimed.
         screening: whether arms could be stopped by epoch.
     """
@@ -44,10 +49,22 @@ def all_checks(
         found = [_of_rows(check) for check in found]
         found += [_variances(table, state), _unknown(table)]
     elif table.study.scripted:
-        losses = any(run.curve.val_loss or "nll" in run.scores for run in table.runs.values())  # else nothing tells no-op arms
-        found += [_environments(table), *([_nothing(state)] if losses else []), _variances(table, state), _of_script()]
+        # else nothing tells no-op arms
+        losses = any(run.curve.val_loss or "nll" in run.scores for run in table.runs.values())
+        found += [
+            _environments(table),
+            *([_nothing(table, state)] if losses else []),
+            _variances(table, state),
+            _of_script(),
+        ]
     else:
-        found += [_images(table), _environments(table), _chance(table, state, line), _nothing(state), _variances(table, state)]
+        found += [
+            _images(table),
+            _environments(table),
+            _chance(table, state, line),
+            _nothing(table, state),
+            _variances(table, state),
+        ]
         found += [_test_reads(table), _margin(table), _size(table)]
     optional = [
         _validation(table),
@@ -65,14 +82,35 @@ def all_checks(
         found.append(Check(level="warn", name="plan changed", what=what, hint=hint))
     if screening:
         what = "this is a screening: arms could be stopped by epoch, nothing is judged"
-        found.append(Check(level="warn", name="screening", what=what, hint="run the arms that are left without --screen"))
+        found.append(
+            Check(
+                level="warn",
+                name="screening",
+                what=what,
+                hint="run the arms that are left without --screen",
+            )
+        )
     order = {"fail": 0, "warn": 1, "ok": 2}
-    return sorted(found, key=lambda check: order[check.level])  # stable: the reader's order within a level
+    # stable: the reader's order within a level
+    return sorted(found, key=lambda check: order[check.level])
 
 
 def _check(name: str, bad: str, *, hint: str = "", ok: str = "", level: str = "warn") -> Check:
     """A check that is ok when there is nothing bad to tell."""
-    return Check.model_validate({"level": level if bad else "ok", "name": name, "what": bad or ok, "hint": hint if bad else ""})
+    return Check.model_validate(
+        {
+            "level": level if bad else "ok",
+            "name": name,
+            "what": bad or ok,
+            "hint": hint if bad else "",
+        }
+    )
+
+
+def _idle(name: str, nothing: str) -> Check:
+    """A check that has nothing to look at: it did not pass."""
+    hint = "wait until trials have finished, or run the study again: it runs what is missing"
+    return Check(level="warn", name=name, what=f"nothing to look at: {nothing}", hint=hint)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -99,29 +137,57 @@ def _baseline(table: Table, state: Progress) -> Check:
     else:
         bad = ""
     ok = f"{_count(table.count(name, 'complete'), 'trial')} of {name} to compare with"
-    return _check("baseline", bad, ok=ok, level="fail", hint="run the study again: it runs what is missing")
+    return _check(
+        "baseline", bad, ok=ok, level="fail", hint="run the study again: it runs what is missing"
+    )
 
 
 def _seeds(table: Table, state: Progress) -> Check:
-    count, planned = len(state.blocks), len(table.seeds)
+    base, planned = table.arms[0].name, len(table.seeds)
+    others = [arm.name for arm in table.arms[1:]] or [base]
+
+    # A block is over when its trials are, however they ended; a seed counts when it holds a pair.
+    whole = [
+        seed
+        for seed in state.blocks
+        if table.status(base, seed) == "complete"
+        and any(table.status(arm, seed) == "complete" for arm in others)
+    ]
+    count = len(whole)
     if count < FEWEST_PAIRS:
-        bad, level = f"{_count(count, 'complete seed')}: a verdict needs {FEWEST_PAIRS}", "fail" if count == planned else "warn"
+        bad, level = (
+            f"{_count(count, 'complete seed')}: a verdict needs {FEWEST_PAIRS}",
+            "fail" if len(state.blocks) == planned else "warn",
+        )
     elif count < FIRM_PAIRS:
-        bad, level = f"{_count(count, 'complete seed')}: verdicts are exploratory below {FIRM_PAIRS}", "warn"
+        bad, level = (
+            f"{_count(count, 'complete seed')}: verdicts are exploratory below {FIRM_PAIRS}",
+            "warn",
+        )
     else:
         bad, level = "", "warn"
-    return _check("seeds", bad, ok=f"{_count(count, 'complete seed')} of {planned}", level=level, hint="raise --seeds")
+    return _check(
+        "seeds",
+        bad,
+        ok=f"{_count(count, 'complete seed')} of {planned}",
+        level=level,
+        hint="raise --seeds",
+    )
 
 
 def _missing(table: Table, state: Progress) -> Check:
     """Seeds lost before a complete block fail; blocks that are not there yet, or that a timeout cut off, warn."""
     if state.missing:
-        lost = _listed(f"{arm} (seed {', '.join(map(str, gap))})" for arm, gap in state.missing.items())
+        lost = _listed(
+            f"{arm} (seed {', '.join(map(str, gap))})" for arm, gap in state.missing.items()
+        )
         seeds = sorted({seed for gap in state.missing.values() for seed in gap})
         bad = f"no trial of {lost}; seed {', '.join(map(str, seeds))} is left out for every arm"
         unable = _listed(arm for arm, why in state.reasons.items() if "incomplete" in why)
         bad += f", and {unable} cannot be judged" if unable else ""
-        return _check("missing pairs", bad, level="fail", hint="run the study again: it runs what is missing")
+        return _check(
+            "missing pairs", bad, level="fail", hint="run the study again: it runs what is missing"
+        )
     due = table.seeds[: state.due]
     expected = state.arms_in or {arm.name for arm in table.arms if not table.study.looks}
     short = {arm: sum((arm, seed) not in table.runs for seed in due) for arm in expected}
@@ -129,7 +195,11 @@ def _missing(table: Table, state: Progress) -> Check:
     bad = ""
     if waiting:
         few = len(waiting) <= _MOST_NAMED
-        arms = _listed(f"{arm} ({count})" for arm, count in waiting.items()) if few else _count(len(waiting), "arm")
+        arms = (
+            _listed(f"{arm} ({count})" for arm, count in waiting.items())
+            if few
+            else _count(len(waiting), "arm")
+        )
         left = _count(sum(waiting.values()), "trial")
         bad = f"not finished: {left} to come, of {arms}; only complete seed blocks are analysed"
     hint = "run the study again: it runs what is missing"
@@ -137,7 +207,12 @@ def _missing(table: Table, state: Progress) -> Check:
 
 
 def _ended(table: Table) -> Check:
-    lost = {arm.name: (table.count(arm.name, "failed", "diverged"), len(table.of(arm.name))) for arm in table.arms}
+    if not _trials(table):
+        return _idle("failed trials", "no trial has ended")
+    lost = {
+        arm.name: (table.count(arm.name, "failed", "diverged"), len(table.of(arm.name)))
+        for arm in table.arms
+    }
     unstable = _listed(f"{arm} ({count} of {of})" for arm, (count, of) in lost.items() if count)
     diverged = sum(table.count(arm.name, "diverged") for arm in table.arms)
     failed = sum(table.count(arm.name, "failed") for arm in table.arms)
@@ -158,20 +233,35 @@ def _ended(table: Table) -> Check:
 
 def _images(table: Table) -> Check:
     trials = _trials(table)
+    if not trials:
+        return _idle("images", "no trial has ended")
     other = _listed(
-        arm.name for arm in table.arms if any(run.trial.data_fingerprint != table.fingerprint for run in table.of(arm.name))
+        arm.name
+        for arm in table.arms
+        if any(run.trial.data_fingerprint != table.fingerprint for run in table.of(arm.name))
     )
     if other:
-        prints = _listed({trial.data_fingerprint or "unknown" for trial in trials} | {table.fingerprint or "unknown"})
-        bad = f"trials were run on different images (fingerprints {prints}): {other} cannot be judged"
+        prints = _listed(
+            {trial.data_fingerprint or "unknown" for trial in trials}
+            | {table.fingerprint or "unknown"}
+        )
+        bad = (
+            f"trials were run on different images (fingerprints {prints}): {other} cannot be judged"
+        )
         hint = "run the study again with one data set; trials on other images are not reused"
         return _check("images", bad, level="fail", hint=hint)
-    bad = f"{_count(table.superseded, 'trial')} left out: on other images, or run again since" if table.superseded else ""
+    bad = (
+        f"{_count(table.superseded, 'trial')} left out: on other images, or run again since"
+        if table.superseded
+        else ""
+    )
     return _check("images", bad, ok="all trials saw the same images")
 
 
 def _environments(table: Table) -> Check:
     trials = _trials(table)
+    if not trials:
+        return _idle("environments", "no trial has ended")
     mixed: dict[str, str] = {}
     for field in _FIELDS:
         if field == "precision" and len({trial.recipe.train.precision for trial in trials}) > 1:
@@ -189,25 +279,65 @@ def _environments(table: Table) -> Check:
     )
 
 
-def _chance(table: Table, state: Progress, line: float | None) -> Check:
+def _chance(table: Table, state: Progress, line: Chance | None) -> Check:
+    hint = "check the labels, raise schedule.max_lr or train.epochs"
     if line is None:
-        return Check(level="ok", name="chance", what="the number of classes is unknown, so guessing nets were not looked for")
-    guessing = [arm.name for arm in table.arms if at_chance(table, arm.name, line, state.shown[arm.name])]
-    bad = ""
-    if guessing and len(guessing) == sum(bool(table.count(arm.name, "complete")) for arm in table.arms):
-        bad = f"every arm is at chance (validation accuracy at or below {line:.1f} %): nothing was learned, nothing is compared"
-        return _check("chance", bad, level="fail", hint="check the labels, raise schedule.max_lr or train.epochs")
-    if guessing:
-        bad = f"at chance (validation accuracy at or below {line:.1f} %): {_listed(guessing)}"
-    hint = "an arm that does not train says nothing about its component"
-    return _check("chance", bad, ok="every arm learned something", hint=hint)
+        return _idle(
+            "chance", "the number of classes is unknown, so guessing nets were not looked for"
+        )
+    learned = [
+        arm.name
+        for arm in table.arms
+        if any(table.status(arm.name, s) == "complete" for s in state.shown[arm.name])
+    ]
+    ended = _trials(table)
+    if not learned and any(trial.state in ("diverged", "pruned") for trial in ended):
+        what = f"no trial ran to its end: all {len(ended)} were stopped as guessing, diverged or failed; nothing was learned"
+        return Check(level="fail", name="chance", what=what, hint=hint)
+    if not learned:
+        return _idle("chance", "no trial has finished")
+    guessing = [name for name in learned if at_chance(table, name, line, state.shown[name])]
+    balanced = any("balanced_accuracy" in run.scores for run in table.runs.values())
+    what = (
+        f"balanced validation accuracy at or below {line.balanced:.1f} %"
+        if balanced
+        else (f"validation accuracy at or below {line.accuracy:.1f} %")
+    )
+    if len(guessing) == len(learned):
+        bad = f"every arm is at chance ({what}): nothing was learned, nothing is compared"
+        return _check("chance", bad, level="fail", hint=hint)
+    bad = f"at chance ({what}): {_listed(guessing)}" if guessing else ""
+    ok = "every arm learned something"
+    if len(learned) < len(table.arms):
+        ok = f"every arm with a finished trial learned something ({len(learned)} of {len(table.arms)} arms)"
+    return _check(
+        "chance", bad, ok=ok, hint="an arm that does not train says nothing about its component"
+    )
 
 
-def _nothing(state: Progress) -> Check:
+def _nothing(table: Table, state: Progress) -> Check:
+    if len(table.arms) > 1 and not any(
+        _paired(table, arm.name, arm.reference, state) for arm in table.arms if arm.reference
+    ):
+        return _idle("no-op arms", "no seed has a finished trial of an arm and of its reference")
     idle = _listed(arm for arm, why in state.reasons.items() if why == "did nothing")
-    bad = f"{idle} did nothing: same parameters and same losses as the reference on every seed" if idle else ""
+    bad = (
+        f"{idle} did nothing: same parameters and same losses as the reference on every seed"
+        if idle
+        else ""
+    )
     hint = "the change does not reach the net on these images (hue on grey images, say); it is not evidence of no effect"
-    return _check("no-op arms", bad, ok="every arm changed what was computed", level="fail", hint=hint)
+    return _check(
+        "no-op arms", bad, ok="every arm changed what was computed", level="fail", hint=hint
+    )
+
+
+def _paired(table: Table, arm: str, reference: str, state: Progress) -> bool:
+    """Whether an arm and its reference both finished at a seed."""
+    return any(
+        table.status(arm, seed) == "complete" == table.status(reference, seed)
+        for seed in state.own[arm]
+    )
 
 
 def _variances(table: Table, state: Progress) -> Check:
@@ -215,14 +345,26 @@ def _variances(table: Table, state: Progress) -> Check:
     names, values = [], []
     for arm in table.arms:
         if arm.reference and arm.name not in state.reasons:
-            _, scores, reference = table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])
+            _, scores, reference = table.pairs(
+                arm.name, arm.reference, table.study.metric, state.own[arm.name]
+            )
             names.append(arm.name)
             values.append(variance_ratio_p(scores, reference))
+    if len(table.arms) > 1 and all(isnan(p) for p in values):
+        return _idle("variances", f"no arm that is judged has {FEWEST_PAIRS} pairs")
     adjusted = [float(p) for p in holm(values)]
-    unequal = _listed(name for name, p in zip(names, adjusted, strict=True) if p < table.study.alpha)
-    bad = f"{unequal} {_verb(unequal, 'varies', 'vary')} differently between seeds than the reference" if unequal else ""
+    unequal = _listed(
+        name for name, p in zip(names, adjusted, strict=True) if p < table.study.alpha
+    )
+    bad = (
+        f"{unequal} {_verb(unequal, 'varies', 'vary')} differently between seeds than the reference"
+        if unequal
+        else ""
+    )
     hint = "the paired interval stays valid; a plan that takes one sd for all arms does not"
-    return _check("variances", bad, ok="arms vary alike between seeds, as far as can be told", hint=hint)
+    return _check(
+        "variances", bad, ok="arms vary alike between seeds, as far as can be told", hint=hint
+    )
 
 
 def _test_reads(table: Table) -> Check:
@@ -230,11 +372,13 @@ def _test_reads(table: Table) -> Check:
     decided = table.study.metric.startswith("test")
     ok = "the test set was not read"
     if reads:
-        ok = f"the test set was read {_count(reads, 'time')}, once a finished trial, and decided nothing"
+        ok = f"the test set was read {_count(reads, 'time')}, once a finished trial; nothing was chosen by it"
     if reads and table.study.without_validation:
-        ok = "the test set was read after every epoch, to draw the curves, and decided nothing"
+        ok = "the test set was read after every epoch, to draw the curves; nothing was chosen by it"
     bad = (
-        f"the test set decides this study and was read {_count(reads, 'time')}: nothing may be chosen by it" if decided else ""
+        f"the test set decides this study and was read {_count(reads, 'time')}: nothing may be chosen by it"
+        if decided
+        else ""
     )
     hint = "decide on validation images, and keep the test set for the last figure"
     return _check("test-set reads", bad, ok=ok, hint=hint)
@@ -246,15 +390,31 @@ def _margin(table: Table) -> Check:
     bad = ""
     if table.primary.unit == "pp" and grain > table.study.margin_pp:
         bad = f"the margin of {table.study.margin_pp:g} pp is less than one of {images} validation images"
-    return _check("margin", bad, ok=f"margin {table.margin:g} {table.primary.unit}", hint="raise margin_pp or data.val")
+    return _check(
+        "margin",
+        bad,
+        ok=f"margin {table.margin:g} {table.primary.unit}",
+        hint="raise margin_pp or data.val",
+    )
 
 
 def _size(table: Table) -> Check:
     """An arm that also changes the model's size is confounded with it."""
-    sizes = {arm.name: max((run.trial.params for run in table.of(arm.name)), default=0) for arm in table.arms}
+    sizes = {
+        arm.name: max((run.trial.params for run in table.of(arm.name)), default=0)
+        for arm in table.arms
+    }
+    if not sizes[table.arms[0].name] or (
+        len(table.arms) > 1 and sum(map(bool, sizes.values())) < 2
+    ):
+        return _idle(
+            "model size", "the number of parameters is not known of the baseline and another arm"
+        )
     base = sizes[table.arms[0].name]
     ratios = {arm: size / base for arm, size in sizes.items() if size and base}
-    changed = _listed(f"{arm} ({ratio:.2f} x)" for arm, ratio in ratios.items() if abs(ratio - 1) > 0.01)
+    changed = _listed(
+        f"{arm} ({ratio:.2f} x)" for arm, ratio in ratios.items() if abs(ratio - 1) > 0.01
+    )
     bad = f"the number of parameters differs from the baseline's: {changed}" if changed else ""
     hint = "the effect is that of the component and of the size together"
     return _check("model size", bad, ok="every arm has the baseline's size", hint=hint)
@@ -264,7 +424,12 @@ def _validation(table: Table) -> Check | None:
     if not table.study.without_validation:
         return None
     what = "data.val is 0, so that the test set drew the curves and nothing is judged"
-    return Check(level="fail", name="validation", what=what, hint="keep validation images with data.val to have verdicts")
+    return Check(
+        level="fail",
+        name="validation",
+        what=what,
+        hint="keep validation images with data.val to have verdicts",
+    )
 
 
 def _metric(table: Table) -> Check | None:
@@ -273,35 +438,66 @@ def _metric(table: Table) -> Check | None:
         return None
     carried = _listed({name for trial in trials for name in trial.metrics}) or "none"
     bad = f"no trial carries the metric {table.study.metric} that decides (they carry: {carried})"
-    return Check(level="fail", name="metric", what=bad, hint="set `metric` to one that the trials carry")
+    return Check(
+        level="fail", name="metric", what=bad, hint="set `metric` to one that the trials carry"
+    )
 
 
 def _control(table: Table, effects: Sequence[Effect]) -> Check | None:
-    found = [effect for effect in effects if effect.kind == "control" and effect.metric == table.study.metric]
+    found = [
+        effect
+        for effect in effects
+        if effect.kind == "control" and effect.metric == table.study.metric
+    ]
     if not table.study.control:
         return None
     if not found or found[0].p is None:
-        return Check(level="warn", name="A/A arm", what="the A/A arm has too few finished trials to be tested")
+        return Check(
+            level="warn",
+            name="A/A arm",
+            what="the A/A arm has too few finished trials to be tested",
+        )
     effect = found[0]
     rate = "1 in 100 sound studies shows this by chance"
     told = f"baseline against itself at other seeds: {effect.estimate:+.2f} {effect.unit}, p = {effect.p:.3g}, n = {effect.n}"
-    bad = f"the A/A arm is not null ({told}); {rate}" if effect.p is not None and effect.p < CONTROL_ALPHA else ""
+    bad = (
+        f"the A/A arm is not null ({told}); {rate}"
+        if effect.p is not None and effect.p < CONTROL_ALPHA
+        else ""
+    )
     hint = "something besides the seed differs between trials: look for shared state, order of runs, or mixed machines"
-    return _check("A/A arm", bad, ok=f"{told}; warns below {CONTROL_ALPHA}, where {rate}", hint=hint)
+    return _check(
+        "A/A arm", bad, ok=f"{told}; warns below {CONTROL_ALPHA}, where {rate}", hint=hint
+    )
 
 
 def _pruned(table: Table) -> Check | None:
-    stopped = {arm.name: [run.trial.epochs for run in table.of(arm.name, "pruned")] for arm in table.arms}
-    told = _listed(f"{arm} (epoch {min(epochs)}, {_count(len(epochs), 'seed')})" for arm, epochs in stopped.items() if epochs)
+    stopped = {
+        arm.name: [run.trial.epochs for run in table.of(arm.name, "pruned")] for arm in table.arms
+    }
+    told = _listed(
+        f"{arm} (epoch {min(epochs)}, {_count(len(epochs), 'seed')})"
+        for arm, epochs in stopped.items()
+        if epochs
+    )
     if not told:
         return None
     what = f"stopped early and shown as censored, without an estimate: {told}"
-    return Check(level="warn", name="pruned trials", what=what, hint="a stopped arm is not ranked among the others")
+    return Check(
+        level="warn",
+        name="pruned trials",
+        what=what,
+        hint="a stopped arm is not ranked among the others",
+    )
 
 
 def _of_rows(check: Check) -> Check:
     """A check of a table's rows: what is amiss there is put right there, and not run by this program."""
-    return check.model_copy(update={"hint": "add or repair those rows, and analyse the table again"}) if check.hint else check
+    return (
+        check.model_copy(update={"hint": "add or repair those rows, and analyse the table again"})
+        if check.hint
+        else check
+    )
 
 
 def _unknown(table: Table) -> Check:
@@ -324,7 +520,10 @@ def _short_runs(table: Table) -> Check | None:
         return None
     what = f"runs of {epochs} epochs: seeds vary more than the error rate says in runs of {SHORT_RUN} epochs or fewer"
     return Check(
-        level="warn", name="short runs", what=what, hint="take the sd from finished trials, not from the plan's fall-back"
+        level="warn",
+        name="short runs",
+        what=what,
+        hint="take the sd from finished trials, not from the plan's fall-back",
     )
 
 
@@ -334,23 +533,40 @@ def _busy(table: Table) -> Check | None:
     for arm in table.arms:
         timed = [run.trial for run in table.of(arm.name) if run.trial.readings.get("cpu_seconds")]
         if timed and all(trial.environment.threads == 1 for trial in timed):
-            ratios[arm.name] = sum(t.train_seconds for t in timed) / sum(t.readings["cpu_seconds"] for t in timed)
+            ratios[arm.name] = sum(t.train_seconds for t in timed) / sum(
+                t.readings["cpu_seconds"] for t in timed
+            )
     if not ratios:
         return None
     worst = max(ratios, key=lambda name: ratios[name])
     told = f"training took up to {ratios[worst]:.2f} times its processor time ({worst})"
-    bad = f"{told}: other work ran beside it, and seconds of arms compare little" if ratios[worst] > BUSY else ""
-    hint = "accuracies are not affected; for times, run on an idle machine, or compare processor times"
+    bad = (
+        f"{told}: other work ran beside it, and seconds of arms compare little"
+        if ratios[worst] > BUSY
+        else ""
+    )
+    hint = (
+        "accuracies are not affected; for times, run on an idle machine, or compare processor times"
+    )
     return _check("busy machine", bad, ok=f"{told}: seconds of arms can be compared", hint=hint)
 
 
 def _constant(effects: Sequence[Effect]) -> Check | None:
-    same = _listed(effect.term for effect in effects if "the same difference on every seed" in effect.note)
-    if not same:
+    told = []
+    same = _listed(effect.term for effect in effects if SAME_ON_EVERY_SEED in effect.note)
+    tied = _listed(effect.term for effect in effects if TIE in effect.note)
+    if same:
+        told.append(
+            f"{same} {_verb(same, 'differs', 'differ')} from the reference by the same amount on every seed"
+        )
+    if tied:
+        told.append(f"{tied} {_verb(tied, 'ties', 'tie')} with the reference on every seed")
+    if not told:
         return None
-    verb = _verb(same, "differs", "differ")
-    what = f"{same} {verb} from the reference by the same amount on every seed, which leaves nothing to test with"
-    return Check(level="warn", name="no variance", what=what, hint="use more validation images or more seeds")
+    what = f"{' and '.join(told)}, which leaves nothing to test with"
+    return Check(
+        level="warn", name="no variance", what=what, hint="use more validation images or more seeds"
+    )
 
 
 def _trials(table: Table) -> list[Trial]:

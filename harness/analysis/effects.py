@@ -10,22 +10,30 @@ import numpy.typing as npt
 from harness.analysis.looks import Progress
 from harness.analysis.model import ClassEffect, Effect, Summary
 from harness.analysis.table import Table
-from harness.analysis.verdicts import Judgement, interval_alpha, number
-from harness.stats import Paired, differences, mean_interval, one_sample_t, paired_t, two_way_interval
-from harness.trial import Outcomes
+from harness.analysis.verdicts import Judgement, interval_alpha, judge, number
+from harness.stats import (
+    Paired,
+    differences,
+    mean_interval,
+    one_sample_t,
+    paired_t,
+    two_way_interval,
+)
+from harness.study.trial import Outcomes
 
 _NO_ESTIMATE = ("censored", "did nothing")  # reasons for which a number would be read as a result
 
 
 def summaries(table: Table, state: Progress) -> list[Summary]:
     """Return the level of every arm on every metric, with its t interval over the seeds that completed."""
-    alpha = interval_alpha(table.study.alpha, table.study.looks)
     found = []
     for arm in table.arms:
         censored = state.reasons.get(arm.name, "").startswith("censored")
         for metric in table.metrics.values():
-            seeds, scores = _scores(table, arm.name, metric.name, () if censored else state.shown[arm.name])
-            level = mean_interval(scores, alpha=alpha)
+            seeds, scores = _scores(
+                table, arm.name, metric.name, () if censored else state.shown[arm.name]
+            )
+            level = mean_interval(scores, alpha=interval_alpha(table.study, len(seeds)))
             found.append(
                 Summary(
                     arm=arm.name,
@@ -43,8 +51,12 @@ def summaries(table: Table, state: Progress) -> list[Summary]:
     return found
 
 
-def _scores(table: Table, arm: str, metric: str, among: Sequence[int]) -> tuple[list[int], list[float]]:
-    runs = [(seed, table.runs[arm, seed]) for seed in among if table.status(arm, seed) == "complete"]
+def _scores(
+    table: Table, arm: str, metric: str, among: Sequence[int]
+) -> tuple[list[int], list[float]]:
+    runs = [
+        (seed, table.runs[arm, seed]) for seed in among if table.status(arm, seed) == "complete"
+    ]
     carried = [(seed, run.scores[metric]) for seed, run in runs if metric in run.scores]
     return [seed for seed, _ in carried], [score for _, score in carried]
 
@@ -64,15 +76,16 @@ def arm_effects(
         state: how far the study has come.
         outcomes: per-image correctness by cell key; buys the interval for new images.
         exploratory: reasons why every verdict is exploratory.
-        chance: accuracy of a guessing net in pp, to show an unstable arm with its lost seeds counted at chance.
+        chance: accuracy of a guessing net in pp, to show an unstable arm with its lost seeds
+            counted at chance.
     """
-    alpha = interval_alpha(table.study.alpha, table.study.looks)
     found = []
     for arm in table.arms:
         if not arm.reference:
             continue
         reason = state.reasons.get(arm.name, "")
         among = state.own[arm.name]
+        alpha = interval_alpha(table.study, len(among))
         for metric in table.metrics.values():
             _, scores, reference = table.pairs(arm.name, arm.reference, metric.name, among)
             if any(word in reason for word in _NO_ESTIMATE):
@@ -88,13 +101,24 @@ def arm_effects(
             )
             if metric.name == table.study.metric:
                 notes = (
-                    [_with_lost(table, (arm.name, arm.reference), among=among, reason=reason, chance=chance) or reason]
+                    [
+                        _with_lost(
+                            table,
+                            (arm.name, arm.reference),
+                            among=among,
+                            reason=reason,
+                            chance=chance,
+                        )
+                        or reason
+                    ]
                     if reason
                     else []
                 )
                 judgement = None if reason else state.judgements.get(arm.name)
                 effect = with_judgement(
-                    effect, judgement, notes=[*notes, *look_notes(table, state, arm.name, reason), *exploratory]
+                    effect,
+                    judgement,
+                    notes=[*notes, *look_notes(table, state, arm.name, reason), *exploratory],
                 )
             if metric.name == "accuracy" and scores:
                 effect = _with_images(effect, table, among=among, outcomes=outcomes)
@@ -134,7 +158,9 @@ def effect_of(
     )
 
 
-def with_judgement(effect: Effect, judgement: Judgement | None, *, notes: Sequence[str] = ()) -> Effect:
+def with_judgement(
+    effect: Effect, judgement: Judgement | None, *, notes: Sequence[str] = ()
+) -> Effect:
     """Return an effect with what its family's tests said of it; without a judgement the notes alone."""
     if judgement is None:
         return effect.model_copy(update={"note": "; ".join(notes)})
@@ -154,23 +180,38 @@ def look_notes(table: Table, state: Progress, arm: str, reason: str = "") -> lis
     looks = table.study.looks
     if not looks:
         short = len(state.blocks) < len(table.seeds)
-        return [f"provisional ({len(state.blocks)} of {len(table.seeds)} seeds)"] if short and not reason else []
+        return (
+            [f"provisional ({len(state.blocks)} of {len(table.seeds)} seeds)"]
+            if short and not reason
+            else []
+        )
     if arm in state.stopped:
         return [f"stopped at look {state.stopped[arm]} of {len(looks)}"]
     if state.withheld and not reason:
-        return [f"between looks ({state.reached} of {len(looks)} reached)" if state.reached else "before the first look"]
+        return [
+            f"between looks ({state.reached} of {len(looks)} reached)"
+            if state.reached
+            else "before the first look"
+        ]
     return []
 
 
-def _with_lost(table: Table, pair: tuple[str, str], *, among: Sequence[int], reason: str, chance: float | None) -> str:
+def _with_lost(
+    table: Table, pair: tuple[str, str], *, among: Sequence[int], reason: str, chance: float | None
+) -> str:
     """For an arm with diverged seeds: its reason, and the difference with each of them counted at chance.
 
-    A net that diverged guesses. A trial that failed for another reason says nothing about the arm and stays out of both.
+    A net that diverged guesses. A trial that failed for another reason says nothing about the arm
+    and stays out of both.
     """
     if not reason.startswith("unstable") or chance is None or table.study.metric != "accuracy":
         return ""
     runs = [(table.runs.get((pair[0], seed)), table.runs.get((pair[1], seed))) for seed in among]
-    both = [(one, other) for one, other in runs if one is not None and other is not None and other.status == "complete"]
+    both = [
+        (one, other)
+        for one, other in runs
+        if one is not None and other is not None and other.status == "complete"
+    ]
     scored = [
         (one.scores.get("accuracy", chance), other.scores["accuracy"])
         for one, other in both
@@ -182,7 +223,9 @@ def _with_lost(table: Table, pair: tuple[str, str], *, among: Sequence[int], rea
     return f"{reason}, {mean:+.2f} pp with the diverged seeds counted at chance"
 
 
-def _with_images(effect: Effect, table: Table, *, among: Sequence[int], outcomes: Mapping[str, Outcomes]) -> Effect:
+def _with_images(
+    effect: Effect, table: Table, *, among: Sequence[int], outcomes: Mapping[str, Outcomes]
+) -> Effect:
     """Return the effect with its interval for new seeds and new images, where per-image outcomes are known for every pair."""
     arm, reference = effect.term, effect.reference
     seeds, _, _ = table.pairs(arm, reference, "accuracy", among)
@@ -193,9 +236,45 @@ def _with_images(effect: Effect, table: Table, *, among: Sequence[int], outcomes
     other_SI = [outcomes[other].val_correct_N for _, other in both]
     if len({row.size for row in (*one_SI, *other_SI)}) != 1 or one_SI[0].size < 2:
         return effect
-    result = two_way_interval(np.stack(one_SI), np.stack(other_SI), alpha=interval_alpha(table.study.alpha, table.study.looks))
+    result = two_way_interval(
+        np.stack(one_SI), np.stack(other_SI), alpha=interval_alpha(table.study, len(among))
+    )
     low, high = number(100 * result.low), number(100 * result.high)
-    return effect.model_copy(update={"image_low": low, "image_high": high})
+    return effect.model_copy(
+        update={"image_low": low, "image_high": high, "sd_real": number(100 * result.sd_seeds)}
+    )
+
+
+def gap_tests(effects: Sequence[Effect], table: Table) -> list[Effect]:
+    """Return the effects with p-values on the gap, for those that have one on the deciding metric.
+
+    Holm over the arms, and over the main effects, as families of their own. They buy the words over
+    accuracy and gap together.
+    """
+    judged = {
+        (e.kind, e.term) for e in effects if e.metric == table.study.metric and e.p_holm is not None
+    }
+    tested: dict[tuple[str, str], Judgement] = {}
+    for kind in ("arm", "main") if table.gap != table.study.metric else ():
+        family = {
+            effect.term: effect.differences
+            for effect in effects
+            if effect.kind == kind and effect.metric == table.gap and (kind, effect.term) in judged
+        }
+        found = judge(
+            family,
+            alpha=table.study.alpha,
+            margin=table.margin,
+            looks=table.study.looks,
+            has_direction=False,
+        )
+        tested |= {(kind, term): judgement for term, judgement in found.items()}
+    return [
+        effect.model_copy(update={"p": tested[place].p, "p_holm": tested[place].p_holm})
+        if effect.metric == table.gap and (place := (effect.kind, effect.term)) in tested
+        else effect
+        for effect in effects
+    ]
 
 
 def control_effects(table: Table) -> list[Effect]:
@@ -205,7 +284,11 @@ def control_effects(table: Table) -> list[Effect]:
     """
     found = []
     for metric in table.metrics.values():
-        pairs = [(table.control[s], table.runs[table.arms[0].name, s]) for s in table.seeds if _control_pair(table, s)]
+        pairs = [
+            (table.control[s], table.runs[table.arms[0].name, s])
+            for s in table.seeds
+            if _control_pair(table, s)
+        ]
         scores = [
             (one.scores[metric.name], other.scores[metric.name])
             for one, other in pairs
@@ -221,12 +304,18 @@ def control_effects(table: Table) -> list[Effect]:
             unit=metric.unit,
             differences=differences([a for a, _ in scores], [b for _, b in scores]).tolist(),
         )
-        found.append(effect.model_copy(update={"p": number(result.p) if metric.name == table.study.metric else None}))
+        found.append(
+            effect.model_copy(
+                update={"p": number(result.p) if metric.name == table.study.metric else None}
+            )
+        )
     return found if table.control else []
 
 
 def _control_pair(table: Table, seed: int) -> bool:
-    return seed in table.control and table.control[seed].status == "complete" == table.status(table.arms[0].name, seed)
+    return seed in table.control and table.control[seed].status == "complete" == table.status(
+        table.arms[0].name, seed
+    )
 
 
 def class_effects(
@@ -247,20 +336,34 @@ def class_effects(
         classes: names; numbers stand in for those that are missing.
     """
     members = {label: np.flatnonzero(labels_N == label) for label in np.unique(labels_N).tolist()}
-    alpha = interval_alpha(table.study.alpha, table.study.looks)
     found = []
     for arm in table.arms:
-        if not arm.reference or any(word in state.reasons.get(arm.name, "") for word in _NO_ESTIMATE):
+        alpha = interval_alpha(table.study, len(state.own[arm.name]))
+        if not arm.reference or any(
+            word in state.reasons.get(arm.name, "") for word in _NO_ESTIMATE
+        ):
             continue
         rows = []
-        for seed in table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])[0]:
+        for seed in table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])[
+            0
+        ]:
             one = outcomes.get(table.runs[arm.name, seed].trial.cell)
             other = outcomes.get(table.runs[arm.reference, seed].trial.cell)
-            if one is not None and other is not None and one.val_correct_N.size == other.val_correct_N.size == labels_N.size:
+            if (
+                one is not None
+                and other is not None
+                and one.val_correct_N.size == other.val_correct_N.size == labels_N.size
+            ):
                 rows.append(one.val_correct_N.astype(np.float64) - other.val_correct_N)
         for label, index_I in members.items() if rows else ():
-            result = one_sample_t([100.0 * float(row_N[index_I].mean()) for row_N in rows], alpha=alpha)
+            result = one_sample_t(
+                [100.0 * float(row_N[index_I].mean()) for row_N in rows], alpha=alpha
+            )
             name = classes[label] if 0 <= label < len(classes) else str(label)
             low, high = number(result.low), number(result.high)
-            found.append(ClassEffect(arm=arm.name, label=name, n=result.n, estimate=result.mean, low=low, high=high))
+            found.append(
+                ClassEffect(
+                    arm=arm.name, label=name, n=result.n, estimate=result.mean, low=low, high=high
+                )
+            )
     return found

@@ -38,8 +38,9 @@ _KINDS = ("arm", "main", "interaction", "shapley")
 def effects_frame(analysis: Analysis) -> pd.DataFrame:
     """Return one row for each arm or term on each metric, the baseline's without an estimate; sorted by kind, term and metric.
 
-    ``mean`` and ``sd`` are of the arm's own level, empty for terms of a design; ``estimate``, ``low`` and ``high`` of the
-    difference to the reference; ``failed`` counts diverged trials too. What is not known is None.
+    ``mean`` and ``sd`` are of the arm's own level, empty for terms of a design; ``estimate``,
+    ``low`` and ``high`` of the difference to the reference; ``failed`` counts diverged trials too.
+    What is not known is None.
     """
     import pandas as pd
 
@@ -58,8 +59,12 @@ def effects_frame(analysis: Analysis) -> pd.DataFrame:
             row = {"kind": "arm", "term": summary.arm, "reference": "", "verdict": ""}
             row |= {name: getattr(summary, name) for name in ("metric", "unit", "n", "mean", "sd")}
             rows.append(row | _about(facts[summary.arm]))
-    rows.sort(key=lambda row: (_KINDS.index(row["kind"]), row["term"], row["reference"], row["metric"]))
-    return pd.DataFrame([[row.get(name) for name in COLUMNS] for row in rows], columns=list(COLUMNS), dtype=object)
+    rows.sort(
+        key=lambda row: (_KINDS.index(row["kind"]), row["term"], row["reference"], row["metric"])
+    )
+    return pd.DataFrame(
+        [[row.get(name) for name in COLUMNS] for row in rows], columns=list(COLUMNS), dtype=object
+    )
 
 
 def _about(arm: ArmFacts) -> dict[str, Any]:

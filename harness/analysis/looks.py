@@ -1,8 +1,9 @@
 """How far a study has come: complete seed blocks, the looks passed, who has left and who goes on.
 
-A look is a barrier: it happens when the first L seeds of every arm still in are final, whoever finished them in whatever order.
-At a look an arm leaves when its verdict is better, worse or equivalent, or when it cannot be judged; the others get the
-seeds up to the next look. Arms leave whole; an arm that others are compared with stays in for as long as they do.
+A look is a barrier: it happens when the first L seeds of every arm still in are final, whoever
+finished them in whatever order. At a look an arm leaves when its verdict is better, worse or
+equivalent, or when it cannot be judged; the others get the seeds up to the next look. Arms leave
+whole; an arm that others are compared with stays in for as long as they do.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.standing import chance_line, complete_blocks, holes, unjudged
+from harness.analysis.standing import Chance, chance_line, complete_blocks, holes, unjudged
 from harness.analysis.table import Table, join
 from harness.analysis.verdicts import Judgement, judge
 from harness.stats import differences
-from harness.study import Study
-from harness.trial import Curve, Metric, Trial
+from harness.study.study import Study
+from harness.study.trial import Curve, Metric, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,12 @@ class Progress:
     missing: Mapping[str, tuple[int, ...]]
 
 
-def progress(table: Table, line: float | None = None) -> Progress:
+def progress(table: Table, line: Chance | None = None) -> Progress:
     """Work out how far the trials of a table have come.
 
     Args:
         table: joined trials.
-        line: accuracy in pp of a guessing net, from ``harness.analysis.standing.chance_line``.
+        line: scores of a guessing net, from ``harness.analysis.standing.chance_line``.
     """
     return _by_looks(table, line) if table.study.looks else _fixed(table, line)
 
@@ -70,8 +71,9 @@ def look_decisions(
 ) -> frozenset[str]:
     """Return the names of the arms that must still run, with the arms they are compared with.
 
-    Before a look is complete these are the arms that went into it; at a look those still undecided; empty once nothing is
-    left to decide. Depends on the final records alone, so that every worker comes to the same answer.
+    Before a look is complete these are the arms that went into it; at a look those still undecided;
+    empty once nothing is left to decide. Depends on the final records alone, so that every worker
+    comes to the same answer.
 
     Args:
         study: under its profile; without looks its arms are in until every cell is final.
@@ -84,11 +86,13 @@ def look_decisions(
     Raises:
         StudyError: the study's arms cannot be.
     """
-    table = join(study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint)
-    return progress(table, chance_line(table, classes, None, 0)).arms_in
+    table = join(
+        study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint
+    )
+    return progress(table, chance_line(table, classes)).arms_in
 
 
-def _fixed(table: Table, line: float | None) -> Progress:
+def _fixed(table: Table, line: Chance | None) -> Progress:
     names = [arm.name for arm in table.arms]
     present = [name for name in names if table.of(name)]
     blocks = complete_blocks(table, present, table.seeds) if present else ()
@@ -110,7 +114,7 @@ def _fixed(table: Table, line: float | None) -> Progress:
     )
 
 
-def _by_looks(table: Table, line: float | None) -> Progress:
+def _by_looks(table: Table, line: Chance | None) -> Progress:
     names = [arm.name for arm in table.arms]
     own: dict[str, tuple[int, ...]] = {}
     stopped: dict[str, int] = {}
@@ -131,10 +135,17 @@ def _by_looks(table: Table, line: float | None) -> Progress:
         shown.update(dict.fromkeys(inside, due))
         own.update(dict.fromkeys(undecided, due))
         fresh = unjudged(table, due, line, {})
-        reasons.update({name: fresh[name] for name in {*undecided, table.arms[0].name} if name in fresh})
-        judged = _judge(table, own, reasons)  # one Holm family of all arms: those that left bring the p-values they left with
+        reasons.update(
+            {name: fresh[name] for name in {*undecided, table.arms[0].name} if name in fresh}
+        )
+        # one Holm family of all arms: those that left bring the p-values they left with
+        judged = _judge(table, own, reasons)
         judgements.update({name: judged[name] for name in undecided if name in judged})
-        left = {name for name in undecided if name in reasons or judgements[name].verdict in ("better", "worse", "equivalent")}
+        left = {
+            name
+            for name in undecided
+            if name in reasons or judgements[name].verdict in ("better", "worse", "equivalent")
+        }
         if table.study.design in ("factorial", "fraction") and left != undecided:
             left = set()  # contrasts need every arm at every seed
         stopped.update(dict.fromkeys(left, reached) if reached < len(looks) else {})
@@ -173,12 +184,16 @@ def with_references(table: Table, undecided: Collection[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _judge(table: Table, own: Mapping[str, tuple[int, ...]], reasons: Mapping[str, str]) -> dict[str, Judgement]:
+def _judge(
+    table: Table, own: Mapping[str, tuple[int, ...]], reasons: Mapping[str, str]
+) -> dict[str, Judgement]:
     """Judge the arms that can be, as one family, on the primary metric."""
     by_arm: dict[str, list[float]] = {}
     for arm in table.arms:
         if arm.reference and arm.name not in reasons and own.get(arm.name):
-            _, scores, reference = table.pairs(arm.name, arm.reference, table.study.metric, own[arm.name])
+            _, scores, reference = table.pairs(
+                arm.name, arm.reference, table.study.metric, own[arm.name]
+            )
             by_arm[arm.name] = differences(scores, reference).tolist()
     return judge(
         by_arm,
@@ -186,5 +201,6 @@ def _judge(table: Table, own: Mapping[str, tuple[int, ...]], reasons: Mapping[st
         margin=table.margin,
         sign=table.sign,
         looks=table.study.looks,
+        boundary=table.study.boundary,
         has_direction=table.primary.higher_is_better is not None,
     )

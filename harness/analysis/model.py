@@ -1,7 +1,7 @@
 """What an analysis is made of.
 
-Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``, else as it is. What cannot
-be had is None, never nan.
+Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``,
+else as it is. What cannot be had is None, never nan.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.study import Study
+from harness.study.study import Study
 
 Verdict = Literal["", "better", "worse", "equivalent", "unresolved"]
 
@@ -43,9 +43,9 @@ class Summary(_Stored):
 class Effect(_Stored):
     """A difference between an arm (or a term of a design) and its reference, with what is known of it.
 
-    Verdict and p-values are those of the study's primary metric; every other metric has its interval alone. ``p_holm`` and
-    ``p_equivalence`` are adjusted by Holm over the effects of one kind. With looks, ``p`` is sequential and the interval is
-    repeated: both hold wherever the arm stopped.
+    Verdict and p-values are those of the study's primary metric; every other metric has its interval alone, but for the gap,
+    which has p and ``p_holm`` too. ``p_holm`` and ``p_equivalence`` are adjusted by Holm over the effects of one kind. With
+    looks, ``p`` is sequential and the interval is repeated: both hold wherever the arm stopped.
     """
 
     kind: Literal["arm", "main", "interaction", "shapley", "control", "leave-one-out", "add-one-in"]
@@ -62,7 +62,9 @@ class Effect(_Stored):
     p_equivalence: float | None = None
     verdict: Verdict = ""
     note: str = (
-        ""  # "exploratory", "measurable, below the margin", "unstable (1 of 8)", "stopped at look 1 of 2", ...; "; " between
+        # "exploratory", "measurable, below the margin", "unstable (1 of 8)", "stopped at look 1 of
+        # 2", ...; "; " between
+        ""
     )
     seed_correlation: float | None = None
     pairing_gain: float | None = None
@@ -70,6 +72,8 @@ class Effect(_Stored):
     differences: tuple[float, ...] = ()  # one a seed, in seed order
     image_low: float | None = None  # interval for new images too (two-way), accuracy only
     image_high: float | None = None
+    # of the differences, without what finitely many images add to it (two-way), accuracy only
+    sd_real: float | None = None
 
 
 class ArmFacts(_Stored):
@@ -95,6 +99,8 @@ class ArmFacts(_Stored):
     censored_at: int | None = None  # epoch at which a screening stopped it
     onset_epoch: float | None = None  # counted from 1; median over seeds with an onset
     onset_none: int = 0  # seeds without one
+    # why its own runs cannot be judged, whatever it is compared with: "unstable (1 of 8)", ...
+    trouble: str = ""
 
 
 class ClassEffect(_Stored):
@@ -199,6 +205,7 @@ class Analysis(_Stored):
             when it is the only one (add-one-in); intervals only.
         aliases: terms of a fraction that cannot be told apart, e.g. ``("crop x flip", "jitter x cutout")``.
         looks_reached, arms_in: looks complete so far, and the arms that go on to the next one.
+        images: validation images that the scores are of, 0 where that is not known.
         environments: distinct hardware and software of the trials, one line each.
         retuned: the same effects with every arm retuned, where the study asks for it.
     """
@@ -223,11 +230,19 @@ class Analysis(_Stored):
     aliases: tuple[tuple[str, ...], ...] = ()
     looks_reached: int = 0
     arms_in: tuple[str, ...] = ()
+    images: int = 0
     environments: tuple[str, ...] = ()
-    detectable_pp: float | None = None  # smallest effect found with 80 % power at these seeds
-    seeds_needed: dict[str, int] = {}  # arm -> seeds for its observed effect at 80 % power
-    recommended: dict[str, Any] = {}  # what to set on top of the baseline's recipe; empty when it is the baseline
-    reasons: tuple[str, ...] = ()  # one sentence for each change recommended, in the order to make them
+    # smallest effect that these seeds find with 80 % power under Holm's correction
+    detectable_pp: float | None = None
+    # unresolved arm or component -> seeds that settle its estimate with a chance of 80 %
+    seeds_needed: dict[str, int] = {}
+    # what to set on top of the baseline's recipe; empty when it is the baseline
+    recommended: dict[str, Any] = {}
+    # one sentence for each change recommended, in the order to make them
+    reasons: tuple[str, ...] = ()
+    # one for each change that its own verdict allows and that is not recommended, and why
+    kept: tuple[str, ...] = ()
+    recommended_arm: str = ""  # the arm that has the recommended recipe; empty when it was not run
     trials_total: int = 0
     train_seconds_total: float = 0.0
     retuned: Retuned | None = None

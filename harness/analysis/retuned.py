@@ -1,7 +1,7 @@
 """A study as it is and the same study with every arm retuned, side by side.
 
-A verdict that changes is marked; whether the effect itself changed is another question, and gets an interval of its own: the
-paired t interval of the per-seed differences of the two effects.
+A verdict that changes is marked; whether the effect itself changed is another question, and gets an
+interval of its own: the paired t interval of the per-seed differences of the two effects.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ RESOLVED = ("better", "worse", "equivalent")
 def leading(effects: Sequence[Effect], metric: str) -> tuple[Effect, ...]:
     """Return the effects that answer the question: main effects where a design gives them, else those of the arms."""
     for kind in ("main", "arm"):
-        found = tuple(effect for effect in effects if effect.kind == kind and effect.metric == metric)
+        found = tuple(
+            effect for effect in effects if effect.kind == kind and effect.metric == metric
+        )
         if found:
             return found
     return ()
@@ -33,13 +35,19 @@ def join(analysis: Analysis, retuning: Retuning) -> Retuned:
     """
     metric, alpha = analysis.primary, analysis.study.alpha
     there = {(effect.kind, effect.term, effect.reference): effect for effect in retuning.effects}
-    levels = [{s.arm: s for s in summaries if s.metric == metric} for summaries in (analysis.summaries, retuning.summaries)]
+    levels = [
+        {s.arm: s for s in summaries if s.metric == metric}
+        for summaries in (analysis.summaries, retuning.summaries)
+    ]
     pairs = [
         _pair(one, other, alpha, same_seeds=_seeds(one, levels[0]) == _seeds(other, levels[1]))
         for one in leading(analysis.effects, metric)
         if (other := there.get((one.kind, one.term, one.reference))) is not None
     ]
-    settings = [_with_gain(one, levels[0].get(one.arm), levels[1].get(one.arm), alpha) for one in retuning.settings]
+    settings = [
+        _with_gain(one, levels[0].get(one.arm), levels[1].get(one.arm), alpha)
+        for one in retuning.settings
+    ]
     return Retuned(
         entries=retuning.entries,
         tries=retuning.tries,
@@ -52,7 +60,11 @@ def join(analysis: Analysis, retuning: Retuning) -> Retuned:
 
 def _seeds(effect: Effect, levels: Mapping[str, Summary]) -> set[tuple[int, ...]]:
     """Return the seeds of the arms that an effect is made of: its own two, or all for a main effect."""
-    return {level.seeds for arm, level in levels.items() if effect.kind == "main" or arm in (effect.term, effect.reference)}
+    return {
+        level.seeds
+        for arm, level in levels.items()
+        if effect.kind == "main" or arm in (effect.term, effect.reference)
+    }
 
 
 def _pair(as_is: Effect, retuned: Effect, alpha: float, *, same_seeds: bool) -> Pair:
@@ -76,7 +88,9 @@ def _change(as_is: Effect, retuned: Effect) -> str:
     return "resolves" if other in RESOLVED else "no longer resolved"
 
 
-def _difference(one: Sequence[float], other: Sequence[float], alpha: float) -> dict[str, float | None]:
+def _difference(
+    one: Sequence[float], other: Sequence[float], alpha: float
+) -> dict[str, float | None]:
     """Return mean and bounds of other minus one, paired; nothing where there are none or their numbers differ."""
     if not one or len(one) != len(other):
         return {}
@@ -84,13 +98,21 @@ def _difference(one: Sequence[float], other: Sequence[float], alpha: float) -> d
     return {"change": number(found.mean), "low": number(found.low), "high": number(found.high)}
 
 
-def _with_gain(one: Setting, as_is: Summary | None, retuned: Summary | None, alpha: float) -> Setting:
+def _with_gain(
+    one: Setting, as_is: Summary | None, retuned: Summary | None, alpha: float
+) -> Setting:
     """Return a setting with what it gained on the study's own seeds."""
     if as_is is None or retuned is None:
         return one
     scores = dict(zip(retuned.seeds, retuned.scores, strict=True))
-    pairs = [(scores[seed], score) for seed, score in zip(as_is.seeds, as_is.scores, strict=True) if seed in scores]
+    pairs = [
+        (scores[seed], score)
+        for seed, score in zip(as_is.seeds, as_is.scores, strict=True)
+        if seed in scores
+    ]
     if not pairs:
         return one
     found = paired_t([new for new, _ in pairs], [old for _, old in pairs], alpha=alpha)
-    return one.model_copy(update={"gain": number(found.mean), "low": number(found.low), "high": number(found.high)})
+    return one.model_copy(
+        update={"gain": number(found.mean), "low": number(found.low), "high": number(found.high)}
+    )

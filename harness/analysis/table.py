@@ -1,7 +1,8 @@
 """Trials joined to the arms of their study: who ran which seed, what came of it, and what it scored.
 
-Nothing here looks at a name: arms are joined by recipe, seeds by number. Only where a study was made from a table of finished
-runs, whose recipes nobody knows, the table's label stands for the recipe.
+Nothing here looks at a name: arms are joined by recipe, seeds by number. Only where a study was
+made from a table of finished runs, whose recipes nobody knows, the table's label stands for the
+recipe.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-from harness.design import CONTROL_OFFSET, Arm, arms, seeds
 from harness.stats import differences
-from harness.study import Study
-from harness.trial import METRICS, Curve, Metric, Trial
+from harness.study.arms import Arm, arms
+from harness.study.cells import CONTROL_OFFSET, seeds
+from harness.study.study import Study
+from harness.study.trial import METRICS, Curve, Metric, Trial
 
 Status = Literal["missing", "complete", "failed", "diverged", "pruned"]
 _GAPS = {"accuracy": "gap", "nll": "loss_gap"}  # metrics whose gap has a name of its own
@@ -93,7 +95,9 @@ class Table:
         """How many of an arm's runs have one of these states."""
         return sum(run.status in statuses for run in self.of(arm))
 
-    def pairs(self, arm: str, reference: str, metric: str, among: Sequence[int]) -> tuple[list[int], list[float], list[float]]:
+    def pairs(
+        self, arm: str, reference: str, metric: str, among: Sequence[int]
+    ) -> tuple[list[int], list[float], list[float]]:
         """Return (seeds, scores of the arm, scores of the reference) where both completed and carry the metric."""
         found: list[tuple[int, float, float]] = []
         for seed in among:
@@ -125,21 +129,29 @@ def join(
         planned_seeds: in place of the study's 0, 1, 2, ...
 
     Raises:
-        StudyError: the study's arms cannot be (``harness.design.arms``).
+        StudyError: the study's arms cannot be (``harness.study.arms``).
     """
     planned = arms(study)
     recipe_ids = {arm.name: arm.recipe_id for arm in planned}
     baseline_id = recipe_ids[planned[0].name]
     numbers = tuple(seeds(study) if planned_seeds is None else planned_seeds)
-    places = {(arm, seed): (recipe_id, seed) for arm, recipe_id in recipe_ids.items() for seed in numbers}
+    places = {
+        (arm, seed): (recipe_id, seed) for arm, recipe_id in recipe_ids.items() for seed in numbers
+    }
     again = {seed: (baseline_id, seed + CONTROL_OFFSET) for seed in numbers if study.control}
     wanted = {*places.values(), *again.values()}
-    ours = [(place, trial) for trial in trials if (place := (trial.recipe_id, trial.seed)) in wanted]
+    ours = [
+        (place, trial) for trial in trials if (place := (trial.recipe_id, trial.seed)) in wanted
+    ]
     counted = Counter(trial.data_fingerprint for _, trial in ours)
     fingerprint = data_fingerprint or min(counted, key=lambda key: (-counted[key], key), default="")
-    chosen = dict(sorted(ours, key=lambda item: _standing(item[1], fingerprint)))  # of several records the last stands
+    # of several records the last stands
+    chosen = dict(sorted(ours, key=lambda item: _standing(item[1], fingerprint)))
     known = {**METRICS, **metrics}
-    found = {place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known) for place, trial in chosen.items()}
+    found = {
+        place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known)
+        for place, trial in chosen.items()
+    }
     return Table(
         study=study,
         arms=planned,
@@ -155,7 +167,12 @@ def join(
 
 def _standing(trial: Trial, fingerprint: str) -> tuple[bool, bool, int, str]:
     """Order of the records of one cell, the best last: right images, complete, latest attempt."""
-    return trial.data_fingerprint == fingerprint, trial.state == "complete", trial.attempt, trial.cell
+    return (
+        trial.data_fingerprint == fingerprint,
+        trial.state == "complete",
+        trial.attempt,
+        trial.cell,
+    )
 
 
 def gap_name(metric: str) -> str:
@@ -168,7 +185,8 @@ def gap_name(metric: str) -> str:
 def metric_named(name: str, known: Mapping[str, Metric]) -> Metric:
     """Return a metric by name.
 
-    An unknown gap takes its unit from what it is the gap of; anything else unknown has the unit 1 and no better end.
+    An unknown gap takes its unit from what it is the gap of; anything else unknown has the unit 1
+    and no better end.
     """
     if name in known:
         return known[name]
@@ -186,13 +204,21 @@ def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) 
     gap = gap_name(primary)
     if gap not in stored and primary in stored and f"train_{primary}" in stored:
         difference = differences([stored[f"train_{primary}"]], [stored[primary]]).item()
-        stored[gap] = difference if higher else -difference  # positive: better on what it was trained on
+        # positive: better on what it was trained on
+        stored[gap] = difference if higher else -difference
     if "best_accuracy" not in stored and curve.val_accuracy:
         best = max(range(len(curve.val_accuracy)), key=lambda epoch: curve.val_accuracy[epoch])
         stored["best_accuracy"] = curve.val_accuracy[best]
         if len(curve.train_accuracy) == len(curve.val_accuracy):
-            stored.setdefault("best_gap", float(differences([curve.train_accuracy[best]], [curve.val_accuracy[best]])[0]))
-    scores = {name: value * metric_named(name, known).scale for name, value in stored.items() if isfinite(value)}
+            stored.setdefault(
+                "best_gap",
+                float(differences([curve.train_accuracy[best]], [curve.val_accuracy[best]])[0]),
+            )
+    scores = {
+        name: value * metric_named(name, known).scale
+        for name, value in stored.items()
+        if isfinite(value)
+    }
     return Run(trial, "complete" if primary in scores else "failed", scores, curve)
 
 

@@ -1,6 +1,7 @@
 """Effects of the components of a design that switches them: main effects, interactions, Shapley values, first in and last in.
 
-All of them are "with the component" minus "without it", so that a component that helps has a positive sign on accuracy.
+All of them are "with the component" minus "without it", so that a component that helps has a
+positive sign on accuracy.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ from itertools import combinations
 from harness.analysis.effects import effect_of, look_notes, with_judgement
 from harness.analysis.looks import Progress
 from harness.analysis.model import Effect
+from harness.analysis.standing import AT_CHANCE
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge
-from harness.design import alias_table, switches
 from harness.stats import differences, factorial_contrast, one_sample_t, shapley
-from harness.trial import Metric
+from harness.study.arms import switches
+from harness.study.fraction import alias_table
+from harness.study.trial import Metric
 
 _OFF, _ADDITIVE = "off", "additive"  # what a main effect and an interaction are compared with
 
 
 def aliases(table: Table) -> tuple[tuple[str, ...], ...]:
     """Return the groups of two-factor interactions of a fraction that share a contrast, each by its printed names."""
-    groups = [(alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2]
+    groups = [
+        (alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2
+    ]
     return tuple(tuple(map(pair_name, group)) for group in groups if len(group) > 1)
 
 
@@ -34,9 +39,9 @@ def pair_name(term: Sequence[str]) -> str:
 def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = ()) -> list[Effect]:
     """Return main effects, two-factor interactions and, of a full factorial, Shapley values, on every metric.
 
-    Holm runs over the main effects and over the interactions, each its own family, on the primary metric. Shapley values have
-    intervals alone. Every arm of the design must have completed a seed for it to count; with an arm that cannot be judged there
-    is no verdict.
+    Holm runs over the main effects and over the interactions, each its own family, on the primary
+    metric. Shapley values have intervals alone. Every arm of the design must have completed a seed
+    for it to count; with an arm that cannot be judged there is no verdict.
     """
     if table.study.design not in ("factorial", "fraction"):
         return []
@@ -53,30 +58,64 @@ def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = 
         values = _contrasts(table, on, names, scores)
         primary = metric.name == table.study.metric
         for kind, members in values.items():
-            judged = {} if reason or not primary or kind == "shapley" or state.withheld else _judge(table, members)
+            judged = (
+                {}
+                if reason or not primary or kind == "shapley" or state.withheld
+                else _judge(table, members)
+            )
             notes = [reason] if reason and primary else []
             if primary:
                 notes += [*look_notes(table, state, "", reason), *exploratory]
             found += [
-                _effect(table, metric, kind=kind, term=term, series=series, judgement=judged.get(term), notes=notes)
+                _effect(
+                    table,
+                    metric,
+                    kind=kind,
+                    term=term,
+                    series=series,
+                    judgement=judged.get(term),
+                    notes=notes,
+                )
                 for term, series in members.items()
             ]
     return found
 
 
+def main_series(table: Table, state: Progress, metric: str) -> dict[str, dict[int, float]]:
+    """Return ``{component: {seed: main effect}}`` of a factorial or a fraction; empty where no seed has every arm."""
+    on = switches(table.study, table.arms)
+    names = [factor.name for factor in table.study.factors]
+    seeds = _shared_seeds(table, state, list(on), metric)
+    if not seeds or len(names) < 2:
+        return {}
+    scores = {arm: [table.runs[arm, seed].scores[metric] for seed in seeds] for arm in on}
+    mains = _contrasts(table, on, names, scores)["main"]
+    return {name: dict(zip(seeds, values, strict=True)) for name, values in mains.items()}
+
+
 def _matters(reason: str) -> bool:
     """Whether what is wrong with one arm takes the verdict from every contrast: at chance and without effect it does not."""
-    return reason not in ("at chance", "did nothing") and not reason.startswith("its reference")
+    return reason not in (AT_CHANCE, "did nothing") and not reason.startswith("its reference")
 
 
 def _shared_seeds(table: Table, state: Progress, arms: Sequence[str], metric: str) -> list[int]:
     """Seeds at which every arm of the design completed and carries the metric, up to the last look."""
     among = [seed for seed in table.seeds if all(seed in state.shown[arm] for arm in arms)]
-    return [s for s in among if all(table.status(arm, s) == "complete" and metric in table.runs[arm, s].scores for arm in arms)]
+    return [
+        s
+        for s in among
+        if all(
+            table.status(arm, s) == "complete" and metric in table.runs[arm, s].scores
+            for arm in arms
+        )
+    ]
 
 
 def _contrasts(
-    table: Table, on: Mapping[str, tuple[bool, ...]], names: Sequence[str], scores: Mapping[str, list[float]]
+    table: Table,
+    on: Mapping[str, tuple[bool, ...]],
+    names: Sequence[str],
+    scores: Mapping[str, list[float]],
 ) -> dict[str, dict[str, list[float]]]:
     """Return ``{kind: {term: one value a seed}}``; aliased interactions share one entry under all their names."""
     arms = list(on)
@@ -84,7 +123,9 @@ def _contrasts(
     by_name = {tuple(names[k] for k in term): value.tolist() for term, value in raw.items()}
     mains = {name: by_name[name,] for name in names}
     if table.study.design == "fraction":
-        groups = [(alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2]
+        groups = [
+            (alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2
+        ]
         pairs = {" + ".join(map(pair_name, group)): by_name[group[0]] for group in groups}
         return {"main": mains, "interaction": pairs}
     pairs = {pair_name(pair): by_name[pair] for pair in combinations(names, 2)}
@@ -95,8 +136,16 @@ def _contrasts(
 
 def _judge(table: Table, members: Mapping[str, Sequence[float]]) -> dict[str, Judgement]:
     direction = table.primary.higher_is_better is not None
-    looks = table.study.looks
-    return judge(members, alpha=table.study.alpha, margin=table.margin, sign=table.sign, looks=looks, has_direction=direction)
+    study = table.study
+    return judge(
+        members,
+        alpha=study.alpha,
+        margin=table.margin,
+        sign=table.sign,
+        looks=study.looks,
+        boundary=study.boundary,
+        has_direction=direction,
+    )
 
 
 def _effect(
@@ -109,10 +158,16 @@ def _effect(
     judgement: Judgement | None,
     notes: Sequence[str],
 ) -> Effect:
-    result = one_sample_t(series, alpha=interval_alpha(table.study.alpha, table.study.looks))
+    result = one_sample_t(series, alpha=interval_alpha(table.study, len(series)))
     reference = _ADDITIVE if kind == "interaction" else _OFF
     effect = effect_of(
-        result, kind=kind, term=term, reference=reference, metric=metric.name, unit=metric.unit, differences=list(series)
+        result,
+        kind=kind,
+        term=term,
+        reference=reference,
+        metric=metric.name,
+        unit=metric.unit,
+        differences=list(series),
     )
     return with_judgement(effect, judgement, notes=notes)
 
@@ -120,26 +175,36 @@ def _effect(
 def orders(table: Table, state: Progress) -> list[Effect]:
     """Return what each component adds when it comes last and when it comes first, where the design has both arms.
 
-    leave-one-out: everything on minus everything but the component. add-one-in: the component alone minus nothing. They
-    differ where components interact; Shapley's value averages over all orders. Intervals only.
+    leave-one-out: everything on minus everything but the component. add-one-in: the component alone
+    minus nothing. They differ where components interact; Shapley's value averages over all orders.
+    Intervals only.
     """
     on = switches(table.study, table.arms)
     by_state = {states: arm for arm, states in on.items()}
     count = len(table.study.factors)
     full, empty = (True,) * count, (False,) * count
     found = []
-    for metric in (table.metrics[name] for name in (table.study.metric, table.gap) if name in table.metrics):
+    for metric in (
+        table.metrics[name] for name in (table.study.metric, table.gap) if name in table.metrics
+    ):
         for k, factor in enumerate(table.study.factors if count > 1 else ()):
             last = tuple(j != k for j in range(count))
             first = tuple(j == k for j in range(count))
-            for kind, with_it, without in (("leave-one-out", full, last), ("add-one-in", first, empty)):
+            for kind, with_it, without in (
+                ("leave-one-out", full, last),
+                ("add-one-in", first, empty),
+            ):
                 if with_it in by_state and without in by_state:
                     pair = (by_state[with_it], by_state[without])
-                    found.append(_difference(table, state, metric, kind=kind, term=factor.name, pair=pair))
+                    found.append(
+                        _difference(table, state, metric, kind=kind, term=factor.name, pair=pair)
+                    )
     return found
 
 
-def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]) -> Effect:
+def _difference(
+    table: Table, state: Progress, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]
+) -> Effect:
     one, other = pair
     among = [seed for seed in state.shown[one] if seed in state.shown[other]]
     wrong = {name: state.reasons[name] for name in (one, other) if name in state.reasons}
@@ -147,7 +212,7 @@ def _difference(table: Table, state: Progress, metric: Metric, *, kind: str, ter
     values = differences(scores, reference).tolist()
     if any(why.startswith("censored") for why in wrong.values()):
         values = []
-    result = one_sample_t(values, alpha=interval_alpha(table.study.alpha, table.study.looks))
+    result = one_sample_t(values, alpha=interval_alpha(table.study, len(among)))
     return effect_of(
         result,
         kind=kind,

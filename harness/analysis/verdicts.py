@@ -3,24 +3,25 @@
 Verdict of an effect on the primary metric, in this order:
 
 1. fewer than 3 pairs: none;
-2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is also told apart from zero,
+2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is
+also told apart from zero,
    the note says "measurable, below the margin";
 3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
 4. ``unresolved``: everything else. Never "no effect".
 
-A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no variance to test with: zero on
-every seed is a tie (equivalent, never a winner), anything else is unresolved, because on a coarse metric with few seeds it
-happens by chance.
+A verdict from 3 or 4 pairs is noted as exploratory. Equal differences on every seed have no
+variance to test with, and on a coarse metric with few seeds they happen by chance: unresolved, with
+that reason; zero on every seed is called a tie.
 
-Word of an arm, from its verdict on the primary metric and the interval of its overfitting gap:
+Word of an arm, from its verdict on the primary metric and the difference in its overfitting gap.
+Both have to be resolved, the gap by its own p, adjusted by Holm over the arms as a family of its
+own (uncorrected, 12.7 % of studies of nothing get a word):
 
-    gap            better        not worse    unclear   worse
-    falls          regularises   regularises  -         underfits
-    not told       helps         -            -         hurts
-    rises          helps         -            -         hurts
+    gap      better        equivalent    worse
+    falls    regularises   regularises   underfits
+    rises    helps         -             hurts
 
-"Falls" and "rises" mean that the gap's interval excludes zero. "Not worse" means equivalent, or an interval that ends above
-minus the margin; an arm that merely is unresolved has not been shown to keep its accuracy and gets no word.
+An arm whose gap or accuracy is unresolved gets no word: its intervals are shown.
 """
 
 from __future__ import annotations
@@ -33,11 +34,23 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.model import Verdict
-from harness.stats import holm, look_statistics, one_sample_t, pocock_boundary, sequential_p, sequential_tost, tost, zero_below
+from harness.stats import (
+    Boundary,
+    holm,
+    level_at,
+    look_statistics,
+    one_sample_t,
+    sequential_p,
+    sequential_tost,
+    tost,
+)
+from harness.study.study import Study
 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory
 BELOW_MARGIN = "measurable, below the margin"
+SAME_ON_EVERY_SEED = "the same difference on every seed: no variance to test with"
+TIE = "tie on every seed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,48 +71,62 @@ def judge(
     margin: float,
     sign: int = 1,
     looks: Sequence[int] = (),
+    boundary: Boundary = "wang-tsiatis",
     has_direction: bool = True,
 ) -> dict[str, Judgement]:
     """Judge a family of effects from their per-seed differences.
 
     Args:
-        differences: one difference a seed in seed order, for each member of the family; with looks, as many as a look has.
+        differences: one difference a seed in seed order, for each member of the family; with looks,
+            as many as a look has.
         alpha: family-wise level.
         margin: largest difference not worth acting on, in the unit of the differences.
         sign: 1 when more is better, -1 when less is.
         looks: all declared looks; empty for a fixed number of seeds.
-        has_direction: False for a metric without a better end, which can be equivalent but neither better nor worse.
+        boundary: declared with the looks.
+        has_direction: False for a metric without a better end, which can be equivalent but neither
+            better nor worse.
 
     Returns:
         A judgement for each member.
     """
     names = list(differences)
-    tested = [_p_values(differences[name], margin, looks) for name in names]
+    tested = [_p_values(differences[name], margin, looks, boundary) for name in names]
     adjusted = holm([p for p, _ in tested]) if names else np.empty(0)
     equivalence = holm([p for _, p in tested]) if names else np.empty(0)
     found = {}
-    for name, (p, _), p_holm, p_equivalence in zip(names, tested, adjusted, equivalence, strict=True):
+    for name, (p, _), p_holm, p_equivalence in zip(
+        names, tested, adjusted, equivalence, strict=True
+    ):
         values = differences[name]
         mean = one_sample_t(values).mean if values else 0.0
         verdict, notes = decide(
-            len(values), mean, p_holm=float(p_holm), p_equivalence=float(p_equivalence), alpha=alpha, sign=sign * has_direction
+            len(values),
+            mean,
+            p_holm=float(p_holm),
+            p_equivalence=float(p_equivalence),
+            alpha=alpha,
+            sign=sign * has_direction,
         )
         found[name] = Judgement(number(p), number(p_holm), number(p_equivalence), verdict, notes)
     return found
 
 
-def _p_values(values: Sequence[float], margin: float, looks: Sequence[int]) -> tuple[float, float]:
+def _p_values(
+    values: Sequence[float], margin: float, looks: Sequence[int], boundary: Boundary
+) -> tuple[float, float]:
     """Return (two-sided p, p for equivalence); nan where no test can be made."""
     if len(values) < FEWEST_PAIRS:
         return nan, nan
     plain = one_sample_t(values)
-    constant = plain.sd == 0.0 and plain.mean != 0.0
+    if plain.sd == 0.0:
+        return nan, nan
     if looks:
-        p = sequential_p(look_statistics(values, looks), looks)
-        p_equivalence = sequential_tost(values, margin, looks=looks)
+        p = sequential_p(look_statistics(values, looks), looks, boundary=boundary)
+        p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
     else:
         p, p_equivalence = plain.p, tost(values, margin)
-    return (nan, nan) if constant else (p, p_equivalence)
+    return p, p_equivalence
 
 
 def decide(
@@ -119,7 +146,7 @@ def decide(
         return "", (f"{_pairs(n)}: no verdict",)
     notes = ["exploratory"] if n < FIRM_PAIRS else []
     if isnan(p_holm):
-        return "unresolved", (*notes, "the same difference on every seed: no variance to test with")
+        return "unresolved", (*notes, SAME_ON_EVERY_SEED if mean else TIE)
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
@@ -131,37 +158,33 @@ def _pairs(n: int) -> str:
     return "1 pair" if n == 1 else f"{n} pairs"
 
 
-def word(
-    verdict: Verdict,
-    *,
-    interval: tuple[float | None, float | None],
-    gap: tuple[float | None, float | None],
-    margin: float,
-    sign: int,
-) -> str:
+def word(verdict: Verdict, gap: str) -> str:
     """Return regularises, underfits, helps, hurts or nothing, by the table at the top of this module.
 
     Args:
         verdict: on the primary metric.
-        interval: low and high end of the difference in the primary metric.
-        gap: interval of the difference in the overfitting gap; None bounds when it is not known.
-        margin: in the unit of the primary metric.
-        sign: 1 when more of the primary metric is better, -1 when less is.
+        gap: ``wider``, ``narrower``, or nothing where the gap is not told apart from the
+            reference's.
     """
-    falls = gap[1] is not None and gap[1] < 0
-    worst = (interval[0] if sign > 0 else interval[1]) if verdict else None
-    inside = worst is not None and zero_below(sign * worst + margin, margin) > 0.0
-    not_worse = verdict in ("better", "equivalent") or (verdict != "worse" and inside)
-    if falls and not_worse:
-        return "regularises"
-    if falls and verdict == "worse":
-        return "underfits"
-    return {"better": "helps", "worse": "hurts"}.get(verdict, "")
+    if gap == "narrower":
+        return {"better": "regularises", "equivalent": "regularises", "worse": "underfits"}.get(
+            verdict, ""
+        )
+    return {"better": "helps", "worse": "hurts"}.get(verdict, "") if gap == "wider" else ""
 
 
-def interval_alpha(alpha: float, looks: Sequence[int]) -> float:
-    """Return the level of every interval: alpha, or with looks Pocock's constant level, which makes them repeated intervals."""
-    return pocock_boundary(looks, alpha=alpha) if looks else alpha
+def gap_direction(estimate: float | None, p_holm: float | None, alpha: float) -> str:
+    """Return ``wider`` or ``narrower`` when a gap difference is told apart from 0 in its family, else nothing."""
+    if estimate is None or p_holm is None or p_holm >= alpha:
+        return ""
+    return "wider" if estimate > 0 else "narrower"
+
+
+def interval_alpha(study: Study, seeds: int) -> float:
+    """Return the level of an interval over some seeds: alpha, or with looks that of the last look, for a repeated interval."""
+    if not study.looks:
+        return study.alpha
+    return level_at(seeds, study.looks, alpha=study.alpha, boundary=study.boundary)
 
 
 def number(value: float | np.floating[npt.NBitBase] | None) -> float | None:

@@ -21,7 +21,7 @@ from harness.bench.usual import (
     v2_transform,
     with_plain_dropout,
 )
-from harness.parts import AugmentRecipe
+from harness.study.recipe_fields import AugmentRecipe
 from harness.train import augment
 from harness.train.arithmetic import precision_on
 from harness.train.engine import choose
@@ -61,7 +61,8 @@ def groups_of(ground: Ground, mflop: float) -> list[Group]:
 def _pipelines(device: str) -> list[Case]:
     """Crop, flip and full jitter of images of 32 x 32 x 3, up to a batch on the device.
 
-    The usual pipelines have a worker for every core; ours has one thread, as in a trial of a small net, and then all.
+    The usual pipelines have a worker for every core; ours has one thread, as in a trial of a small
+    net, and then all.
     """
     recipe, cores = AugmentRecipe(), usable_cores()
     source = torch.Generator().manual_seed(0)
@@ -80,7 +81,7 @@ def _pipelines(device: str) -> list[Case]:
         images_NCHW.to(device),
         labels_N.to(device),
         batch_size=512,
-        ops=augment.build(recipe.model_dump(), 3),
+        ops=augment.build(recipe, 3),
         seed=0,
         classes=10,
         memory_format=torch.channels_last,
@@ -89,7 +90,9 @@ def _pipelines(device: str) -> list[Case]:
     )
     for threads in dict.fromkeys((1, cores)):
         name = "pipeline/harness" + (f"/{threads}-threads" if threads > 1 else "")
-        cases.append(Case(name, ours.batches(mine), USUAL, "ceiling/copy", threads, alone=threads == 1))
+        cases.append(
+            Case(name, ours.batches(mine), USUAL, "ceiling/copy", threads, alone=threads == 1)
+        )
     cases.append(Case("ceiling/copy", ours.copy(device, (3, 32, 32))))
     return cases
 
@@ -129,10 +132,18 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
     sizes = (128, 2048) if cuda else (25, 300)
     cores = usable_cores()
     variants: list[tuple[str, Ground, torch.memory_format, int]] = [
-        (f"batch-{size}", _changed(ground, {"train.batch_size": size}), torch.channels_last, threads) for size in sizes
+        (
+            f"batch-{size}",
+            _changed(ground, {"train.batch_size": size}),
+            torch.channels_last,
+            threads,
+        )
+        for size in sizes
     ]
     other = "fp32" if ground.recipe.train.precision == "bf16" else "bf16"
-    variants.append((other, _changed(ground, {"train.precision": other}), torch.channels_last, threads))
+    variants.append(
+        (other, _changed(ground, {"train.precision": other}), torch.channels_last, threads)
+    )
     variants.append(("nchw", ground, torch.contiguous_format, threads))
     if not cuda and cores > 1:
         variants.append((f"{cores}-threads", ground, torch.channels_last, cores))
@@ -148,7 +159,15 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
         for engine in engines
         for name, changed, memory_format, count in variants
     ]
-    cases.append(Case("ceiling/static-step", ours.static_step(ground, engines[-1]), None, "ceiling/matmul", threads))
+    cases.append(
+        Case(
+            "ceiling/static-step",
+            ours.static_step(ground, engines[-1]),
+            None,
+            "ceiling/matmul",
+            threads,
+        )
+    )
     cases.append(Case("ceiling/matmul", ours.matmul(device, precision, mflop), threads=threads))
     return cases
 
@@ -169,7 +188,9 @@ def _epochs(ground: Ground) -> list[Case]:
     transform = pil_transform(recipe.augment, ground.arena.shape[1], split.mean, split.std)
     pictures = Pictures(split.train_images_NCHW, split.train_labels_N, transform)
     cuda = torch.device(device).type == "cuda"
-    loader = plain_loader(pictures, batch_size=recipe.train.batch_size, workers=_workers(device), pin=cuda)
+    loader = plain_loader(
+        pictures, batch_size=recipe.train.batch_size, workers=_workers(device), pin=cuda
+    )
     model = with_plain_dropout(ground.net(torch.contiguous_format), recipe.model.dropout)
     usual = PlainTraining(recipe, model, ours.ROOM)
     engine = choose(device).name
@@ -183,8 +204,20 @@ def _epochs(ground: Ground) -> list[Case]:
             alone=not cuda,
             close=lambda: shut(loader),
         ),
-        Case("epoch/harness", ours.epochs(ground, engine), "epoch/pil-dataloader", "epoch/static-step", threads),
-        Case("epoch/static-step", ours.static_step(ground, engine), "epoch/pil-dataloader", None, threads),
+        Case(
+            "epoch/harness",
+            ours.epochs(ground, engine),
+            "epoch/pil-dataloader",
+            "epoch/static-step",
+            threads,
+        ),
+        Case(
+            "epoch/static-step",
+            ours.static_step(ground, engine),
+            "epoch/pil-dataloader",
+            None,
+            threads,
+        ),
     ]
 
 
@@ -199,7 +232,9 @@ def _trials(ground: Ground) -> list[Case]:
     workers, engine = _workers(device), choose(device).name
     loaders = [
         plain_loader(
-            Pictures(getattr(split, f"{part}_images_NCHW"), getattr(split, f"{part}_labels_N"), how),
+            Pictures(
+                getattr(split, f"{part}_images_NCHW"), getattr(split, f"{part}_labels_N"), how
+            ),
             batch_size=recipe.train.batch_size,
             workers=workers,
             shuffle=part == "train",

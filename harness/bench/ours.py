@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
-from harness.recipe import Recipe
-from harness.schedules import schedule_table
+from harness.study.recipe import Recipe
+from harness.study.schedules import schedule_table
 from harness.train.engine import Driver, Eager, Program, room_for
 from harness.train.judge import judge
 from harness.train.loaders import TrainLoader
@@ -52,7 +52,9 @@ class Ground:
         return program
 
 
-def epochs(ground: Ground, engine: str, memory_format: torch.memory_format = torch.channels_last) -> Callable[[], float]:
+def epochs(
+    ground: Ground, engine: str, memory_format: torch.memory_format = torch.channels_last
+) -> Callable[[], float]:
     """Return what trains for one epoch, and reads its log."""
     model, loader = ground.net(memory_format), ground.loaders(memory_format).train
     driver = ground.driver(model, loader, engine)
@@ -78,10 +80,16 @@ def trials(ground: Ground, engine: str) -> Callable[[], float]:
         if engine == "graph":
             if not kept:
                 room = room_for(ground.recipe.train.epochs * len(loaders.train))
-                kept.append(Program(model, step_settings(ground.recipe, ground.device), loaders.train, room=room))
+                kept.append(
+                    Program(
+                        model, step_settings(ground.recipe, ground.device), loaders.train, room=room
+                    )
+                )
             kept[0].load(model)
             model = kept[0].model
-        history = fit(ground.recipe, model, loaders, 0, lambda _: False, engine=kept[0] if kept else "eager")
+        history = fit(
+            ground.recipe, model, loaders, 0, lambda _: False, engine=kept[0] if kept else "eager"
+        )
         judge(model, loaders, history, step_settings(ground.recipe, ground.device).precision)
         return float(ground.recipe.train.epochs * len(ground.arena.split.train_labels_N))
 
@@ -167,7 +175,9 @@ def matmul(device: str, precision: str, mflop_per_image: float) -> Callable[[], 
     size = 8192 if torch.device(device).type == "cuda" else 1024
     dtype = AUTOCAST[precision] or torch.float32
     source = torch.Generator(device).manual_seed(0)
-    left, right = (torch.randn(size, size, device=device, generator=source).to(dtype) for _ in range(2))
+    left, right = (
+        torch.randn(size, size, device=device, generator=source).to(dtype) for _ in range(2)
+    )
     worth = 2 * size**3 / (mflop_per_image * 1e6)
 
     def call() -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.trial import Environment
+from harness.study.trial import Environment
 
 SCHEMA = 1
 FOLDER = Path("reports/bench")
@@ -82,14 +82,20 @@ class BenchResult:
         for result in self.results:
             if result.name == name:
                 return result
-        raise UsageError(f"{name} was not measured", f"measured: {', '.join(result.name for result in self.results)}")
+        raise UsageError(
+            f"{name} was not measured",
+            f"measured: {', '.join(result.name for result in self.results)}",
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return schema, environment and results as plain data; the samples are not among them."""
         return {
             "schema": SCHEMA,
             "environment": dict(self.environment),
-            "results": [{name: _rounded(value) for name, value in asdict(result).items()} for result in self.results],
+            "results": [
+                {name: _rounded(value) for name, value in asdict(result).items()}
+                for result in self.results
+            ],
         }
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -119,11 +125,18 @@ class BenchResult:
         name = slug(str(self.environment.get("device", "")), str(self.environment.get("cpu", "")))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist([asdict(one) for one in self.samples]), folder / f"{name}.parquet")
+            pq.write_table(
+                pa.Table.from_pylist([asdict(one) for one in self.samples]),
+                folder / f"{name}.parquet",
+            )
             path = folder / f"{name}.json"
-            path.write_text(json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            path.write_text(
+                json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
         except OSError as error:
-            raise UsageError(f"{folder} cannot be written: {error}", "choose another folder") from None
+            raise UsageError(
+                f"{folder} cannot be written: {error}", "choose another folder"
+            ) from None
         return path
 
 
@@ -140,7 +153,11 @@ def saved_benchmark(environment: Environment | None, folder: Path = FOLDER) -> s
 
 
 def summarised(
-    samples: Sequence[Sample], *, names: Sequence[str], references: Mapping[str, str], ceilings: Mapping[str, str]
+    samples: Sequence[Sample],
+    *,
+    names: Sequence[str],
+    references: Mapping[str, str],
+    ceilings: Mapping[str, str],
 ) -> tuple[Result, ...]:
     """Return the results of the cases, in the order of their names; a case without samples has none."""
     rates: dict[str, dict[int, float]] = {}
@@ -154,7 +171,18 @@ def summarised(
         reference = references.get(name)
         share = _ratio(rates, name, ceilings.get(name))
         ratio = _ratio(rates, name, reference)
-        found.append(Result(name, middle, low, high, len(rates[name]), ratio, reference if ratio is not None else None, share))
+        found.append(
+            Result(
+                name,
+                middle,
+                low,
+                high,
+                len(rates[name]),
+                ratio,
+                reference if ratio is not None else None,
+                share,
+            )
+        )
     return tuple(found)
 
 
@@ -171,7 +199,8 @@ def _ratio(rates: Mapping[str, Mapping[int, float]], name: str, to: str | None) 
 def interval(rates: Sequence[float]) -> tuple[float, float, float]:
     """Return (low, median, high): the distribution-free 95 % interval of a median from order statistics.
 
-    Below six samples no pair of order statistics reaches 95 %: then low and high are the smallest and the largest.
+    Below six samples no pair of order statistics reaches 95 %: then low and high are the smallest
+    and the largest.
     """
     from statistics import median
 

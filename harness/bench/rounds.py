@@ -1,6 +1,7 @@
 """Interleaved timing: A B C, C B A, A B C, ... so that a machine that slows down slows them all.
 
-Each case is warmed up by itself first, which also tells how often it has to be called to be worth a look at the clock.
+Each case is warmed up by itself first, which also tells how often it has to be called to be worth a
+look at the clock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 from harness.bench.result import Sample
 from harness.train.capture import wait
 
-SAMPLE_SECONDS = 0.15  # at least, of one timed stretch: far above the clock's and the scheduler's grain
+# at least, of one timed stretch: far above the clock's and the scheduler's grain
+SAMPLE_SECONDS = 0.15
 FEWEST_ROUNDS = 3
 
 
@@ -77,7 +79,10 @@ def measure(
         if rounds is None and turn >= FEWEST_ROUNDS and began - started + longest > seconds:
             break
         on_round(turn)
-        samples += [_sample(case, turn, calls[case.name], device) for case in (cases if turn % 2 == 0 else cases[::-1])]
+        samples += [
+            _sample(case, turn, calls[case.name], device)
+            for case in (cases if turn % 2 == 0 else cases[::-1])
+        ]
         longest = max(longest, time.perf_counter() - began)
         turn += 1
     return samples

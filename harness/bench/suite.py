@@ -18,19 +18,20 @@ from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
 from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
 from harness.errors import UsageError
-from harness.parts import DataRecipe
-from harness.profiles import builtin_profiles
-from harness.recipe import Recipe, flatten
+from harness.ledger.provenance import completed
+from harness.study.profiles import builtin_profiles
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import DataRecipe
+from harness.study.trial import curve_images
 from harness.train import data
 from harness.train.arithmetic import precision_on, prepare
+from harness.train.devices import auto, number_of
 from harness.train.engine import choose
 from harness.train.environment import environment
 from harness.train.meter import Meter
 from harness.train.model import cost_of
 from harness.train.run import Arena, arena
 from harness.train.timing import usable_cores
-from harness.trial import curve_images
-from harness.worker.provenance import completed
 
 BUDGET_SECONDS = 150.0
 _SHARES = {"pipeline": 0.25, "loop": 0.15, "step": 0.3, "epoch": 0.1, "trial": 0.2}
@@ -52,11 +53,12 @@ def bench(
 ) -> BenchResult:
     """Time pipelines, steps, epochs, trials and ceilings on this machine.
 
-    On a CPU the recipe is that of profile ``quick``, on its images; on a GPU the reference recipe in bf16, on made-up images of
-    CIFAR-10's number and size (what they show does not change the speed). The pipelines always run on images of 32 x 32 x 3.
+    On a CPU the recipe is that of profile ``quick``, on its images; on a GPU the reference recipe
+    in bf16, on made-up images of CIFAR-10's number and size (what they show does not change the
+    speed). The pipelines always run on images of 32 x 32 x 3.
 
     Args:
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         save: whether to write JSON and parquet under ``reports/bench``.
         rounds: of each group; None for as many as the time allows, at least three.
         budget_seconds: of the whole run, roughly.
@@ -69,12 +71,15 @@ def bench(
         UsageError: an unknown group, or a device that is not there.
     """
     if unknown := set(groups) - set(_SHARES):
-        raise UsageError(f"there is no group {', '.join(sorted(unknown))}", f"groups: {', '.join(_SHARES)}")
+        raise UsageError(
+            f"there is no group {', '.join(sorted(unknown))}", f"groups: {', '.join(_SHARES)}"
+        )
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    cuda = torch.device(device).type == "cuda"
-    if cuda and not torch.cuda.is_available():
+        device = auto()
+    kind, _, index = device.partition(":")
+    if int(index or 0) >= number_of(kind):
         raise UsageError(f"the device {device} is not there", "use --device cpu")
+    cuda = kind == "cuda"
     prepare(device)
     before, busy = torch.get_num_threads(), _busy_cores()
     meter = Meter(device)
@@ -86,10 +91,12 @@ def bench(
     try:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(0)
-            ground = _ground(device)
+            ground = ground_on(device)
             channels, side, _ = ground.arena.shape
             classes = len(ground.arena.split.classes)
-            _, mflop = cost_of(ground.recipe.model, in_channels=channels, side=side, classes=classes)
+            _, mflop = cost_of(
+                ground.recipe.model, in_channels=channels, side=side, classes=classes
+            )
             available = {group.name: group for group in groups_of(ground, mflop)}
             total = sum(_SHARES[name] for name in groups)
             for name in groups:
@@ -103,7 +110,12 @@ def bench(
                         held.add(meter.throttled())
 
                     samples += measure(
-                        built, device=device, rounds=rounds, seconds=seconds, on_round=told, sample_seconds=sample_seconds
+                        built,
+                        device=device,
+                        rounds=rounds,
+                        seconds=seconds,
+                        on_round=told,
+                        sample_seconds=sample_seconds,
                     )
                 finally:
                     for case in built:
@@ -112,7 +124,9 @@ def bench(
         torch.set_num_threads(before)
     samples, cases = _with_best_usual(samples, cases)
     facts = completed(
-        environment(device, precision_on(device, ground.recipe.train.precision), choose(device).name),
+        environment(
+            device, precision_on(device, ground.recipe.train.precision), choose(device).name
+        ),
         device=device,
         threads=usable_cores(),
     ).model_dump()
@@ -141,9 +155,12 @@ def bench(
     return result
 
 
-def _ground(device: str) -> Ground:
+def ground_on(device: str) -> Ground:
+    """Return what a benchmark trains with on a device; see `bench`."""
     if torch.device(device).type != "cuda":
-        fields = flatten({name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"})
+        fields = {
+            name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"
+        }
         recipe = Recipe().with_overrides(fields)
         return Ground(recipe, arena(recipe.data, device), device)
     recipe = Recipe().with_overrides({"train.precision": "bf16"})
@@ -156,10 +173,14 @@ def _made_up(recipe: DataRecipe, device: str) -> Arena:
     parts: dict[str, Any] = {}
     for part, count in (("train", 50_000 - recipe.val), ("val", recipe.val), ("test", 10_000)):
         shape = (count, 3, 32, 32)
-        parts[f"{part}_images_NCHW"] = torch.randint(256, shape, generator=source, device=device, dtype=torch.uint8)
+        parts[f"{part}_images_NCHW"] = torch.randint(
+            256, shape, generator=source, device=device, dtype=torch.uint8
+        )
         parts[f"{part}_labels_N"] = torch.randint(10, (count,), generator=source, device=device)
     classes = tuple("0123456789")
-    split = data.Split(**parts, classes=classes, mean=(0.5,) * 3, std=(0.25,) * 3, fingerprint="made up")
+    split = data.Split(
+        **parts, classes=classes, mean=(0.5,) * 3, std=(0.25,) * 3, fingerprint="made up"
+    )
     some_N = torch.arange(10_000, device=device)
     curve_N = some_N[: curve_images(train=50_000 - recipe.val, val=recipe.val, test=10_000)]
     return Arena(split, clean_index_N=some_N, probe_index_N=curve_N, curve_index_N=curve_N)
@@ -190,7 +211,9 @@ def _busy_cores() -> float:
     return 0.0
 
 
-def _warnings(samples: list[Sample], cases: list[Case], busy: float, held: set[str], device: str) -> list[str]:
+def _warnings(
+    samples: list[Sample], cases: list[Case], busy: float, held: set[str], device: str
+) -> list[str]:
     """Return what makes the figures doubtful, each with its remedy."""
     found = []
     if busy > _BUSY and torch.device(device).type != "cuda":
@@ -211,5 +234,8 @@ def _warnings(samples: list[Sample], cases: list[Case], busy: float, held: set[s
             f"the same matrix product ran at rates up to {max(rates) / min(rates):.1f} times apart: clocks change or cores are "
             "shared; fix the clock (cpupower frequency-set -g performance, nvidia-smi -lgc) and repeat"
         )
-    found += [f"the GPU's clocks were held down by {why}: let it cool, or raise its limit" for why in sorted(held)]
+    found += [
+        f"the GPU's clocks were held down by {why}: let it cool, or raise its limit"
+        for why in sorted(held)
+    ]
     return found

@@ -1,6 +1,7 @@
 """What we compare with: the pipeline and the loop as they are usually written.
 
-PIL images, torchvision's transforms image by image, a DataLoader, ``torch.optim``, ``OneCycleLR``, ``clip_grad_value_``.
+PIL images, torchvision's transforms image by image, a DataLoader, ``torch.optim``, ``OneCycleLR``,
+``clip_grad_value_``.
 
 Legend: N images, C channels, H height, W width, B batch, K classes.
 """
@@ -16,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from harness.parts import AugmentRecipe
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import AugmentRecipe
 from harness.train.model import Dropout
 from harness.train.step import AUTOCAST
 
@@ -25,7 +26,9 @@ from harness.train.step import AUTOCAST
 class Pictures(Dataset[tuple[Tensor, int]]):
     """Images kept as an array and made a PIL image one at a time, as torchvision's CIFAR10 does it."""
 
-    def __init__(self, images_NCHW: Tensor, labels_N: Tensor, transform: Callable[[Any], Tensor]) -> None:
+    def __init__(
+        self, images_NCHW: Tensor, labels_N: Tensor, transform: Callable[[Any], Tensor]
+    ) -> None:
         self.images_NHWC = images_NCHW.cpu().permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = labels_N.tolist()
         self.transform = transform
@@ -39,7 +42,9 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(picture), self.labels[index]
 
 
-def pil_transform(augment: AugmentRecipe, side: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Any], Tensor]:
+def pil_transform(
+    augment: AugmentRecipe, side: int, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Any], Tensor]:
     """Return torchvision's transforms of a recipe's crop, flip and colour jitter, then tensor and normalisation."""
     from torchvision import transforms as tv
 
@@ -48,12 +53,16 @@ def pil_transform(augment: AugmentRecipe, side: int, mean: Sequence[float], std:
     return transform
 
 
-def v2_transform(augment: AugmentRecipe, side: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Any], Tensor]:
+def v2_transform(
+    augment: AugmentRecipe, side: int, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Any], Tensor]:
     """Return the same in torchvision's v2 transforms, on uint8 tensors image by image."""
     from torchvision.transforms import v2
 
     finish = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
-    transform: Callable[[Any], Tensor] = v2.Compose([v2.PILToTensor(), *_steps(v2, augment, side), *finish])
+    transform: Callable[[Any], Tensor] = v2.Compose(
+        [v2.PILToTensor(), *_steps(v2, augment, side), *finish]
+    )
     return transform
 
 
@@ -116,10 +125,15 @@ class PlainTraining:
         self.device = next(model.parameters()).device
         rules = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
         self.optimizer = rules[recipe.optimizer.name](
-            model.parameters(), lr=recipe.schedule.max_lr, weight_decay=recipe.optimizer.weight_decay
+            model.parameters(),
+            lr=recipe.schedule.max_lr,
+            weight_decay=recipe.optimizer.weight_decay,
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.schedule.max_lr, total_steps=steps + 1, cycle_momentum=recipe.optimizer.name != "sgd"
+            self.optimizer,
+            recipe.schedule.max_lr,
+            total_steps=steps + 1,
+            cycle_momentum=recipe.optimizer.name != "sgd",
         )
 
     def epoch(self, loader: DataLoader[Any]) -> int:
@@ -128,11 +142,16 @@ class PlainTraining:
         seen = 0
         losses = []
         for images, labels in loader:
-            x_BCHW, labels_B = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            x_BCHW, labels_B = (
+                images.to(self.device, non_blocking=True),
+                labels.to(self.device, non_blocking=True),
+            )
             self.optimizer.zero_grad()
             with torch.autocast(self.device.type, *self._autocast()):
                 out_BK = self.model(x_BCHW)
-                loss = F.cross_entropy(out_BK, labels_B, label_smoothing=self.recipe.loss.label_smoothing)
+                loss = F.cross_entropy(
+                    out_BK, labels_B, label_smoothing=self.recipe.loss.label_smoothing
+                )
             loss.backward()  # type: ignore[no-untyped-call]
             if self.recipe.optimizer.grad_clip:
                 nn.utils.clip_grad_value_(self.model.parameters(), self.recipe.optimizer.grad_clip)

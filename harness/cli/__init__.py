@@ -1,18 +1,10 @@
-"""The command line: parse, call one function, print. The only place that exits.
+"""The command line: parse, call one function of ``commands``, print. The only place that prints and exits.
+
+No work is done here, and everything heavy is imported inside the command that needs it.
+Start with ``options``; each command is in the file of its name.
 
 Exit codes: 0 done; 1 ran with failures, or without its report (or ``--check`` says worse); 2 nothing ran; 130 interrupted or
 out of time, resumable.
-Everything heavy is imported inside the command that needs it, so that ``harness --help`` answers at once.
-
-app      the application and shared options
-complete what the shell completes them with
-place    options filled up with defaults
-screen   what a running verb looks like
-run      ablate, tune, bench
-read     show, plan, report, compare
-setup    data
-cluster  status, worker
-bring    analyze, doctor, new-study
 """
 
 from __future__ import annotations
@@ -21,27 +13,82 @@ import sys
 
 import typer
 
-from harness import console
-from harness.cli import bring, cluster, read, run, setup
-from harness.cli.app import PANELS, app
+from harness.cli import (
+    ablate,
+    analyze,
+    bench,
+    compare,
+    console,
+    data,
+    doctor,
+    new_study,
+    plan,
+    report,
+    show,
+    status,
+    tune,
+    worker,
+)
+from harness.cli.options import app
 from harness.errors import HarnessError, UnreportedError
 
 INTERRUPTED = 130
+RUNS = frozenset({"ablate", "tune", "bench", "worker"})  # what they print is also kept in files
 
-__all__ = ["app", "bring", "cluster", "main", "read", "run", "setup"]
+__all__ = [
+    "ablate",
+    "analyze",
+    "app",
+    "bench",
+    "compare",
+    "data",
+    "doctor",
+    "main",
+    "new_study",
+    "plan",
+    "report",
+    "show",
+    "status",
+    "tune",
+    "worker",
+]
 
-# Commands register when their module is imported, in alphabetical order; the help shows what to run first.
-app.registered_commands.sort(key=lambda command: PANELS.index(str(command.rich_help_panel)))
+# A command registers when its module is imported, in alphabetical order; the help shows them in
+# this one.
+ORDER = (
+    "ablate",
+    "tune",
+    "bench",
+    "analyze",
+    "show",
+    "plan",
+    "report",
+    "compare",
+    "status",
+    "worker",
+    "doctor",
+    "new-study",
+)
+app.registered_commands.sort(
+    key=lambda command: ORDER.index(command.name or getattr(command.callback, "__name__", ""))
+)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    console.open_standard_streams()
     try:
         # Not standalone: the parser's own errors are boxed and have no hint.
-        sys.exit(app(prog_name="harness", standalone_mode=False))
+        code = app(prog_name="harness", standalone_mode=False)
+        sys.exit(_code_of_lost() or code)
     except HarnessError as error:
         console.error(error)
         sys.exit(1 if isinstance(error, UnreportedError) else 2)
+    except OSError as error:  # help is printed by the parser, which does not know of lost streams
+        if not console.lost():
+            raise
+        console.error(f"stdout was lost: {error.strerror or error}", "send it where there is room")
+        sys.exit(1)
     except typer.TyperException as error:
         _say_usage(error)
         sys.exit(2)
@@ -50,6 +97,25 @@ def main() -> None:
     except KeyboardInterrupt:
         console.say("interrupted; the same command goes on from here")
         sys.exit(INTERRUPTED)
+
+
+def _code_of_lost() -> int:
+    """Say that stdout was lost, if it was, and return the exit code for that: 0 where what was run is kept elsewhere."""
+    words = sys.argv[1:]
+    # the parser, which prints the help, says nothing about a closed stream
+    why = console.lost() or (
+        "it is closed" if sys.stdout is None and {"-h", "--help"} & set(words) else ""
+    )
+    if not why:
+        return 0
+    if (
+        next((word for word in words if not word.startswith("-")), "") in RUNS
+        and "--help" not in words
+    ):
+        console.warn(f"stdout was lost: {why}; results and report are not")
+        return 0
+    console.error(f"stdout was lost: {why}", "send it where there is room, or to another file")
+    return 1
 
 
 def _say_usage(error: typer.TyperException) -> None:

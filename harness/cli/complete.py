@@ -17,7 +17,7 @@ Choices = list[tuple[str, str]]
 
 def studies(incomplete: str) -> Choices:
     """Return the studies whose names begin so, each with its question."""
-    from harness.study import available_studies, load_study
+    from harness.study.study import available_studies, load_study
 
     found = []
     for name, path in available_studies().items():
@@ -36,12 +36,16 @@ def shown(incomplete: str) -> Choices:
 
 def profiles(context: typer.Context, incomplete: str) -> Choices:
     """Return the built-in profiles and those of the study on the command line."""
-    from harness.profiles import builtin_profiles
-    from harness.study import load_study
+    from harness.study.profiles import builtin_profiles
+    from harness.study.study import load_study
 
-    found = {name: f"data {table.get('data', {}).get('name', '')}" for name, table in builtin_profiles().items()}
+    found = {
+        name: f"data {table.get('data.name', '')}" for name, table in builtin_profiles().items()
+    }
     try:
-        own = load_study(str(context.params.get("study") or context.params.get("name") or "")).profiles
+        own = load_study(
+            str(context.params.get("study") or context.params.get("name") or "")
+        ).profiles
     except HarnessError:
         own = {}
     found |= {name: "the study's own" for name in own if name not in found}
@@ -50,14 +54,16 @@ def profiles(context: typer.Context, incomplete: str) -> Choices:
 
 def assignments(incomplete: str) -> Choices:
     """Return ``field=`` for every recipe field that begins so; after the ``=``, the values of a field with a few."""
-    from harness.open_fields import OPEN
-    from harness.recipe import fields
+    from harness.study.plugin_fields import OPEN
+    from harness.study.recipe import fields
 
     table = fields()
     name, equals, _ = incomplete.partition("=")
     if not equals:
         offered = [(f"{field}=", f"{text} ({kind})") for field, (kind, _, text) in table.items()]
-        return _beginning(incomplete, [*offered, *((f"{start}.", text) for start, text in OPEN.items())])
+        return _beginning(
+            incomplete, [*offered, *((f"{start}.", text) for start, text in OPEN.items())]
+        )
     values = _values(table[name]) if name in table else ()
     return _beginning(incomplete, ((f"{name}={value}", "") for value in values))
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from harness import console
+from harness.cli import console
 
 if TYPE_CHECKING:
-    from harness.ablation import Outcome, PlanFacts
-    from harness.allstudies import WholeOutcome
+    from harness.commands.all_studies import WholeOutcome
+    from harness.commands.facts import Outcome, PlanFacts
 
 
 class Screen:
@@ -38,11 +38,17 @@ class Screen:
         self._interrupted = True
         signal.default_int_handler(number, frame)
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
         self._end_progress(kind, value, trace)
-        if kind is KeyboardInterrupt:  # before the first trial or after the last; between, the outcome says what is left
+        # before the first trial or after the last; between, the outcome says what is left
+        if kind is KeyboardInterrupt:
             console.say("interrupted; the same command goes on from here")
 
     def _end_progress(self, *raised: Any) -> None:
@@ -52,14 +58,18 @@ class Screen:
 
     def __call__(self, event: Any) -> None:
         """Show one event."""
-        from harness.ablation import PlanFacts, ProgressFacts
-        from harness.allstudies import WholePlan
+        from harness.commands.all_studies import WholePlan
+        from harness.commands.facts import PlanFacts, ProgressFacts
 
         if self._interrupted:
             raise KeyboardInterrupt
         if isinstance(event, WholePlan):
             console.table(
-                ("study", "trials", "to run", "time"), event.rows(), right=("trials", "to run"), title=event.title(), talk=True
+                ("study", "trials", "to run", "time"),
+                event.rows(),
+                right=("trials", "to run"),
+                title=event.title(),
+                talk=True,
             )
             console.say()
         elif isinstance(event, PlanFacts):

@@ -15,7 +15,7 @@ from harness.errors import ReportError, StorageError
 from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import open_book
 from harness.ledger.rows import FINAL, artifact_of, key_of, trial_of
-from harness.trial import Cell, Curve, Outcomes, Trial, unpack_artifact
+from harness.study.trial import Cell, Curve, Outcomes, Trial, unpack_artifact
 
 Offer = tuple[Trial, Curve, Outcomes | None]
 
@@ -23,8 +23,8 @@ Offer = tuple[Trial, Curve, Outcomes | None]
 def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> list[Offer]:
     """Return finished trials of these cells that other studies under ``runs`` hold, one a cell.
 
-    Pruned trials are left out: they were stopped by the rules of their own study, which may be a screening. Journals that
-    cannot be read are passed over.
+    Pruned trials are left out: they were stopped by the rules of their own study, which may be a
+    screening. Journals that cannot be read are passed over.
 
     Args:
         cells: what is wanted.
@@ -37,7 +37,8 @@ def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> l
         if journal.parent.name == besides or not missing:
             continue
         with suppress(StorageError, OSError):
-            content = journal.read_bytes()  # a search through the text is far quicker than loading a journal that has nothing
+            # a search through the text is far quicker than loading a journal that has nothing
+            content = journal.read_bytes()
             if any(key.encode() in content for key in missing):
                 offers = _finished_in(journal, missing, f"{runs.name}/{journal.parent.name}")
                 missing -= {trial.cell for trial, _, _ in offers}

@@ -60,6 +60,15 @@ class ArtifactFolder:
         """Return whether there is such an artifact."""
         return self._file(artifact_id).is_file()
 
+    def stamp(self, artifact_id: str) -> tuple[int, int]:
+        """Return when an artifact was written, in nanoseconds, and its bytes; both change with its content.
+
+        Raises:
+            OSError, ArtifactNotFound: there is none.
+        """
+        status = self._file(artifact_id).stat()
+        return status.st_mtime_ns, status.st_size
+
     def check(self) -> None:
         """Write and delete a small file.
 
@@ -72,7 +81,8 @@ class ArtifactFolder:
             self.remove(probe)
         except OSError as error:
             raise StorageError(
-                f"artifacts cannot be written to {self.path}: {error}", "name another folder with --artifacts"
+                f"artifacts cannot be written to {self.path}: {error}",
+                "name another folder with --artifacts",
             ) from None
 
     def _file(self, artifact_id: str) -> Path:

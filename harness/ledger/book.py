@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, OptunaError, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import (
+    DuplicatedStudyError,
+    OptunaError,
+    StorageInternalError,
+    UpdateFinishedTrialError,
+)
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import StorageError
-from harness.ledger.plans import Document
-from harness.ledger.pruning import Hopeless, Screening, judged_from
+from harness.ledger.plan_document import Document
 from harness.ledger.rows import deciding
+from harness.ledger.stopping import Hopeless, Screening
 from harness.ledger.storage import Opened, open_storage
 
 
@@ -78,10 +83,8 @@ class Book:
         with self._mutex:
             if text != self._text:
                 document = Document.of(text)
-                epochs = {key: cell.recipe.train.epochs for key, cell in document.cells.items()}
                 kind = Screening if document.plan.screen else Hopeless
-                due = {key: judged_from(cell.recipe) for key, cell in document.cells.items()}
-                self.study.pruner = kind(document.plan.chance, epochs, due)
+                self.study.pruner = kind(document.plan.chance)
                 self._document, self._text = document, text
             return self._document
 
@@ -96,7 +99,9 @@ class Book:
     def id_of(self, number: int) -> int:
         """Return the storage's own number of a trial."""
         if number not in self._ids:
-            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(
+                self._study_id, number
+            )
         return self._ids[number]
 
     def take(self, number: int) -> bool:
@@ -124,7 +129,10 @@ class Book:
         """Finish a running trial; False if it was finished before: the first who says so wins."""
         try:
             self.study.tell(number, value, state=state)
-        except (UpdateFinishedTrialError, ValueError):  # the latter is what Optuna says when it can see it beforehand
+        except (
+            UpdateFinishedTrialError,
+            ValueError,
+        ):  # the latter is what Optuna says when it can see it beforehand
             return False
         return True
 
@@ -148,7 +156,9 @@ class Book:
                 lock.release()
 
 
-def open_book(name: str, where: str | Path, *, create: bool, repair: bool = True, alone: bool = False) -> Book:
+def open_book(
+    name: str, where: str | Path, *, create: bool, repair: bool = True, alone: bool = False
+) -> Book:
     """Open the storage and the study in it; arguments as ``open_storage`` has them.
 
     Raises:
@@ -164,15 +174,23 @@ def open_book(name: str, where: str | Path, *, create: bool, repair: bool = True
 
 def _load(name: str, opened: Opened, *, create: bool) -> optuna.Study:
     sampler = RandomSampler(seed=0)  # never asked: every trial is a cell, and has no parameters
-    load: Callable[[], optuna.Study] = lambda: optuna.load_study(study_name=name, storage=opened.storage, sampler=sampler)  # noqa: E731
+    load: Callable[[], optuna.Study] = lambda: optuna.load_study(  # noqa: E731
+        study_name=name, storage=opened.storage, sampler=sampler
+    )
     try:
         return load()
     except KeyError:
         if not create:
-            raise StorageError(f"{opened.label} holds no study {name!r}", "`harness ablate` plans a study") from None
+            raise StorageError(
+                f"{opened.label} holds no study {name!r}", "`harness ablate` plans a study"
+            ) from None
     with suppress(DuplicatedStudyError):  # somebody else has just made it
-        return optuna.create_study(study_name=name, storage=opened.storage, sampler=sampler, direction="maximize")
+        return optuna.create_study(
+            study_name=name, storage=opened.storage, sampler=sampler, direction="maximize"
+        )
     try:
         return load()
     except (KeyError, OptunaError) as error:
-        raise StorageError(f"study {name!r} cannot be made in {opened.label}: {error}", "try again") from None
+        raise StorageError(
+            f"study {name!r} cannot be made in {opened.label}: {error}", "try again"
+        ) from None

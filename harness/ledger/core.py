@@ -1,4 +1,23 @@
-"""The ledger itself: plan, claim, report, record, release, reap, and what can be read from it."""
+"""The ledger itself: plan, claim, report, record, release, reap, and what can be read from it.
+
+One Optuna study a ledger; one Optuna trial an attempt at a cell. The *plan* (a JSON text on the
+Optuna study) lists the cells that are wanted, in order. The queue is worked out from it: a planned
+cell that has neither a final trial nor one that runs or waits is enqueued by whoever finds the
+queue short, under the planner lock. So nothing is lost between two steps, wherever a kill falls,
+and there is no second record that could disagree with the plan.
+
+What the state of an attempt means here:
+
+    WAITING, RUNNING   as Optuna has it; RUNNING carries a lease (who runs it, and a counter that grows while it lives)
+    COMPLETE           the trial ran to its end; its value is the validation accuracy, never the test accuracy
+    PRUNED             stopped on purpose, ``pruned`` or ``diverged``; final, not retried
+    FAIL               cause ``code``: the runner raised; final until asked for again
+                       cause ``infrastructure``: killed, out of memory, disk; run again, up to ``Plan.retries`` times a plan
+                       cause ``handed back`` or ``withdrawn``: says nothing about the cell and does not count
+
+A cell is recorded once because every change of state is a compare-and-set in the storage: a worker
+that was given up and comes back finds its trial finished, and what it brings is dropped.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +39,33 @@ from harness.ledger.adoption import Offer, read_artifact
 from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import Book, open_book
 from harness.ledger.leases import Leases
-from harness.ledger.planning import Planner
-from harness.ledger.plans import Attempt, Claim, Counts, Document, Plan, Planned, Standing, declared
-from harness.ledger.pruning import reported
+from harness.ledger.plan_document import (
+    Attempt,
+    Claim,
+    Counts,
+    Document,
+    Plan,
+    Planned,
+    Standing,
+    declared,
+)
+from harness.ledger.planner import Planner
 from harness.ledger.records import Recorder
-from harness.ledger.rows import ACTIVE, artifact_of, attempt_of, cause_of, key_of, standing_of, trial_of
+from harness.ledger.rows import (
+    ACTIVE,
+    artifact_of,
+    attempt_of,
+    cause_of,
+    key_of,
+    standing_of,
+    trial_of,
+)
 from harness.ledger.shards import Shards
-from harness.trial import Cell, Curve, Outcomes, Trial
+from harness.ledger.stopping import reported
+from harness.study.trial import Cell, Curve, Outcomes, Trial
 
-_AHEAD = 50  # waiting cells that are remembered; others may take them meanwhile, which a claim finds out cheaply
+# waiting cells that are remembered; others may take them meanwhile, which a claim finds out cheaply
+_AHEAD = 50
 _UNPLANNED = "`harness ablate` plans a study"
 
 
@@ -53,8 +90,10 @@ class Ledger:
         self._planner = Planner(book, self._leases, self._recorder, shards)
         self._shards = shards
         self._artifacts: dict[str, str] = {}
+        self._read: dict[tuple[str, tuple[int, int]], tuple[Curve, Outcomes | None]] = {}
         self._mutex = threading.Lock()
-        self._waiting: tuple[Document | None, list[FrozenTrial]] = (None, [])  # for this plan, the next at the end
+        # for this plan, the next at the end
+        self._waiting: tuple[Document | None, list[FrozenTrial]] = (None, [])
         self._parsed: dict[int, Trial] = {}
 
     @classmethod
@@ -71,14 +110,16 @@ class Ledger:
 
         Args:
             name: the study's folder name, as ``augmentations-quick``.
-            storage: path of a journal or ``postgresql+psycopg://...``; None for ``runs/<name>/journal.log``.
-            artifacts: folder for curves and per-image outcomes, remembered with the study; None for the remembered one, or
-                ``runs/<name>/artifacts``.
+            storage: path of a journal or ``postgresql+psycopg://...``; None for
+                ``runs/<name>/journal.log``.
+            artifacts: folder for curves and per-image outcomes, remembered with the study; None for
+                the remembered one, or ``runs/<name>/artifacts``.
             runs: the folder of all runs.
             create: whether a ledger that is not there is made.
 
         Raises:
-            StorageError: it is not there, cannot be read, or its storage is of a kind that is refused.
+            StorageError: it is not there, cannot be read, or its storage is of a kind that is
+                refused.
         """
         book = open_book(name, storage or runs / name / "journal.log", create=create)
         with book.reachable("opening the study"):
@@ -86,19 +127,32 @@ class Ledger:
             if artifacts is not None and str(Path(artifacts).resolve()) != folder:
                 folder = str(Path(artifacts).resolve())
                 book.set_attribute("artifacts", folder)
-        ledger = cls(book, ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"), _shards(book, runs))
-        with suppress(StorageError), book.reachable("reading shards"):  # without the right to write, what is there is read
+        ledger = cls(
+            book,
+            ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"),
+            _shards(book, runs),
+        )
+        # without the right to write, what is there is read
+        with suppress(StorageError), book.reachable("reading shards"):
             ledger._planner.absorb()
         return ledger
 
     @classmethod
-    def open_shard(cls, name: str, shard: tuple[int, int], *, storage: str | None = None, runs: Path = Path("runs")) -> Self:
+    def open_shard(
+        cls,
+        name: str,
+        shard: tuple[int, int],
+        *,
+        storage: str | None = None,
+        runs: Path = Path("runs"),
+    ) -> Self:
         """Open a ledger of its own for task I of N, holding its share of the study's plan (``shards``).
 
         Args:
             name: the study's folder name.
             shard: (I, N), I from 1.
-            storage: path of the study's journal; None for ``runs/<name>/journal.log``. It is only read.
+            storage: path of the study's journal; None for ``runs/<name>/journal.log``. It is only
+                read.
             runs: the folder of all runs.
 
         Raises:
@@ -107,14 +161,17 @@ class Ledger:
         plan = open_book(name, storage or runs / name / "journal.log", create=False, repair=False)
         if plan.opened.journal is None:
             raise StorageError(
-                "shards need a journal in a shared folder", "on PostgreSQL, start plain `harness worker`s instead"
+                "shards need a journal in a shared folder",
+                "on PostgreSQL, start plain `harness worker`s instead",
             )
         shards = _shards(plan, runs)
         folder = plan.attribute("artifacts") or ""
         with plan.reachable("making a shard"):
             book = shards.begin(shard, plan)
         nothing = Shards(name, runs / name / "no-shards")
-        return cls(book, ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"), nothing)
+        return cls(
+            book, ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"), nothing
+        )
 
     def close(self) -> None:
         """Stop showing signs of life and let the storage go. Claims still held are left to the reaper."""
@@ -129,16 +186,25 @@ class Ledger:
 
     # Planning
 
-    def plan(self, plan: Plan, cells: Sequence[Cell], *, adopt: Iterable[Offer] = (), retry_failed: bool = False) -> Planned:
+    def plan(
+        self,
+        plan: Plan,
+        cells: Sequence[Cell],
+        *,
+        adopt: Iterable[Offer] = (),
+        retry_failed: bool = False,
+    ) -> Planned:
         """Make ``cells``, in this order, what is wanted; finished ones are kept, whichever plan they were run under.
 
-        Planning again gives attempts lost to the infrastructure a fresh number of retries, and has cells whose artifact is gone
-        run again. What is planned already can be planned again while workers run.
+        Planning again gives attempts lost to the infrastructure a fresh number of retries, and has
+        cells whose artifact is gone run again. What is planned already can be planned again while
+        workers run.
 
         Args:
             plan: the study and the rules.
             cells: what is wanted, by ``design.cells``.
-            adopt: finished trials from elsewhere; those of cells that are wanted and not final here are taken over.
+            adopt: finished trials from elsewhere; those of cells that are wanted and not final here
+                are taken over.
             retry_failed: whether cells that failed by their code are run again.
 
         Raises:
@@ -170,7 +236,11 @@ class Ledger:
         changed = []
         for before, after in pairwise(history):
             if before["claimed"]:
-                changed += [rule for rule, value in after["rules"].items() if before["rules"].get(rule) != value]
+                changed += [
+                    rule
+                    for rule, value in after["rules"].items()
+                    if before["rules"].get(rule) != value
+                ]
         return tuple(dict.fromkeys(changed))
 
     def match(self, *, data_fingerprint: str, code_fingerprint: str = "") -> None:
@@ -219,8 +289,9 @@ class Ledger:
     def report(self, claim: Claim, epoch: int, values: Mapping[str, float]) -> bool:
         """Note an epoch (from 0) of a claimed trial; return whether the trial should stop.
 
-        It should when it is hopeless (``pruning.Hopeless``), or when the claim was lost because this worker was taken for dead.
-        Only ``values["val_accuracy"]`` is stored, of at most about 20 epochs.
+        It should when it is hopeless (``pruning.Hopeless``), or when the claim was lost because
+        this worker was taken for dead. Only ``values["val_accuracy"]`` is stored, of at most about
+        20 epochs.
         """
         held = self._leases.get(claim)
         if held is None:
@@ -240,11 +311,13 @@ class Ledger:
         """Record what came of a claim: artifact first, then the trial, then its state.
 
         Returns:
-            the trial as recorded (one that is complete without a finite number to judge it by has failed); None if it came
-            late, because this worker had been taken for dead, and was dropped.
+            the trial as recorded (one that is complete without a finite number to judge it by has
+            failed); None if it came late, because this worker had been taken for dead, and was
+            dropped.
 
         Raises:
-            StorageError: the artifact or the record could not be written; the cell stays open and is run again.
+            StorageError: the artifact or the record could not be written; the cell stays open and
+                is run again.
         """
         try:
             if self._leases.get(claim) is None:
@@ -277,8 +350,9 @@ class Ledger:
     def reap(self) -> int:
         """Give up trials whose worker is dead, or has shown no sign of life for the grace period; return how many.
 
-        A worker of this machine is known to be dead as soon as it is. Of others only the lease is watched, on this process's
-        own clock: clocks need not agree, and time in which this process itself was stopped is not held against them.
+        A worker of this machine is known to be dead as soon as it is. Of others only the lease is
+        watched, on this process's own clock: clocks need not agree, and time in which this process
+        itself was stopped is not held against them.
 
         Raises:
             StorageError: the storage cannot be reached.
@@ -360,7 +434,9 @@ class Ledger:
             if document is None:
                 return []
             found = self._book.deciding(document)
-        final = [found[key] for key in document.cells if key in found and found[key].state not in ACTIVE]
+        final = [
+            found[key] for key in document.cells if key in found and found[key].state not in ACTIVE
+        ]
         for row in final:
             if row.number not in self._parsed:
                 self._parsed[row.number] = trial_of(row)
@@ -370,7 +446,9 @@ class Ledger:
     def attempts(self) -> list[Attempt]:
         """Return every attempt at any cell of any plan, by number; also lost, failed and handed-back ones."""
         with self._book.reachable("reading the trials"):
-            rows = [row for row in self._book.rows() if key_of(row) and row.state != TrialState.WAITING]
+            rows = [
+                row for row in self._book.rows() if key_of(row) and row.state != TrialState.WAITING
+            ]
             return [attempt_of(row) for row in rows if cause_of(row) != "withdrawn"]
 
     def artifact(self, trial: Trial) -> tuple[Curve, Outcomes | None]:
@@ -381,11 +459,17 @@ class Ledger:
         """
         if trial.cell not in self._artifacts:
             self.trials()
+        name = self._artifacts.get(trial.cell, "")
         try:
-            return read_artifact(self.artifacts, self._artifacts.get(trial.cell, ""))
+            # A provisional report is made many times; what an unchanged file holds is read once.
+            mark = (name, self.artifacts.stamp(name) if name else (0, 0))
+            if mark not in self._read:
+                self._read[mark] = read_artifact(self.artifacts, name)
+            return self._read[mark]
         except (OSError, ArtifactNotFound) as error:
             raise ReportError(
-                f"the curve of trial {trial.cell} is lost: {error}", "run the study again to have it made anew"
+                f"the curve of trial {trial.cell} is lost: {error}",
+                "run the study again to have it made anew",
             ) from None
 
 

@@ -1,7 +1,8 @@
 """Liveness: the claims that this process holds, how it shows that it lives, and how it finds out that others do not.
 
-A lease is (worker, counter) on the running trial. It says nothing about clocks: whoever reaps measures on its own monotonic
-clock for how long a lease has not changed. A process of this machine that is gone is known at once.
+A lease is (worker, counter) on the running trial. It says nothing about clocks: whoever reaps
+measures on its own monotonic clock for how long a lease has not changed. A process of this machine
+that is gone is known at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.ledger.book import Book
 from harness.ledger.owner import Owner, current_owner
-from harness.ledger.plans import Claim, Document
+from harness.ledger.plan_document import Claim, Document
 from harness.ledger.rows import key_of, lease_of
 
 UNLEASED_SECONDS = 5.0  # a claim is followed by its lease within milliseconds
@@ -44,7 +45,8 @@ class Leases:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._held: dict[int, Held] = {}
-        self._seen: dict[int, tuple[str, float, float]] = {}  # number: (lease, seconds unchanged, time of the last look)
+        # number: (lease, seconds unchanged, time of the last look)
+        self._seen: dict[int, tuple[str, float, float]] = {}
         self._mutex = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -54,12 +56,16 @@ class Leases:
         lease = {"worker": worker, "beat": 0, **current_owner().as_dict()}
         if not self._book.take(row.number) or not self._book.note(row.number, lease=lease):
             return None
-        claim = Claim(document.cells[key_of(row)], row.number, worker, int(row.user_attrs.get("attempt", 1)))
+        claim = Claim(
+            document.cells[key_of(row)], row.number, worker, int(row.user_attrs.get("attempt", 1))
+        )
         held = Held(claim, self._book.open_trial(row.number), lease)
         with self._mutex:
             self._held[row.number] = held
             if self._thread is None:
-                self._thread = threading.Thread(target=self._live, name="harness-lease", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._live, name="harness-lease", daemon=True
+                )
                 self._thread.start()
         return claim
 
@@ -100,17 +106,25 @@ class Leases:
         now, mark = time.monotonic(), json.dumps(lease, sort_keys=True)
         with self._mutex:
             before, unchanged, looked = self._seen.get(row.number, ("", 0.0, now))
-            # A long gap between two looks means that this process was stopped, and perhaps all were: it counts as a short one.
-            unchanged = unchanged + min(now - looked, max(limit / 4, 0.5)) if before == mark else 0.0
+            # A long gap between two looks means that this process was stopped, and perhaps all
+            # were: it counts as a short one.
+            unchanged = (
+                unchanged + min(now - looked, max(limit / 4, 0.5)) if before == mark else 0.0
+            )
             self._seen[row.number] = (mark, unchanged, now)
         if unchanged <= limit:
             return ""
-        return f"worker {worker} showed no sign of life for {unchanged:.0f} s" if worker else "its worker died on claiming it"
+        return (
+            f"worker {worker} showed no sign of life for {unchanged:.0f} s"
+            if worker
+            else "its worker died on claiming it"
+        )
 
     def _live(self) -> None:
         while not self._closing.wait(self._beat_seconds()):
             for held in list(self._held.values()):
-                with suppress(Exception):  # disk full or database away: the next beat may get through
+                # disk full or database away: the next beat may get through
+                with suppress(Exception):
                     lease = {**held.lease, "beat": held.lease["beat"] + 1}
                     held.lost = held.lost or not self._book.note(held.claim.number, lease=lease)
                     held.lease = lease

@@ -36,7 +36,9 @@ class Owner:
         if not isinstance(data, dict):
             return None
         try:
-            return cls(str(data["host"]), str(data["machine"]), int(data["pid"]), int(data["start"]))
+            return cls(
+                str(data["host"]), str(data["machine"]), int(data["pid"]), int(data["start"])
+            )
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -44,8 +46,8 @@ class Owner:
         """Return whether the process is known to be dead; False when that cannot be told from here.
 
         Args:
-            one_host: whether the storage is used by one machine only, so that another kernel under the same host name is
-                this machine before it was restarted.
+            one_host: whether the storage is used by one machine only, so that another kernel under
+                the same host name is this machine before it was restarted.
         """
         here = current_owner()
         if self.machine and self.machine == here.machine:

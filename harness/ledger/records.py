@@ -17,7 +17,7 @@ from harness.ledger.artifacts import ArtifactFolder
 from harness.ledger.book import Book
 from harness.ledger.owner import current_owner
 from harness.ledger.rows import attrs_of, stored, value_of
-from harness.trial import Outcomes, Trial, pack_artifact
+from harness.study.trial import Outcomes, Trial, pack_artifact
 
 
 class Recorder:
@@ -56,7 +56,11 @@ class Recorder:
         done = trial.state == "complete"
         value = value_of(trial, self._metric()) if done else None
         self._book.study.add_trial(
-            create_trial(state=TrialState.COMPLETE if done else TrialState.PRUNED, value=value, user_attrs=kept)
+            create_trial(
+                state=TrialState.COMPLETE if done else TrialState.PRUNED,
+                value=value,
+                user_attrs=kept,
+            )
         )
         return True
 
@@ -64,13 +68,17 @@ class Recorder:
         document = self._book.document()
         return document.plan.study.metric if document else "accuracy"
 
-    def _packed(self, trial: Trial, outcomes: Outcomes | None) -> tuple[Trial, bytes, dict[str, Any]]:
+    def _packed(
+        self, trial: Trial, outcomes: Outcomes | None
+    ) -> tuple[Trial, bytes, dict[str, Any]]:
         """Return the trial, its artifact and its stored form; a trial that cannot be kept as it is has failed by its code."""
         error = ""
         if trial.state == "complete" and not math.isfinite(value_of(trial, self._metric())):
             error = f"the runner returned no {self._metric()} that is a number"
         try:
-            keep = not error and trial.state != "failed" and (len(trial.curve) or outcomes is not None)
+            keep = (
+                not error and trial.state != "failed" and (len(trial.curve) or outcomes is not None)
+            )
             payload = pack_artifact(trial.curve, outcomes) if keep else b""
             attrs = stored(trial, "")
             json.dumps(attrs)
@@ -78,7 +86,9 @@ class Recorder:
             error = f"what the runner returned cannot be stored: {type(fault).__name__}: {fault}"
         if not error:
             return trial, payload, attrs
-        failed = trial.model_copy(update={"state": "failed", "cause": "code", "error": error, "metrics": {}, "tuned": {}})
+        failed = trial.model_copy(
+            update={"state": "failed", "cause": "code", "error": error, "metrics": {}, "tuned": {}}
+        )
         return failed, b"", stored(failed, "")
 
     def _upload(self, label: str, payload: bytes) -> str:
@@ -94,12 +104,19 @@ class Recorder:
         if not self._book.note(number, trial=attrs, state=trial.state):
             return False
         if name:
-            meta = {"artifact_id": name, "filename": name, "mimetype": "application/zip", "encoding": None}
+            meta = {
+                "artifact_id": name,
+                "filename": name,
+                "mimetype": "application/zip",
+                "encoding": None,
+            }
             with suppress(UpdateFinishedTrialError):  # then finishing it fails as well
                 self._book.attach(number, name, json.dumps(meta))
         if trial.state == "complete":
             return self._book.finish(number, TrialState.COMPLETE, value_of(trial, self._metric()))
-        return self._book.finish(number, TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED)
+        return self._book.finish(
+            number, TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED
+        )
 
     def _discard(self, artifact: str) -> None:
         if artifact:

@@ -11,9 +11,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.ledger.plans import Attempt, CellState, Document, Standing
-from harness.recipe import Recipe
-from harness.trial import Cell, Trial
+from harness.ledger.plan_document import Attempt, CellState, Document, Standing
+from harness.study.recipe import Recipe
+from harness.study.trial import Cell, Trial
 
 ACTIVE = (TrialState.WAITING, TrialState.RUNNING)
 FINAL = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -50,11 +50,13 @@ def _recipe(stored: str) -> Recipe:
     return Recipe.of_stored(json.loads(stored))
 
 
-def deciding(rows: Iterable[FrozenTrial], keys: Collection[str], document: Document | None) -> dict[str, FrozenTrial]:
+def deciding(
+    rows: Iterable[FrozenTrial], keys: Collection[str], document: Document | None
+) -> dict[str, FrozenTrial]:
     """Return, for each cell, the trial that says where it stands; a cell that is to be enqueued has no entry.
 
-    That is its first finished trial, else the one that runs or waits, else the failure that ends it: by its code, or by the
-    infrastructure once no retry is left.
+    That is its first finished trial, else the one that runs or waits, else the failure that ends
+    it: by its code, or by the infrastructure once no retry is left.
     """
     found: dict[str, FrozenTrial] = {}
     lost: dict[str, int] = {}
@@ -93,7 +95,10 @@ def value_of(trial: Trial, metric: str) -> float:
 
 def stored(trial: Trial, artifact: str) -> dict[str, Any]:
     """Return a trial as it is kept: without its recipe, which has an attribute of its own, and without defaults."""
-    return {**trial.model_dump(mode="json", exclude={"recipe", "curve"}, exclude_defaults=True), "artifact": artifact}
+    return {
+        **trial.model_dump(mode="json", exclude={"recipe", "curve"}, exclude_defaults=True),
+        "artifact": artifact,
+    }
 
 
 def trial_of(row: FrozenTrial) -> Trial:

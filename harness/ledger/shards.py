@@ -1,8 +1,9 @@
 """Shards: many tasks on one plan without a server.
 
-Task I of N works off its share of what the plan left to do in a journal of its own, in the folder ``shards`` beside the study's
-journal: one writer a file, so that no lock has to cross a network file system. What such journals hold is taken over into the
-study's own by whoever opens it next to plan, to report or to look. A task that was killed or sent again writes another file.
+Task I of N works off its share of what the plan left to do in a journal of its own, in the folder
+``shards`` beside the study's journal: one writer a file, so that no lock has to cross a network
+file system. What such journals hold is taken over into the study's own by whoever opens it next to
+plan, to report or to look. A task that was killed or sent again writes another file.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from harness.errors import StorageError, UsageError
 from harness.ledger.book import Book, open_book
 from harness.ledger.owner import Owner, current_owner
-from harness.ledger.plans import Document
+from harness.ledger.plan_document import Document
 from harness.ledger.rows import FINAL, UNCOUNTED, cause_of, deciding, key_of, lease_of
-from harness.trial import Cell
+from harness.study.trial import Cell
 
 _ENVIRONMENT = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
 
@@ -34,7 +35,10 @@ def parse_shard(text: str) -> tuple[int, int]:
     first, _, second = text.partition("/")
     if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
         return int(first), int(second)
-    raise UsageError(f"--shard {text!r} is not of the form I/N", "for example --shard 3/50, where I runs from 1 to N")
+    raise UsageError(
+        f"--shard {text!r} is not of the form I/N",
+        "for example --shard 3/50, where I runs from 1 to N",
+    )
 
 
 def shard_of_environment(environment: Mapping[str, str]) -> tuple[int, int] | None:
@@ -60,7 +64,9 @@ class Shards:
 
     def journals(self, shard: tuple[int, int] | None = None) -> list[Path]:
         """Return the journals, of all tasks or of one."""
-        return sorted(self._folder.glob("*.log" if shard is None else f"{shard[0]}-of-{shard[1]}-*.log"))
+        return sorted(
+            self._folder.glob("*.log" if shard is None else f"{shard[0]}-of-{shard[1]}-*.log")
+        )
 
     def rows(self, journal: Path) -> list[FrozenTrial]:
         """Return the trials in a journal, reading it only when it has grown; none from one that cannot be read."""
@@ -68,7 +74,8 @@ class Shards:
         known = self._read.get(journal)
         if known is None or known[0] != size:
             known = (size, [])
-            with suppress(StorageError):  # a task that was killed while making it; its cells are run again
+            # a task that was killed while making it; its cells are run again
+            with suppress(StorageError):
                 known = (size, open_book(self._name, journal, create=False, repair=False).rows())
             self._read[journal] = known
         return known[1]
@@ -87,10 +94,18 @@ class Shards:
         for journal in journals:
             for row in self.rows(journal):
                 mark = f"{journal.name}#{row.number}"
-                if mark in present or not _counts(row) or (row.state in FINAL and key_of(row) in final):
+                if (
+                    mark in present
+                    or not _counts(row)
+                    or (row.state in FINAL and key_of(row) in final)
+                ):
                     continue
                 value = row.value if row.state == TrialState.COMPLETE else None
-                book.study.add_trial(create_trial(state=row.state, value=value, user_attrs={**row.user_attrs, "shard": mark}))
+                book.study.add_trial(
+                    create_trial(
+                        state=row.state, value=value, user_attrs={**row.user_attrs, "shard": mark}
+                    )
+                )
                 final |= {key_of(row)} if row.state in FINAL else set()
                 count += 1
         return count
@@ -98,8 +113,9 @@ class Shards:
     def running(self, grace_seconds: float) -> dict[str, FrozenTrial]:
         """Return the trials that tasks run now, by cell.
 
-        A task is held to be alive unless it is known to be dead, or has written nothing for the grace period. That is measured
-        by the file system's own clock, against a file that is written now.
+        A task is held to be alive unless it is known to be dead, or has written nothing for the
+        grace period. That is measured by the file system's own clock, against a file that is
+        written now.
         """
         found: dict[str, FrozenTrial] = {}
         now = self._now()
@@ -108,7 +124,9 @@ class Shards:
                 continue
             for row in self.rows(journal):
                 owner = Owner.of(lease_of(row))
-                if row.state == TrialState.RUNNING and (owner is None or not owner.gone(one_host=False)):
+                if row.state == TrialState.RUNNING and (
+                    owner is None or not owner.gone(one_host=False)
+                ):
                     found[key_of(row)] = row
         return found
 
@@ -120,11 +138,16 @@ class Shards:
         """
         document = plan.document()
         if document is None:
-            raise StorageError(f"nothing is planned for {self._name}", "`harness ablate` plans a study")
+            raise StorageError(
+                f"nothing is planned for {self._name}", "`harness ablate` plans a study"
+            )
         self._folder.mkdir(parents=True, exist_ok=True)
         index, total = shard
         earlier = [row for journal in self.journals(shard) for row in self.rows(journal)]
-        rows = [*plan.deciding(document).items(), *deciding(earlier, document.cells, document).items()]
+        rows = [
+            *plan.deciding(document).items(),
+            *deciding(earlier, document.cells, document).items(),
+        ]
         done = {
             key for key, row in rows if row.state.is_finished()
         }  # what waits or runs in an earlier journal was killed there
@@ -152,4 +175,10 @@ def _counts(row: FrozenTrial) -> bool:
 
 
 def _part(document: Document, cells: dict[str, Cell]) -> Document:
-    return Document(document.plan, cells, serial=document.serial, retry_serial=document.retry_serial, todo=tuple(cells))
+    return Document(
+        document.plan,
+        cells,
+        serial=document.serial,
+        retry_serial=document.retry_serial,
+        todo=tuple(cells),
+    )

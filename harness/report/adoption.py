@@ -1,6 +1,7 @@
 """Finished trials that reports hold, so that work done on one machine goes on on another: its report is all that has to come.
 
-Never from the report of a table, whose arms have no recipe, or of a search, which keeps test scores to itself.
+Never from the report of a table, whose arms have no recipe, or of a search, which keeps test scores
+to itself.
 """
 
 from __future__ import annotations
@@ -9,20 +10,24 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import HarnessError
-from harness.report.folder import read_folder
-from harness.trial import Cell, Curve, Outcomes, Trial
+from harness.errors import HarnessError, ReportError
+from harness.report.folder import read_folder, read_parquet
+from harness.study.trial import Cell, Curve, Outcomes, Trial
 
 
-def find_reported(cells: Iterable[Cell], reports: Path) -> list[tuple[Trial, Curve, Outcomes | None]]:
+def find_reported(
+    cells: Iterable[Cell], reports: Path
+) -> list[tuple[Trial, Curve, Outcomes | None]]:
     """Return finished trials of these cells that reports hold, one a cell, with their curves and per-image outcomes.
 
-    A cell's key holds recipe, seed, images, plug-in code and engine, so that a trial of another engine or of other images is
-    none of them. Failed and pruned trials are left out, and reports that cannot be read are passed over.
+    A cell's key holds recipe, seed, images, plug-in code and engine, so that a trial of another
+    engine or of other images is none of them. Failed and pruned trials are left out, and reports
+    that cannot be read are passed over.
 
     Args:
         cells: what is wanted.
-        reports: the folder of all reports; a ``trials.parquet`` is looked for in each of its folders.
+        reports: the folder of all reports; a ``trials.parquet`` is looked for in each of its
+            folders.
     """
     missing = {cell.key: cell for cell in cells}
     found: list[tuple[Trial, Curve, Outcomes | None]] = []
@@ -39,7 +44,11 @@ def find_reported(cells: Iterable[Cell], reports: Path) -> list[tuple[Trial, Cur
             for trial in material.trials:
                 cell = missing.get(trial.cell)
                 curve = material.curves.get(trial.cell, Curve())
-                if cell is None or trial.state not in ("complete", "diverged") or len(curve) != trial.epochs:
+                if (
+                    cell is None
+                    or trial.state not in ("complete", "diverged")
+                    or len(curve) != trial.epochs
+                ):
                     continue
                 if (trial.recipe, trial.seed, trial.label) != (cell.recipe, cell.seed, ""):
                     continue  # the table was changed by hand
@@ -51,10 +60,7 @@ def find_reported(cells: Iterable[Cell], reports: Path) -> list[tuple[Trial, Cur
 
 def _keys(path: Path) -> set[str]:
     """The cell keys of a table of trials, which say at little cost whether the folder is worth reading."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        return set(pq.read_table(path, columns=["cell"])["cell"].to_pylist())
-    except (OSError, KeyError, pa.ArrowException):
+        return set(read_parquet(path, columns=["cell"])["cell"].to_pylist())
+    except (ReportError, KeyError):
         return set()

@@ -9,11 +9,13 @@ from harness.report import retuned, words
 from harness.report.document import Alert, Report
 from harness.report.material import Material
 from harness.report.sections import Job, sections
-from harness.study import Study
+from harness.study.study import Study
 from harness.text import plural
 
 
-def build(material: Material, analysis: Analysis, *, formats: Sequence[str], brief: bool = False) -> Report:
+def build(
+    material: Material, analysis: Analysis, *, formats: Sequence[str], brief: bool = False
+) -> Report:
     """Return the report of a study.
 
     Args:
@@ -47,7 +49,14 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
     seeds = f"{len(analysis.seeds)}" + (
         f" of {analysis.seeds_planned}" if len(analysis.seeds) != analysis.seeds_planned else ""
     )
-    device = next((t.environment.cpu or t.environment.device for t in material.trials if t.environment.device), "")
+    device = next(
+        (
+            t.environment.cpu or t.environment.device
+            for t in material.trials
+            if t.environment.device
+        ),
+        "",
+    )
     facts = [
         ("Arms", str(len(analysis.arms))),
         ("Seeds", seeds),
@@ -64,7 +73,9 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
 
 def _script(study: Study) -> str:
     """What of a user's training script was run, without the settings."""
-    return study.runner or " ".join(word for word in study.command if "{" not in word and not word.startswith("-"))
+    return study.runner or " ".join(
+        word for word in study.command if "{" not in word and not word.startswith("-")
+    )
 
 
 def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:
@@ -79,10 +90,13 @@ def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:
             )
         )
     if analysis.screening:
-        alerts.append(Alert("warn", "Screening: arms may have been stopped early. Nothing here is a verdict."))
+        alerts.append(
+            Alert("warn", "Screening: arms may have been stopped early. Nothing here is a verdict.")
+        )
     failed = [check for check in analysis.checks if check.level == "fail"]
     alerts += [
-        Alert("fail", f"{check.name}: {check.what}" + (f" ({check.hint})" if check.hint else "")) for check in failed[:3]
+        Alert("fail", f"{check.name}: {check.what}" + (f" ({check.hint})" if check.hint else ""))
+        for check in failed[:3]
     ]
     if len(failed) > 3:
         alerts.append(Alert("fail", f"{plural(len(failed) - 3, 'more check')} failed; see Checks."))

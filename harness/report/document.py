@@ -1,7 +1,8 @@
 """What a report is made of: plain data, without files, formats or drawing.
 
-A ``Report`` holds sections, a section holds blocks. Every renderer (HTML, Markdown, LaTeX) shows the same blocks, so the same
-numbers stand in all of them. Text is plain text: renderers escape it, so that a name may hold any character.
+A ``Report`` holds sections, a section holds blocks. Every renderer (HTML, Markdown, LaTeX) shows
+the same blocks, so the same numbers stand in all of them. Text is plain text: renderers escape it,
+so that a name may hold any character.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Table:
         wrong = [i for i, row in enumerate(self.rows) if len(row) != len(self.columns)]
         if wrong:
             cells = f"row {wrong[0] + 1} has {len(self.rows[wrong[0]])} cells for {len(self.columns)} columns"
-            raise ReportError(f"table {self.caption!r}: {cells}", "give every row one cell a column")
+            raise ReportError(
+                f"table {self.caption!r}: {cells}", "give every row one cell a column"
+            )
 
 
 def table(
@@ -93,10 +96,15 @@ def table(
 ) -> Table:
     """Return a table from strings and cells; a head that starts with ``>`` is numeric, None is an empty cell."""
     heads = tuple(
-        head if isinstance(head, Column) else Column(str(head).removeprefix(">"), numeric=str(head).startswith(">"))
+        head
+        if isinstance(head, Column)
+        else Column(str(head).removeprefix(">"), numeric=str(head).startswith(">"))
         for head in columns
     )
-    cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(str(cell or "")) for cell in row) for row in rows)
+    cells = tuple(
+        tuple(cell if isinstance(cell, Cell) else Cell(str(cell or "")) for cell in row)
+        for row in rows
+    )
     return Table(caption, heads, cells, dict(groups or {}), verdicts)
 
 
@@ -129,7 +137,11 @@ class Figure:
         """Refuse a figure that only the sighted could read."""
         lacking = [
             name
-            for name, there in (("alt text", self.alt.strip()), ("a table", self.table.rows), ("a drawing", self.svg))
+            for name, there in (
+                ("alt text", self.alt.strip()),
+                ("a table", self.table.rows),
+                ("a drawing", self.svg),
+            )
             if not there
         ]
         if lacking:

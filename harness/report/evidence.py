@@ -11,9 +11,9 @@ from harness.report.lookup import effects_of, in_order, leading, metric_of, on_h
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
 from harness.report.words import MARKS, MINUS, bounds, confidence, number, sample, seconds
-from harness.study import Study
+from harness.study.study import Study
+from harness.study.trial import Trial
 from harness.text import plural
-from harness.trial import Trial
 
 SHOWN_TRIALS = 400  # more of them are in trials.csv
 
@@ -29,7 +29,7 @@ def effects(analysis: Analysis, kind: str) -> Table | None:
         [
             Cell(e.term, note=f"against {e.reference}" if several else ""),
             difference_cell(e),
-            Cell(number(e.sd, e.unit), e.sd),
+            Cell(number(e.sd, e.unit), e.sd, note=_split(e)),
             str(e.n),
             _p(e.p),
             _p(e.p_holm),
@@ -41,33 +41,64 @@ def effects(analysis: Analysis, kind: str) -> Table | None:
         for e in found
     ]
     heads: list[str | Column] = [
-        "Contrast", Column("Difference", numeric=True, note=f"mean {confidence(analysis.study)} interval"), ">sd", ">n", ">p",
-        Column("p", numeric=True, note="Holm"), Column("p", numeric=True, note="equivalence"),
-        Column("Correlation", numeric=True, note="of seeds"), Column("Interval", numeric=True, note="new images too"),
+        "Contrast",
+        Column("Difference", numeric=True, note=f"mean {confidence(analysis.study)} interval"),
+        ">sd",
+        ">n",
+        ">p",
+        Column("p", numeric=True, note="Holm"),
+        Column("p", numeric=True, note="equivalence"),
+        Column("Correlation", numeric=True, note="of seeds"),
+        Column("Interval", numeric=True, note="new images too"),
         "Verdict",
-    ]  # fmt: skip
-    keep = [i for i in range(len(heads)) if i in (0, 1, 3) or any(row[i] not in ("", Cell("")) for row in map(_cells, rows))]
+    ]
+    keep = [
+        i
+        for i in range(len(heads))
+        if i in (0, 1, 3) or any(row[i] not in ("", Cell("")) for row in map(_cells, rows))
+    ]
     metric = metric_of(analysis)
-    names = {"arm": "Arms", "main": "Main effects", "interaction": "Two-factor interactions", "shapley": "Shapley values",
-             "control": "The A/A arm: the baseline against itself at other seeds"}  # fmt: skip
+    names = {
+        "arm": "Arms",
+        "main": "Main effects",
+        "interaction": "Two-factor interactions",
+        "shapley": "Shapley values",
+        "control": "The A/A arm: the baseline against itself at other seeds",
+    }
     caption = f"{names.get(kind, kind)} on {metric.label}: paired differences, {sample(analysis.study, found)}."
+    if any(e.sd_real is not None for e in found):
+        caption += " Under sd: what of it is real, and what comes from judging each seed by finitely many images."
     return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
+
+
+def _split(effect: Effect) -> str:
+    """The two parts of the sd between seeds, whose squares add up to its square."""
+    if effect.sd is None or effect.sd_real is None:
+        return ""
+    noise = math.sqrt(max(0.0, effect.sd**2 - effect.sd_real**2))
+    return f"{number(effect.sd_real, effect.unit)} real, {number(noise, effect.unit)} images"
 
 
 def orders(analysis: Analysis) -> Table | None:
     """Return leave-one-out, add-one-in and Shapley beside each other for every component; None without such a design."""
-    found: dict[tuple[str, str], Effect] = {(e.kind, e.term): e for e in analysis.orders if e.metric == analysis.study.metric}
-    found |= {(e.kind, e.term): e for kind in ("main", "shapley") for e in effects_of(analysis, kind)}
+    found: dict[tuple[str, str], Effect] = {
+        (e.kind, e.term): e for e in analysis.orders if e.metric == analysis.study.metric
+    }
+    found |= {
+        (e.kind, e.term): e for kind in ("main", "shapley") for e in effects_of(analysis, kind)
+    }
     kinds = ("leave-one-out", "add-one-in", "main", "shapley")
     rows = [
         [Cell(name), *(difference_cell(found.get((kind, name))) for kind in kinds)]
         for name in (factor.name for factor in analysis.study.factors)
     ]
     heads: list[str | Column] = [
-        "Component", Column("Added last", numeric=True, note="to all the others"),
+        "Component",
+        Column("Added last", numeric=True, note="to all the others"),
         Column("Added first", numeric=True, note="to nothing"),
-        Column("Main effect", numeric=True, note="over all settings"), Column("Shapley", numeric=True, note="over all orders"),
-    ]  # fmt: skip
+        Column("Main effect", numeric=True, note="over all settings"),
+        Column("Shapley", numeric=True, note="over all orders"),
+    ]
     keep = [0, *(i for i in range(1, 5) if any(row[i].text != "–" for row in rows))]
     if len(keep) < 3 or analysis.study.design in ("sweep", "arms"):
         return None
@@ -102,34 +133,32 @@ def onsets(analysis: Analysis) -> Table | None:
 
 
 def sensitivity(analysis: Analysis) -> Table | None:
-    """Return second opinions on each difference: a bootstrap interval and the mean without outliers; None without pairs."""
+    """Return a second opinion on each difference, a bootstrap interval; None without pairs."""
     import numpy as np
 
-    from harness.stats import bootstrap_interval, trimmed
+    from harness.stats import bootstrap_interval
 
     rows = []
     for effect in in_order(analysis, leading(analysis)):
         differences_S = np.asarray(effect.differences, dtype=np.float64)
         if differences_S.size < 3:
             continue
-        low, high = bootstrap_interval(differences_S, np.random.default_rng(0), alpha=analysis.study.alpha)
-        kept = trimmed(differences_S, alpha=analysis.study.alpha)
-        cut, dropped = kept.result, [str(analysis.seeds[i]) for i in kept.dropped if i < len(analysis.seeds)]
+        low, high = bootstrap_interval(
+            differences_S, np.random.default_rng(0), alpha=analysis.study.alpha
+        )
         boot = bounds(_real(low), _real(high), effect.unit, signed=True)
-        interval = bounds(_real(cut.low), _real(cut.high), effect.unit, signed=True)
-        rest = f"{number(_real(cut.mean), effect.unit, signed=True)} {interval}"
-        note = f"without seed {', '.join(dropped)}" if dropped else "no outlier"
-        rows.append([effect.term, difference_cell(effect), Cell(boot or "–"), Cell(rest if dropped else "the same", note=note)])
+        rows.append([effect.term, difference_cell(effect), Cell(boot or "–")])
     if not rows:
         return None
     level = f"{100 * (1 - analysis.study.alpha):g} %"
     heads: list[str | Column] = [
-        "Contrast", Column("As reported", numeric=True, note=confidence(analysis.study)),
-        Column("Bootstrap", numeric=True, note=f"{level} BCa"), Column("Without outliers", numeric=True, note=f"{level} t"),
-    ]  # fmt: skip
+        "Contrast",
+        Column("As reported", numeric=True, note=confidence(analysis.study)),
+        Column("Bootstrap", numeric=True, note=f"{level} BCa"),
+    ]
     caption = (
-        "Sensitivity: the same differences by other means. BCa intervals are too short at few seeds and are shown for "
-        "comparison only; an outlier lies more than 3.5 robust sd from the median."
+        "Sensitivity: the same differences by another interval. BCa intervals are too short at few seeds and are shown for "
+        "comparison only."
     )
     return table(caption, heads, rows)
 
@@ -146,7 +175,11 @@ def classes(analysis: Analysis) -> Table | None:
         cells = []
         for label in labels:
             item = found.get((name, label))
-            text = f"{number(item.estimate, signed=True)} {bounds(item.low, item.high, signed=True)}".strip() if item else "–"
+            text = (
+                f"{number(item.estimate, signed=True)} {bounds(item.low, item.high, signed=True)}".strip()
+                if item
+                else "–"
+            )
             cells.append(Cell(text, item.estimate if item else None))
         rows.append([Cell(name), *cells])
     counts = sorted({item.n for item in analysis.classes})
@@ -161,17 +194,24 @@ def classes(analysis: Analysis) -> Table | None:
 def rows_of_table(material: Material, analysis: Analysis) -> Table:
     """Return the rows of a table of finished runs, the first ``SHOWN_TRIALS`` of them."""
     carried = {name for trial in material.trials for name in trial.metrics}
-    shown = [name for name in dict.fromkeys(s.metric for s in analysis.summaries) if name in carried]
+    shown = [
+        name for name in dict.fromkeys(s.metric for s in analysis.summaries) if name in carried
+    ]
     metrics = [metric_of(analysis, name) for name in shown]
     rows = []
     for trial in material.trials[:SHOWN_TRIALS]:
         scores = [trial.metrics.get(metric.name) for metric in metrics]
-        values = [None if score is None else score * metric.scale for score, metric in zip(scores, metrics, strict=True)]
+        values = [
+            None if score is None else score * metric.scale
+            for score, metric in zip(scores, metrics, strict=True)
+        ]
         cells = [Cell(number(v, m.unit) or "–", v) for v, m in zip(values, metrics, strict=True)]
         rows.append([Cell(trial.label), Cell(str(trial.seed)), _state(trial), *cells])
     heads = [Column(m.label, numeric=True, note="%" if m.unit == "pp" else "") for m in metrics]
     left = len(material.trials) - len(rows)
-    caption = f"{plural(len(material.trials), 'row')}" + (f"; the other {left:,} are in trials.csv" if left else "")
+    caption = f"{plural(len(material.trials), 'row')}" + (
+        f"; the other {left:,} are in trials.csv" if left else ""
+    )
     return table(caption + ".", ["Arm", ">Seed", "State", *heads], rows)
 
 
@@ -196,15 +236,23 @@ def trials(material: Material, analysis: Analysis) -> Table:
             value = trial.metrics.get(name)
             percent = None if value is None else 100 * value
             cells.append(Cell(number(percent) or "–", percent))
-        cells += [_epochs(trial, analysis.study), Cell(seconds(trial.train_seconds), trial.train_seconds), Cell(trial.cell)]
+        cells += [
+            _epochs(trial, analysis.study),
+            Cell(seconds(trial.train_seconds), trial.train_seconds),
+            Cell(trial.cell),
+        ]
         rows.append(cells)
     left = len(material.trials) - len(rows)
-    caption = f"{plural(len(material.trials), 'trial')}" + (f"; the other {left:,} are in trials.csv" if left else "")
+    caption = f"{plural(len(material.trials), 'trial')}" + (
+        f"; the other {left:,} are in trials.csv" if left else ""
+    )
     heads = [
         "Arm",
         ">Seed",
         "State",
-        Column("Accuracy", numeric=True, note="test, used for validation, %" if tested else "val, %"),
+        Column(
+            "Accuracy", numeric=True, note="test, used for validation, %" if tested else "val, %"
+        ),
         Column("Accuracy", numeric=True, note="train, %"),
     ]
     heads += [
@@ -250,7 +298,9 @@ def _epochs(trial: Trial, study: Study) -> Cell:
 def _p(value: float | None) -> Cell:
     if value is None:
         return Cell("")
-    return Cell("< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}", value)
+    return Cell(
+        "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}", value
+    )
 
 
 def _cells(row: Sequence[object]) -> list[Cell]:

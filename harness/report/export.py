@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.report.material import Material, in_order, recipe_ids, thumbnail
-from harness.trial import METRICS, Curve, Trial
+from harness.study.trial import METRICS, Curve, Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +22,24 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of the folder; written into trials.parquet
 PLAIN = (  # fields of a trial that are columns as they are
-    "train_seconds", "eval_seconds", "images_per_second", "peak_mib", "params", "mflop_per_image", "epochs",
-    "data_fingerprint", "error", "cause", "started", "worker", "attempt", "label", "adopted",
-)  # fmt: skip
-_LEADING = ("accuracy", "train_accuracy", "online_accuracy", "test_accuracy", "gap", "nll")  # always there, in this order
+    "train_seconds",
+    "eval_seconds",
+    "images_per_second",
+    "peak_mib",
+    "params",
+    "mflop_per_image",
+    "epochs",
+    "data_fingerprint",
+    "error",
+    "cause",
+    "started",
+    "worker",
+    "attempt",
+    "label",
+    "adopted",
+)
+# always there, in this order
+_LEADING = ("accuracy", "train_accuracy", "online_accuracy", "test_accuracy", "gap", "nll")
 
 
 def data_files(material: Material, arms: Iterable[tuple[str, str]]) -> dict[str, bytes]:
@@ -50,7 +64,9 @@ def data_files(material: Material, arms: Iterable[tuple[str, str]]) -> dict[str,
     if material.retuning is not None:
         files["retuning.json"] = (material.retuning.model_dump_json(indent=1) + "\n").encode()
     if material.bench:
-        files["bench.json"] = (json.dumps(material.bench, indent=1, ensure_ascii=False) + "\n").encode()
+        files["bench.json"] = (
+            json.dumps(material.bench, indent=1, ensure_ascii=False) + "\n"
+        ).encode()
     return files
 
 
@@ -68,14 +84,19 @@ def _trial_columns(material: Material) -> dict[str, list[Any]]:
     recipes = {key: trial.recipe for key, trial in zip(ids, trials, strict=True)}
     texts = {key: recipe.model_dump_json() for key, recipe in recipes.items()}
     texts |= {trial.label: "" for trial in trials if trial.label}  # nobody knows its recipe
-    environments = {environment: environment.model_dump_json() for environment in {trial.environment for trial in trials}}
+    environments = {
+        environment: environment.model_dump_json()
+        for environment in {trial.environment for trial in trials}
+    }
     columns: dict[str, list[Any]] = {
         "cell": [trial.cell for trial in trials],
         "seed": [trial.seed for trial in trials],
         "state": [trial.state for trial in trials],
     }
     for name in metric_columns(trials):
-        columns[name if name in METRICS else f"metric:{name}"] = [_finite(trial.metrics.get(name)) for trial in trials]
+        columns[name if name in METRICS else f"metric:{name}"] = [
+            _finite(trial.metrics.get(name)) for trial in trials
+        ]
     for name in PLAIN:
         columns[name] = [getattr(trial, name) for trial in trials]
     columns["recipe_id"] = ids
@@ -93,10 +114,27 @@ def _trials_table(material: Material) -> pa.Table:
 
     columns = _trial_columns(material)
     whole = {"seed", "params", "epochs", "attempt"}
-    text = {"cell", "state", "data_fingerprint", "error", "cause", "started", "worker", "label", "adopted"}
+    text = {
+        "cell",
+        "state",
+        "data_fingerprint",
+        "error",
+        "cause",
+        "started",
+        "worker",
+        "label",
+        "adopted",
+    }
     text |= {"recipe_id", "recipe", "environment", "tuned", "readings"}
-    kinds = {name: pa.int64() for name in whole} | {name: pa.string() for name in text} | {"final": pa.bool_()}
-    arrays = {name: pa.array(values, type=kinds.get(name, pa.float64())) for name, values in columns.items()}
+    kinds = (
+        {name: pa.int64() for name in whole}
+        | {name: pa.string() for name in text}
+        | {"final": pa.bool_()}
+    )
+    arrays = {
+        name: pa.array(values, type=kinds.get(name, pa.float64()))
+        for name, values in columns.items()
+    }
     facts = {
         "harness.schema": str(SCHEMA),
         "harness.provenance": material.provenance.model_dump_json(exclude={"bench"}),
@@ -118,7 +156,9 @@ def _trials_csv(material: Material) -> str:
     import pandas as pd
 
     columns = {
-        name: values for name, values in _trial_columns(material).items() if name not in ("recipe", "environment", "readings")
+        name: values
+        for name, values in _trial_columns(material).items()
+        if name not in ("recipe", "environment", "readings")
     }
     return pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
@@ -136,20 +176,28 @@ def _curves_table(material: Material) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    keys = [trial for trial in in_order(material.trials) if len(material.curves.get(trial.cell, ())) > 0]
+    keys = [
+        trial for trial in in_order(material.trials) if len(material.curves.get(trial.cell, ())) > 0
+    ]
     lengths = [len(material.curves[trial.cell]) for trial in keys]
     columns: dict[str, Any] = {
         "cell": pa.array([trial.cell for trial in keys], type=pa.string()).take(
             pa.array(np.repeat(np.arange(len(keys)), lengths), type=pa.int64())
         ),
         "seed": np.repeat(np.asarray([trial.seed for trial in keys], dtype=np.int64), lengths),
-        "epoch": np.concatenate([np.arange(1, length + 1) for length in lengths] or [np.zeros(0, np.int64)]),
+        "epoch": np.concatenate(
+            [np.arange(1, length + 1) for length in lengths] or [np.zeros(0, np.int64)]
+        ),
     }
     for name in Curve.model_fields:
         parts = []
         for trial, length in zip(keys, lengths, strict=True):
             values = getattr(material.curves[trial.cell], name)
-            parts.append(np.asarray(values, dtype=np.float64) if len(values) == length else np.full(length, np.nan))
+            parts.append(
+                np.asarray(values, dtype=np.float64)
+                if len(values) == length
+                else np.full(length, np.nan)
+            )
         columns[name] = pa.array(np.concatenate(parts or [np.zeros(0)]), from_pandas=True)
     return pa.table(columns)
 
@@ -165,10 +213,13 @@ def _images(material: Material) -> bytes:
     for part in ("val", "test"):
         sizes = [getattr(material.outcomes[key], f"{part}_correct_N").size for key in keys]
         arrays[f"{part}_size"] = np.asarray(sizes, dtype=np.int64)
-        correct = [np.packbits(getattr(material.outcomes[key], f"{part}_correct_N")) for key in keys]
+        correct = [
+            np.packbits(getattr(material.outcomes[key], f"{part}_correct_N")) for key in keys
+        ]
         arrays[f"{part}_correct"] = np.concatenate(correct or [np.zeros(0, np.uint8)])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
+    # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -176,13 +227,21 @@ def _samples_png(samples: Mapping[str, npt.NDArray[np.uint8]]) -> bytes:
     import numpy as np
     from PIL import Image, PngImagePlugin
 
-    rows = [(name, [thumbnail(image) for image in images_KHWC]) for name, images_KHWC in samples.items()]
+    rows = [
+        (name, [thumbnail(image) for image in images_KHWC]) for name, images_KHWC in samples.items()
+    ]
     side = max(max(image.shape[:2]) for _, row in rows for image in row)
-    sheet = np.full((side * len(rows), side * max(len(row) for _, row in rows), 3), 255, dtype=np.uint8)
+    sheet = np.full(
+        (side * len(rows), side * max(len(row) for _, row in rows), 3), 255, dtype=np.uint8
+    )
     for i, (_, row) in enumerate(rows):
         for j, image in enumerate(row):
-            sheet[i * side : i * side + image.shape[0], j * side : j * side + image.shape[1]] = image
-    layout = [{"arm": name, "sizes": [list(image.shape[:2]) for image in row]} for name, row in rows]
+            sheet[i * side : i * side + image.shape[0], j * side : j * side + image.shape[1]] = (
+                image
+            )
+    layout = [
+        {"arm": name, "sizes": [list(image.shape[:2]) for image in row]} for name, row in rows
+    ]
     facts = PngImagePlugin.PngInfo()
     facts.add_itxt("harness", json.dumps({"side": side, "rows": layout}, ensure_ascii=False))
     buffer = io.BytesIO()

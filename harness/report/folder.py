@@ -22,17 +22,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from harness.analysis import Analysis, Retuning
+from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import HarnessError, ReportError
-from harness.recipe import Recipe
 from harness.report.export import PLAIN
 from harness.report.material import Material, Provenance
-from harness.report.tuning import TuningFacts
-from harness.study import Study, parse_study
-from harness.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial
+from harness.study.recipe import Recipe
+from harness.study.study import Study, parse_study
+from harness.study.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
 
 Facts = TypeVar("Facts", bound=BaseModel)
 
@@ -45,7 +46,10 @@ def read_folder(folder: Path) -> Material:
     """
     missing = [name for name in ("study.toml", "trials.parquet") if not (folder / name).is_file()]
     if missing:
-        raise ReportError(f"{folder} has no {' and no '.join(missing)}", "name a folder that `harness report` has written")
+        raise ReportError(
+            f"{folder} has no {' and no '.join(missing)}",
+            "name a folder that `harness report` has written",
+        )
     study = _read_study(folder / "study.toml")
     trials, attempts, facts = _read_trials(folder / "trials.parquet")
     outcomes, labels_N, classes = _read_images(folder / "images.npz")
@@ -71,15 +75,6 @@ def read_folder(folder: Path) -> Material:
     )
 
 
-def read_trials(path: Path) -> tuple[Trial, ...]:
-    """Read the final trials of a trials.parquet, without their curves.
-
-    Raises:
-        ReportError: the file cannot be read, or lacks a column.
-    """
-    return _read_trials(path)[0]
-
-
 def read_analysis(folder: Path) -> Analysis:
     """Read a folder's analysis.json.
 
@@ -90,10 +85,13 @@ def read_analysis(folder: Path) -> Analysis:
     try:
         return Analysis.model_validate_json(path.read_bytes())
     except OSError:
-        raise ReportError(f"{folder} has no analysis.json", "rebuild it with `harness report --from FOLDER`") from None
+        raise ReportError(
+            f"{folder} has no analysis.json", "rebuild it with `harness report --from FOLDER`"
+        ) from None
     except ValidationError as error:
         raise ReportError(
-            f"{path} does not fit this version: {error.errors()[0]['msg']}", "rebuild it with `harness report --from FOLDER`"
+            f"{path} does not fit this version: {error.errors()[0]['msg']}",
+            "rebuild it with `harness report --from FOLDER`",
         ) from None
 
 
@@ -103,25 +101,51 @@ def _read_study(path: Path) -> Study:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again from where it was written") from None
+        raise ReportError(
+            f"{path} cannot be read: {error}", "copy it again from where it was written"
+        ) from None
     return parse_study(raw, name=raw.get("name", path.parent.name), source=str(path))
 
 
-def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict[str, str]]:
+def read_parquet(
+    path: Path,
+    *,
+    columns: list[str] | None = None,
+    hint: str = "copy it again from where it was written",
+) -> pa.Table:
+    """Read a table of a report's folder.
+
+    Args:
+        path: of the file.
+        columns: these alone; None for all.
+        hint: what to do where it cannot be read.
+
+    Raises:
+        ReportError: it cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        content = pq.read_table(path)
+        return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again from where it was written") from None
+        raise ReportError(f"{path} cannot be read: {error}", hint) from None
+
+
+def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict[str, str]]:
+    content = read_parquet(path)
     facts = {key.decode(): value.decode() for key, value in (content.schema.metadata or {}).items()}
     columns = content.to_pydict()
     lacking = [name for name in ("cell", "seed", "state", "recipe") if name not in columns]
     if lacking:
-        raise ReportError(f"{path} has no column {lacking[0]!r}", "this is not a table of trials that `harness report` wrote")
+        raise ReportError(
+            f"{path} has no column {lacking[0]!r}",
+            "this is not a table of trials that `harness report` wrote",
+        )
     metrics = {name: name for name in METRICS if name in columns}
-    metrics |= {name: name.removeprefix("metric:") for name in columns if name.startswith("metric:")}
+    metrics |= {
+        name: name.removeprefix("metric:") for name in columns if name.startswith("metric:")
+    }
     plain = [name for name in PLAIN if name in columns]
     recipes: dict[str, Recipe] = {"": Recipe()}  # of a run that has a label in place of a recipe
     environments: dict[str, Environment] = {"": Environment()}
@@ -135,10 +159,17 @@ def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict
                 cell=columns["cell"][i],
                 seed=columns["seed"][i],
                 state=columns["state"][i],
-                recipe=recipes.get(text) or recipes.setdefault(text, Recipe.model_validate_json(text)),
+                recipe=recipes.get(text)
+                or recipes.setdefault(text, Recipe.model_validate_json(text)),
                 environment=environments.get(environment)
-                or environments.setdefault(environment, Environment.model_validate_json(environment)),
-                metrics={name: columns[column][i] for column, name in metrics.items() if columns[column][i] is not None},
+                or environments.setdefault(
+                    environment, Environment.model_validate_json(environment)
+                ),
+                metrics={
+                    name: columns[column][i]
+                    for column, name in metrics.items()
+                    if columns[column][i] is not None
+                },
                 **{name: json.loads(text) for name, text in parts.items() if text},
                 **{name: columns[name][i] for name in plain if columns[name][i] is not None},
             )
@@ -146,33 +177,39 @@ def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict
     except (HarnessError, ValidationError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ReportError(
-            f"{path}, row {len(trials) + len(attempts) + 1}: {reason}", "was it written by another version?"
+            f"{path}, row {len(trials) + len(attempts) + 1}: {reason}",
+            "was it written by another version?",
         ) from None
     return tuple(trials), tuple(attempts), facts
 
 
 def _read_curves(path: Path) -> dict[str, Curve]:
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if not path.is_file():
         return {}
-    try:
-        content = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again, or delete it to do without curves") from None
+    content = read_parquet(path, hint="copy it again, or delete it to do without curves")
     keys = np.asarray(content["cell"].to_pylist(), dtype=np.str_)
     if keys.size == 0:
         return {}
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])  # a trial's epochs stand together, in order
+    # a trial's epochs stand together, in order
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
     ends = [*starts[1:].tolist(), keys.size]
-    columns = {name: content[name].to_numpy() for name in Curve.model_fields if name in content.column_names}
+    columns = {
+        name: content[name].to_numpy()
+        for name in Curve.model_fields
+        if name in content.column_names
+    }
     there = {name: ~np.isnan(values) for name, values in columns.items()}
     curves = {}
     for start, end in zip(starts.tolist(), ends, strict=True):
-        # A column that is empty in every epoch was never recorded; a single missing number is one that was not finite.
-        parts = {name: tuple(v[start:end].tolist()) for name, v in columns.items() if there[name][start:end].any()}
+        # A column that is empty in every epoch was never recorded; a single missing number is one
+        # that was not finite.
+        parts = {
+            name: tuple(v[start:end].tolist())
+            for name, v in columns.items()
+            if there[name][start:end].any()
+        }
         curves[str(keys[start])] = Curve.model_construct(None, **parts)
     return curves
 
@@ -197,8 +234,14 @@ def _read_images(path: Path) -> tuple[dict[str, Outcomes], Any, tuple[str, ...]]
                     parts[i][f"{part}_correct_N"] = np.unpackbits(bits, count=size).astype(bool)
             cells = stored["cells"].tolist()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again, or delete it to do without images") from None
-    return {cell: Outcomes(**part) for cell, part in zip(cells, parts, strict=True)}, labels_N, classes
+        raise ReportError(
+            f"{path} cannot be read: {error}", "copy it again, or delete it to do without images"
+        ) from None
+    return (
+        {cell: Outcomes(**part) for cell, part in zip(cells, parts, strict=True)},
+        labels_N,
+        classes,
+    )
 
 
 def _read_samples(path: Path) -> dict[str, npt.NDArray[np.uint8]]:
@@ -212,11 +255,16 @@ def _read_samples(path: Path) -> dict[str, npt.NDArray[np.uint8]]:
             layout = json.loads(opened.info["harness"])
             sheet = np.asarray(opened.convert("RGB"))
     except (OSError, KeyError, ValueError) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again, or delete it to do without samples") from None
+        raise ReportError(
+            f"{path} cannot be read: {error}", "copy it again, or delete it to do without samples"
+        ) from None
     side = layout["side"]
     samples = {}
     for i, row in enumerate(layout["rows"]):
-        images = [sheet[i * side : i * side + h, j * side : j * side + w] for j, (h, w) in enumerate(row["sizes"])]
+        images = [
+            sheet[i * side : i * side + h, j * side : j * side + w]
+            for j, (h, w) in enumerate(row["sizes"])
+        ]
         samples[row["arm"]] = np.stack(images)
     return samples
 
@@ -236,7 +284,9 @@ def _read_facts(path: Path, kind: type[Facts]) -> Facts | None:
     try:
         return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ReportError(f"{path}: {error.errors()[0]['msg']}", "delete it to do without its section") from None
+        raise ReportError(
+            f"{path}: {error.errors()[0]['msg']}", "delete it to do without its section"
+        ) from None
 
 
 def read_bench(path: Path | None) -> dict[str, Any]:
@@ -250,9 +300,16 @@ def read_bench(path: Path | None) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
         results: Sequence[Any] = content["results"]
-        ok = all(isinstance(result, dict) and "name" in result and "images_per_second" in result for result in results)
+        ok = all(
+            isinstance(result, dict) and "name" in result and "images_per_second" in result
+            for result in results
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{path} is not a saved benchmark: {error}", "write one with `harness bench --save`") from None
+        raise ReportError(
+            f"{path} is not a saved benchmark: {error}", "write one with `harness bench --save`"
+        ) from None
     if not ok:
-        raise ReportError(f"{path} is not a saved benchmark", "write one with `harness bench --save`")
+        raise ReportError(
+            f"{path} is not a saved benchmark", "write one with `harness bench --save`"
+        )
     return dict(content)

@@ -1,6 +1,7 @@
-"""One page over all reports: the question each answers, its verdicts, the best recipe, the command, and what it cost where.
+"""One page over all reports: the question each answers, its verdicts, the command, and what it cost where.
 
-``index.html`` holds all of them; ``README.md``, which is committed, leaves out those of the profile quick, which are not.
+``index.html`` holds all of them; ``README.md``, which is committed, leaves out those of the profile
+quick, which are not.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 from harness.analysis import Analysis
 from harness.errors import HarnessError, ReportError
 from harness.report import render, words
-from harness.report.folder import read_analysis, read_tuning
-from harness.report.lookup import by_verdict, in_order, leading, metric_of, summary_of
+from harness.report.folder import read_analysis, read_parquet, read_tuning
+from harness.report.lookup import by_verdict, in_order, leading
 from harness.report.material import Provenance
 from harness.report.words import MARKS
 from harness.text import plural
@@ -31,7 +32,6 @@ class Entry:
     Attributes:
         folder: name of its folder.
         verdicts: (key of the mark, names) of every verdict that was given.
-        best: the arm with the best mean, with its level.
         commands: what makes its trials again.
         ran: machine and day of the last trial.
         error: why the folder cannot be read; then everything else is empty.
@@ -41,7 +41,6 @@ class Entry:
     question: str = ""
     answer: str = ""
     verdicts: tuple[tuple[str, str], ...] = ()
-    best: str = ""
     facts: str = ""
     cost: str = ""
     commands: tuple[str, ...] = ()
@@ -65,7 +64,11 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
     tuning = read_tuning(folder / "tuning.json")
     origin, days, joules = _trials(folder / "trials.parquet")
     groups = by_verdict(in_order(analysis, leading(analysis)))
-    verdicts = tuple((name or "none", words.listed([e.term for e in some], 6)) for name, some in groups.items() if some)
+    verdicts = tuple(
+        (name or "none", words.listed([e.term for e in some], 6))
+        for name, some in groups.items()
+        if some
+    )
     facts = [
         f"{study.name}" + (f", profile {study.profile}" if study.profile else ""),
         plural(len(analysis.arms), "arm"),
@@ -80,30 +83,11 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
         question=study.question,
         answer=(tuning.answer if tuning is not None else "") or words.answer(analysis),
         verdicts=verdicts,
-        best=_best(analysis),
         facts=" · ".join(facts),
         cost=_cost(analysis, joules),
         commands=origin.commands,
         ran=", ".join(part for part in (origin.hardware, max(days, default="")) if part),
     )
-
-
-def _best(analysis: Analysis) -> str:
-    """The arm with the best mean: a description of these runs, not a verdict."""
-    metric = metric_of(analysis)
-    if metric.higher_is_better is None or analysis.screening:
-        return ""
-    sign = 1.0 if metric.higher_is_better else -1.0
-    scored = [
-        (arm.name, s) for arm in analysis.arms if (s := summary_of(analysis, arm.name, metric.name)) and s.mean is not None
-    ]
-    if not scored:
-        return ""
-    name, summary = max(scored, key=lambda item: sign * (item[1].mean or 0.0))
-    unit = words.unit_name(summary.unit, level=True)
-    interval = words.bounds(summary.low, summary.high, summary.unit)
-    told = f"{interval} ({words.confidence(analysis.study)}, n = {summary.n})" if interval else f"(n = {summary.n})"
-    return f"{name}, {words.number(summary.mean, summary.unit)}{unit} {told}"
 
 
 def _cost(analysis: Analysis, joules: float) -> str:
@@ -116,17 +100,22 @@ def _cost(analysis: Analysis, joules: float) -> str:
 
 def _trials(path: Path) -> tuple[Provenance, list[str], float]:
     """Return where a table of trials comes from, the days on which they started, and their energy in joules."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    content = read_parquet(path)
     try:
-        content = pq.read_table(path)
         facts = content.schema.metadata or {}
         origin = Provenance.model_validate_json(facts.get(b"harness.provenance", b"{}"))
-        columns = {name: content[name].to_pylist() for name in ("started", "readings") if name in content.column_names}
-        joules = sum(json.loads(text).get("joules", 0.0) for text in columns.get("readings", ()) if text)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ReportError(f"{path} cannot be read: {error}", "copy it again from where it was written") from None
+        columns = {
+            name: content[name].to_pylist()
+            for name in ("started", "readings")
+            if name in content.column_names
+        }
+        joules = sum(
+            json.loads(text).get("joules", 0.0) for text in columns.get("readings", ()) if text
+        )
+    except ValueError as error:
+        raise ReportError(
+            f"{path} cannot be read: {error}", "copy it again from where it was written"
+        ) from None
     return origin, [started[:10] for started in columns.get("started", ()) if started], joules
 
 
@@ -166,13 +155,23 @@ def markdown(found: Iterable[Entry]) -> str:
             continue
         lines += [f"## [{told(entry.question)}]({entry.folder}/report.md)", ""]
         lines += [f"_{told(entry.facts)}_", "", f"**{told(entry.answer)}**", ""]
-        lines += [f"- {MARKS[mark].symbol} {MARKS[mark].word}: {told(names)}" for mark, names in entry.verdicts]
-        lines += [f"- best mean: {told(entry.best)}"] if entry.best else []
+        lines += [
+            f"- {MARKS[mark].symbol} {MARKS[mark].word}: {told(names)}"
+            for mark, names in entry.verdicts
+        ]
         lines += [f"- cost: {told(entry.cost)}"]
         lines += [f"- ran on: {told(entry.ran)}"] if entry.ran else []
         lines += [f"- command: `{command}`" for command in entry.commands]
-        files = (("report", "report.md"), ("page", "index.html"), ("effects", "effects.csv"), ("trials", "trials.parquet"))
-        lines += [f"- files: {', '.join(f'[{name}]({entry.folder}/{file})' for name, file in files)}", ""]
+        files = (
+            ("report", "report.md"),
+            ("page", "index.html"),
+            ("effects", "effects.csv"),
+            ("trials", "trials.parquet"),
+        )
+        lines += [
+            f"- files: {', '.join(f'[{name}]({entry.folder}/{file})' for name, file in files)}",
+            "",
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -184,4 +183,6 @@ def _write(path: Path, text: str) -> None:
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except OSError as error:
-        raise ReportError(f"{path} cannot be written: {error}", "choose a folder that you may write to") from None
+        raise ReportError(
+            f"{path} cannot be written: {error}", "choose a folder that you may write to"
+        ) from None

@@ -1,7 +1,7 @@
 r"""Tables and text for a paper: effects.tex, ablation.tex, methods.tex and refs.bib, for any article with booktabs.
 
-Every file compiles unedited inside ``\documentclass[twocolumn]{article}`` with ``\usepackage{booktabs}``; names may hold any
-character.
+Every file compiles unedited inside ``\documentclass[twocolumn]{article}`` with
+``\usepackage{booktabs}``; names may hold any character.
 """
 
 from __future__ import annotations
@@ -10,18 +10,46 @@ import re
 from collections.abc import Mapping, Sequence
 
 from harness.analysis import Analysis
-from harness.report.lookup import effect_on, effects_of, in_order, leading, metric_of, second_metric, summary_of
+from harness.report.lookup import (
+    effect_on,
+    effects_of,
+    in_order,
+    leading,
+    metric_of,
+    second_metric,
+    summary_of,
+)
 from harness.report.methods import Source, cited, paragraph
-from harness.report.words import MINUS, bounds, number, sample
+from harness.report.words import MINUS, bounds, direction, number, sample
 from harness.text import plural
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "'": "'", "`": r"\textasciigrave{}", MINUS: "$-$",
-    "±": r"$\pm$", "–": "--", "→": r"$\to$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "…": r"\dots{}",
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": "'",
+    "`": r"\textasciigrave{}",
+    MINUS: "$-$",
+    "±": r"$\pm$",
+    "–": "--",
+    "→": r"$\to$",
+    "×": r"$\times$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "…": r"\dots{}",
     "·": r"$\cdot$",
-}  # fmt: skip
+}
 _CHECK = r"$\checkmark$"
 
 
@@ -63,7 +91,9 @@ def _effects(analysis: Analysis) -> str:
     seen = ""
     for effect in effects:
         if several and effect.reference != seen and effect.kind == "arm":
-            rows.append(rf"\multicolumn{{4}}{{l}}{{\emph{{against {escape(effect.reference)}}}}} \\")
+            rows.append(
+                rf"\multicolumn{{4}}{{l}}{{\emph{{against {escape(effect.reference)}}}}} \\"
+            )
             seen = effect.reference
         other = effect_on(analysis, effect, second)
         mark = effect.verdict or "not judged"
@@ -71,13 +101,19 @@ def _effects(analysis: Analysis) -> str:
         cells = [
             escape(effect.term),
             _interval(effect.estimate, effect.low, effect.high, effect.unit),
-            _interval(other.estimate, other.low, other.high, other.unit) if other is not None else "",
+            _interval(other.estimate, other.low, other.high, other.unit)
+            if other is not None
+            else "",
             escape(mark + note),
         ]
         rows.append(" & ".join(cells) + r" \\")
-    heads = ["Arm" if effects[0].kind == "arm" else "Component", rf"$\Delta$ {escape(_short(metric.label, metric.unit))}",
-             rf"$\Delta$ {escape('gap' if second == analysis.gap else 'accuracy')}", "Verdict"]  # fmt: skip
-    note = f"Mean paired difference [low, high], {sample(analysis.study, effects)}."
+    heads = [
+        "Arm" if effects[0].kind == "arm" else "Component",
+        rf"$\Delta$ {escape(_short(metric.label, metric.unit))}",
+        rf"$\Delta$ {escape('gap' if second == analysis.gap else 'accuracy')}",
+        "Verdict",
+    ]
+    note = f"Mean paired difference [low, high], {sample(analysis.study, effects)}; {direction(metric)}."
     return _tabular("effects", "lrrl", heads, rows, note)
 
 
@@ -89,7 +125,8 @@ def _ablation(analysis: Analysis) -> str:
     for arm in analysis.arms:
         marks = []
         for factor in factors:
-            level = arm.components.get(factor.name, factor.on)  # an arm made by hand keeps every component
+            # an arm made by hand keeps every component
+            level = arm.components.get(factor.name, factor.on)
             marks.append(_CHECK if level == factor.on else "")
         summary = summary_of(analysis, arm.name, metric.name)
         gap = summary_of(analysis, arm.name, "gap") if metric.name != "gap" else None
@@ -105,13 +142,28 @@ def _ablation(analysis: Analysis) -> str:
                 str(summary.n),
             ]
         rows.append(" & ".join(_minus(cell) for cell in cells) + r" \\")
-    heads = ["Arm", *(escape(factor.name) for factor in factors), escape(_short(metric.label, metric.unit, level=True)), "sd",
-             rf"{100 * (1 - study.alpha):g}\,\% interval", "gap, pp", "$n$"]  # fmt: skip
+    heads = [
+        "Arm",
+        *(escape(factor.name) for factor in factors),
+        escape(_short(metric.label, metric.unit, level=True)),
+        "sd",
+        rf"{100 * (1 - study.alpha):g}\,\% interval",
+        "gap, pp",
+        "$n$",
+    ]
     note = f"Mean over $n$ seeds with a {100 * (1 - study.alpha):g}\\,\\% t interval."
     return _tabular("ablation", "l" + "c" * len(factors) + "rrrrr", heads, rows, note, raw=True)
 
 
-def _tabular(name: str, columns: str, heads: Sequence[str], rows: Sequence[str], note: str, *, raw: bool = False) -> str:
+def _tabular(
+    name: str,
+    columns: str,
+    heads: Sequence[str],
+    rows: Sequence[str],
+    note: str,
+    *,
+    raw: bool = False,
+) -> str:
     body = "\n".join(rows)
     return (
         _HEADER.replace("NAME", f"{name}.tex")
@@ -128,11 +180,20 @@ def _methods(analysis: Analysis) -> str:
         cite = f"~\\cite{{{key}}}" if key else ""
         sentences.append(escape(sentence.rstrip(".")) + cite + ".")
     done = plural(sum(arm.completed for arm in analysis.arms), "completed trial")
-    return "% Written by harness from the study's plan. Cites refs.bib.\n" + "\n".join(sentences) + f"\n% {done}\n"
+    return (
+        "% Written by harness from the study's plan. Cites refs.bib.\n"
+        + "\n".join(sentences)
+        + f"\n% {done}\n"
+    )
 
 
 def _bib(sources: Sequence[Source]) -> str:
-    kinds: Mapping[str, str] = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished", "book": "publisher"}
+    kinds: Mapping[str, str] = {
+        "article": "journal",
+        "inproceedings": "booktitle",
+        "misc": "howpublished",
+        "book": "publisher",
+    }
     entries = []
     for source in sources:
         fields = {
@@ -144,7 +205,11 @@ def _bib(sources: Sequence[Source]) -> str:
         fields["note"] = source.more
         title = source.title.replace("2^(k-p)", "$2^{k-p}$")
         fields["title"] = f"{{{title}}}"
-        lines = ",\n".join(f"  {name} = {{{value.replace('&', chr(92) + '&')}}}" for name, value in fields.items() if value)
+        lines = ",\n".join(
+            f"  {name} = {{{value.replace('&', chr(92) + '&')}}}"
+            for name, value in fields.items()
+            if value
+        )
         entries.append(f"@{source.kind}{{{source.key},\n{lines}\n}}\n")
     return "\n".join(entries)
 
@@ -152,7 +217,9 @@ def _bib(sources: Sequence[Source]) -> str:
 def _interval(estimate: float | None, low: float | None, high: float | None, unit: str) -> str:
     if estimate is None:
         return "--"
-    return _minus(f"{number(estimate, unit, signed=True)} {bounds(low, high, unit, signed=True)}".strip())
+    return _minus(
+        f"{number(estimate, unit, signed=True)} {bounds(low, high, unit, signed=True)}".strip()
+    )
 
 
 def _minus(text: str) -> str:

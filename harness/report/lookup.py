@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.analysis import Analysis, ArmFacts, Effect, Summary
-from harness.trial import METRICS, Metric
+from harness.study.trial import METRICS, Metric
 
 _ORDER = {"better": 0, "worse": 1, "equivalent": 2, "unresolved": 3, "": 4}
 
@@ -15,13 +15,20 @@ def metric_of(analysis: Analysis, name: str = "") -> Metric:
     """Return a metric's unit, direction and label; of the study's own metric when no name is given.
 
     Where the test set draws the curves for want of validation images, the label says so.
-    A metric of the user's own, which ``METRICS`` does not list, takes its unit and its direction from the analysis.
+    A metric of the user's own, which ``METRICS`` does not list, takes its unit and its direction
+    from the analysis.
     """
     name = name or analysis.study.metric
     known = METRICS.get(name)
     if known is not None:
-        return replace(known, label=of_test_set(known.label)) if analysis.study.without_validation else known
-    units = [s.unit for s in analysis.summaries if s.metric == name] + [e.unit for e in analysis.effects if e.metric == name]
+        return (
+            replace(known, label=of_test_set(known.label))
+            if analysis.study.without_validation
+            else known
+        )
+    units = [s.unit for s in analysis.summaries if s.metric == name] + [
+        e.unit for e in analysis.effects if e.metric == name
+    ]
     higher = analysis.higher_is_better if name == analysis.study.metric else None
     label = "overfitting gap" if name == analysis.gap else name.rpartition(":")[2].replace("_", " ")
     return Metric(name, "pp" if "pp" in units[:1] else "1", higher, label)
@@ -32,7 +39,11 @@ def of_test_set(text: str) -> str:
     if "validation" not in text:
         return text
     said = text.replace("validation", "test")
-    return f"{said[:-1]}; used for validation)" if said.endswith(")") else f"{said} (used for validation)"
+    return (
+        f"{said[:-1]}; used for validation)"
+        if said.endswith(")")
+        else f"{said} (used for validation)"
+    )
 
 
 def on_held_out(analysis: Analysis, what: str) -> str:
@@ -44,7 +55,9 @@ def on_held_out(analysis: Analysis, what: str) -> str:
 def effects_of(analysis: Analysis, kind: str, metric: str = "") -> list[Effect]:
     """Return the effects of one kind on one metric (the study's own when none is named), in the order of the analysis."""
     metric = metric or analysis.study.metric
-    return [effect for effect in analysis.effects if effect.kind == kind and effect.metric == metric]
+    return [
+        effect for effect in analysis.effects if effect.kind == kind and effect.metric == metric
+    ]
 
 
 def second_metric(analysis: Analysis) -> str:
@@ -60,7 +73,12 @@ def leading(analysis: Analysis) -> list[Effect]:
 def effect_on(analysis: Analysis, effect: Effect, metric: str) -> Effect | None:
     """Return the same contrast on another metric."""
     for other in analysis.effects:
-        if (other.kind, other.term, other.reference, other.metric) == (effect.kind, effect.term, effect.reference, metric):
+        if (other.kind, other.term, other.reference, other.metric) == (
+            effect.kind,
+            effect.term,
+            effect.reference,
+            metric,
+        ):
             return other
     return None
 
@@ -85,7 +103,9 @@ def in_order(analysis: Analysis, effects: Sequence[Effect]) -> list[Effect]:
 
     Without a direction (the gap), from the largest to the smallest.
     """
-    references = list(dict.fromkeys([analysis.study.baseline, *(effect.reference for effect in effects)]))
+    references = list(
+        dict.fromkeys([analysis.study.baseline, *(effect.reference for effect in effects)])
+    )
     place = {effect: index for index, effect in enumerate(effects)}
     sign = -1.0 if metric_of(analysis).higher_is_better is False else 1.0
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from harness.analysis import Retuning
-from harness.report.tuning import TuningFacts
-from harness.study import Study
-from harness.trial import Curve, Metric, Outcomes, Trial
+from harness.analysis.tuning_facts import TuningFacts
+from harness.study.study import Study
+from harness.study.trial import Curve, Metric, Outcomes, Trial
 
 if TYPE_CHECKING:
     import numpy as np

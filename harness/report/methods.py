@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.analysis import Analysis
 from harness.report.lookup import effects_of, metric_of, of_test_set, on_held_out
 from harness.report.words import listed
-from harness.study import Study
+from harness.study.study import Study
 from harness.text import plural
 
 
@@ -39,35 +39,137 @@ class Source:
 SOURCES = {
     source.key: source
     for source in (
-        Source("holm1979", "article", "Holm, S.", "A simple sequentially rejective multiple test procedure", 1979,
-               "Scandinavian Journal of Statistics", "6, 65-70"),
-        Source("schuirmann1987", "article", "Schuirmann, D. J.", "A comparison of the two one-sided tests procedure and the "
-               "power approach for assessing the equivalence of average bioavailability", 1987,
-               "Journal of Pharmacokinetics and Biopharmaceutics", "15, 657-680"),
-        Source("bouthillier2021", "inproceedings", "Bouthillier, X. and others", "Accounting for variance in machine learning "
-               "benchmarks", 2021, "Proceedings of Machine Learning and Systems", "3, 747-769"),
-        Source("jordan2023", "misc", "Jordan, K.", "Calibrated chaos: variance between runs of neural network training is "
-               "harmless and inevitable", 2023, "arXiv", "2304.01910"),
-        Source("smith2019", "inproceedings", "Smith, L. N. and Topin, N.", "Super-convergence: very fast training of neural "
-               "networks using large learning rates", 2019, "Artificial Intelligence and Machine Learning for Multi-Domain "
-               "Operations Applications", "SPIE 11006; arXiv 1708.07120"),
-        Source("pocock1977", "article", "Pocock, S. J.", "Group sequential methods in the design and analysis of clinical "
-               "trials", 1977, "Biometrika", "64, 191-199"),
-        Source("jennison1989", "article", "Jennison, C. and Turnbull, B. W.", "Interim analyses: the repeated confidence "
-               "interval approach", 1989, "Journal of the Royal Statistical Society B", "51, 305-361"),
-        Source("shapley1953", "inproceedings", "Shapley, L. S.", "A value for n-person games", 1953,
-               "Contributions to the Theory of Games II", "307-317"),
-        Source("box1961", "article", "Box, G. E. P. and Hunter, J. S.", "The 2^(k-p) fractional factorial designs", 1961,
-               "Technometrics", "3, 311-351"),
-        Source("guo2017", "inproceedings", "Guo, C. and Pleiss, G. and Sun, Y. and Weinberger, K. Q.",
-               "On calibration of modern neural networks", 2017, "International Conference on Machine Learning", "1321-1330"),
-        Source("efron1987", "article", "Efron, B.", "Better bootstrap confidence intervals", 1987,
-               "Journal of the American Statistical Association", "82, 171-185"),
-        Source("akiba2019", "inproceedings", "Akiba, T. and Sano, S. and Yanase, T. and Ohta, T. and Koyama, M.",
-               "Optuna: a next-generation hyperparameter optimization framework", 2019,
-               "ACM SIGKDD Conference on Knowledge Discovery and Data Mining", "2623-2631"),
+        Source(
+            "holm1979",
+            "article",
+            "Holm, S.",
+            "A simple sequentially rejective multiple test procedure",
+            1979,
+            "Scandinavian Journal of Statistics",
+            "6, 65-70",
+        ),
+        Source(
+            "schuirmann1987",
+            "article",
+            "Schuirmann, D. J.",
+            "A comparison of the two one-sided tests procedure and the "
+            "power approach for assessing the equivalence of average bioavailability",
+            1987,
+            "Journal of Pharmacokinetics and Biopharmaceutics",
+            "15, 657-680",
+        ),
+        Source(
+            "bouthillier2021",
+            "inproceedings",
+            "Bouthillier, X. and others",
+            "Accounting for variance in machine learning benchmarks",
+            2021,
+            "Proceedings of Machine Learning and Systems",
+            "3, 747-769",
+        ),
+        Source(
+            "jordan2023",
+            "misc",
+            "Jordan, K.",
+            "Calibrated chaos: variance between runs of neural network training is "
+            "harmless and inevitable",
+            2023,
+            "arXiv",
+            "2304.01910",
+        ),
+        Source(
+            "jordan2024",
+            "inproceedings",
+            "Jordan, K.",
+            "On the variance of neural network training with respect to test "
+            "sets and distributions",
+            2024,
+            "International Conference on Learning Representations",
+            "arXiv 2304.01910",
+        ),
+        Source(
+            "smith2019",
+            "inproceedings",
+            "Smith, L. N. and Topin, N.",
+            "Super-convergence: very fast training of neural networks using large learning rates",
+            2019,
+            "Artificial Intelligence and Machine Learning for Multi-Domain Operations Applications",
+            "SPIE 11006; arXiv 1708.07120",
+        ),
+        Source(
+            "pocock1977",
+            "article",
+            "Pocock, S. J.",
+            "Group sequential methods in the design and analysis of clinical trials",
+            1977,
+            "Biometrika",
+            "64, 191-199",
+        ),
+        Source(
+            "wangtsiatis1987",
+            "article",
+            "Wang, S. K. and Tsiatis, A. A.",
+            "Approximately optimal one-parameter boundaries for group sequential trials",
+            1987,
+            "Biometrics",
+            "43, 193-199",
+        ),
+        Source(
+            "jennison1989",
+            "article",
+            "Jennison, C. and Turnbull, B. W.",
+            "Interim analyses: the repeated confidence interval approach",
+            1989,
+            "Journal of the Royal Statistical Society B",
+            "51, 305-361",
+        ),
+        Source(
+            "shapley1953",
+            "inproceedings",
+            "Shapley, L. S.",
+            "A value for n-person games",
+            1953,
+            "Contributions to the Theory of Games II",
+            "307-317",
+        ),
+        Source(
+            "box1961",
+            "article",
+            "Box, G. E. P. and Hunter, J. S.",
+            "The 2^(k-p) fractional factorial designs",
+            1961,
+            "Technometrics",
+            "3, 311-351",
+        ),
+        Source(
+            "guo2017",
+            "inproceedings",
+            "Guo, C. and Pleiss, G. and Sun, Y. and Weinberger, K. Q.",
+            "On calibration of modern neural networks",
+            2017,
+            "International Conference on Machine Learning",
+            "1321-1330",
+        ),
+        Source(
+            "efron1987",
+            "article",
+            "Efron, B.",
+            "Better bootstrap confidence intervals",
+            1987,
+            "Journal of the American Statistical Association",
+            "82, 171-185",
+        ),
+        Source(
+            "akiba2019",
+            "inproceedings",
+            "Akiba, T. and Sano, S. and Yanase, T. and Ohta, T. and Koyama, M.",
+            "Optuna: a next-generation hyperparameter optimization framework",
+            2019,
+            "ACM SIGKDD Conference on Knowledge Discovery and Data Mining",
+            "2623-2631",
+        ),
     )
-}  # fmt: skip
+}
 
 
 def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
@@ -77,11 +179,13 @@ def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
     if not study.table:
         keys.add("akiba2019")
     if len(study.looks) > 1:
-        keys |= {"pocock1977", "jennison1989"}
+        keys |= {"pocock1977" if study.boundary == "pocock" else "wangtsiatis1987", "jennison1989"}
     if effects_of(analysis, "shapley"):
         keys.add("shapley1953")
     if study.design == "fraction":
         keys.add("box1961")
+    if any(effect.sd_real is not None for effect in analysis.effects):
+        keys.add("jordan2024")
     if any(effect.metric == "ece" for effect in analysis.effects):
         keys.add("guo2017")
     if study.base_recipe.schedule.name == "one-cycle" and not study.foreign:
@@ -115,9 +219,14 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     outcome = f"The outcome is {metric.label} after the last epoch; the overfitting gap is train minus {scored}."
     rules = [
         (f"{judged}.", "holm1979"),
-        (f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.", "schuirmann1987"),
+        (
+            f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.",
+            "schuirmann1987",
+        ),
     ]
-    seeds = plural(done, "random seed") + (f" of {study.seeds} planned" if done != study.seeds else "")
+    seeds = plural(done, "random seed") + (
+        f" of {study.seeds} planned" if done != study.seeds else ""
+    )
     trained = (
         f"Every recipe was trained for {plural(recipe.train.epochs, 'epoch')} with {seeds}; a seed gives every recipe the same "
         "initialisation, order of images and random draws"
@@ -127,7 +236,13 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
         outcome = f"The outcome is {metric.label}, as the script reports it."
     if study.table:
         paired = f"{plural(arms, 'arm')} were compared on {plural(done, 'seed')}, differences paired by seed"
-        return [(f"From a table of finished runs, {paired}; the outcome is {metric.label}.", "bouthillier2021"), *rules]
+        return [
+            (
+                f"From a table of finished runs, {paired}; the outcome is {metric.label}.",
+                "bouthillier2021",
+            ),
+            *rules,
+        ]
     told = [
         (f"We compared {plural(arms, 'training recipe')}: {designs[study.design]}.", ""),
         (f"{trained}, so that differences are paired by seed.", "bouthillier2021"),
@@ -136,11 +251,25 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     ]
     if len(study.looks) > 1:
         looks = listed([str(look) for look in study.looks])
+        pocock = study.boundary == "pocock"
+        rule, source = (
+            ("Pocock's rule", "pocock1977")
+            if pocock
+            else ("the rule of Wang and Tsiatis", "wangtsiatis1987")
+        )
         told.append(
-            (f"Seeds were added at declared looks ({looks} seeds) under Pocock's rule, with repeated intervals.", "pocock1977")
+            (
+                f"Seeds were added at declared looks ({looks} seeds) under {rule}, with repeated intervals.",
+                source,
+            )
         )
     if effects_of(analysis, "shapley"):
-        told.append(("Shapley values average a component's contribution over all orders of adding it.", "shapley1953"))
+        told.append(
+            (
+                "Shapley values average a component's contribution over all orders of adding it.",
+                "shapley1953",
+            )
+        )
     if recipe.schedule.name == "one-cycle" and not study.foreign:
         told.append(("The learning rate follows a one-cycle schedule.", "smith2019"))
     told.append(("Runs were queued and recorded with Optuna.", "akiba2019"))
@@ -151,20 +280,51 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
     """Return the terms of a report and what they mean."""
     terms = [
         ("arm", "one variant of the recipe; the baseline is the arm that the others depart from"),
-        ("seed", "the number that fixes a run's random draws; the same seed gives every arm the same ones"),
+        (
+            "seed",
+            "the number that fixes a run's random draws; the same seed gives every arm the same ones",
+        ),
         ("trial", "one training run: one recipe at one seed"),
-        ("paired difference", "an arm's score minus its reference's score at the same seed, averaged over seeds"),
-        ("95 % t interval", "the range of true differences that the seeds are compatible with, for new seeds on these images"),
-        ("margin", f"differences within ±{study.margin_pp:g} pp, declared before the first run not to be worth acting on"),
-        ("▲ better, ▼ worse", "told apart from zero after correction for the number of comparisons (Holm)"),
-        ("■ equivalent", "shown to lie inside the margin (two one-sided tests); this is not the same as unresolved"),
+        (
+            "paired difference",
+            "an arm's score minus its reference's score at the same seed, averaged over seeds",
+        ),
+        (
+            "95 % t interval",
+            "the range of true differences that the seeds are compatible with, for new seeds on these images",
+        ),
+        (
+            "margin",
+            f"differences within ±{study.margin_pp:g} pp, declared before the first run not to be worth acting on",
+        ),
+        (
+            "▲ better, ▼ worse",
+            "told apart from zero after correction for the number of comparisons (Holm)",
+        ),
+        (
+            "■ equivalent",
+            "shown to lie inside the margin (two one-sided tests); this is not the same as unresolved",
+        ),
         ("○ unresolved", "neither; more seeds may tell, and a small effect is still possible"),
         ("× not judged", "too few seeds, or unstable: a seed failed or diverged"),
         ("exploratory", "a verdict from 3 or 4 seeds, or from rules changed after the first run"),
-        ("overfitting gap", "clean train accuracy (no augmentation, eval mode) minus validation accuracy, last epoch"),
-        ("regularises", "the gap narrows and accuracy is not worse"),
-        ("underfits", "the gap narrows because accuracy falls"),
-        ("helps, hurts", "accuracy is better, or worse, and the gap does not narrow"),
+        (
+            "overfitting gap",
+            "clean train accuracy (no augmentation, eval mode) minus validation accuracy, last epoch",
+        ),
+        (
+            "regularises",
+            "the gap narrows and accuracy is better or equivalent; gaps are tested as a family of their own (Holm)",
+        ),
+        ("underfits", "the gap narrows and accuracy is worse"),
+        (
+            "helps, hurts",
+            "the gap widens and accuracy is better, or worse; without a word, one of the two is unresolved",
+        ),
+        (
+            "new images too",
+            "the interval that also allows for other images of the same kind (two-way, seeds and images)",
+        ),
         ("onset", "the epoch after which validation loss rises for good"),
         (
             "validation, test",
@@ -178,14 +338,20 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
             "margin": f"differences within ±{study.margin_pp:g} pp, named when the table was analysed, not worth acting on",
             "overfitting gap": "the score on training images minus the score that decides, as the table has them",
         }
-        return tuple((term, told.get(term, text)) for term, text in terms if term not in ("onset", "validation, test"))
+        return tuple(
+            (term, told.get(term, text))
+            for term, text in terms
+            if term not in ("onset", "validation, test")
+        )
     if study.scripted:
         told = {
             "seed": "the number that a script is given for its random draws; the same one is given to every arm",
             "trial": "one run of the script: one arm's settings at one seed",
             "overfitting gap": "train accuracy minus accuracy, as the script reports them",
         }
-        return tuple((term, told.get(term, text)) for term, text in terms if term != "validation, test")
+        return tuple(
+            (term, told.get(term, text)) for term, text in terms if term != "validation, test"
+        )
     if study.without_validation:
         told = {
             "overfitting gap": f"clean train accuracy (no augmentation, eval mode) minus {of_test_set('validation accuracy')}, "

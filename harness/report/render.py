@@ -1,7 +1,7 @@
 """From a report's plain data to HTML and Markdown. Knows how things look; knows nothing of statistics.
 
-The HTML is one file: styles inside, drawings inline, no script, nothing fetched. Everything that came from a user (names,
-questions, error messages) is escaped by the template engine.
+The HTML is one file: styles inside, drawings inline, no script, nothing fetched. Everything that
+came from a user (names, questions, error messages) is escaped by the template engine.
 """
 
 from __future__ import annotations
@@ -59,10 +59,16 @@ def _typeset(value: Any) -> Any:
     if type(value) is not str:
         return value
     value = re.sub(
-        r"(?<=\d) (?=(?:%|pp|s|min|h|t)\b|%)|(?<=%) (?=t\b)|(?<=\bn) (?== \d)|(?<=n =) (?=\d)", "\N{NO-BREAK SPACE}", value
+        r"(?<=\d) (?=(?:%|pp|s|min|h|t)\b|%)|(?<=%) (?=t\b)|(?<=\bn) (?== \d)|(?<=n =) (?=\d)",
+        "\N{NO-BREAK SPACE}",
+        value,
     )
     value = re.sub(r"(?<=\w) = (?=\S)", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", value)
-    return re.sub(r"(\[[+\N{MINUS SIGN}]?[\d.]+,) (?=[+\N{MINUS SIGN}]?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", value)
+    return re.sub(
+        r"(\[[+\N{MINUS SIGN}]?[\d.]+,) (?=[+\N{MINUS SIGN}]?[\d.]+\])",
+        "\\1\N{NO-BREAK SPACE}",
+        value,
+    )
 
 
 @cache
@@ -81,7 +87,9 @@ def page(template: str, **values: Any) -> str:
     """Return a template filled in, with the style sheet at hand."""
     import markupsafe
 
-    rendered = _environment().get_template(template).render(style=markupsafe.Markup(style()), **values)  # noqa: S704 - our own file
+    rendered = (
+        _environment().get_template(template).render(style=markupsafe.Markup(style()), **values)  # noqa: S704 - our own file
+    )
     return re.sub(r"\n{2,}", "\n", rendered)
 
 
@@ -91,7 +99,9 @@ def _inline_svg(figure: Figure) -> Any:
 
     svg = figure.svg[figure.svg.index("<svg") :]
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{figure.id}-{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(
+        r' id="([^"]*)"', lambda m: f' id="{figure.id}-{m[1]}"' if m[1] in used else "", svg
+    )
     svg = re.sub(r'(url\(#|href="#)', lambda m: f"{m[1]}{figure.id}-", svg)
     for name, colour in PAGE.items():
         svg = svg.replace(colour, f"var(--{name})")
@@ -113,7 +123,9 @@ def markdown(report: Report) -> str:
     lines += [f"**{escape_markdown(report.answer)}**", ""]
     for sentence in report.support:
         lines += [escape_markdown(sentence), ""]
-    lines += [f"- {escape_markdown(label)}: {escape_markdown(value)}" for label, value in report.facts]
+    lines += [
+        f"- {escape_markdown(label)}: {escape_markdown(value)}" for label, value in report.facts
+    ]
     for section in report.sections:
         lines += ["", f"## {escape_markdown(section.title)}", ""]
         for block in section.blocks:
@@ -125,18 +137,29 @@ def _md_block(block: Block) -> Iterator[str]:
     if isinstance(block, Paragraph):
         yield from (escape_markdown(block.text), "")
     elif isinstance(block, Bullets):
-        yield from (f"{f'{i}.' if block.ordered else '-'} {escape_markdown(item)}" for i, item in enumerate(block.items, 1))
+        yield from (
+            f"{f'{i}.' if block.ordered else '-'} {escape_markdown(item)}"
+            for i, item in enumerate(block.items, 1)
+        )
         yield ""
     elif isinstance(block, Listing):
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", block.text)), 3)
         yield from ([f"{escape_markdown(block.title)}:", ""] if block.title else [])
         yield from (f"{fence}text", block.text.rstrip("\n"), fence, "")
     elif isinstance(block, Definitions):
-        yield from (f"- **{escape_markdown(term)}**: {escape_markdown(meaning)}" for term, meaning in block.items)
+        yield from (
+            f"- **{escape_markdown(term)}**: {escape_markdown(meaning)}"
+            for term, meaning in block.items
+        )
         yield ""
     elif isinstance(block, Strips):
         yield from ("![Augmented images, one row an arm](samples.png)", "")
-        yield from (escape_markdown(f"Rows: {', '.join(strip.label for strip in block.items)}. {block.caption}"), "")
+        yield from (
+            escape_markdown(
+                f"Rows: {', '.join(strip.label for strip in block.items)}. {block.caption}"
+            ),
+            "",
+        )
     elif isinstance(block, Table):
         yield from _md_table(block)
     elif isinstance(block, Figure):
@@ -155,7 +178,10 @@ def _md_block(block: Block) -> Iterator[str]:
 
 
 def _md_table(table: Table) -> Iterator[str]:
-    heads = [escape_markdown(f"{column.head} ({column.note})" if column.note else column.head) for column in table.columns]
+    heads = [
+        escape_markdown(f"{column.head} ({column.note})" if column.note else column.head)
+        for column in table.columns
+    ]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'|'.join(' ---: ' if column.numeric else ' --- ' for column in table.columns)}|"
     for i, row in enumerate(table.rows):

@@ -9,6 +9,7 @@ from harness.report.words import (
     MARKS,
     bounds,
     difference,
+    direction,
     listed,
     mark_of,
     named,
@@ -41,18 +42,27 @@ def sentence(analysis: Analysis) -> str:
         return ""
     if found.missing or not found.pairs:
         left = f" ({plural(found.missing, 'trial')} left)" if found.missing else ""
-        return f"Retuning is not finished{left}; the verdicts here are those of the arms as they are."
+        return (
+            f"Retuning is not finished{left}; the verdicts here are those of the arms as they are."
+        )
     judged = [pair for pair in found.pairs if pair.as_is.verdict and pair.retuned.verdict]
     if not judged:
         return "With every arm retuned, there is no verdict that could flip: none was given on both sides."
     kinds = {kind: _named(found, kind) for kind in ("flips", "no longer resolved", "resolves")}
-    verbs = {"flips": ("flips", "flip"), "no longer resolved": ("is no longer resolved", "are no longer resolved"),
-             "resolves": ("is now resolved", "are now resolved")}  # fmt: skip
-    told = [f"{listed(names)} {verbs[kind][len(names) > 1]}" for kind, names in kinds.items() if names]
+    verbs = {
+        "flips": ("flips", "flip"),
+        "no longer resolved": ("is no longer resolved", "are no longer resolved"),
+        "resolves": ("is now resolved", "are now resolved"),
+    }
+    told = [
+        f"{listed(names)} {verbs[kind][len(names) > 1]}" for kind, names in kinds.items() if names
+    ]
     if not told:
         return f"With every arm retuned, {'the verdict stays' if len(judged) == 1 else f'all {len(judged)} verdicts stay'}."
     head = f"{found.flips} of {plural(len(judged), 'verdict')} {'flips' if found.flips == 1 else 'flip'}"
-    return f"With every arm retuned, {head if found.flips else 'no verdict flips'}: {'; '.join(told)}."
+    return (
+        f"With every arm retuned, {head if found.flips else 'no verdict flips'}: {'; '.join(told)}."
+    )
 
 
 def _named(found: Retuned, kind: str) -> list[str]:
@@ -98,16 +108,19 @@ def side_by_side(analysis: Analysis, found: Retuned) -> Table:
         "Verdict retuned",
         "Flip",
     ]
+    metric = metric_of(analysis)
     caption = (
-        f"Differences in {metric_of(analysis).label}, mean [low, high], {_sample(analysis, found)}; retuned arms against the "
-        "retuned baseline. Each side has a Holm family of its own. A verdict that flips says nothing of how far the effect "
-        "moved: its change has an interval, uncorrected."
+        f"Differences in {metric.label} ({direction(metric)}), mean [low, high], {_sample(analysis, found)}; "
+        "retuned arms against the retuned baseline. Each side has a Holm family of its own. A verdict that flips says nothing "
+        "of how far the effect moved: its change has an interval, uncorrected."
     )
     return table(caption, heads, rows)
 
 
 def _sample(analysis: Analysis, found: Retuned) -> str:
-    return sample(analysis.study, [effect for pair in found.pairs for effect in (pair.as_is, pair.retuned)])
+    return sample(
+        analysis.study, [effect for pair in found.pairs for effect in (pair.as_is, pair.retuned)]
+    )
 
 
 def _change(pair: Pair) -> Cell:
@@ -115,7 +128,9 @@ def _change(pair: Pair) -> Cell:
         return Cell("–")
     unit = pair.as_is.unit
     interval = bounds(pair.low, pair.high, unit, signed=True)
-    return Cell(f"{number(pair.change, unit, signed=True)}{unit_name(unit)} {interval}".strip(), pair.change)
+    return Cell(
+        f"{number(pair.change, unit, signed=True)}{unit_name(unit)} {interval}".strip(), pair.change
+    )
 
 
 def _verdict(pair: Pair, *, retuned: bool) -> Cell:
@@ -139,15 +154,25 @@ def settings(analysis: Analysis, found: Retuned) -> Table:
     rows = []
     for one in found.settings:
         interval = bounds(one.low, one.high, unit, signed=True)
-        gain = f"{number(one.gain, unit, signed=True)}{unit_name(unit)} {interval}".strip() if one.gain is not None else "–"
-        rows.append([
-            Cell(one.arm, note="the baseline" if one.arm == analysis.study.baseline else ""),
-            Cell(setting(one.chosen) or "as it is"),
-            Cell(f"{number(one.as_is, unit)}{level}" if one.as_is is not None else "–", one.as_is),
-            Cell(f"{number(one.score, unit)}{level}" if one.score is not None else "–", one.score),
-            Cell(gain, one.gain),
-            Cell(f"{one.complete} of {found.tries}"),
-        ])  # fmt: skip
+        gain = (
+            f"{number(one.gain, unit, signed=True)}{unit_name(unit)} {interval}".strip()
+            if one.gain is not None
+            else "–"
+        )
+        rows.append(
+            [
+                Cell(one.arm, note="the baseline" if one.arm == analysis.study.baseline else ""),
+                Cell(setting(one.chosen) or "as it is"),
+                Cell(
+                    f"{number(one.as_is, unit)}{level}" if one.as_is is not None else "–", one.as_is
+                ),
+                Cell(
+                    f"{number(one.score, unit)}{level}" if one.score is not None else "–", one.score
+                ),
+                Cell(gain, one.gain),
+                Cell(f"{one.complete} of {found.tries}"),
+            ]
+        )
     heads: list[str | Column] = [
         "Arm",
         "Chosen setting",

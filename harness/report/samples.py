@@ -27,7 +27,15 @@ def strips(material: Material, analysis: Analysis) -> Strips:
             continue
         png, width, height = _row_of_images(images_KHWC[:_STRIP_IMAGES])
         count = min(len(images_KHWC), _STRIP_IMAGES)
-        items.append(Strip(arm.name, png, width, height, f"{plural(count, 'training image')} as the arm {arm.name} sees them"))
+        items.append(
+            Strip(
+                arm.name,
+                png,
+                width,
+                height,
+                f"{plural(count, 'training image')} as the arm {arm.name} sees them",
+            )
+        )
     left = sum(arm.name in material.samples for arm in analysis.arms) - len(items)
     caption = "The same training images as each arm's net sees them, drawn by the pipeline that trained it."
     if left:

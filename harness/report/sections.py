@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis import Analysis
-from harness.design import seeds as planned_seeds
 from harness.report import evidence, methods, searched, speed, tables, words
 from harness.report import retuned as retuning
 from harness.report.document import (
@@ -35,8 +34,9 @@ from harness.report.lookup import leading
 from harness.report.material import Material
 from harness.report.samples import strips
 from harness.report.words import MARKS, plain
+from harness.study.cells import seeds as planned_seeds
+from harness.study.trial import Environment, Trial
 from harness.text import plural
-from harness.trial import Environment, Trial
 
 _STRIP_IMAGES = 8
 _STRIP_ARMS = 16
@@ -57,7 +57,8 @@ class Job:
     brief: bool = False
 
 
-# Fields that later versions added, at what every recipe had before: earlier reports stay byte for byte.
+# Fields that later versions added, at what every recipe had before: earlier reports stay byte for
+# byte.
 _ADDED = (("loss.name", "cross-entropy"),)
 
 
@@ -88,21 +89,42 @@ def verdicts(job: Job) -> Section | None:
     if len(analysis.arms) < 2 or not leading(analysis):
         return None
     blocks: list[Block] = [tables.verdicts(analysis)]
+    if split := words.split(analysis):
+        blocks.append(Paragraph(split, "note"))
     if analysis.reasons:
-        blocks += [Paragraph("What to change, in order:"), Bullets(tuple(map(words.sentence, analysis.reasons)), ordered=True)]
-    if analysis.recommended and job.material.tuning is None:  # what a search recommends was run on fresh seeds: see there
-        command = f"harness ablate --study {analysis.study.name}" + (
-            f" --profile {analysis.study.profile}" if analysis.study.profile else ""
-        )
-        again = "." if analysis.study.settings else ":"  # what a retuned study recommends has no command of its own
+        blocks += [
+            Paragraph("What to change, in order:"),
+            Bullets(tuple(map(words.sentence, analysis.reasons)), ordered=True),
+        ]
+    if analysis.kept:
+        blocks += [
+            Paragraph("Left out, and why:"),
+            Bullets(tuple(map(words.sentence, analysis.kept))),
+        ]
+    # what a search recommends was run on fresh seeds: see there
+    if analysis.recommended and job.material.tuning is None:
+        command = _recommended_command(job)
+        again = ":" if command else "."
         blocks.append(
             Paragraph(
-                f"Recommended recipe: {words.setting(analysis.recommended)}. It was put together after seeing these results "
-                f"and is unconfirmed until it is run on fresh seeds{again}"
+                f"Recommended recipe: {words.setting(analysis.recommended)}. {words.recommended(analysis)}{again}"
             )
         )
-        blocks += [] if analysis.study.settings else [Listing(f"{command} --recommended")]
+        blocks += [Listing(command)] if command else []
     return Section("verdicts", "Verdicts", tuple(blocks))
+
+
+def _recommended_command(job: Job) -> str:
+    """The command that runs what is recommended: the study's own, settings included, with one flag more; empty without one.
+
+    What a retuned study recommends has no command of its own, nor has what was recommended already.
+    """
+    study, commands = job.analysis.study, job.material.provenance.commands
+    if study.settings or any("--recommended" in text for text in commands):
+        return ""
+    asked = next((text for text in commands if text.startswith("harness ablate ")), "")
+    profile = f" --profile {study.profile}" if study.profile else ""
+    return f"{asked or f'harness ablate --study {study.name}{profile}'} --recommended"
 
 
 def compared(job: Job) -> Section:
@@ -129,10 +151,18 @@ def effects(job: Job) -> Section | None:
     found = [block for block in blocks if block is not None]
     for kind in ("main", "interaction", "shapley"):
         found += _maybe(evidence.effects(analysis, kind))
-    behind = [*_maybe(evidence.effects(analysis, "arm")), *_maybe(tables.secondary(analysis)), *_maybe(_aliases(job))]
+    behind = [
+        *_maybe(evidence.effects(analysis, "arm")),
+        *_maybe(tables.secondary(analysis)),
+        *_maybe(_aliases(job)),
+    ]
     if any(summary.mean is not None for summary in analysis.summaries):
         found.append(tables.levels(analysis))
-    found += [Details("p-values, seed correlation and secondary metrics", tuple(behind))] if behind else []
+    found += (
+        [Details("p-values, seed correlation and secondary metrics", tuple(behind))]
+        if behind
+        else []
+    )
     return Section("effects", "Effects", tuple(found)) if found else None
 
 
@@ -144,12 +174,17 @@ def retuned(job: Job) -> Section | None:
 
 def _aliases(job: Job) -> Table | None:
     """Which effects a fractional design cannot tell apart."""
-    from harness.design import alias_table
+    from harness.study.fraction import alias_table
 
     rows = [
-        [" x ".join(a.term), ", ".join(" x ".join(other) for other in a.with_) or "–"] for a in alias_table(job.analysis.study)
+        [" x ".join(a.term), ", ".join(" x ".join(other) for other in a.with_) or "–"]
+        for a in alias_table(job.analysis.study)
     ]
-    return table("What this fraction cannot tell apart.", ["Term", "Aliased with"], rows) if rows else None
+    return (
+        table("What this fraction cannot tell apart.", ["Term", "Aliased with"], rows)
+        if rows
+        else None
+    )
 
 
 def seeds(job: Job) -> Section | None:
@@ -160,7 +195,9 @@ def seeds(job: Job) -> Section | None:
 
 def learning(job: Job) -> Section | None:
     """Curves by epoch."""
-    drawn: list[Block] = list(draw_learning.learning(job.material, job.analysis, job.formats, brief=job.brief))
+    drawn: list[Block] = list(
+        draw_learning.learning(job.material, job.analysis, job.formats, brief=job.brief)
+    )
     if not drawn:
         return None
     return Section("learning", "Learning", (*drawn, *_maybe(evidence.onsets(job.analysis))))
@@ -178,8 +215,13 @@ def throughput(job: Job) -> Section | None:
     """Images per second and what else was measured of the trials, and a saved benchmark."""
     if job.brief:
         return None
-    blocks: list[Block] = [*_maybe(draw_tradeoffs.throughput(job.material, job.analysis, job.formats))]
-    blocks += [*_maybe(speed.readings(job.material, job.analysis)), *_maybe(speed.benchmark(job.material.bench))]
+    blocks: list[Block] = [
+        *_maybe(draw_tradeoffs.throughput(job.material, job.analysis, job.formats))
+    ]
+    blocks += [
+        *_maybe(speed.readings(job.material, job.analysis)),
+        *_maybe(speed.benchmark(job.material.bench)),
+    ]
     return Section("throughput", "Throughput", tuple(blocks)) if blocks else None
 
 
@@ -200,16 +242,28 @@ def tuning(job: Job) -> Section | None:
     told = f"{', '.join(parts)} of {facts.budget or len(facts.history)} asked for"
     told += f"; sampler {facts.sampler}" if facts.sampler else ""
     told += f", pruner {facts.pruner}" if facts.pruner else ""
-    blocks: list[Block] = [*([Paragraph(facts.answer)] if facts.answer else []), Paragraph(told + ".", "note")]
+    blocks: list[Block] = [
+        *([Paragraph(facts.answer)] if facts.answer else []),
+        Paragraph(told + ".", "note"),
+    ]
     if facts.note:
         blocks.append(Paragraph(facts.note, "warn"))
     blocks += _maybe(searched.best(facts))
     blocks += [*_maybe(searched.confirmed(facts)), *_maybe(searched.finalists(facts))]
     if facts.recipe:
         improved = facts.confirmed is not None and facts.confirmed.improved
-        whose = "the confirmed recipe" if improved else "the reference, unchanged; candidate.toml holds the best, unconfirmed"
+        whose = (
+            "the confirmed recipe"
+            if improved
+            else "the reference, unchanged; candidate.toml holds the best, unconfirmed"
+        )
         where = f"reports/{job.analysis.study.folder}/{facts.recipe}"
-        blocks.append(Paragraph(f"{facts.recipe} holds {whose}. Any study starts from it with --base {where}.", "note"))
+        blocks.append(
+            Paragraph(
+                f"{facts.recipe} holds {whose}. Any study starts from it with --base {where}.",
+                "note",
+            )
+        )
     drawings = (
         draw_search.history,
         draw_searching.timeline,
@@ -227,12 +281,18 @@ def checks(job: Job) -> Section:
     """What was checked, what ended badly, and what other methods say."""
     order = {"fail": 0, "warn": 1, "ok": 2}
     rows = [
-        [Cell(f"{MARKS[c.level].symbol} {MARKS[c.level].word}", mark=c.level), Cell(c.name), Cell(c.what, note=c.hint)]
+        [
+            Cell(f"{MARKS[c.level].symbol} {MARKS[c.level].word}", mark=c.level),
+            Cell(c.name),
+            Cell(c.what, note=c.hint),
+        ]
         for c in sorted(job.analysis.checks, key=lambda check: order[check.level])
     ]
     blocks: list[Block] = []
     if rows:
-        blocks.append(table("Checks, the serious ones first.", ["Result", "Check", "What was found"], rows))
+        blocks.append(
+            table("Checks, the serious ones first.", ["Result", "Check", "What was found"], rows)
+        )
     blocks += _maybe(evidence.ended(job.material))
     control = evidence.effects(job.analysis, "control")
     blocks += _maybe(control)
@@ -250,14 +310,25 @@ def reproduce(job: Job) -> Section:
     if origin.commands:
         blocks.append(Listing("\n".join(origin.commands)))
     environments = list(dict.fromkeys(trial.environment for trial in job.material.trials))
-    fingerprints = list(dict.fromkeys(trial.data_fingerprint for trial in job.material.trials if trial.data_fingerprint))
+    fingerprints = list(
+        dict.fromkeys(
+            trial.data_fingerprint for trial in job.material.trials if trial.data_fingerprint
+        )
+    )
     items = [
         ("table" if study.table else "images", origin.data),
         ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
         ("hardware", origin.hardware),
         ("adopted", _adopted(job.material.trials)),
         ("seeds", _span(job.material.seeds or planned_seeds(study))),
-        ("code", " ".join(part for part in (f"harness {origin.harness}" if origin.harness else "", origin.commit) if part)),
+        (
+            "code",
+            " ".join(
+                part
+                for part in (f"harness {origin.harness}" if origin.harness else "", origin.commit)
+                if part
+            ),
+        ),
         *_environment(environments),
     ]
     blocks.append(Definitions(tuple((term, text) for term, text in items if text)))
@@ -265,7 +336,9 @@ def reproduce(job: Job) -> Section:
     if study.table:
         return Section("reproduce", "How to reproduce", tuple(blocks))
     base = study.base_recipe
-    rows = [[name, plain(value)] for name, value in base.flat().items() if (name, value) not in _ADDED]
+    rows = [
+        [name, plain(value)] for name, value in base.flat().items() if (name, value) not in _ADDED
+    ]
     blocks.append(
         Details(
             "The base settings" if study.scripted else "The base recipe, every field",
@@ -279,7 +352,11 @@ def _adopted(trials: Sequence[Trial]) -> str:
     """How many trials were finished elsewhere before, and where."""
     places = Counter(trial.adopted for trial in trials if trial.adopted)
     told = [f"{count:,} from {place}" for place, count in sorted(places.items())]
-    return f"{places.total():,} of {plural(len(trials), 'trial')}, finished before: {words.listed(told)}" if told else ""
+    return (
+        f"{places.total():,} of {plural(len(trials), 'trial')}, finished before: {words.listed(told)}"
+        if told
+        else ""
+    )
 
 
 def _span(seeds: Sequence[int]) -> str:
@@ -302,14 +379,20 @@ def trials(job: Job) -> Section | None:
     """Every trial."""
     if not job.material.trials or job.brief:
         return None
-    return Section("trials", "Every trial", (Details("Show the table", (evidence.trials(job.material, job.analysis),)),))
+    return Section(
+        "trials",
+        "Every trial",
+        (Details("Show the table", (evidence.trials(job.material, job.analysis),)),),
+    )
 
 
 def glossary(job: Job) -> Section:
     """Terms, methods and sources."""
     analysis = job.analysis
     told = " ".join(sentence for sentence, _ in methods.paragraph(analysis))
-    sources = tuple(source.text for source in methods.cited(analysis, tuned=job.material.tuning is not None))
+    sources = tuple(
+        source.text for source in methods.cited(analysis, tuned=job.material.tuning is not None)
+    )
     blocks: list[Block] = [
         Definitions(methods.glossary(analysis.study)),
         Paragraph(told),

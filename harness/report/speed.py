@@ -11,7 +11,7 @@ from harness.analysis import Analysis
 from harness.report.document import Cell, Details, Table, table
 from harness.report.figures import scores
 from harness.report.material import Material
-from harness.trial import Trial
+from harness.study.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,15 @@ def readings(material: Material, analysis: Analysis) -> Details | None:
     """Return a table of what an arm's trials took, medians over its completed trials; None where nothing was measured."""
     found = {name: trials for name, trials in scores.by_arm(material, analysis).items() if trials}
     medians = {
-        name: [median(values) if (values := _values(reading, trials)) else None for reading in _READINGS]
+        name: [
+            median(values) if (values := _values(reading, trials)) else None
+            for reading in _READINGS
+        ]
         for name, trials in found.items()
     }
-    shown = [i for i in range(len(_READINGS)) if any(row[i] is not None for row in medians.values())]
+    shown = [
+        i for i in range(len(_READINGS)) if any(row[i] is not None for row in medians.values())
+    ]
     if not shown:
         return None
     rows = [
@@ -55,7 +60,11 @@ def readings(material: Material, analysis: Analysis) -> Details | None:
         for name, row in medians.items()
     ]
     heads = ["Arm", ">n", *(f">{_READINGS[i].head}" for i in shown)]
-    processor = "Processor: of the training, what the process had of it. " if ">Processor, s" in heads else ""
+    processor = (
+        "Processor: of the training, what the process had of it. "
+        if ">Processor, s" in heads
+        else ""
+    )
     rest = f"{processor}Start: data, net and warm-up. Memory: of the GPU, else of the process."
     caption = f"Median over an arm's completed trials. {rest}"
     return Details("What a trial took", (table(caption, heads, rows),))
@@ -77,18 +86,25 @@ def benchmark(bench: Mapping[str, Any]) -> Details | None:
 
 def _benchmark(rows: list[list[Cell]]) -> Table:
     heads = ["What", ">Images/s", ">[low, high]", ">n", "Against", ">Of the ceiling"]
-    return table("Saved by harness bench: median of n rounds [low, high] as the benchmark reports them.", heads, rows)
+    return table(
+        "Saved by harness bench: median of n rounds [low, high] as the benchmark reports them.",
+        heads,
+        rows,
+    )
 
 
 def _row(result: Mapping[str, Any]) -> list[Cell]:
     low, high, speed, ratio, share = (
-        result.get(name) for name in ("low", "high", "images_per_second", "ratio", "share_of_ceiling")
+        result.get(name)
+        for name in ("low", "high", "images_per_second", "ratio", "share_of_ceiling")
     )
     return [
         Cell(str(result["name"])),
         Cell(f"{speed:,.0f}" if speed is not None else "–", speed),
         Cell(f"[{low:,.0f}, {high:,.0f}]" if low is not None and high is not None else "–"),
         Cell(str(result.get("n") or "–")),
-        Cell(f"{ratio:.2f} × {result.get('reference') or ''}".strip() if ratio is not None else "–"),
+        Cell(
+            f"{ratio:.2f} × {result.get('reference') or ''}".strip() if ratio is not None else "–"
+        ),
         Cell(f"{100 * share:.0f} %" if share is not None else "–"),
     ]

@@ -1,7 +1,7 @@
 """The words of a report: numbers, intervals, verdicts and whole sentences, from templates that are tested one by one.
 
-A difference carries its sign (a true minus sign), an interval its kind and n. Singular and plural are right. Nothing here
-knows HTML or LaTeX.
+A difference carries its sign (a true minus sign), an interval its kind and n. Singular and plural
+are right. Nothing here knows HTML or LaTeX.
 """
 
 from __future__ import annotations
@@ -9,10 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 from harness.analysis import Analysis, Effect
-from harness.report.lookup import by_verdict, effect_on, has_metric, in_order, leading, metric_of, second_metric, summary_of
-from harness.study import Study
+from harness.analysis.verdicts import gap_direction
+from harness.report.lookup import (
+    by_verdict,
+    effect_on,
+    has_metric,
+    in_order,
+    leading,
+    metric_of,
+    second_metric,
+    summary_of,
+)
+from harness.study.study import Study
+from harness.study.trial import Metric
 from harness.text import duration, plural
 
 MINUS = "\N{MINUS SIGN}"
@@ -53,7 +65,16 @@ def listed(names: Sequence[str], limit: int = 4) -> str:
     shown = list(names)
     if len(shown) > limit:
         return f"{', '.join(shown[: limit - 1])} and {len(shown) - limit + 1} more"
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+    return (
+        shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
+    )
+
+
+def direction(of: Metric | Analysis) -> str:
+    """Return which end of a metric, or of the metric that an analysis is about, is the good one: ``higher is better``."""
+    if of.higher_is_better is None:
+        return "neither end is better by itself"
+    return "higher is better" if of.higher_is_better else "lower is better"
 
 
 def number(value: float | None, unit: str = "pp", *, signed: bool = False) -> str:
@@ -176,7 +197,11 @@ def _alone(analysis: Analysis) -> str:
         return f"Nothing is compared: the study has one arm, {arm}."
     level = number(summary.mean, summary.unit) + unit_name(summary.unit, level=True)
     interval = bounds(summary.low, summary.high, summary.unit)
-    told = f"{interval} ({confidence(analysis.study)}, n = {summary.n})" if interval else f"(n = {summary.n})"
+    told = (
+        f"{interval} ({confidence(analysis.study)}, n = {summary.n})"
+        if interval
+        else f"(n = {summary.n})"
+    )
     return f"Nothing is compared: the study has one arm, {arm}, whose {metric_of(analysis).label} is {level} {told}."
 
 
@@ -221,7 +246,11 @@ def _verdicts(analysis: Analysis) -> str:
     for effect in effects:
         groups.setdefault("" if main else effect.reference, []).append(effect)
     for reference, members in groups.items():
-        told = [_clause(verdict, some, analysis) for verdict, some in by_verdict(members).items() if some]
+        told = [
+            _clause(verdict, some, analysis)
+            for verdict, some in by_verdict(members).items()
+            if some
+        ]
         clauses.append((f"against {named(reference)}, " if reference else "") + ", ".join(told))
     text = "; ".join(clauses)
     judged = [effect for effect in effects if effect.verdict]
@@ -236,7 +265,10 @@ def _clause(verdict: str, effects: Sequence[Effect], analysis: Analysis) -> str:
     verb = "is" if len(names) == 1 else "are"
     if verdict in ("better", "worse"):
         top = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
-        told = [f"{named(top.term)} ({difference(top)})", *(name for name in names if name != named(top.term))]
+        told = [
+            f"{named(top.term)} ({difference(top)})",
+            *(name for name in names if name != named(top.term)),
+        ]
         return f"{listed(told)} {verb} {verdict}"
     if verdict == "equivalent":
         return f"{listed(names)} {verb} equivalent within {margin(analysis)}"
@@ -254,46 +286,123 @@ def support(analysis: Analysis) -> tuple[str, ...]:
         told.append(_gap_sentence(analysis))
     if analysis.detectable_pp is not None and len(analysis.arms) > 1:
         told.append(
-            f"With {plural(len(analysis.seeds), 'seed')}, a difference of {detectable(analysis)} is found with 80 % power; "
-            f"differences within {margin(analysis)} were declared not worth acting on."
+            f"With {plural(len(analysis.seeds), 'seed')}, a {_judged(analysis)} of {detectable(analysis)} is found with 80 % "
+            f"power{_after_holm(analysis)}; differences within {margin(analysis)} were declared not worth acting on."
+        )
+    if compared and any(effect.kind == "main" and effect.verdict for effect in analysis.effects):
+        told.append(
+            "Arms, main effects and interactions are three families, each judged at its own level: where nothing has an "
+            f"effect, up to {100 * (1 - (1 - analysis.study.alpha) ** 3):.0f} % of such studies give a false verdict somewhere "
+            "(12 % of simulated 2 × 2 × 2 factorials at level 0.05)."
         )
     return tuple(sentence for sentence in told if sentence)
 
 
+def _judged(analysis: Analysis) -> str:
+    """What the verdicts that answer the study are about."""
+    return (
+        "main effect"
+        if any(effect.kind == "main" for effect in leading(analysis))
+        else "difference"
+    )
+
+
+def _after_holm(analysis: Analysis) -> str:
+    count = len(leading(analysis))
+    kind = "component" if _judged(analysis) == "main effect" else "arm"
+    return f" after Holm's correction over {plural(count, kind)}" if count > 1 else ""
+
+
+def recommended(analysis: Analysis) -> str:
+    """Return what is known of the recommended recipe, without a full stop: the figures of the arm that has it, or none."""
+    arm = analysis.recommended_arm
+    if not arm:
+        return "It was put together after seeing these results and is unconfirmed until it is run on fresh seeds"
+    figures = []
+    for metric in dict.fromkeys([analysis.study.metric, analysis.gap, "test_accuracy"]):
+        effect = next(
+            (e for e in analysis.effects if (e.kind, e.term, e.metric) == ("arm", arm, metric)),
+            None,
+        )
+        if effect is not None and effect.estimate is not None:
+            figures.append(
+                f"{metric_of(analysis, metric).label} {difference(effect)} against {named(effect.reference)}"
+            )
+    told = (
+        f"It was run, as arm {named(arm)}: {'; '.join(figures)}"
+        if figures
+        else f"It was run, as arm {named(arm)}"
+    )
+    return f"{told}. It was chosen after seeing these results, so fresh seeds tell more"
+
+
 def _gap_sentence(analysis: Analysis) -> str:
-    wide, narrow, main = [], [], False
+    groups: dict[str, list[Effect]] = {"wider": [], "narrower": []}
+    judged = 0
     for effect in leading(analysis):
         gap = effect_on(analysis, effect, analysis.gap)
-        main = main or effect.kind == "main"
-        if gap is None or gap.low is None or gap.high is None or gap.estimate is None:
-            continue
-        if gap.low > 0:
-            wide.append(gap)
-        elif gap.high < 0:
-            narrow.append(gap)
-    if not wide and not narrow:
-        return "No interval of the overfitting gap excludes 0."
-    parts = []
-    for word, found in (("widened", wide), ("narrowed", narrow)):
-        if found:
-            top = sorted(found, key=lambda effect: -abs(effect.estimate or 0.0))
-            told = [f"{named(top[0].term)} ({difference(top[0])})", *(named(effect.term) for effect in top[1:])]
-            parts.append(f"{word} by {listed(told)}")
-    references = {effect.reference for effect in wide + narrow}
-    reference = (
-        "" if main else f", against {named(min(references))}" if len(references) == 1 else ", each against its own reference"
-    )
-    return (
-        f"The overfitting gap is {' and '.join(parts)}{reference} "
-        f"({sample(analysis.study, wide + narrow)}, a secondary metric, not corrected for the number of comparisons)."
-    )
-
-
-def gap_word(effect: Effect | None) -> str:
-    """Return ``wider`` or ``narrower`` when the interval of a gap difference excludes 0, else nothing."""
-    if effect is None or effect.low is None or effect.high is None:
+        judged += gap is not None and gap.p_holm is not None
+        direction = gap_word(gap, analysis)
+        if gap is not None and direction:
+            groups[direction].append(gap)
+    if not judged:
         return ""
-    return "wider" if effect.low > 0 else "narrower" if effect.high < 0 else ""
+    told = [gap for members in groups.values() for gap in members]
+    if not told:
+        return "No difference in the overfitting gap is told apart from 0."
+    parts = []
+    for word, direction in (("widened", "wider"), ("narrowed", "narrower")):
+        top = sorted(groups[direction], key=lambda effect: -abs(effect.estimate or 0.0))
+        if top:
+            names = [
+                f"{named(top[0].term)} ({difference(top[0])})",
+                *(named(effect.term) for effect in top[1:]),
+            ]
+            parts.append(f"{word} by {listed(names)}")
+    main = told[0].kind == "main"
+    references = {effect.reference for effect in told}
+    each = (
+        f", against {named(min(references))}"
+        if len(references) == 1
+        else ", each against its own reference"
+    )
+    family = plural(judged, "main effect" if main else "arm")
+    return (
+        f"The overfitting gap is {' and '.join(parts)}{'' if main else each} "
+        f"({sample(analysis.study, told)}, Holm over {family})."
+    )
+
+
+def gap_word(effect: Effect | None, analysis: Analysis) -> str:
+    """Return ``wider`` or ``narrower`` when a gap difference is told apart from 0 in its family, else nothing."""
+    return (
+        gap_direction(effect.estimate, effect.p_holm, analysis.study.alpha)
+        if effect is not None
+        else ""
+    )
+
+
+def images(analysis: Analysis) -> str:
+    """Return what the study's intervals are for: new seeds, on these images."""
+    held = f"these {analysis.images:,} images" if analysis.images else "these images"
+    return f"for new seeds on {held}"
+
+
+def split(analysis: Analysis) -> str:
+    """Return how the sd between seeds divides into real quality and finite-image noise; empty where it is not known."""
+    parts = [(e.sd, e.sd_real) for e in leading(analysis) if e.sd and e.sd_real is not None]
+    if not parts or not analysis.images:
+        return ""
+    unit = metric_of(analysis).unit
+    whole = sqrt(sum(sd**2 for sd, _ in parts) / len(parts))
+    real = sqrt(sum(min(part, sd) ** 2 for sd, part in parts) / len(parts))
+    noise = sqrt(max(0.0, whole**2 - real**2))
+    share = f"{100 * noise**2 / whole**2:.0f} %"
+    return (
+        f"Between seeds a difference varies with an sd of {number(whole, unit)}{unit_name(unit)} (root mean square over arms): "
+        f"{number(real, unit)} is real, {number(noise, unit)} comes from judging each seed by {analysis.images:,} images. More "
+        f"images would remove up to {share} of the variance."
+    )
 
 
 def sentence(text: str) -> str:

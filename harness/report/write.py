@@ -11,17 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from harness.analysis import Analysis, Retuning, analyze, effects_frame, join
-from harness.report import latex, render
+from harness.analysis.tuning_facts import TuningFacts
+from harness.report import latex, render, searched
 from harness.report.build import build
 from harness.report.document import Report
 from harness.report.export import data_files
 from harness.report.figures.canvas import FORMATS
 from harness.report.folder import read_bench, read_folder
 from harness.report.material import Material, Provenance, in_order
-from harness.report.tuning import TuningFacts
-from harness.study import Study
-from harness.trial import Curve, Metric, Outcomes, Trial
+from harness.study.study import Study
+from harness.study.trial import Curve, Metric, Outcomes, Trial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +37,18 @@ _SOMETIMES = (
     "bench.json",
 )  # an earlier report may have left them
 
-# Fields that studies got after reports had been written: at their defaults they would only make those differ.
-_ADDED_TO_STUDY = ("command", "runner", "timeout_seconds", "metrics", "retune", "settings")
+# Fields that studies got after reports had been written: at their defaults they would only make
+# those differ.
+_ADDED_TO_STUDY = (
+    "command",
+    "runner",
+    "timeout_seconds",
+    "metrics",
+    "retune",
+    "settings",
+    "gap_margin_pp",
+    "boundary",
+)
 _SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 
 
@@ -50,6 +62,7 @@ class Written:
         files: names of every file written, relative to the folder.
         analysis: the numbers.
         answer: the answer in one sentence.
+        tuning: what a search came to, for a tune.
     """
 
     folder: Path
@@ -57,6 +70,7 @@ class Written:
     files: tuple[str, ...]
     analysis: Analysis
     answer: str
+    tuning: TuningFacts | None = None
 
 
 def write_report(
@@ -132,27 +146,39 @@ def write_report(
     return write_material(folder, material, provisional=provisional)
 
 
-def write_material(folder: Path, material: Material, *, provisional: bool = False, data: bool = True) -> Written:
+def write_material(
+    folder: Path, material: Material, *, provisional: bool = False, data: bool = True
+) -> Written:
     """Write a report's folder from its material; without ``data``, only what is made of the data files.
 
     Raises:
         ReportError: the folder cannot be written.
     """
-    material = replace(material, trials=in_order(material.trials), attempts=in_order(material.attempts))
+    material = replace(
+        material, trials=in_order(material.trials), attempts=in_order(material.attempts)
+    )
+    material = replace(material, tuning=searched.settled(material))
     analysis = analysed(material)
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     files: dict[str, bytes] = {}
     if data:
         files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
-    files |= made_files(report, analysis, tuned=material.tuning is not None, figures=not provisional)
+    if material.tuning is not None:  # its answer is made of the trials, and changes with the rules
+        files |= {"tuning.json": (material.tuning.model_dump_json(indent=1) + "\n").encode()}
+    files |= made_files(
+        report, analysis, tuned=material.tuning is not None, figures=not provisional
+    )
     _replace(folder, files, stale=data)
-    return Written(folder, folder / "index.html", tuple(files), analysis, report.answer)
+    return Written(
+        folder, folder / "index.html", tuple(files), analysis, report.answer, material.tuning
+    )
 
 
 def analysed(material: Material) -> Analysis:
     """Return the numbers of a report as they are stored and shown: with 6 significant digits.
 
-    What is zero or equal up to rounding has become so before, at the scale of the scores (`harness.stats.on_grid`).
+    What is zero or equal up to rounding has become so before, at the scale of the scores
+    (`harness.stats.on_grid`).
     """
     analysis = analyze(
         material.study,
@@ -169,10 +195,15 @@ def analysed(material: Material) -> Analysis:
     )
     if material.retuning is not None:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
-    return Analysis.model_validate(_rounded(analysis.model_dump(by_alias=True)))
+    if material.tuning is not None:
+        analysis = analysis.model_copy(update={"reasons": searched.adopted(material.tuning)})
+    rounded: Analysis = _rounded(analysis)  # what is shown is what is stored
+    return rounded
 
 
-def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True) -> dict[str, bytes]:
+def made_files(
+    report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True
+) -> dict[str, bytes]:
     """Return every file that is made of the data files, as ``{name: bytes}``; the page is the last."""
     files: dict[str, bytes] = {
         "analysis.json": analysis_json(analysis).encode(),
@@ -181,7 +212,9 @@ def made_files(report: Report, analysis: Analysis, *, tuned: bool = False, figur
     files |= {name: text.encode() for name, text in latex.files(analysis, tuned=tuned).items()}
     if figures:
         for drawn in report.figures:
-            files |= {f"figures/{drawn.id}.{suffix}": payload for suffix, payload in drawn.files.items()}
+            files |= {
+                f"figures/{drawn.id}.{suffix}": payload for suffix, payload in drawn.files.items()
+            }
         files["report.md"] = render.markdown(report).encode()
     files["index.html"] = render.html(report).encode()
     return files
@@ -192,7 +225,16 @@ def analysis_json(analysis: Analysis) -> str:
     content = analysis.model_dump(mode="json", by_alias=True)
     before = Study(question="?", margin_pp=1.0, seeds=1).model_dump(mode="json")
     added: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
-        (content, {"retuned": None}, ("retuned",)),
+        (
+            content,
+            {"retuned": None, "kept": [], "recommended_arm": "", "images": 0},
+            ("retuned", "kept", "recommended_arm", "images"),
+        ),
+        *((arm, {"trouble": ""}, ("trouble",)) for arm in content["arms"]),
+        *(
+            (effect, {"sd_real": None}, ("sd_real",))
+            for effect in (*content["effects"], *content["orders"])
+        ),
         (content["study"], before, _ADDED_TO_STUDY),
         (content["study"]["search"], before["search"], ("retune_trials",)),
     ]
@@ -205,7 +247,9 @@ def analysis_json(analysis: Analysis) -> str:
 
 def effects_csv(analysis: Analysis) -> str:
     """Return the table of effects as CSV, numbers with 6 significant digits."""
-    return str(effects_frame(analysis).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return str(
+        effects_frame(analysis).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    )
 
 
 def rebuild(folder: Path, *, into: Path | None = None) -> Written:
@@ -228,6 +272,10 @@ def _rounded(value: Any) -> Any:
     """Return a tree of values with every number at 6 significant digits, the study's own settings left as they are."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
+    if isinstance(value, BaseModel):
+        return value.model_copy(
+            update={key: _rounded(item) for key, item in value if key not in _SETTINGS}
+        )
     if isinstance(value, dict):
         return {key: item if key in _SETTINGS else _rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -254,11 +302,19 @@ def _replace(folder: Path, files: Mapping[str, bytes], *, stale: bool) -> None:
         finally:
             shutil.rmtree(made, ignore_errors=True)
         wrote_figures = any(name.startswith("figures/") for name in files)
-        old = [path for path in (folder / "figures").glob("*.*") if wrote_figures and f"figures/{path.name}" not in files]
+        old = [
+            path
+            for path in (folder / "figures").glob("*.*")
+            if wrote_figures and f"figures/{path.name}" not in files
+        ]
         old += [folder / name for name in _SOMETIMES if stale and name not in files]
         for path in old:
             path.unlink(missing_ok=True)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "make room on its disk, then write it again" if full else "choose a folder that you may write to"
+        hint = (
+            "make room on its disk, then write it again"
+            if full
+            else "choose a folder that you may write to"
+        )
         raise ReportError(f"{folder} cannot be written: {error.strerror or error}", hint) from error

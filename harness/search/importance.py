@@ -1,7 +1,8 @@
 """Association of a search's parameters with its score: PED-ANOVA over bootstrap resamples, beside a parameter of pure noise.
 
-Source: Watanabe et al., PED-ANOVA (arXiv 2304.10255), as Optuna has it. It says which parameters the best tenth of the trials
-share values of, within this space and where this sampler looked; never what a change of one parameter would do.
+Source: Watanabe et al., PED-ANOVA (arXiv 2304.10255), as Optuna has it. It says which parameters
+the best tenth of the trials share values of, within this space and where this sampler looked; never
+what a change of one parameter would do.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from harness.search.history import Tried
-from harness.space import DUMMY
+from harness.search.results import Tried
+from harness.study.space import DUMMY
 
-ENOUGH = 50  # complete trials: with 30, the strongest of five parameters of pure noise had a share of .57
+# complete trials: with 30, the strongest of five parameters of pure noise had a share of .57
+ENOUGH = 50
 RESAMPLES = 50
 
 
@@ -34,14 +36,16 @@ def importances(
 ) -> tuple[list[Share], Share | None]:
     """Return the shares of the parameters that every complete trial has, largest first, and the dummy's, the noise floor.
 
-    Nothing below ``ENOUGH`` complete trials. Parameters under a condition are left out: they are missing in some trials.
+    Nothing below ``ENOUGH`` complete trials. Parameters under a condition are left out: they are
+    missing in some trials.
 
     Args:
         found: what was tried.
         rng: draws the resamples.
         resamples: how many; each has as many trials as there are.
     """
-    from optuna.importance import PedAnovaImportanceEvaluator  # brings scikit-learn along, which a worker has no use for
+    # brings scikit-learn along, which a worker has no use for
+    from optuna.importance import PedAnovaImportanceEvaluator
 
     rows = [one.row for one in found if one.value is not None and one.row is not None]
     if len(rows) < ENOUGH:
@@ -55,6 +59,10 @@ def importances(
             study, evaluator=PedAnovaImportanceEvaluator(), params=names
         ).items():
             drawn[name].append(float(value))
-    shares = [Share(name, *map(float, np.quantile(values, (0.5, 0.1, 0.9)))) for name, values in drawn.items() if values]
+    shares = [
+        Share(name, *map(float, np.quantile(values, (0.5, 0.1, 0.9))))
+        for name, values in drawn.items()
+        if values
+    ]
     floor = next((share for share in shares if share.parameter == DUMMY), None)
     return sorted((s for s in shares if s.parameter != DUMMY), key=lambda s: -s.value), floor

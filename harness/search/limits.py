@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from harness.space import Search
-from harness.trial import Trial
+from harness.study.space import Search
+from harness.study.trial import Trial
 
 
 def excess(rules: Search, trial: Trial) -> dict[str, float]:
     """Return ``{limit: how far above it, as a share of it}`` for every limit that is set and can be judged.
 
-    Of a trial that was stopped, the seconds are those that the whole run would have taken, and the gap is unknown.
+    Of a trial that was stopped, the seconds are those that the whole run would have taken, and the
+    gap is unknown.
     """
     epochs = trial.recipe.train.epochs
     seconds = trial.train_seconds * epochs / trial.epochs if trial.epochs else None
@@ -20,7 +21,11 @@ def excess(rules: Search, trial: Trial) -> dict[str, float]:
         "memory_mib": (rules.max_memory_mib, trial.peak_mib or None),
         "gap_pp": (rules.max_gap_pp, None if gap is None else 100 * gap),
     }
-    return {name: value / limit - 1 for name, (limit, value) in found.items() if limit is not None and value is not None}
+    return {
+        name: value / limit - 1
+        for name, (limit, value) in found.items()
+        if limit is not None and value is not None
+    }
 
 
 def words(rules: Search) -> str:
@@ -31,4 +36,8 @@ def words(rules: Search) -> str:
         "max_memory_mib": "{:g} MiB",
         "max_gap_pp": "a gap of {:g} pp",
     }
-    return ", ".join(text.format(getattr(rules, name)) for name, text in named.items() if getattr(rules, name) is not None)
+    return ", ".join(
+        text.format(getattr(rules, name))
+        for name, text in named.items()
+        if getattr(rules, name) is not None
+    )

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.recipe import Recipe
-from harness.space import DUMMY, Dimension, choose, is_whole
+from harness.study.recipe import Recipe
+from harness.study.space import DUMMY, Dimension, choose, is_whole
 
 STARTUP = 10  # trials that are drawn at random before a model of the scores is worth asking
 
@@ -29,7 +34,9 @@ class SlotSampler(BaseSampler):
         self._inner = _sampler(kind, seed)
         self._fixed = dict(fixed)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """Return the space that the inner sampler models as a whole; none for a slot that has its values."""
         return {} if self._fixed else self._inner.infer_relative_search_space(study, trial)
 
@@ -40,12 +47,19 @@ class SlotSampler(BaseSampler):
         return self._inner.sample_relative(study, trial, search_space) if search_space else {}
 
     def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
         """Return the fixed value of a parameter where the distribution still has it, else the inner sampler's."""
         if param_name in self._fixed:
             value = self._fixed[param_name]
-            if not isinstance(param_distribution, CategoricalDistribution) or value in param_distribution.choices:
+            if (
+                not isinstance(param_distribution, CategoricalDistribution)
+                or value in param_distribution.choices
+            ):
                 return value
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
@@ -53,7 +67,13 @@ class SlotSampler(BaseSampler):
         """Pass it on."""
         self._inner.before_trial(study, trial)
 
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
         """Pass it on."""
         self._inner.after_trial(study, trial, state, values)
 
@@ -63,7 +83,8 @@ def _sampler(kind: str, seed: int) -> BaseSampler:
         return GPSampler(seed=seed, n_startup_trials=STARTUP)
     if kind == "random":
         return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, n_startup_trials=STARTUP)  # it counts what runs elsewhere as poor, so that workers spread out
+    # it counts what runs elsewhere as poor, so that workers spread out
+    return TPESampler(seed=seed, n_startup_trials=STARTUP)
 
 
 def distribution(name: str, entry: Dimension, base: Recipe) -> BaseDistribution:

@@ -1,9 +1,14 @@
 """Paired t tests, t intervals and equivalence over seeds.
 
-Why a t interval and not a bootstrap: over 3, 5 and 10 seeds a nominal 95 % BCa interval covers far less than 95 %, the t
-interval covers what it says (the simulations are in the tests). Why always paired: the paired test keeps its level at any
-correlation between the two arms and costs little power at none, whereas a test chosen by the observed correlation does not
-keep its level.
+Why a t interval and not a bootstrap: over 3, 5 and 10 seeds a nominal 95 % BCa interval covers far
+less than 95 %, the t interval covers what it says (the simulations are in the tests). Why always
+paired: the paired test keeps its level at any correlation between the two arms and costs little
+power at none, whereas a test chosen by the observed correlation does not keep its level.
+
+Conventions: ``alpha`` is two-sided; a quantity that the data cannot give (one pair, a score that is
+not finite) is nan, never an exception; an argument that cannot be (unequal lengths, a level outside
+0 to 1) raises `harness.errors.UsageError`. Shape suffixes: A arms, B bins, E epochs, I images, J
+looks, K factors, players or classes, M tests, N predictions, S seeds, T terms.
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ from harness.errors import UsageError
 
 FloatArray = npt.NDArray[np.float64]
 
-# Of the scale of the numbers that went in. A few operations err by some 1e-15 of it, a thousandth of this.
+# Of the scale of the numbers that went in. A few operations err by some 1e-15 of it, a thousandth
+# of this.
 _GRID = 2.0**-42
 _UNITLESS = 1e-12  # correlations, and shares of a variance
 
@@ -68,14 +74,18 @@ def as_vector(values: npt.ArrayLike, name: str) -> FloatArray:
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} are not numbers", "pass a flat sequence of floats") from error
     if vector.ndim != 1:
-        raise UsageError(f"{name} have {vector.ndim} dimensions, expected 1", "pass one value a seed")
+        raise UsageError(
+            f"{name} have {vector.ndim} dimensions, expected 1", "pass one value a seed"
+        )
     return vector
 
 
 def check_level(value: float, name: str = "alpha") -> float:
     """The level itself; UsageError when it is not strictly between 0 and 1."""
     if not 0.0 < value < 1.0:
-        raise UsageError(f"{name} is {value}, expected a number between 0 and 1", f"{name} = 0.05 means 5 %")
+        raise UsageError(
+            f"{name} is {value}, expected a number between 0 and 1", f"{name} = 0.05 means 5 %"
+        )
     return float(value)
 
 
@@ -87,17 +97,21 @@ def size_of(*arrays: FloatArray) -> float:
 def on_grid(values: npt.ArrayLike, scale: float) -> FloatArray:
     """Values without their rounding noise: the one rule by which a number counts as zero, or as equal to another.
 
-    What is zero or equal on paper comes out some units in the last place off (0.3 - 0.2 is not 0.1), by how much depends on the
-    order in which the processor adds. Written with six digits, or tested, those crumbs would pass for results. Hence:
+    What is zero or equal on paper comes out some units in the last place off (0.3 - 0.2 is not
+    0.1), by how much depends on the order in which the processor adds. Written with six digits, or
+    tested, those crumbs would pass for results. Hence:
 
-    - A difference or contrast of scores is rounded to a multiple of 2^-42 (2e-13) of the scale of the scores, itself rounded up
-      to a power of two. So ties are ties, equal differences are equal, and their sums are exact in any order.
-    - A mean, an sd, an end of an interval, or a distance from the margin below that of its scale is zero.
-    - A correlation within 1e-12 of 0, 1 or -1 is that, or within what rounding does to it where scores hardly vary.
+    - A difference or contrast of scores is rounded to a multiple of 2^-42 (2e-13) of the scale of
+      the scores, itself rounded up to a power of two. So ties are ties, equal differences are
+      equal, and their sums are exact in any order.
+    - A mean, an sd, an end of an interval, or a distance from the margin below that of its scale is
+      zero.
+    - A correlation within 1e-12 of 0, 1 or -1 is that, or within what rounding does to it where
+      scores hardly vary.
     - Sums are taken with `math.fsum`, which rounds once, whatever the processor.
 
-    Everything is relative to the scores, so losses of 1e-5 keep their digits. P-values are left alone: what they are computed
-    from has been rounded, and one of 1e-30 is a result.
+    Everything is relative to the scores, so losses of 1e-5 keep their digits. P-values are left
+    alone: what they are computed from has been rounded, and one of 1e-30 is a result.
 
     Args:
         values: of any shape; what is not finite stays.
@@ -136,14 +150,16 @@ def moments(differences_S: FloatArray, *, scale: float | None = None) -> tuple[f
 
     Args:
         differences_S: any number of differences.
-        scale: size of the numbers that were subtracted; rounding is relative to it. Default: the largest difference.
+        scale: size of the numbers that were subtracted; rounding is relative to it. Default: the
+            largest difference.
     """
     n = differences_S.size
     if n == 0 or not bool(np.isfinite(differences_S).all()):
         return nan, nan
     largest = size_of(differences_S)
     scale = largest if scale is None else scale
-    # Shrunk to about 1 first, by a power of two and thus exactly, so that no square underflows or overflows.
+    # Shrunk to about 1 first, by a power of two and thus exactly, so that no square underflows or
+    # overflows.
     unit = ldexp(1.0, frexp(largest)[1] - 1) if largest else 1.0
     values = (differences_S / unit).tolist()
     mean = fsum(values) / n
@@ -176,13 +192,14 @@ def half_width(sd: float, n: int, alpha: float) -> float:
 def paired_t(scores_S: npt.ArrayLike, baseline_S: npt.ArrayLike, *, alpha: float = 0.05) -> Paired:
     """Student's paired t test of an arm against its baseline, with a two-sided 1 - alpha interval.
 
-    Definition: d_s = scores_s - baseline_s; mean(d) +- t(1 - alpha/2, n - 1) sd(d) / sqrt(n); p from t = mean(d) sqrt(n) /
-    sd(d).
+    Definition: d_s = scores_s - baseline_s; mean(d) +- t(1 - alpha/2, n - 1) sd(d) / sqrt(n); p
+    from t = mean(d) sqrt(n) / sd(d).
     Source: Student (1908), The probable error of a mean, Biometrika 6.
 
-    Differences that are all equal have sd 0 and an interval of no width: p is 1 when they are zero (the arms tie on every seed)
-    and 0 otherwise, the limit of the test as the variance goes to zero. On a coarse metric with few seeds that happens by
-    chance, so a caller who sees sd 0 should say so.
+    Differences that are all equal have sd 0 and an interval of no width: p is 1 when they are zero
+    (the arms tie on every seed) and 0 otherwise, the limit of the test as the variance goes to
+    zero. On a coarse metric with few seeds that happens by chance, so a caller who sees sd 0 should
+    say so.
 
     Args:
         scores_S: the arm, one value a seed.
@@ -210,7 +227,9 @@ def paired_t(scores_S: npt.ArrayLike, baseline_S: npt.ArrayLike, *, alpha: float
         result.high,
         result.p,
         _correlation(arm_S, base_S) if sd_a > 0 and sd_b > 0 else nan,
-        (sd_a / result.sd) ** 2 + (sd_b / result.sd) ** 2 if result.sd > 0 else (inf if sd_a + sd_b > 0 else nan),
+        (sd_a / result.sd) ** 2 + (sd_b / result.sd) ** 2
+        if result.sd > 0
+        else (inf if sd_a + sd_b > 0 else nan),
     )
 
 
@@ -240,12 +259,12 @@ def mean_interval(scores_S: npt.ArrayLike, *, alpha: float = 0.05) -> Mean:
 def tost(differences_S: npt.ArrayLike, margin: float) -> float:
     """P-value for equivalence within a margin: the larger of two one-sided t tests.
 
-    Definition: max(P(T >= (mean + margin) / se), P(T <= (mean - margin) / se)) on n - 1 degrees of freedom; small means the
-    true mean lies strictly inside (-margin, margin). Below alpha exactly when the 1 - 2 alpha t interval lies inside the
-    margin.
-    Source: Schuirmann (1987), J. Pharmacokinet. Biopharm. 15. Its level is alpha for a true mean on the margin (less when the
-    interval is wide against the margin) and below it outside. Differences that are all equal give 0 inside the margin and 1 on
-    or outside it.
+    Definition: max(P(T >= (mean + margin) / se), P(T <= (mean - margin) / se)) on n - 1 degrees of
+    freedom; small means the true mean lies strictly inside (-margin, margin). Below alpha exactly
+    when the 1 - 2 alpha t interval lies inside the margin.
+    Source: Schuirmann (1987), J. Pharmacokinet. Biopharm. 15. Its level is alpha for a true mean on
+    the margin (less when the interval is wide against the margin) and below it outside. Differences
+    that are all equal give 0 inside the margin and 1 on or outside it.
 
     Args:
         differences_S: per-seed paired differences.
@@ -263,14 +282,47 @@ def tost(differences_S: npt.ArrayLike, margin: float) -> float:
     n = values_S.size
     if sd == 0.0:
         return 0.0 if zero_below(margin - abs(mean), margin) > 0.0 else 1.0
-    return max(upper_p(t_statistic(mean + margin, sd, n), n - 1), upper_p(t_statistic(margin - mean, sd, n), n - 1))
+    return max(
+        upper_p(t_statistic(mean + margin, sd, n), n - 1),
+        upper_p(t_statistic(margin - mean, sd, n), n - 1),
+    )
+
+
+def noninferiority(
+    differences_S: npt.ArrayLike, margin: float, *, scale: float | None = None
+) -> float:
+    """P-value for a true mean above minus the margin: a loss, if there is one, that is smaller than the margin.
+
+    Definition: P(T >= (mean + margin) / se) on n - 1 degrees of freedom, one-sided. Differences
+    that are all equal have no variance to test with and give nan.
+    Source: Wellek (2010), Testing Statistical Hypotheses of Equivalence and Noninferiority, chapter
+    2.
+
+    Args:
+        differences_S: per-seed paired differences, more being better.
+        margin: largest loss not worth acting on, same unit, above zero.
+        scale: size of the scores that were subtracted; a spread below its rounding is none.
+
+    Returns:
+        The p-value; nan for fewer than two differences.
+
+    Raises:
+        UsageError: the margin is not above zero.
+    """
+    values_S = as_vector(differences_S, "differences")
+    check_margin(margin)
+    mean, sd = moments(values_S, scale=scale)
+    if not sd > 0.0:
+        return nan
+    return upper_p(t_statistic(mean + margin, sd, values_S.size), values_S.size - 1)
 
 
 def check_margin(margin: float) -> None:
     """UsageError unless the margin is a finite number above zero."""
     if not (isfinite(margin) and margin > 0):
         raise UsageError(
-            f"margin is {margin}, expected a number above 0", "set margin_pp to the smallest difference worth acting on"
+            f"margin is {margin}, expected a number above 0",
+            "set margin_pp to the smallest difference worth acting on",
         )
 
 
@@ -282,18 +334,23 @@ def upper_p(t: float, df: float) -> float:
 def variance_ratio_p(a_S: npt.ArrayLike, b_S: npt.ArrayLike) -> float:
     """Two-sided p-value for equal variances of two paired arms (the F test would need independent ones).
 
-    Definition: the variances are equal exactly when a + b and a - b are uncorrelated; t test of that correlation, n - 2 degrees
-    of freedom. Sources: Pitman (1939) and Morgan (1939), both Biometrika 31.
+    Definition: the variances are equal exactly when a + b and a - b are uncorrelated; t test of
+    that correlation, n - 2 degrees of freedom. Sources: Pitman (1939) and Morgan (1939), both
+    Biometrika 31.
 
     Returns:
-        The p-value; nan below three pairs. 1 when the difference or the sum does not vary, 0 when just one arm does not.
+        The p-value; nan below three pairs. 1 when the difference or the sum does not vary, 0 when
+        just one arm does not.
 
     Raises:
         UsageError: the two differ in length.
     """
     x_S, y_S = as_vector(a_S, "scores"), as_vector(b_S, "scores")
     if x_S.size != y_S.size:
-        raise UsageError(f"{x_S.size} scores cannot be paired with {y_S.size}", "keep only the seeds that both arms finished")
+        raise UsageError(
+            f"{x_S.size} scores cannot be paired with {y_S.size}",
+            "keep only the seeds that both arms finished",
+        )
     if x_S.size < 3 or not bool(np.isfinite(x_S).all() and np.isfinite(y_S).all()):
         return nan
     scale = size_of(x_S, y_S)
@@ -309,7 +366,10 @@ def _summary(differences_S: FloatArray, alpha: float, scale: float | None) -> Pa
     n = differences_S.size
     mean, sd = moments(differences_S, scale=scale)
     half = half_width(sd, n, alpha)
-    low, high = (zero_below(end, size_of(differences_S) if scale is None else scale) for end in (mean - half, mean + half))
+    low, high = (
+        zero_below(end, size_of(differences_S) if scale is None else scale)
+        for end in (mean - half, mean + half)
+    )
     return Paired(n, mean, sd, low, high, two_sided_p(t_statistic(mean, sd, n), n - 1), nan, nan)
 
 
@@ -322,9 +382,11 @@ def _correlation(a_S: FloatArray, b_S: FloatArray) -> float:
     norms = sqrt(fsum(x * x for x in a)) * sqrt(fsum(y * y for y in b))
     r = fsum(x * y for x, y in zip(a, b, strict=True)) / norms
 
-    # Scores that hardly vary have few digits left in their deviations, and so has their correlation.
+    # Scores that hardly vary have few digits left in their deviations, and so has their
+    # correlation.
     noise = sum(
-        2.0 * float(np.finfo(np.float64).eps) * size_of(x) / size_of(d) for x, d in zip((a_S, b_S), deviations, strict=True)
+        2.0 * float(np.finfo(np.float64).eps) * size_of(x) / size_of(d)
+        for x, d in zip((a_S, b_S), deviations, strict=True)
     )
     tolerance = max(_UNITLESS, noise)
     return 0.0 if abs(r) <= tolerance else float(np.sign(r)) if 1.0 - abs(r) <= tolerance else r

@@ -1,4 +1,8 @@
-"""Training: ``run`` turns a cell into a trial. With ``harness.bench``, the only code that imports torch."""
+"""One trial: images, augmentation, net, step, engines, evaluation. With ``bench``, the only room that imports torch.
+
+Nothing that knows of studies, arms or storage.
+Start with ``run``, which turns a cell into a trial; ``loop`` is the loop over epochs.
+"""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ Shapes: N images, C channels (1 grey, 3 colour), H and W pixels.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,8 @@ HELD_OUT = 0.2  # share of the images that becomes the test set when a folder br
 class Arrays:
     """Decoded images of a whole data set, in memory, on the CPU.
 
-    Images are uint8, labels int64 in [0, len(classes)).
+    Images are uint8, labels int64 in [0, len(classes)). The validation part is there where the source brings one beside its
+    test part; ``notes`` are what a user should know of the content, a sentence each.
     """
 
     train_images_NCHW: Pixels
@@ -36,14 +38,20 @@ class Arrays:
     test_images_NCHW: Pixels
     test_labels_N: Labels
     classes: tuple[str, ...]
+    val_images_NCHW: Pixels | None = None
+    val_labels_N: Labels | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[tuple[str, Pixels, Labels], ...]:
-        """Return (name, images, labels) of the training part and of the test part."""
-        return (
+        """Return (name, images, labels) of the training part, of the test part, and of the validation part if there is one."""
+        parts = (
             ("training", self.train_images_NCHW, self.train_labels_N),
             ("test", self.test_images_NCHW, self.test_labels_N),
         )
+        if self.val_images_NCHW is None or self.val_labels_N is None:
+            return parts
+        return (*parts, ("validation", self.val_images_NCHW, self.val_labels_N))
 
 
 def digest(arrays: Arrays) -> str:
@@ -60,18 +68,27 @@ def check(arrays: Arrays, name: str) -> None:
     """Check that a net can be trained on these images.
 
     Raises:
-        DataError: fewer than two classes, a label out of range, a training class with no image, an empty part, parts of
-            different shapes, or images smaller than 4 pixels. The message starts with ``name``.
+        DataError: fewer than two classes, a label out of range, a training class with no image, an
+            empty part, parts of different shapes, or images smaller than 4 pixels. The message
+            starts with ``name``.
     """
     count = len(arrays.classes)
     if count < 2:
         held = plural(count, "class", "classes")
-        raise DataError(f"{name}: it has {held} and a classifier needs two or more", "add images of another class")
+        raise DataError(
+            f"{name}: it has {held} and a classifier needs two or more",
+            "add images of another class",
+        )
     for part, images_NCHW, labels_N in arrays.parts:
         if not len(images_NCHW):
-            raise DataError(f"{name}: the {part} part holds no image", "add images, or remove its folder or shard")
+            raise DataError(
+                f"{name}: the {part} part holds no image",
+                "add images, or remove its folder or shard",
+            )
         if len(images_NCHW) != len(labels_N):
-            raise DataError(f"{name}: the {part} part holds {len(images_NCHW)} images and {len(labels_N)} labels")
+            raise DataError(
+                f"{name}: the {part} part holds {len(images_NCHW)} images and {len(labels_N)} labels"
+            )
         low, high = int(labels_N.min()), int(labels_N.max())
         if low < 0 or high >= count:
             wrong = low if low < 0 else high
@@ -81,17 +98,20 @@ def check(arrays: Arrays, name: str) -> None:
             )
     empty = np.flatnonzero(np.bincount(arrays.train_labels_N, minlength=count) == 0)
     if len(empty):
-        names = ", ".join(f"{arrays.classes[i]!r} (label {i})" for i in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        names = ", ".join(f"{arrays.classes[i]!r} (label {i})" for i in empty[:5]) + (
+            ", ..." if len(empty) > 5 else ""
+        )
         raise DataError(
             f"{name}: {len(empty)} of {count} classes have no training image: {names}",
             "add images of that class, or remove it and number the others from 0 without holes",
         )
-    train_CHW, test_CHW = arrays.train_images_NCHW.shape[1:], arrays.test_images_NCHW.shape[1:]
-    if train_CHW != test_CHW:
-        raise DataError(
-            f"{name}: training images are {_shape(train_CHW)} and test images {_shape(test_CHW)}",
-            "give one side in pixels with data.size",
-        )
+    train_CHW = arrays.train_images_NCHW.shape[1:]
+    for part, images_NCHW, _ in arrays.parts[1:]:
+        if train_CHW != images_NCHW.shape[1:]:
+            raise DataError(
+                f"{name}: training images are {_shape(train_CHW)} and {part} images {_shape(images_NCHW.shape[1:])}",
+                "give one side in pixels with data.size",
+            )
     if min(train_CHW[1:]) < SMALLEST_SIDE:
         raise DataError(
             f"{name}: images of {_shape(train_CHW)} are smaller than {SMALLEST_SIDE} pixels",
@@ -99,16 +119,53 @@ def check(arrays: Arrays, name: str) -> None:
         )
 
 
-def stratified_order(labels_N: Labels, counts: Sequence[int], *, seed: int) -> list[npt.NDArray[np.int64]]:
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return class names in order: by number where all are made of digits (2 before 10), else by letter."""
+    names = tuple(names)
+    if all(word.isascii() and word.isdigit() for word in names):
+        return tuple(sorted(names, key=lambda word: (int(word), word)))
+    return tuple(sorted(names))
+
+
+def repeated(arrays: Arrays) -> tuple[str, ...]:
+    """Return a sentence for each two parts that hold the same image, pixel by pixel."""
+    seen = [
+        (
+            part,
+            [
+                hashlib.blake2b(image_CHW.tobytes(), digest_size=16).digest()
+                for image_CHW in images_NCHW
+            ],
+        )
+        for part, images_NCHW, _ in arrays.parts
+    ]
+    notes = []
+    for (part, known), (other, images) in itertools.combinations(seen, 2):
+        both = set(known)
+        count = sum(image in both for image in images)
+        if count:
+            verb = "is" if count == 1 else "are"
+            notes.append(
+                f"{count:,} of {len(images):,} {other} images {verb} {part} images too, pixel by pixel: "
+                f"{other} figures flatter the net"
+            )
+    return tuple(notes)
+
+
+def stratified_order(
+    labels_N: Labels, counts: Sequence[int], *, seed: int
+) -> list[npt.NDArray[np.int64]]:
     """Draw disjoint, class-balanced groups of images, one a count, in one fixed order.
 
-    Each class is shuffled once and dealt to the groups one after another, so a group does not change when a later one
-    grows. Within a group every class has its share of the images that were left, to the nearest image, and at least one.
+    Each class is shuffled once and dealt to the groups one after another, so a group does not
+    change when a later one grows. Within a group every class has its share of the images that were
+    left, to the nearest image, and at least one.
 
     Args:
         labels_N: labels from 0.
         counts: images in each group; 0 for an empty group, -1 for all that are left.
-        seed: fixes the shuffle, on any numpy version: it ranks raw words of PCG64, whose stream is guaranteed.
+        seed: fixes the shuffle, on any numpy version: it ranks raw words of PCG64, whose stream is
+            guaranteed.
 
     Returns:
         For each group the ascending positions of its images.
@@ -124,7 +181,10 @@ def stratified_order(labels_N: Labels, counts: Sequence[int], *, seed: int) -> l
     groups = []
     for count in counts:
         share = _share(sizes - taken, count)
-        picked = [members[start : start + n] for members, start, n in zip(by_class, taken, share, strict=True)]
+        picked = [
+            members[start : start + n]
+            for members, start, n in zip(by_class, taken, share, strict=True)
+        ]
         groups.append(np.sort(np.concatenate(picked)))
         taken = taken + share
     return groups
@@ -138,15 +198,34 @@ def _share(left: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     if count > total or (count < 0 and total == 0):
         raise DataError(f"{max(count, 1):,} images are asked for and {total:,} are left")
     if left.min() == 0 or 0 < count < classes:
-        raise DataError(f"{total if count < 0 else count:,} images cannot hold every one of {classes} classes")
+        raise DataError(
+            f"{total if count < 0 else count:,} images cannot hold every one of {classes} classes"
+        )
     if count < 0 or count == total:
         return left
     quota = (left - 1) * ((count - classes) / max(total - classes, 1))
-    extra = np.floor(quota + 1e-9).astype(np.int64)  # 1e-9: a whole number that rounding left just below itself
+    # 1e-9: a whole number that rounding left just below itself
+    extra = np.floor(quota + 1e-9).astype(np.int64)
     missing = count - classes - int(extra.sum())
     extra[np.argsort(extra - quota, kind="stable")[:missing]] += 1
     share: Labels = extra + 1
     return share
+
+
+def whole_set(
+    parts: Sequence[tuple[Pixels, Labels]], classes: tuple[str, ...], notes: tuple[str, ...]
+) -> Arrays:
+    """Return a data set from its training part and, where the source brings them, its test and its validation part.
+
+    Raises:
+        DataError: there is no test part and a class has a single image.
+    """
+    train, *others = parts
+    if not others:
+        return replace(hold_out(*train, classes), notes=notes)
+    test, *val = others
+    val_NCHW, val_N = val[0] if val else (None, None)
+    return Arrays(*train, *test, classes, val_images_NCHW=val_NCHW, val_labels_N=val_N, notes=notes)
 
 
 def hold_out(images_NCHW: Pixels, labels_N: Labels, classes: tuple[str, ...]) -> Arrays:
@@ -159,8 +238,13 @@ def hold_out(images_NCHW: Pixels, labels_N: Labels, classes: tuple[str, ...]) ->
     if len(sizes) and sizes.min() < 2:
         label = int(present[sizes.argmin()])
         word = repr(classes[label]) if 0 <= label < len(classes) else str(label)
-        raise DataError(f"class {word} has one image, too few for a training and a test part", "add images, or a test part")
-    test, train = stratified_order(labels_N, [max(round(HELD_OUT * len(labels_N)), len(present)), -1], seed=0)
+        raise DataError(
+            f"class {word} has one image, too few for a training and a test part",
+            "add images, or a test part",
+        )
+    test, train = stratified_order(
+        labels_N, [max(round(HELD_OUT * len(labels_N)), len(present)), -1], seed=0
+    )
     return Arrays(images_NCHW[train], labels_N[train], images_NCHW[test], labels_N[test], classes)
 
 

@@ -1,7 +1,8 @@
 """Colour augmentations on floats in [0, 1]: brightness, contrast, saturation, hue, in this fixed order.
 
-They equal torchvision's float path (``adjust_*``) image by image; torchvision shuffles the four for each call, ours
-never do. Each has ``apply_``, which changes its input, for a buffer that is ours to change.
+They equal torchvision's float path (``adjust_*``) image by image; torchvision shuffles the four for
+each call, ours never do. Each has ``apply_``, which changes its input, for a buffer that is ours to
+change.
 
 Legend: N images, C channels, H height, W width.
 """
@@ -14,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.train.augment_ops import Epoch, Stage, uniform, within
+from harness.train.augment_ops import Epoch, Stage, uniform
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 
@@ -32,10 +33,6 @@ class Colour:
     name: ClassVar[str] = "colour"
     stage: ClassVar[Stage] = "colour"
     fixed_stream: ClassVar[bool] = False
-    most: ClassVar[float] = float("inf")
-
-    def __post_init__(self) -> None:
-        within(self.name, self.strength, 0, self.most)
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(factor_N,)``, float32 uniform in [max(0, 1 - strength), 1 + strength]."""
@@ -101,7 +98,6 @@ class Hue(Colour):
     """Turn the hue by a fraction of the circle; leaves one-channel images as they are."""
 
     name: ClassVar[str] = "hue"
-    most: ClassVar[float] = 0.5
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(turn_N,)``, float32 uniform in [-strength, strength]."""
@@ -110,10 +106,11 @@ class Hue(Colour):
     def apply_(self, x_NCHW: Tensor, *draws: Tensor) -> Tensor:
         """Adjust the images in place and return them.
 
-        HSV in closed form, without its six cases. With channels scaled to r, g, b in [0, 1] by minimum and range, the hue in
-        sixths of the circle lies ``1 + g + b - r`` away from red, towards green where g > b (each sector gives the same
-        expression). Back, a channel is the range times a trapezium over the hue: 1 up to one sixth from its own, 0 from two.
-        Masks and remainders, which the usual form needs, cost ten times an addition on a CPU.
+        HSV in closed form, without its six cases. With channels scaled to r, g, b in [0, 1] by
+        minimum and range, the hue in sixths of the circle lies ``1 + g + b - r`` away from red,
+        towards green where g > b (each sector gives the same expression). Back, a channel is the
+        range times a trapezium over the hue: 1 up to one sixth from its own, 0 from two. Masks and
+        remainders, which the usual form needs, cost ten times an addition on a CPU.
         """
         if x_NCHW.shape[1] == 1:
             return x_NCHW
@@ -121,7 +118,8 @@ class Hue(Colour):
         low_NHW = torch.minimum(torch.minimum(red, green), blue)
         range_NHW = torch.maximum(torch.maximum(red, green), blue).sub_(low_NHW)
         hue_NHW = green.add(blue).sub_(red).sub_(low_NHW)
-        hue_NHW.div_(range_NHW.clamp_min(1e-30)).add_(1)  # a grey pixel has no hue: any finite one, times range 0, will do
+        # a grey pixel has no hue: any finite one, times range 0, will do
+        hue_NHW.div_(range_NHW.clamp_min(1e-30)).add_(1)
         hue_NHW.copysign_(green.sub(blue)).add_(6 * draws[0].view(-1, 1, 1))
         hue_NHW.sub_(hue_NHW.div(6).floor_(), alpha=6)  # to [0, 6]
         torch.sub(hue_NHW, 3, out=red).abs_().sub_(1)

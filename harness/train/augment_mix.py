@@ -1,6 +1,7 @@
 """Augmentations that mix two images and their labels: mixup, cutmix, and the choice between them.
 
-The share ``lam`` of an image in its own mix is drawn for each image. Legend: N images, C channels, H, W, K classes.
+The share ``lam`` of an image in its own mix is drawn for each image. Legend: N images, C channels,
+H, W, K classes.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.train.augment_ops import Epoch, Stage, clipped, inside, uniform, within
+from harness.train.augment_ops import Epoch, Stage, clipped, inside, uniform
 
 
 def _beta(alpha: float, generator: torch.Generator, size: int) -> Tensor:
     """Return ``size`` float32 draws of Beta(alpha, alpha); ones for alpha 0, no mixing.
 
-    From two gammas of ``torch._standard_gamma``: ``torch.distributions`` would draw from the global generator. Gammas of
-    a small alpha underflow to 0 / 0, so log Gamma(alpha) is drawn as log Gamma(alpha + 1) + log U / alpha
-    (Marsaglia & Tsang 2000, section 6) and the ratio taken as a sigmoid.
+    From two gammas of ``torch._standard_gamma``: ``torch.distributions`` would draw from the global
+    generator. Gammas of a small alpha underflow to 0 / 0, so log Gamma(alpha) is drawn as log
+    Gamma(alpha + 1) + log U / alpha (Marsaglia & Tsang 2000, section 6) and the ratio taken as a
+    sigmoid.
     """
     if alpha == 0:
         return torch.ones(size, device=generator.device)
@@ -45,9 +47,6 @@ class MixUp:
     stage: ClassVar[Stage] = "mix"
     fixed_stream: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        within("mixup", self.alpha, 0)
-
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(lam_N,)``, float32 in [0, 1]."""
         return (_beta(self.alpha, generator, epoch.size),)
@@ -71,9 +70,6 @@ class CutMix:
     stage: ClassVar[Stage] = "mix"
     fixed_stream: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        within("cutmix", self.alpha, 0)
-
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(box_N4,)``, int64 pixels."""
         half_N = 0.5 * (1 - _beta(self.alpha, generator, epoch.size)).sqrt()
@@ -85,7 +81,9 @@ class CutMix:
         H, W = x_NCHW.shape[2:]
         top, left, bottom, right = draws[0].unbind(1)
         lam_N = 1 - (bottom - top) * (right - left) / (H * W)
-        return torch.where(inside(draws[0], H, W), x_NCHW.roll(1, 0), x_NCHW), _blend(target_NK, lam_N)
+        return torch.where(inside(draws[0], H, W), x_NCHW.roll(1, 0), x_NCHW), _blend(
+            target_NK, lam_N
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """What an augmentation is, and those that move, erase or mix pixels.
 
-Every operation is split in two. ``draw`` turns random numbers into small tensors with one row an image, and is the only
-place that knows the strength; ``apply`` is a pure function of the images and those rows, free of random numbers and of any
-wait for the device. So a captured CUDA graph outlives a change of strength, and the draws of a whole epoch are made at once
-and sliced by batch. A draw of another strength uses the same random numbers wherever it can, so that the levels of a sweep
-are compared on the same draws.
+Every operation is split in two. ``draw`` turns random numbers into small tensors with one row an
+image, and is the only place that knows the strength; ``apply`` is a pure function of the images and
+those rows, free of random numbers and of any wait for the device. So a captured CUDA graph outlives
+a change of strength, and the draws of a whole epoch are made at once and sliced by batch. A draw of
+another strength uses the same random numbers wherever it can, so that the levels of a sweep are
+compared on the same draws.
 
-Legend: N images, C channels, H height, W width, K classes, P pixels, T tries; 2 = (dy, dx) or (y, x); 4 = (top, left, bottom,
-right), the last two exclusive.
+Legend: N images, C channels, H height, W width, K classes, P pixels, T tries; 2 = (dy, dx) or (y,
+x); 4 = (top, left, bottom, right), the last two exclusive.
 """
 
 from __future__ import annotations
@@ -84,13 +85,6 @@ class MixOp(Op, Protocol):
         ...
 
 
-def within(name: str, value: float, low: float, high: float = math.inf) -> None:
-    """Raise RecipeError unless ``low <= value <= high``."""
-    if not low <= value <= high:
-        bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise RecipeError(f"augment.{name} is {value:g}", f"it must be {bounds}")
-
-
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:
     """Return float32 uniform in [0, 1) on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)
@@ -99,13 +93,15 @@ def uniform(generator: torch.Generator, *shape: int) -> Tensor:
 def integers(u: Tensor, count: Tensor | int) -> Tensor:
     """Turn uniforms in [0, 1) into int64 uniform in [0, count); ``count`` may differ by element.
 
-    Scaled uniforms rather than ``randint``: another count then moves the same draws instead of making new ones.
+    Scaled uniforms rather than ``randint``: another count then moves the same draws instead of
+    making new ones.
     """
     drawn = (u * count).long()  # the product may round up to count
     return drawn.clamp_max(count - 1)
 
 
-# --- crop and flip ----------------------------------------------------------------------------------------------------
+# --- crop and flip
+# ----------------------------------------------------------------------------------------------------
 
 
 def resample(x_NCHW: Tensor, shift_N2: Tensor | None, flip_N: Tensor | None, border: str) -> Tensor:
@@ -113,9 +109,11 @@ def resample(x_NCHW: Tensor, shift_N2: Tensor | None, flip_N: Tensor | None, bor
 
     Args:
         x_NCHW: images, any dtype.
-        shift_N2: int64, pixels by which the window moves down and right, under ``reflect`` less than H and W; None for none.
+        shift_N2: int64, pixels by which the window moves down and right, under ``reflect`` less
+            than H and W; None for none.
         flip_N: bool, True where the window is mirrored left to right; None for none.
-        border: what lies outside the image: ``reflect`` (without repeating the edge pixel), ``zero`` or ``edge``.
+        border: what lies outside the image: ``reflect`` (without repeating the edge pixel) or
+            ``zero``.
     """
     N, _, H, W = x_NCHW.shape
     row_NH = torch.arange(H, device=x_NCHW.device).expand(N, H)
@@ -126,13 +124,13 @@ def resample(x_NCHW: Tensor, shift_N2: Tensor | None, flip_N: Tensor | None, bor
         return _gather(x_NCHW, row_NH, col_NW)
     row_NH, col_NW = row_NH + shift_N2[:, :1], col_NW + shift_N2[:, 1:]
     if border == "reflect":
-        row_NH, col_NW = (size - 1 - (size - 1 - i.abs()).abs() for i, size in ((row_NH, H), (col_NW, W)))
+        row_NH, col_NW = (
+            size - 1 - (size - 1 - i.abs()).abs() for i, size in ((row_NH, H), (col_NW, W))
+        )
         return _gather(x_NCHW, row_NH, col_NW)
     inside_NH, inside_NW = row_NH.clamp(0, H - 1), col_NW.clamp(0, W - 1)
-    out_NCHW = _gather(x_NCHW, inside_NH, inside_NW)
-    if border == "zero":
-        out_NCHW *= ((row_NH == inside_NH)[:, :, None] & (col_NW == inside_NW)[:, None, :])[:, None]
-    return out_NCHW
+    is_image_NHW = (row_NH == inside_NH)[:, :, None] & (col_NW == inside_NW)[:, None, :]
+    return _gather(x_NCHW, inside_NH, inside_NW).mul_(is_image_NHW[:, None])
 
 
 def _gather(x_NCHW: Tensor, row_NH: Tensor, col_NW: Tensor) -> Tensor:
@@ -151,11 +149,6 @@ class Crop:
     name: ClassVar[str] = "crop"
     stage: ClassVar[Stage] = "pixel"
     fixed_stream: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        within("crop", self.padding, 0)
-        if self.border not in ("reflect", "zero", "edge"):
-            raise RecipeError(f"augment.crop_mode is {self.border!r}", "it must be 'reflect', 'zero' or 'edge'")
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(shift_N2,)``, int64 pixels; RecipeError when reflection would need more pixels than the image has."""
@@ -185,10 +178,6 @@ class Flip:
     name: ClassVar[str] = "flip"
     stage: ClassVar[Stage] = "pixel"
 
-    def __post_init__(self) -> None:
-        if self.mode not in ("random", "alternating"):
-            raise RecipeError(f"augment.flip is {self.mode!r}", "it must be 'none', 'random' or 'alternating'")
-
     @property
     def fixed_stream(self) -> bool:
         """True when alternating: its one random bit an image must be the same in every epoch."""
@@ -206,14 +195,17 @@ class Flip:
         return resample(x_NCHW, None, draws[0], "reflect")
 
 
-# --- boxes: cutout, random erasing ------------------------------------------------------------------------------------
+# --- boxes: cutout, random erasing
+# ------------------------------------------------------------------------------------
 
 
 def inside(box_N4: Tensor, height: int, width: int) -> Tensor:
     """Return bool N1HW, True inside each image's box; a box with ``bottom <= top`` holds nothing."""
     top, left, bottom, right = box_N4[:, :, None].unbind(1)
     y, x = torch.arange(height, device=box_N4.device), torch.arange(width, device=box_N4.device)
-    return (((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :])[:, None]
+    return (((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :])[
+        :, None
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +221,14 @@ class Cutout:
     stage: ClassVar[Stage] = "late"
     fixed_stream: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        within("cutout", self.side, 0)
-
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(box_N4,)``, int64 pixels; RecipeError when the square is larger than the image."""
         _, H, W = epoch.shape
         if self.side > min(H, W):
-            raise RecipeError(f"augment.cutout is {self.side}, larger than images of {H}x{W}", f"use at most {min(H, W)}")
+            raise RecipeError(
+                f"augment.cutout is {self.side}, larger than images of {H}x{W}",
+                f"use at most {min(H, W)}",
+            )
         u_N2 = uniform(generator, epoch.size, 2)
         return (clipped(u_N2, epoch.shape, self.side // 2, self.side - self.side // 2),)
 
@@ -245,7 +237,9 @@ class Cutout:
         return x_NCHW.masked_fill(inside(draws[0], *x_NCHW.shape[2:]), 0)
 
 
-def clipped(u_N2: Tensor, shape: tuple[int, int, int], before: Tensor | int, after: Tensor | int) -> Tensor:
+def clipped(
+    u_N2: Tensor, shape: tuple[int, int, int], before: Tensor | int, after: Tensor | int
+) -> Tensor:
     """Return ``box_N4`` around a centre uniform over the pixels, ``before`` ahead of it to ``after`` behind, cut at the border.
 
     ``before`` and ``after`` are pixels, an int or int64 N2.
@@ -270,22 +264,31 @@ class Erasing:
     stage: ClassVar[Stage] = "late"
     fixed_stream: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        within("erasing", self.probability, 0, 1)
-
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return ``(box_N4,)``, int64 pixels; an image that keeps all its pixels gets an empty box."""
         _, H, W = epoch.shape
         tries = 10
-        u = uniform(generator, epoch.size, 2 * tries + 3)  # the whole consumption, whatever the probability
+        # the whole consumption, whatever the probability
+        u = uniform(generator, epoch.size, 2 * tries + 3)
         area_NT = H * W * (0.02 + (0.33 - 0.02) * u[:, :tries])
-        aspect_NT = torch.exp(math.log(0.3) + (math.log(3.3) - math.log(0.3)) * u[:, tries : 2 * tries])
-        height_NT, width_NT = (area_NT * aspect_NT).sqrt().round().long(), (area_NT / aspect_NT).sqrt().round().long()
+        aspect_NT = torch.exp(
+            math.log(0.3) + (math.log(3.3) - math.log(0.3)) * u[:, tries : 2 * tries]
+        )
+        height_NT, width_NT = (
+            (area_NT * aspect_NT).sqrt().round().long(),
+            (area_NT / aspect_NT).sqrt().round().long(),
+        )
         fits_NT = (height_NT < H) & (width_NT < W)
         first_N1 = fits_NT.int().argmax(1, keepdim=True)
         on_N1 = fits_NT.gather(1, first_N1) & (u[:, -3, None] < self.probability)
-        height_N1, width_N1 = height_NT.gather(1, first_N1) * on_N1, width_NT.gather(1, first_N1) * on_N1
-        top_N1, left_N1 = integers(u[:, -2, None], H - height_N1 + 1), integers(u[:, -1, None], W - width_N1 + 1)
+        height_N1, width_N1 = (
+            height_NT.gather(1, first_N1) * on_N1,
+            width_NT.gather(1, first_N1) * on_N1,
+        )
+        top_N1, left_N1 = (
+            integers(u[:, -2, None], H - height_N1 + 1),
+            integers(u[:, -1, None], W - width_N1 + 1),
+        )
         return (torch.cat([top_N1, left_N1, top_N1 + height_N1, left_N1 + width_N1], 1),)
 
     def apply(self, x_NCHW: Tensor, *draws: Tensor) -> Tensor:

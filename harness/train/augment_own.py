@@ -39,7 +39,11 @@ class Own:
         self.name = f"own.{name}"
         self._field, self.source, self._kwargs = f"augment.own.{name}", function, dict(kwargs)
         self._call: Callable[..., Any] = find(
-            self._field, function, positional=("x_NCHW", "generator"), kwargs=self._kwargs, where=f"augment.kwargs.{name}"
+            self._field,
+            function,
+            positional=("x_NCHW", "generator"),
+            kwargs=self._kwargs,
+            where=f"augment.kwargs.{name}",
         )
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -56,7 +60,10 @@ class Own:
         shape, dtype = x_NCHW.shape, x_NCHW.dtype
         out = self._call(x_NCHW, generator, **self._kwargs)
         if not isinstance(out, Tensor):
-            raise RecipeError(f"{self._field}: {self.source!r} returns a {type(out).__name__}", "return the changed images")
+            raise RecipeError(
+                f"{self._field}: {self.source!r} returns a {type(out).__name__}",
+                "return the changed images",
+            )
         if out.shape != shape or out.dtype != dtype:
             raise RecipeError(
                 f"{self._field}: {self.source!r} returns {tuple(out.shape)} {out.dtype} for {tuple(shape)} {dtype}",
@@ -68,7 +75,15 @@ class Own:
 def own_ops(own: Mapping[str, str], kwargs: Mapping[str, Any]) -> list[Own]:
     """Return the user's operations in the order of their names; ``kwargs`` holds ``{NAME.argument: value}``."""
     return [
-        Own(name, own[name], {key.partition(".")[2]: v for key, v in kwargs.items() if key.partition(".")[0] == name})
+        Own(
+            name,
+            own[name],
+            {
+                key.partition(".")[2]: v
+                for key, v in kwargs.items()
+                if key.partition(".")[0] == name
+            },
+        )
         for name in sorted(own)
     ]
 
@@ -80,4 +95,8 @@ def check(op: Own, shape: tuple[int, int, int]) -> None:
         RecipeError: it raises, or does not return such a batch.
     """
     seed_N = torch.zeros(_SAMPLE, dtype=torch.int64)
-    attempt(f"augment.{op.name}", op.source, lambda: op.apply(torch.full((_SAMPLE, *shape), 0.5), seed_N))
+    attempt(
+        f"augment.{op.name}",
+        op.source,
+        lambda: op.apply(torch.full((_SAMPLE, *shape), 0.5), seed_N),
+    )

@@ -1,8 +1,9 @@
 """The cache of decoded data sets: one file a source and size, written once, checked on every read.
 
-A file is five records in NumPy's own format, one after another: a JSON header as bytes, then training images, training
-labels, test images, test labels. That reads at the speed of memory and cannot hold a pickle. (One .npz was the other
-candidate: its checksums made a warm load of CIFAR-10 twice as long and still said nothing about the header.)
+A file is records in NumPy's own format, one after another: a JSON header as bytes, then images and
+labels of the training part, of the test part and, where there is one, of the validation part. That
+reads at the speed of memory and cannot hold a pickle. (One .npz was the other candidate: its
+checksums made a warm load of CIFAR-10 twice as long and still said nothing about the header.)
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ import filelock
 import numpy as np
 
 from harness.errors import DataError
-from harness.train.arrays import Arrays, OnEvent, digest
+from harness.train.arrays import Arrays, Labels, OnEvent, Pixels, digest, whole_set
 
-FORMAT = 1  # bumped when a file of before would be read wrongly, or would be decoded differently today
+# bumped when a file of before would be read wrongly, or would be decoded differently today
+FORMAT = 2
 _FOLDER = ".harness-cache"
+# of every format: what has another state is only out of date
+_KEYS = {"format", "state", "fingerprint", "classes"}
 
 
 def user_folder() -> Path:
@@ -44,7 +48,9 @@ def state_of(kind: str, files: Sequence[Path], *, size: int) -> str:
         try:
             stat = path.stat()
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}", "check that it exists and may be read") from error
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}", "check that it exists and may be read"
+            ) from error
         state.update(json.dumps([str(path), stat.st_size, stat.st_mtime_ns]).encode())
     return state.hexdigest()[:16]
 
@@ -77,8 +83,8 @@ class Entry:
                     header = _header(file)
                     if header["state"] != self.state:
                         continue
-                    images, labels, test_images, test_labels = (np.load(file, allow_pickle=False) for _ in range(4))
-                arrays = Arrays(images, labels, test_images, test_labels, tuple(header["classes"]))
+                    parts = [_part(file) for _ in range(header["parts"])]
+                arrays = whole_set(parts, tuple(header["classes"]), tuple(header["notes"]))
                 _agree(arrays, header)
             except (OSError, ValueError, EOFError, TypeError, MemoryError) as error:
                 on_event(f"{self.name}: the cache file {path} is damaged ({error}); decoding again")
@@ -88,15 +94,30 @@ class Entry:
 
     def write(self, arrays: Arrays, fingerprint: str, on_event: OnEvent) -> None:
         """Write the file whole or not at all. Where it cannot be written, say so and go on without."""
-        header = {"format": FORMAT, "state": self.state, "fingerprint": fingerprint, "classes": arrays.classes}
+        header = {
+            "format": FORMAT,
+            "state": self.state,
+            "fingerprint": fingerprint,
+            "classes": arrays.classes,
+            "parts": len(arrays.parts),
+            "notes": arrays.notes,
+        }
         folder = self._writable()
         if folder is None:
-            on_event(f"{self.name}: no folder for the cache can be written; it will be decoded again next time")
+            on_event(
+                f"{self.name}: no folder for the cache can be written; it will be decoded again next time"
+            )
             return
-        temporary = folder / f".writing-{self._file}"  # under the lock: what a killed process left is written over
+        # under the lock: what a killed process left is written over
+        temporary = folder / f".writing-{self._file}"
         try:
-            with temporary.open("wb") as file:  # not tempfile: a shared data root wants the user's usual permissions
-                np.save(file, np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), allow_pickle=False)
+            # not tempfile: a shared data root wants the user's usual permissions
+            with temporary.open("wb") as file:
+                np.save(
+                    file,
+                    np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+                    allow_pickle=False,
+                )
                 for _, images_NCHW, labels_N in arrays.parts:
                     np.save(file, images_NCHW, allow_pickle=False)
                     np.save(file, labels_N, allow_pickle=False)
@@ -104,7 +125,9 @@ class Entry:
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-            on_event(f"{self.name}: the cache could not be written ({error}); it will be decoded again next time")
+            on_event(
+                f"{self.name}: the cache could not be written ({error}); it will be decoded again next time"
+            )
 
     @contextlib.contextmanager
     def locked(self, on_event: OnEvent) -> Iterator[None]:
@@ -115,7 +138,11 @@ class Entry:
             return
         lock: contextlib.AbstractContextManager[object]
         try:
-            lock = hold(folder / f"{self._file}.lock", f"{self.name}: another process is decoding it; waiting", on_event)
+            lock = hold(
+                folder / f"{self._file}.lock",
+                f"{self.name}: another process is decoding it; waiting",
+                on_event,
+            )
         except OSError:  # another user's lock file, or a file system without locks: decode twice rather than fail
             lock = contextlib.nullcontext()
         with lock:
@@ -141,7 +168,8 @@ def hold(path: Path, waiting: str, on_event: OnEvent) -> contextlib.AbstractCont
 def can_write(folder: Path) -> bool:
     """Make a folder if need be and say whether files can be made in it.
 
-    A folder whose mode forbids writing is left alone even where the user, as root, could write all the same.
+    A folder whose mode forbids writing is left alone even where the user, as root, could write all
+    the same.
     """
     try:
         there = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -159,10 +187,14 @@ def _agree(arrays: Arrays, header: dict[str, Any]) -> None:
         raise ValueError("its content does not match its fingerprint")
 
 
+def _part(file: BinaryIO) -> tuple[Pixels, Labels]:
+    return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+
+
 def _header(file: BinaryIO) -> dict[str, Any]:
     raw = np.load(file, allow_pickle=False)
     header = json.loads(raw.tobytes()) if raw.dtype == np.uint8 and raw.ndim == 1 else None
-    if not isinstance(header, dict) or not {"format", "state", "fingerprint", "classes"} <= set(header):
+    if not isinstance(header, dict) or not _KEYS.issubset(header):
         raise ValueError("it has no header")
     return header
 

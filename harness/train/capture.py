@@ -1,6 +1,7 @@
 """Recording a step, and what a recorded step reads. ``harness.train.engine`` says what for.
 
-Everything but `CudaReplay` runs on a CPU too, where `EagerReplay` calls what would have been recorded.
+Everything but `CudaReplay` runs on a CPU too, where `EagerReplay` calls what would have been
+recorded.
 
 Legend: N images, B batch, C channels, H height, W width, K classes.
 """
@@ -17,9 +18,12 @@ from torch import Tensor
 
 from harness.errors import UsageError
 from harness.train.loaders import TrainLoader
+from harness.train.modes import modes_kept
 from harness.train.step import Step
 
-WARM_STEPS = 3  # before a recording: libraries choose their kernels and allocate their workspaces at the first calls
+# before a recording: libraries choose their kernels and allocate their workspaces at the first
+# calls
+WARM_STEPS = 3
 
 
 class Replay(Protocol):
@@ -53,7 +57,9 @@ class CudaReplay:
         rewind: called before each warm-up, so that counters stay within what they count.
     """
 
-    def __init__(self, body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]) -> None:
+    def __init__(
+        self, body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]
+    ) -> None:
         with torch.cuda.device(device):
             side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream(device))
@@ -64,8 +70,11 @@ class CudaReplay:
             torch.cuda.current_stream(device).wait_stream(side)
             rewind()
             self.graph = torch.cuda.CUDAGraph()
-            # thread_local: what another thread of the worker asks of the device does not spoil the recording
-            with torch.cuda.graph(self.graph, pool=_pool(device), capture_error_mode="thread_local"):
+            # thread_local: what another thread of the worker asks of the device does not spoil the
+            # recording
+            with torch.cuda.graph(
+                self.graph, pool=_pool(device), capture_error_mode="thread_local"
+            ):
                 body()
 
     def __call__(self) -> None:
@@ -85,7 +94,9 @@ def _pool(device: torch.device) -> Any:
 class Recorder(Protocol):
     """Makes a replay of a body; see `record`."""
 
-    def __call__(self, body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]) -> Replay:
+    def __call__(
+        self, body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]
+    ) -> Replay:
         """Record."""
         ...
 
@@ -102,28 +113,28 @@ def record(body: Callable[[], None], device: torch.device, *, rewind: Callable[[
 def wait(device: torch.device | str) -> None:
     """Wait until the device has done all it was told; a CPU always has."""
     device = torch.device(device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 @contextmanager
 def kept(step: Step) -> Iterator[None]:
     """Put back, at the end, all that steps change: weights, moments, log, and torch's default generators."""
     before = [(tensor, tensor.detach().clone()) for tensor in step.state()]
-    training, done = step.model.training, step.done
+    done = step.done
     devices = [step.device] if step.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), modes_kept(step.model):
             yield
     finally:
         with torch.no_grad():
             for tensor, value in before:
                 tensor.copy_(value)
         step.done = done
-        step.model.train(training)
 
 
-# --- what a recorded step reads ---------------------------------------------------------------------------------------
+# --- what a recorded step reads
+# ---------------------------------------------------------------------------------------
 
 
 class Resident:
@@ -147,7 +158,10 @@ class Resident:
             UsageError: it is not such a loader.
         """
         if not isinstance(loader, TrainLoader) or _shape(loader) != _shape(self.loader):
-            raise UsageError("this loader is not of the kind that the step was recorded with", "record another program")
+            raise UsageError(
+                "this loader is not of the kind that the step was recorded with",
+                "record another program",
+            )
         self.loader = loader
 
     def start(self) -> None:
@@ -167,7 +181,10 @@ class Resident:
         """Return the next batch and move on."""
         loader, rows_B = self.loader, self.next_1 + self.row_B
         index_B = self.drawn.order_N.index_select(0, rows_B)
-        rows = {name: tuple(part.index_select(0, rows_B) for part in parts) for name, parts in self.drawn.draws.items()}
+        rows = {
+            name: tuple(part.index_select(0, rows_B) for part in parts)
+            for name, parts in self.drawn.draws.items()
+        }
         x_BCHW = loader.augmented(loader.images_NCHW.index_select(0, index_B), rows)
         self.next_1 += loader.batch_size
         return loader.finished(x_BCHW, loader.labels_N.index_select(0, index_B), rows)
@@ -179,7 +196,14 @@ class Resident:
 
 def _shape(loader: TrainLoader) -> tuple[object, ...]:
     ops = tuple((op.name, getattr(op, "border", "")) for op in loader.ops)
-    return (loader.images_NCHW.data_ptr(), loader.images_NCHW.shape, loader.batch_size, ops, loader.dtype, loader.memory_format)
+    return (
+        loader.images_NCHW.data_ptr(),
+        loader.images_NCHW.shape,
+        loader.batch_size,
+        ops,
+        loader.dtype,
+        loader.memory_format,
+    )
 
 
 class Handed:
@@ -191,7 +215,9 @@ class Handed:
     def fits(self, x_NCHW: Tensor, target: Tensor) -> bool:
         """Return whether a batch has the shapes and dtypes of the buffer."""
         mine, theirs = (self.x_NCHW, self.target), (x_NCHW, target)
-        return all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(mine, theirs, strict=True))
+        return all(
+            (a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(mine, theirs, strict=True)
+        )
 
     def put(self, x_NCHW: Tensor, target: Tensor) -> None:
         """Lay the next batch ready."""

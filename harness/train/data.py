@@ -1,7 +1,8 @@
 """Data sets as uint8 tensors with a fingerprint, and their fixed, stratified splits.
 
-A name is one that :func:`describe` lists, a folder, or a function of the user's. Known names are looked for below the data root
-(``HARNESS_DATA``); a folder may hold parquet shards, one folder of images a class, or IDX files.
+A name is one that :func:`describe` lists, a folder, or a function of the user's. Known names are
+looked for below the data root (``HARNESS_DATA``); a folder may hold parquet shards, one folder of
+images a class, or IDX files.
 
 Shapes: N images, C channels (1 grey, 3 colour), H and W pixels.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.defaults import find_defaults
+from harness.config import find_defaults
 from harness.errors import DataError
+from harness.text import plural
 from harness.train import arrays, cache, sources
 
 _SMALLEST = arrays.SMALLEST_SIDE
+_FOLDERS = ("tree", "parquet", "idx")  # kinds of sources that a user may have put together
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ class Dataset:
     """A whole data set on the CPU: images uint8 and contiguous, labels int64 from 0.
 
     ``fingerprint`` is 16 hexadecimal digits over pixels (after resizing), labels and class names. ``published`` holds the
-    (mean, std) per channel in [0, 1] that the literature uses for these images, where there is one.
+    (mean, std) per channel in [0, 1] that the literature uses for these images, where there is one. The validation part is
+    there where the source brings one beside its test part. ``notes`` are what a user should know of the content.
     """
 
     name: str
@@ -41,6 +45,9 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
     published: tuple[tuple[float, ...], tuple[float, ...]] | None
+    val_images_NCHW: Tensor | None = None
+    val_labels_N: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,18 @@ class Split:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return classes and images of every part in a line."""
+        parts = [
+            ("train", self.train_labels_N),
+            ("validation", self.val_labels_N),
+            ("test", self.test_labels_N),
+        ]
+        images = ", ".join(f"{len(labels_N):,} {part}" for part, labels_N in parts)
+        names = ", ".join(self.classes[:12]) + (", ..." if len(self.classes) > 12 else "")
+        return f"{images}; {plural(len(self.classes), 'class', 'classes')}: {names}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,6 @@ def load(
     name: str,
     *,
     size: int = 0,
-    root: Path | None = None,
     download: bool = False,
     kwargs: Mapping[str, Any] | None = None,
     on_event: Callable[[str], None] | None = None,
@@ -97,17 +115,17 @@ def load(
     Args:
         name: a known name, the path of a folder, or ``file.py:function``.
         size: side in pixels that images are cut (centre) and resized to; 0 keeps their own size.
-        root: folder that known names are looked for in; :func:`data_root` by default.
         download: fetch a known data set that is not here.
         kwargs: keyword arguments of a function of the user's.
-        on_event: told in words about downloads, decoding, and what a user should know of the source.
+        on_event: told in words about downloads, decoding, and what a user should know of the
+            source.
 
     Raises:
         DataError: the name is unknown, or the images are missing, unreadable or inconsistent.
         UsageError, RecipeError: a function of the user's cannot be imported, or called so.
     """
     tell = on_event or _silent
-    place = root or data_root()
+    place = data_root()
     source = _find(name, place, size, kwargs)
     if source is None and download:
         sources.download(name, place, tell)
@@ -117,53 +135,42 @@ def load(
     if source.note:
         tell(source.note)
     if source.files:
-        found, fingerprint = cache.cached(_entry(source, place, size), lambda: _decode(source, size, tell), tell)
+        found, fingerprint = cache.cached(
+            _entry(source, place, size), lambda: _decode(source, size, tell), tell
+        )
     else:
         found = _decode(source, size, tell)
         fingerprint = arrays.digest(found)
-    return _dataset(name, found, fingerprint, size)
+    dataset = _dataset(name, found, fingerprint, size)
+    _tell(dataset, tell)
+    return dataset
 
 
-def available(name: str, *, root: Path | None = None) -> bool:
+def available(name: str) -> bool:
     """Say whether :func:`load` would find the files of a data set without a download. Decodes nothing."""
     try:
-        return sources.find(name, root or data_root()) is not None
+        return sources.find(name, data_root()) is not None
     except DataError:
         return False
 
 
-def fingerprint(name: str, *, size: int = 0, root: Path | None = None) -> str:
-    """Return a data set's fingerprint: from the cache's header when its files are unchanged, else by loading it.
-
-    Raises:
-        DataError: as :func:`load`.
-    """
-    place = root or data_root()
-    source = _find(name, place, size)
-    if source is not None and source.files:
-        header = _entry(source, place, size).header()
-        if header is not None:
-            return str(header["fingerprint"])
-    return load(name, size=size, root=place).fingerprint
-
-
-def fetch(name: str, *, root: Path | None = None, on_event: Callable[[str], None] | None = None) -> Dataset:
+def fetch(name: str, *, on_event: Callable[[str], None] | None = None) -> Dataset:
     """Download a known data set unless it is here, check it and decode it into the cache.
 
     Raises:
         DataError: as :func:`load`; no connection; a wrong checksum.
     """
-    return load(name, root=root, download=True, on_event=on_event)
+    return load(name, download=True, on_event=on_event)
 
 
-def verify(name: str, *, size: int = 0, root: Path | None = None, on_event: Callable[[str], None] | None = None) -> Dataset:
+def verify(name: str, *, size: int = 0, on_event: Callable[[str], None] | None = None) -> Dataset:
     """Decode a data set afresh from its files (torchvision checks its checksums) and put the cache right.
 
     Raises:
         DataError: as :func:`load`.
     """
     tell = on_event or _silent
-    place = root or data_root()
+    place = data_root()
     source = _find(name, place, size)
     if source is None:
         raise sources.not_here(name, place)
@@ -177,16 +184,22 @@ def verify(name: str, *, size: int = 0, root: Path | None = None, on_event: Call
                 if kept is not None:
                     tell(f"{name}: the cache differed from the files and was written again")
                 entry.write(found, now, tell)
-    return _dataset(name, found, now, size)
+    dataset = _dataset(name, found, now, size)
+    _tell(dataset, tell)
+    return dataset
 
 
-def describe(*, root: Path | None = None) -> list[SourceInfo]:
+def describe() -> list[SourceInfo]:
     """List the known data sets, whether each is here, and how to get it. Decodes and downloads nothing."""
-    place = root or data_root()
+    place = data_root()
     infos = []
     for known in sources.KNOWN.values():
         embedded = not known.torchvision
-        where = "embedded" if embedded else " or ".join(dict.fromkeys([str(place / known.folder), str(place / known.name)]))
+        where = (
+            "embedded"
+            if embedded
+            else " or ".join(dict.fromkeys([str(place / known.folder), str(place / known.name)]))
+        )
         try:
             source = sources.find(known.name, place)
             how = "" if source else f"harness data fetch {known.name} ({known.download_mb} MB)"
@@ -195,7 +208,16 @@ def describe(*, root: Path | None = None) -> list[SourceInfo]:
         if source and not embedded:
             where = str(source.where)
         infos.append(
-            SourceInfo(known.name, known.images, known.shape_CHW, known.classes, where, source is not None, known.licence, how)
+            SourceInfo(
+                known.name,
+                known.images,
+                known.shape_CHW,
+                known.classes,
+                where,
+                source is not None,
+                known.licence,
+                how,
+            )
         )
     return infos
 
@@ -203,13 +225,18 @@ def describe(*, root: Path | None = None) -> list[SourceInfo]:
 def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: int = 0) -> Split:
     """Split the training images of a data set into training and validation, by class and fixed by ``split_seed``.
 
-    The validation images depend on ``val`` and ``split_seed`` only, and the first training images stay when ``train`` grows
-    (up to rounding), so that studies of different size decide on the same images.
+    A data set with a validation part of its own is not split: that part is taken whole, unless
+    ``val`` is 0.
+
+    The validation images depend on ``val`` and ``split_seed`` only, and the first training images
+    stay when ``train`` grows (up to rounding), so that studies of different size decide on the same
+    images.
 
     Args:
         dataset: what to split; its test part is passed through.
         train: training images; 0 takes all that are left.
-        val: validation images; 0 for none.
+        val: validation images; 0 for none, any other number for all of a validation part that the
+            data set brings.
         split_seed: fixes the draw. torch's generators have no part in it.
 
     Raises:
@@ -217,7 +244,13 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     """
     total = len(dataset.train_labels_N)
     if train < 0 or val < 0 or split_seed < 0:
-        raise DataError("data.train, data.val and data.split_seed cannot be negative", "use 0 for the default")
+        raise DataError(
+            "data.train, data.val and data.split_seed cannot be negative", "use 0 for the default"
+        )
+    own_images_NCHW, own_labels_N = dataset.val_images_NCHW, dataset.val_labels_N
+    asked = val
+    if own_images_NCHW is not None:
+        val = 0
     labels_N = dataset.train_labels_N.numpy()
     fifth = f"a fifth for validation would be data.val={total // 5}"
     try:
@@ -229,19 +262,24 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
             f"{fifth}; each part needs an image of all {len(dataset.classes)} classes",
         ) from error
     pictures_NCHW, targets_N = dataset.train_images_NCHW, dataset.train_labels_N
-    train_images_NCHW = pictures_NCHW if len(train_N) == total else pictures_NCHW[torch.from_numpy(train_N)]
+    train_images_NCHW = (
+        pictures_NCHW if len(train_N) == total else pictures_NCHW[torch.from_numpy(train_N)]
+    )
     mean, std = _moments(train_images_NCHW)
+    held_out = pictures_NCHW[torch.from_numpy(val_N)], targets_N[torch.from_numpy(val_N)]
+    if own_images_NCHW is not None and own_labels_N is not None and asked:
+        held_out = own_images_NCHW, own_labels_N
     return Split(
         train_images_NCHW,
         targets_N[torch.from_numpy(train_N)],
-        pictures_NCHW[torch.from_numpy(val_N)],
-        targets_N[torch.from_numpy(val_N)],
+        *held_out,
         dataset.test_images_NCHW,
         dataset.test_labels_N,
         dataset.classes,
         mean,
         std,
         dataset.fingerprint,
+        dataset.notes,
     )
 
 
@@ -250,17 +288,24 @@ def _moments(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     values = np.arange(256) / 255
     means, stds = [], []
     for channel in range(images_NCHW.shape[1]):
-        share = torch.bincount(images_NCHW[:, channel].reshape(-1), minlength=256).numpy() / images_NCHW[:, channel].numel()
+        share = (
+            torch.bincount(images_NCHW[:, channel].reshape(-1), minlength=256).numpy()
+            / images_NCHW[:, channel].numel()
+        )
         mean = float(share @ values)
         means.append(mean)
-        stds.append(float(np.sqrt(share @ (values - mean) ** 2)) or 1.0)  # a channel without variation is only centred
+        # a channel without variation is only centred
+        stds.append(float(np.sqrt(share @ (values - mean) ** 2)) or 1.0)
     return tuple(means), tuple(stds)
 
 
-def _find(name: str, root: Path, size: int, kwargs: Mapping[str, Any] | None = None) -> sources.Source | None:
+def _find(
+    name: str, root: Path, size: int, kwargs: Mapping[str, Any] | None = None
+) -> sources.Source | None:
     if size and size < _SMALLEST:
         raise DataError(
-            f"data.size={size} is smaller than {_SMALLEST} pixels", f"use {_SMALLEST} or more, or 0 to keep the size"
+            f"data.size={size} is smaller than {_SMALLEST} pixels",
+            f"use {_SMALLEST} or more, or 0 to keep the size",
         )
     return sources.find(name, root, kwargs)
 
@@ -280,12 +325,24 @@ def _decode(source: sources.Source, size: int, tell: Callable[[str], None]) -> a
             raise
         raise DataError(f"{source.name}: {error.message}", error.hint) from error
     arrays.check(found, source.name)
+    # what is published as a set is known; a folder may have been copied together
+    if source.kind in _FOLDERS:
+        found = replace(found, notes=(*found.notes, *arrays.repeated(found)))
     return found
+
+
+def _tell(dataset: Dataset, tell: Callable[[str], None]) -> None:
+    for note in dataset.notes:
+        tell(f"{dataset.name}: {note}")
 
 
 def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Dataset:
     known = sources.KNOWN.get(name)
-    native = known is not None and bool(known.mean) and (size == 0 or (size, size) == known.shape_CHW[1:])
+    native = (
+        known is not None
+        and bool(known.mean)
+        and (size == 0 or (size, size) == known.shape_CHW[1:])
+    )
     return Dataset(
         name,
         torch.from_numpy(np.ascontiguousarray(found.train_images_NCHW)),
@@ -295,6 +352,20 @@ def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Data
         found.classes,
         fingernow,
         (known.mean, known.std) if known is not None and native else None,
+        None
+        if found.val_images_NCHW is None
+        else torch.from_numpy(np.ascontiguousarray(found.val_images_NCHW)),
+        None if found.val_labels_N is None else torch.from_numpy(found.val_labels_N),
+        (*found.notes, *_on_validation(found)),
+    )
+
+
+def _on_validation(found: arrays.Arrays) -> tuple[str, ...]:
+    if found.val_labels_N is None:
+        return ()
+    count = plural(len(found.val_labels_N), "image")
+    return (
+        f"its own validation part of {count} is used whole: data.val is ignored, unless it is 0",
     )
 
 

@@ -1,11 +1,12 @@
 """Engines: what drives the steps of a run.
 
-``eager`` launches every operation of a step from Python. ``graph`` records one whole step (draws looked up, images gathered and
-augmented, forward, loss, backward, clipping, update, log) as a CUDA graph and replays it: one launch a step instead of some
-three hundred. A recorded step is a `Program`: it owns a net, its optimiser state and the buffers that it reads, all at
-addresses that stay. A trial copies its fresh weights, its schedule and its numbers in; what is recorded serves every trial of
-the same structure, architecture and batch size. The mathematics are those of ``Step`` in both engines; what differs is who
-launches it.
+``eager`` launches every operation of a step from Python. ``graph`` records one whole step (draws
+looked up, images gathered and augmented, forward, loss, backward, clipping, update, log) as a CUDA
+graph and replays it: one launch a step instead of some three hundred. A recorded step is a
+`Program`: it owns a net, its optimiser state and the buffers that it reads, all at addresses that
+stay. A trial copies its fresh weights, its schedule and its numbers in; what is recorded serves
+every trial of the same structure, architecture and batch size. The mathematics are those of
+``Step`` in both engines; what differs is who launches it.
 
 Legend: N batch, C channels, H height, W width.
 """
@@ -25,13 +26,19 @@ from torch import Tensor, nn
 
 from harness.errors import UsageError, did_you_mean
 from harness.train.capture import WARM_STEPS, Handed, Recorder, Replay, Resident, kept, record, wait
+from harness.train.devices import overlaps
+from harness.train.first_batch import checked_batch
 from harness.train.loaders import TrainLoader
+from harness.train.modes import begin_training
 from harness.train.step import FLAT_OPTIMIZERS, OptFunc, Step, StepSettings
 
 ENGINES = ("auto", "eager", "graph")
-VARIABLE = "HARNESS_ENGINE"  # environment variable that stands in for the option where a worker is started by others
+# environment variable that stands in for the option where a worker is started by others
+VARIABLE = "HARNESS_ENGINE"
 _LEAST_ROOM = (
-    1024  # steps that a program has room for; above it the next power of two, so that a longer run seldom records anew
+    # steps that a program has room for; above it the next power of two, so that a longer run seldom
+    # records anew
+    1024
 )
 
 
@@ -44,32 +51,48 @@ class Choice:
 
 
 def choose(
-    device: torch.device | str, asked: str = "auto", opt_func: OptFunc = torch.optim.Adam, *, obstacle: str = ""
+    device: torch.device | str,
+    asked: str = "auto",
+    opt_func: OptFunc = torch.optim.Adam,
+    *,
+    obstacle: str = "",
 ) -> Choice:
     """Return the engine for a device.
 
     Args:
         device: that training runs on.
-        asked: auto, eager or graph; auto takes the environment variable ``HARNESS_ENGINE`` when that is set.
+        asked: auto, eager or graph; auto takes the environment variable ``HARNESS_ENGINE`` when
+            that is set.
         opt_func: the optimiser; only those of ours can be recorded.
         obstacle: why the step cannot be recorded, in words; empty when it can.
 
     Raises:
-        UsageError: there is no such engine, the graph engine has no CUDA device, or there is an obstacle to it.
+        UsageError: there is no such engine, the graph engine has no CUDA device, or there is an
+            obstacle to it.
     """
     if asked == "auto":
         asked = os.environ.get(VARIABLE) or "auto"
     if asked not in ENGINES:
-        raise UsageError(f"there is no engine {asked!r}{did_you_mean(asked, ENGINES)}", f"one of {', '.join(ENGINES)}")
+        raise UsageError(
+            f"there is no engine {asked!r}{did_you_mean(asked, ENGINES)}",
+            f"one of {', '.join(ENGINES)}",
+        )
     cuda = torch.device(device).type == "cuda"
     if asked == "graph" and not cuda:
-        raise UsageError(f"the graph engine records CUDA graphs, and the device is {device}", "use the eager engine")
+        raise UsageError(
+            f"the graph engine records CUDA graphs, and the device is {device}",
+            "use the eager engine",
+        )
     if asked == "graph" and obstacle:
-        raise UsageError(f"the graph engine cannot record this recipe: {obstacle}", "use the eager engine")
+        raise UsageError(
+            f"the graph engine cannot record this recipe: {obstacle}", "use the eager engine"
+        )
     if asked != "auto":
         return Choice("graph" if asked == "graph" else "eager", "as asked")
     if cuda and opt_func not in FLAT_OPTIMIZERS:
-        return Choice("eager", "this optimiser's numbers change on the host, which a graph would freeze")
+        return Choice(
+            "eager", "this optimiser's numbers change on the host, which a graph would freeze"
+        )
     if cuda and obstacle:
         return Choice("eager", obstacle)
     if cuda:
@@ -77,7 +100,8 @@ def choose(
     return Choice("eager", "CUDA graphs need a CUDA device")
 
 
-# --- drivers ----------------------------------------------------------------------------------------------------------
+# --- drivers
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Driver(Protocol):
@@ -102,7 +126,7 @@ class Eager:
         """Take some steps and take them back, so that first-call costs are not counted as training."""
         started = time.perf_counter()
         with kept(self.step):
-            self.step.model.train()
+            begin_training(self.step.model)
             for batch in itertools.islice(loader, min(WARM_STEPS, self.step.room)):
                 self.step(*batch)
         wait(self.step.device)
@@ -110,10 +134,11 @@ class Eager:
 
     def epoch(self, loader: Iterable[Any], steps: int) -> int:
         """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-        self.step.model.train()
+        begin_training(self.step.model)
         seen = taken = 0
-        for images, labels in itertools.islice(loader, steps):  # draws no batch more: a loader may be one endless stream
-            x_NCHW, target = placed(images, labels, self.step.device)
+        # draws no batch more: a loader may be one endless stream
+        for batch in itertools.islice(loader, steps):
+            x_NCHW, target = placed(batch, self.step, loader)
             self.step(x_NCHW, target)
             seen += len(x_NCHW)
             taken += 1
@@ -140,7 +165,13 @@ class Program:
     """
 
     def __init__(
-        self, model: nn.Module, settings: StepSettings, loader: Iterable[Any], *, room: int, recorder: Recorder = record
+        self,
+        model: nn.Module,
+        settings: StepSettings,
+        loader: Iterable[Any],
+        *,
+        room: int,
+        recorder: Recorder = record,
     ) -> None:
         if settings.opt_func not in FLAT_OPTIMIZERS:
             name = getattr(settings.opt_func, "__name__", repr(settings.opt_func))
@@ -155,7 +186,11 @@ class Program:
         self._recorder = recorder
         self._replay: Replay | None = None
         self._feed: Resident | Handed | None = None
-        if isinstance(loader, TrainLoader) and loader.resident and len(loader.images_NCHW) >= loader.batch_size:
+        if (
+            isinstance(loader, TrainLoader)
+            and loader.resident
+            and len(loader.images_NCHW) >= loader.batch_size
+        ):
             self._record(Resident(loader))
 
     def load(self, fresh: nn.Module) -> None:
@@ -167,7 +202,9 @@ class Program:
             ):
                 mine.copy_(new, non_blocking=True)
 
-    def begin(self, schedule: Sequence[tuple[float, float]], settings: StepSettings, loader: Iterable[Any]) -> None:
+    def begin(
+        self, schedule: Sequence[tuple[float, float]], settings: StepSettings, loader: Iterable[Any]
+    ) -> None:
         """Start a run on the weights as they are: its schedule, its numbers, its loader.
 
         Raises:
@@ -179,12 +216,12 @@ class Program:
 
     def epoch(self, loader: Iterable[Any], steps: int) -> int:
         """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-        self.model.train()
+        begin_training(self.model)
         if isinstance(self._feed, Resident):
             return self._resident_epoch(self._feed, steps)
         seen = taken = 0
-        for images, labels in itertools.islice(loader, steps):
-            x_NCHW, target = placed(images, labels, self.step.device)
+        for batch in itertools.islice(loader, steps):
+            x_NCHW, target = placed(batch, self.step, loader)
             feed = self._feed or self._record(Handed(x_NCHW, target))
             if isinstance(feed, Handed) and feed.fits(x_NCHW, target):
                 feed.put(x_NCHW, target)
@@ -227,7 +264,7 @@ class Program:
             self.step.compute(*feed.batch())
 
         with kept(self.step):
-            self.model.train()
+            begin_training(self.model)
             self._replay = self._recorder(body, self.step.device, rewind=rewind)
         feed.rewind()
         wait(self.step.device)
@@ -267,9 +304,17 @@ def room_for(steps: int) -> int:
     return max(_LEAST_ROOM, 1 << (steps - 1).bit_length())
 
 
-def placed(images: Any, labels: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return a batch on the device."""
-    return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+def placed(batch: Any, step: Step, loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """Return a training batch on the device. Batches of our own loader need no look."""
+    if isinstance(loader, TrainLoader):
+        images, labels = batch
+        return images.to(step.device, non_blocking=overlaps(step.device)), labels.to(
+            step.device, non_blocking=overlaps(step.device)
+        )
+    own = step.settings.loss_func is not None
+    return checked_batch(
+        batch, step.device, where="the training loader", classes=step.classes, own=own
+    )
 
 
 def _check_taken(taken: int, steps: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from harness.trial import Environment
+from harness.study.trial import Environment
+from harness.train.devices import device_name
 
 
 def environment(device: str, precision: str, engine: str = "eager") -> Environment:
     """Return the record of this process's training: torch, the device by name, threads, arithmetic and engine."""
     return Environment(
         torch=torch.__version__,
-        device=torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "cpu",
+        device=device_name(device),
         threads=torch.get_num_threads(),
         precision=precision,
         engine=engine,

@@ -14,10 +14,15 @@ import numpy.typing as npt
 
 from harness.errors import DataError
 from harness.train import pixels
-from harness.train.arrays import Arrays, OnEvent, hold_out
+from harness.train.arrays import Arrays, OnEvent, class_order, whole_set
+from harness.train.folder_parts import holds_thumbnails, is_hidden, part_of
 
-_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
-_TEST = ("test", "val", "valid", "validation")  # the first one that holds class folders is the test part
+_ENDINGS = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+)
+_NAMES = (
+    "call the parts train, test and val, or put the images right into the folders of their classes"
+)
 IDX_NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -28,100 +33,195 @@ IDX_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An image tree: files of each class of the training and of the test part (``test_word`` is empty without one)."""
+    """An image tree: files of each class of every part; ``test_word`` is what the test part is called, if there is one.
+
+    ``val`` is a validation part beside a test part; without a test part, it is the test part.
+    """
 
     folder: Path
     classes: tuple[str, ...]
     train: tuple[tuple[Path, ...], ...]
     test: tuple[tuple[Path, ...], ...]
     test_word: str
+    val: tuple[tuple[Path, ...], ...] = ()
+
+    @property
+    def parts(self) -> tuple[tuple[tuple[Path, ...], ...], ...]:
+        """Return the files of the parts that there are: training, test, validation."""
+        return tuple(part for part in (self.train, self.test, self.val) if part)
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the test part is called one."""
+        return part_of(self.test_word) == "test"
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Return every image file of both parts, in the order they are read."""
-        return tuple(path for part in (self.train, self.test) for paths in part for path in paths)
+        """Return every image file of all parts, in the order they are read."""
+        return tuple(path for part in self.parts for paths in part for path in paths)
 
 
 def looks_like_tree(folder: Path) -> bool:
     """Say whether a folder holds one folder a class, at the top or below ``train``; looks at no file."""
-    return bool(_class_folders(folder))
+    return bool(_folders(folder))
 
 
 def find_tree(folder: Path) -> Tree:
-    """List ``train/CLASS/*`` with ``test/CLASS/*`` (or ``val``), or plain ``CLASS/*``. Classes are sorted by name.
+    """List ``train/CLASS/*`` with ``test/CLASS/*`` and ``val/CLASS/*``, or plain ``CLASS/*``.
+
+    Parts are known by their names in any case (Training, seg_test, dev; see ``folder_parts``).
+    Classes are sorted by name, or by number where all are numbers.
 
     Raises:
-        DataError: a class folder without images, a test class that is not a training class, or a training part without
-            class folders.
+        DataError: a class folder without images, a test class that is not a training class, a
+            training part without class folders, two folders of one part, or folders that are
+            neither parts nor classes.
     """
-    top = _class_folders(folder)
-    train = _class_folders(folder / "train")
-    if not train and set(top) <= {"train", *_TEST} and top:  # else "train" and "test" would be taken for two classes
-        raise DataError(f"{folder / 'train'} holds no folder of a class", f"put the images in {folder / 'train' / 'CLASS'}")
-    whole = not train
-    train = train or top
-    word = "" if whole else next((w for w in _TEST if _class_folders(folder / w)), "")
-    test = _class_folders(folder / word) if word else {}
-    unknown = sorted(set(test) - set(train))
-    if unknown:
-        raise DataError(
-            f"{folder / word} has class {unknown[0]!r} and {folder / 'train'} has not",
-            f"training classes are: {', '.join(train)}"[:300],
+    parts = _parts(folder)
+    if "train" not in parts:
+        classes = _plain_classes(folder, parts)
+        return Tree(
+            folder,
+            tuple(classes),
+            tuple(_images(path, name) for name, path in classes.items()),
+            (),
+            "",
         )
-    classes = tuple(train)
-    return Tree(
-        folder,
-        classes,
-        tuple(_images(train[name], name) for name in classes),
-        tuple(_images(test[name], name) if name in test else () for name in classes) if word else (),
-        word,
-    )
+    train_word, train = parts["train"]
+    test_word, test = parts.get("test") or parts.get("val") or ("", {})
+    val_word, val = parts.get("val", ("", {})) if "test" in parts else ("", {})
+    for word, others in ((test_word, test), (val_word, val)):
+        unknown = sorted(set(others) - set(train))
+        if unknown:
+            raise DataError(
+                f"{folder / word} has class {unknown[0]!r} and {folder / train_word} has not",
+                f"training classes are: {', '.join(train)}"[:300],
+            )
+
+    def files(part: dict[str, Path]) -> tuple[tuple[Path, ...], ...]:
+        return (
+            tuple(_images(part[name], name) if name in part else () for name in train)
+            if part
+            else ()
+        )
+
+    return Tree(folder, tuple(train), files(train), files(test), test_word, files(val))
 
 
 def read_tree(tree: Tree, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode a tree. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
-        DataError: an image that cannot be read, or images of mixed sizes without ``size``.
+        DataError: an image that cannot be read, images of mixed sizes without ``size``, or images
+            without contrast.
     """
     progress = pixels.Progress(name, len(tree.files), on_event)
+    findings = pixels.Findings(lambda: ((str(path), path) for path in tree.files))
     decoded, labels_N, paths = [], [], []
-    for part in (tree.train, tree.test) if tree.test else (tree.train,):
+    for part in tree.parts:
         flat = [path for files in part for path in files]
         named = ((str(path), path) for path in flat)
-        decoded.append(pixels.decode_all(named, size=size, progress=progress))
-        labels_N.append(np.repeat(np.arange(len(part), dtype=np.int64), [len(files) for files in part]))
+        decoded.append(pixels.decode_all(named, size=size, progress=progress, findings=findings))
+        labels_N.append(
+            np.repeat(np.arange(len(part), dtype=np.int64), [len(files) for files in part])
+        )
         paths.append(flat)
     stacked = pixels.stack(decoded, lambda part, i: str(paths[part][i]))
-    if not tree.test:
-        return hold_out(stacked[0], labels_N[0], tree.classes)
-    return Arrays(stacked[0], labels_N[0], stacked[1], labels_N[1], tree.classes)
+    for images_NCHW, flat in zip(stacked, paths, strict=True):
+        findings.look(images_NCHW, lambda i, flat=flat: str(flat[i]))  # type: ignore[misc]
+    return whole_set(list(zip(stacked, labels_N, strict=True)), tree.classes, findings.notes)
 
 
-def _class_folders(folder: Path) -> dict[str, Path]:
+def _parts(folder: Path) -> dict[str, tuple[str, dict[str, Path]]]:
+    """Return the name and the class folders of each part that a folder's names tell of."""
+    parts: dict[str, tuple[str, dict[str, Path]]] = {}
+    for name, path in _folders(folder).items():
+        part = part_of(name)
+        classes = _folders(path) if part else {}
+        if len(classes) == 1:  # seg_train/seg_train/CLASS, as some archives unpack
+            ((inner, below),) = classes.items()
+            classes = _folders(below) if part_of(inner) == part else classes
+        if not classes:
+            continue
+        if part in parts:
+            raise DataError(
+                f"{folder} holds two {part} parts: {parts[part][0]!r} and {name!r}",
+                "move one of them out of the folder",
+            )
+        parts[part] = name, classes
+    return parts
+
+
+def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) -> dict[str, Path]:
+    """Return the class folders of a folder without a training part, or say why they are none."""
+    top = _folders(folder)
+    named = {name: part_of(name) for name in top}
+    if all(named.values()):  # else "train" and "test" would be taken for two classes
+        train = next((name for name, part in named.items() if part == "train"), "train")
+        raise DataError(
+            f"{folder / train} holds no folder of a class",
+            f"put the images in {folder / train / 'CLASS'}",
+        )
+    stray = [name for name, part in named.items() if part in ("test", "val")]
+    if stray or parts:
+        raise DataError(
+            f"{folder} holds {(stray or [parts['train'][0]])[0]!r} among folders that are no parts of a set",
+            "put the training images in train/CLASS; or rename it, if it is a class",
+        )
+    if not any(_has_image(path) for path in top.values()):
+        first = next(iter(top.values()))
+        hint = (
+            f"name the folder that holds the parts or the classes, perhaps {first}"
+            if len(top) == 1
+            else _NAMES
+        )
+        raise DataError(
+            f"every folder in {folder} holds only folders, so they are neither classes nor known parts",
+            hint,
+        )
+    return top
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    """Return the folders in a folder by name, in the order of classes, without hidden ones."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
-        found = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
-    return {name: folder / name for name in sorted(found)}
+        names = [entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
+    return {name: folder / name for name in class_order(names)}
+
+
+def _has_image(folder: Path) -> bool:
+    """Say whether a folder holds an image itself, not only in folders below."""
+    with os.scandir(folder) as entries:
+        return any(entry.is_file() and _is_image(entry.name) for entry in entries)
+
+
+def _is_image(name: str) -> bool:
+    return not is_hidden(name) and Path(name).suffix.lower() in _ENDINGS
 
 
 def _images(folder: Path, name: str) -> tuple[Path, ...]:
-    found = []
+    paths: list[Path] = []
     for where, below, files in os.walk(folder):
-        below.sort()
-        found += [Path(where) / file for file in files if not file.startswith(".") and Path(file).suffix.lower() in _ENDINGS]
-    if not found:
+        below[:] = sorted(
+            each for each in below if not is_hidden(each) and not holds_thumbnails(each)
+        )
+        paths += [Path(where) / file for file in files if _is_image(file)]
+    if not paths:
         raise DataError(
             f"class {name!r} has no image: {folder} holds none",
             "add images (.png, .jpg, .webp, ...) or remove the folder",
         )
-    return tuple(sorted(found))
+    return tuple(sorted(paths))
 
 
 def find_idx(folder: Path) -> tuple[Path, ...] | None:
     """Return the four IDX files of an MNIST-like data set, plain or gzipped, or None unless all four are there."""
-    found = [next((path for end in ("", ".gz") if (path := folder / (name + end)).is_file()), None) for name in IDX_NAMES]
+    found = [
+        next((path for end in ("", ".gz") if (path := folder / (name + end)).is_file()), None)
+        for name in IDX_NAMES
+    ]
     files = tuple(path for path in found if path is not None)
     return files if len(files) == len(IDX_NAMES) else None
 
@@ -133,10 +233,17 @@ def read_idx(files: tuple[Path, ...], *, size: int, classes: tuple[str, ...] = (
         DataError: a file that is not IDX, or is cut off.
     """
     train_NHW, train_N, test_NHW, test_N = (_idx(path) for path in files)
-    for path, array, dims in zip(files, (train_NHW, train_N, test_NHW, test_N), (3, 1, 3, 1), strict=True):
+    for path, array, dims in zip(
+        files, (train_NHW, train_N, test_NHW, test_N), (3, 1, 3, 1), strict=True
+    ):
         if array.ndim != dims:
-            raise DataError(f"{path} holds {array.ndim} dimensions instead of {dims}", "replace it with the original file")
-    names = classes or tuple(str(i) for i in range(int(max(train_N.max(initial=0), test_N.max(initial=0))) + 1))
+            raise DataError(
+                f"{path} holds {array.ndim} dimensions instead of {dims}",
+                "replace it with the original file",
+            )
+    names = classes or tuple(
+        str(i) for i in range(int(max(train_N.max(initial=0), test_N.max(initial=0))) + 1)
+    )
     return Arrays(
         pixels.resize(train_NHW[:, None], size),
         train_N.astype(np.int64),
@@ -159,6 +266,8 @@ def _idx(path: Path) -> npt.NDArray[np.uint8]:
     shape = tuple(int(n) for n in np.frombuffer(content, dtype=">u4", count=dims, offset=4))
     if len(content) != start + math.prod(shape):
         raise DataError(
-            f"{path} holds {len(content) - start:,} bytes of data instead of {math.prod(shape):,}", "copy or download it again"
+            f"{path} holds {len(content) - start:,} bytes of data instead of {math.prod(shape):,}",
+            "copy or download it again",
         )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()  # bytes are read-only, tensors are not
+    # bytes are read-only, tensors are not
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()

@@ -10,10 +10,11 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.plugins import load_plugin
+from harness.study.trial import Outcomes
 from harness.train.loaders import EvalLoader
 from harness.train.loop import Entry, log_probabilities
+from harness.train.modes import modes_kept
 from harness.train.step import AUTOCAST
-from harness.trial import Outcomes
 
 if TYPE_CHECKING:
     from harness.train.run import Loaders
@@ -21,29 +22,33 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tensor, Tensor]:
-    """Return (log p_NK float32, labels_N) of a net over a loader, on the CPU; the net is left in eval mode."""
-    model.eval()
+    """Return (log p_NK float32, labels_N) of a net over a loader, on the CPU."""
     softmax = getattr(model, "softmax", False) is True
     rows, labels = [], []
-    for x_BCHW, labels_B in loader:
-        with torch.autocast(x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None):
-            out_BK = model(x_BCHW)
-        rows.append(log_probabilities(out_BK, softmax=softmax))
-        labels.append(labels_B)
+    with modes_kept(model):
+        model.eval()
+        for x_BCHW, labels_B in loader:
+            with torch.autocast(
+                x_BCHW.device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None
+            ):
+                out_BK = model(x_BCHW)
+            rows.append(log_probabilities(out_BK, softmax=softmax))
+            labels.append(labels_B)
     return torch.cat(rows).cpu(), torch.cat(labels).cpu()
 
 
 def judge(
     model: nn.Module, loaders: Loaders, history: list[Entry], precision: str, own_metric: str = ""
 ) -> tuple[dict[str, float], Outcomes]:
-    """Return a finished net's metrics (see ``harness.trial.METRICS``) and per-image outcomes. Reads the test set once.
+    """Return a finished net's metrics (see ``harness.study.trial.METRICS``) and per-image outcomes. Reads the test set once.
 
     Args:
         model: trained.
         loaders: of the trial.
         history: of ``fit_one_cycle``.
         precision: of the recipe.
-        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.metrics``), or empty.
+        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.study.metrics``),
+            or empty.
     """
     from harness.stats import calibration_error
 
@@ -85,7 +90,10 @@ def judge(
 def _own(name: str, val: tuple[Tensor, Tensor], clean: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Return a user's metric on the validation images and its gap, train minus validation where higher is better."""
     function = load_plugin(name, what="metric")
-    on_val, on_clean = (float(function(log_NK.double().exp().numpy(), labels_N.numpy())) for log_NK, labels_N in (val, clean))
+    on_val, on_clean = (
+        float(function(log_NK.double().exp().numpy(), labels_N.numpy()))
+        for log_NK, labels_N in (val, clean)
+    )
     sign = 1.0 if getattr(function, "higher_is_better", True) else -1.0
     return {name: on_val, f"{name}_gap": sign * (on_clean - on_val)}
 
@@ -96,7 +104,11 @@ def _mean(correct_N: Tensor) -> float:
 
 def _by_class(guess_N: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return (recall_K, F1_K) of the classes that occur."""
-    counts_KK = torch.bincount(labels_N * classes + guess_N, minlength=classes * classes).reshape(classes, classes).double()
+    counts_KK = (
+        torch.bincount(labels_N * classes + guess_N, minlength=classes * classes)
+        .reshape(classes, classes)
+        .double()
+    )
     hit_K, true_K, said_K = counts_KK.diagonal(), counts_KK.sum(dim=1), counts_KK.sum(dim=0)
     there = true_K > 0
     return (hit_K / true_K)[there], (2 * hit_K / (true_K + said_K))[there]

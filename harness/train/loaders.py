@@ -1,7 +1,8 @@
 """Loaders over images that already lie on the device as uint8: whole batches, drawn and augmented there.
 
-Images that are too many for the device's memory stay in the host's and cross over a batch at a time; everything is still drawn
-and augmented on the device, from the same streams, so that a run gives the same numbers either way.
+Images that are too many for the device's memory stay in the host's and cross over a batch at a
+time; everything is still drawn and augmented on the device, from the same streams, so that a run
+gives the same numbers either way.
 
 Legend: N images, B batch, C channels, H height, W width, K classes.
 """
@@ -15,10 +16,13 @@ import torch
 from torch import Tensor
 
 from harness.train import augment
+from harness.train.devices import draws_on, overlaps
 from harness.train.streams import generator
 
 _CHUNK_VALUES = (
-    400_000  # pixels augmented at once on a CPU: about a second-level cache's worth of floats, several small batches
+    # pixels augmented at once on a CPU: about a second-level cache's worth of floats, several small
+    # batches
+    400_000
 )
 _CACHE_VALUES = 64_000_000  # normalised evaluation images kept ready, in values: 256 MB of float32
 
@@ -70,7 +74,12 @@ class TrainLoader:
         self.shuffle = shuffle
         self.images_NCHW, self.labels_N, self.ops = images_NCHW, labels_N, tuple(ops)
         self.batch_size = min(batch_size, len(images_NCHW))
-        self.seed, self.classes, self.dtype, self.memory_format = seed, classes, dtype, memory_format
+        self.seed, self.classes, self.dtype, self.memory_format = (
+            seed,
+            classes,
+            dtype,
+            memory_format,
+        )
         self.device = labels_N.device
         self.mean_C = torch.tensor(mean, dtype=torch.float32, device=self.device)
         self.std_C = torch.tensor(std, dtype=torch.float32, device=self.device)
@@ -96,22 +105,35 @@ class TrainLoader:
     def draw(self) -> Drawn:
         """Draw the epoch's order and augmentations, all at once."""
         total = len(self.images_NCHW)
-        order_N = self._order(total)
+        source = draws_on(self.device)
+        order_N = self._order(total, source)
         epoch = augment.Epoch(total, self._shape, self.epoch, order_N, total)
         streams = {
-            op.name: generator(self.seed, op.name, 0 if op.fixed_stream else self.epoch, device=self.device) for op in self.ops
+            op.name: generator(
+                self.seed, op.name, 0 if op.fixed_stream else self.epoch, device=source
+            )
+            for op in self.ops
         }
-        return Drawn(order_N, augment.draw_epoch(self.ops, epoch, streams))
+        draws = augment.draw_epoch(self.ops, epoch, streams)
+        if source == self.device:
+            return Drawn(order_N, draws)
+
+        # once an epoch: all of them are a few bytes an image
+        there = {
+            name: tuple(part.to(self.device) for part in parts) for name, parts in draws.items()
+        }
+        return Drawn(order_N.to(self.device), there)
 
     def batches(self, drawn: Drawn, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of a drawn epoch from position ``start`` on."""
         size = self.batch_size
         chunk = size * self._batches_a_chunk()
-        # where the images are streamed, the host has to know their order: it waits for it once an epoch
+        # where the images are streamed, the host has to know their order: it waits for it once an
+        # epoch
         where_N = drawn.order_N.to(self.images_NCHW.device)
         for first in range(start, len(self.images_NCHW), chunk):
             index_N = drawn.order_N[first : first + chunk]
-            labels_N = self.labels_N[index_N]
+            labels_N = self.labels_N.index_select(0, index_N)
             rows = augment.take_rows(drawn.draws, first, first + chunk)
             images_NCHW = take_images(self.images_NCHW, where_N[first : first + chunk], self.device)
             x_NCHW = self.augmented(images_NCHW, rows)
@@ -126,9 +148,13 @@ class TrainLoader:
 
     def augmented(self, images_BCHW: Tensor, rows: augment.Draws) -> Tensor:
         """Return uint8 images augmented and normalised, without mixing."""
-        return augment.augment_batch(images_BCHW, self.ops, rows, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype)
+        return augment.augment_batch(
+            images_BCHW, self.ops, rows, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype
+        )
 
-    def finished(self, x_BCHW: Tensor, labels_B: Tensor, rows: augment.Draws) -> tuple[Tensor, Tensor]:
+    def finished(
+        self, x_BCHW: Tensor, labels_B: Tensor, rows: augment.Draws
+    ) -> tuple[Tensor, Tensor]:
         """Return a batch mixed where the recipe mixes, in the memory format asked for."""
         target = labels_B
         if self.mixes:
@@ -136,11 +162,11 @@ class TrainLoader:
             x_BCHW, target = augment.mix_batch(x_BCHW, target_BK, self.ops, rows)
         return formatted(x_BCHW, self.memory_format), target
 
-    def _order(self, total: int) -> Tensor:
+    def _order(self, total: int, source: torch.device) -> Tensor:
         if not self.shuffle:
-            return torch.arange(total, device=self.device)
+            return torch.arange(total, device=source)
         return torch.randperm(
-            total, generator=generator(self.seed, "order", self.epoch, device=self.device), device=self.device
+            total, generator=generator(self.seed, "order", self.epoch, device=source), device=source
         )
 
     @property
@@ -158,8 +184,8 @@ class TrainLoader:
 def formatted(x_BCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
     """Return images in a memory format, without a copy where they are in it.
 
-    Grey images are in both at once, and a convolution takes them for channels_last by their strides: those that are to be
-    contiguous get the strides of a new tensor.
+    Grey images are in both at once, and a convolution takes them for channels_last by their
+    strides: those that are to be contiguous get the strides of a new tensor.
     """
     x_BCHW = x_BCHW.contiguous(memory_format=memory_format)
     if memory_format is torch.contiguous_format and x_BCHW.shape[1] == 1:
@@ -174,16 +200,18 @@ def steps_an_epoch(images: int, batch_size: int) -> int:
 
 
 def take_images(images_NCHW: Tensor, index_B: Tensor, device: torch.device) -> Tensor:
-    """Return images_BCHW on ``device``; out of the host's memory by a pinned buffer, without waiting for the copy.
+    """Return images_BCHW on ``device``; to CUDA out of the host's memory by a pinned buffer, without waiting for the copy.
 
     ``index_B`` lies where the images lie.
     """
     if images_NCHW.device == device:
         return images_NCHW.index_select(0, index_B)
     # torch's pinned allocator hands a block out again only when the copies from it are through
-    buffer_BCHW = torch.empty((len(index_B), *images_NCHW.shape[1:]), dtype=images_NCHW.dtype, pin_memory=True)
+    buffer_BCHW = torch.empty(
+        (len(index_B), *images_NCHW.shape[1:]), dtype=images_NCHW.dtype, pin_memory=overlaps(device)
+    )
     torch.index_select(images_NCHW, 0, index_B, out=buffer_BCHW)
-    return buffer_BCHW.to(device, non_blocking=True)
+    return buffer_BCHW.to(device, non_blocking=overlaps(device))
 
 
 class EvalLoader:
@@ -220,6 +248,9 @@ class EvalLoader:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.images_NCHW), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            images_BCHW = self.images_NCHW[rows].to(self.labels_N.device, non_blocking=True)
-            x_BCHW = augment.augment_batch(images_BCHW, (), {}, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype)
+            device = self.labels_N.device
+            images_BCHW = self.images_NCHW[rows].to(device, non_blocking=overlaps(device))
+            x_BCHW = augment.augment_batch(
+                images_BCHW, (), {}, mean_C=self.mean_C, std_C=self.std_C, dtype=self.dtype
+            )
             yield formatted(x_BCHW, self.memory_format), self.labels_N[rows]

@@ -34,11 +34,16 @@ class Meter:
         try:
             pynvml.nvmlInit()
             # by its identity: CUDA numbers only the GPUs that it may see, NVML all of them
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(self.device).uuid}")
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(
+                f"GPU-{torch.cuda.get_device_properties(self.device).uuid}"
+            )
         except pynvml.NVMLError:
             return
         self._nvml = pynvml
-        self._started, self._millijoules = time.perf_counter(), self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        self._started, self._millijoules = (
+            time.perf_counter(),
+            self._ask("nvmlDeviceGetTotalEnergyConsumption"),
+        )
 
     def sample(self) -> None:
         """Note the clock and the temperature of this moment."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.parts import ModelRecipe
 from harness.plugins import is_plugin
+from harness.study.recipe_fields import ModelRecipe
 from harness.train import nets
+from harness.train.devices import wide_float
 
 
 class Dropout(nn.Module):
@@ -30,13 +31,22 @@ class Dropout(nn.Module):
         super().__init__()
         self.register_buffer("p", torch.tensor(p, dtype=torch.float64), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Dropout:  # noqa: FBT001, FBT002 - torch's own
+        """Move the layer, the rate as a number that its new device can hold."""
+        where = fn(torch.empty(0, device=self.p.device)).device
+        if self.p.dtype == torch.float64 and wide_float(where) != torch.float64:
+            self.p = self.p.float()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def forward(self, x_NF: Tensor) -> Tensor:
         """Return x_NF with a share ``p`` of its entries zeroed and the rest scaled up; in eval mode, x_NF itself."""
         if not self.training:
             return x_NF
         keep = 1 - self.p
-        # double precision, as in the CPU's nn.Dropout, so that both keep the same entries and scale them by the same number
-        kept_NF = torch.rand(x_NF.shape, dtype=torch.float64, device=x_NF.device) < keep
+        # where a device has it double precision, as in the CPU's nn.Dropout: both keep the same
+        # entries and scale alike
+        kept_NF = torch.rand(x_NF.shape, dtype=wide_float(x_NF.device), device=x_NF.device) < keep
         return x_NF * (kept_NF.to(x_NF.dtype) / keep.to(x_NF.dtype))
 
 
@@ -64,7 +74,11 @@ class BlockNet(nn.Module):
             layers: list[nn.Module] = []
             for _ in range(3):
                 # no bias: the normalisation that follows subtracts it again
-                layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+                layers += [
+                    nn.Conv2d(before, after, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(inplace=True),
+                ]
                 before = after
             if number in pools:
                 layers.append(nn.MaxPool2d(2))
@@ -85,11 +99,14 @@ class BlockNet(nn.Module):
         return out_NK.softmax(dim=1) if self.softmax else out_NK
 
 
-def build(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int, seed: int) -> nn.Module:
+def build(
+    recipe: ModelRecipe, *, in_channels: int, side: int, classes: int, seed: int
+) -> nn.Module:
     """Return a freshly initialised net on the CPU; the caller's random state is left as it was.
 
     Raises:
-        RecipeError: the recipe pools more than the images have pixels, or names a net that cannot be made for them.
+        RecipeError: the recipe pools more than the images have pixels, or names a net that cannot
+            be made for them.
         UsageError: the recipe names a file that cannot be imported.
     """
     with torch.random.fork_rng(devices=[]):  # initialisers take no generator
@@ -124,10 +141,15 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here: no need to import the compiler in order to be left out of it
+        # nothing is compiled here: no need to import the compiler in order to be left out of it
+        return False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one operation, and count it."""
         from torch.utils.flop_counter import flop_registry
@@ -142,11 +164,7 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 @lru_cache(maxsize=256)
 def cost_of(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> tuple[int, float]:
     """Return what ``cost`` does for a recipe's net, counted on one blank image."""
-    return cost(build(recipe, in_channels=in_channels, side=side, classes=classes, seed=0), (in_channels, side, side))
-
-
-def dropouts(model: nn.Module) -> Iterator[Dropout]:
-    """Yield the net's dropout layers of our kind, whose rate can be set between trials."""
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            yield module
+    return cost(
+        build(recipe, in_channels=in_channels, side=side, classes=classes, seed=0),
+        (in_channels, side, side),
+    )

@@ -1,11 +1,13 @@
 """Adam, AdamW and SGD as a handful of operations on one flat vector of all weights.
 
-Every hyper-parameter is a tensor on the device, so that a captured step never freezes one, and a net of a hundred small
-tensors costs a dozen operations instead of a thousand. Legend: P all weights of the net in one row.
+Every hyper-parameter is a tensor on the device, so that a captured step never freezes one, and a
+net of a hundred small tensors costs a dozen operations instead of a thousand. Legend: P all weights
+of the net in one row.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,58 +20,174 @@ BETA2 = 0.999
 EPSILON = 1e-8
 FIRST_SCALE = 2.0**16  # of the loss, in float16
 PATIENCE = 2000  # good steps before it doubles
+Row = Tensor | tuple[Tensor, Tensor, Tensor, Tensor]  # of a schedule, see COLUMNS
 COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
 
 
 class FlatParameters:
-    """All trainable weights of a net, moved into one vector that they are views of.
+    """All trainable weights of a net, moved into one vector that they are views of until `release`.
+
+    A weight of any layout comes in: what is no dense block of memory of its own (an expanded tensor, a slice of a larger one)
+    is copied, each entry once.
 
     Args:
         model: its parameters must be float32 and share one device.
 
+    Attributes:
+        present: whether each weight had a gradient when they were last gathered.
+        uneven: whether a weight ever had none, so that not all of them took the same number of steps.
+        skipped_W: steps that each of W weights had no gradient in, on the device.
+
     Raises:
-        UsageError: the net has nothing to train, or weights of another dtype or on several devices.
+        UsageError: the net has nothing to train, weights of another dtype or on several devices, or weights that share memory.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise UsageError("the model has no weights to train", "set requires_grad on some of its parameters")
-        kinds = {(p.dtype, p.device) for p in self.parameters}
-        if len(kinds) > 1 or self.parameters[0].dtype != torch.float32:
-            raise UsageError(
-                f"the model's weights are {', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}",
-                "train float32 weights on one device; precision='bf16' computes in bfloat16 with float32 weights",
-            )
-        self.flat_P = torch.empty(
-            sum(p.numel() for p in self.parameters), dtype=self.parameters[0].dtype, device=self.parameters[0].device
-        )
+        _check_weights(model, self.parameters)
+        device = self.parameters[0].device
+        sizes = [p.numel() for p in self.parameters]
+        self.flat_P = torch.empty(sum(sizes), dtype=self.parameters[0].dtype, device=device)
+        self.sizes_W = torch.tensor(sizes, device=device)
+        self.skipped_W = torch.zeros(len(sizes), dtype=torch.int64, device=device)
+        self.present = [True] * len(sizes)
+        self.uneven = False
         start = 0
         for p in self.parameters:
-            # as_strided keeps each weight's own memory order, channels_last included
-            view = self.flat_P.as_strided(p.shape, p.stride(), start)
+            # as_strided keeps each weight's own memory order, channels_last included; what is not
+            # dense gets a dense order
+            strides = torch.empty_like(p, device="meta").stride()
+            view = self.flat_P.as_strided(p.shape, strides, start)
             view.copy_(p.detach())
             p.data = view
+            p.grad = None  # of a backward pass before ours
             start += p.numel()
+
+    def release(self) -> None:
+        """Give every weight memory of its own again: a part of the net then stores and saves what it holds, and no more."""
+        for p in self.parameters:
+            p.data = p.detach().clone()
 
     def gather_gradients(self) -> Tensor:
         """Return the gradients as one new vector grad_P and drop the separate ones; a weight without one counts as 0."""
+        self.present = [p.grad is not None for p in self.parameters]
+        self.uneven = self.uneven or not all(self.present)
         rows = []
         for p in self.parameters:
             grad = torch.zeros_like(p) if p.grad is None else p.grad
+            if grad.layout is not torch.strided:  # an embedding with sparse=True
+                grad = grad.to_dense()
             if grad.stride() != p.stride():
-                grad = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(grad)
+                grad = torch.empty_strided(
+                    p.shape, p.stride(), dtype=p.dtype, device=p.device
+                ).copy_(grad)
             rows.append(grad.as_strided((p.numel(),), (1,)))
             p.grad = None
         return torch.cat(rows)
+
+    def moving(self) -> Tensor:
+        """Return which entries had a gradient when they were last gathered, a bool a weight entry, and count who had none."""
+        for number, present in enumerate(self.present):
+            if not present:
+                self.skipped_W[number] += 1
+        pairs = zip(self.parameters, self.present, strict=True)
+        return torch.cat([torch.full((p.numel(),), there, device=p.device) for p, there in pairs])
+
+    def corrections(self, step: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Adam's two bias corrections of every entry, from the steps that its own weight has taken.
+
+        Args:
+            step: number of the step, from 0.
+            momentum: beta1 of the step.
+        """
+        taken_W = (step + 1 - self.skipped_W).double()
+        first_W = 1 - torch.pow(momentum.double(), taken_W)
+        second_W = (1 - torch.pow(BETA2, taken_W)).sqrt()
+        total = self.flat_P.numel()
+        first_P, second_P = (
+            each_W.float().repeat_interleave(self.sizes_W, output_size=total)
+            for each_W in (first_W, second_W)
+        )
+        return first_P, second_P
+
+
+def _check_weights(model: nn.Module, trained: list[nn.Parameter]) -> None:
+    """Refuse weights that cannot be moved into one vector, by name where it is about some of them."""
+    if not trained:
+        raise UsageError(
+            "the model has no weights to train", "set requires_grad on some of its parameters"
+        )
+    for name, p in model.named_parameters():
+        if isinstance(p, nn.UninitializedParameter):
+            raise UsageError(
+                f"{name} has no shape yet",
+                "send one batch through the model first, or give its layer all sizes",
+            )
+        if p.requires_grad and p.layout is not torch.strided:
+            raise UsageError(f"{name} is stored as {p.layout}", "train dense weights: .to_dense()")
+    kinds = {(p.dtype, p.device) for p in trained}
+    if len(kinds) > 1 or trained[0].dtype != torch.float32:
+        raise UsageError(
+            f"the model's weights are {', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}",
+            "train float32 weights on one device; precision='bf16' computes in bfloat16 with float32 weights",
+        )
+    _check_shared(model)
+
+
+def _check_shared(model: nn.Module) -> None:
+    """Refuse weights that share entries in memory though they are different parameters: a copy would part them in silence."""
+    stored: dict[int, list[tuple[str, Tensor]]] = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        lazy = isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer))
+        if not lazy and tensor.layout is torch.strided and tensor.numel():
+            # by the storage itself: a tensor of a dry run has no address
+            where = tensor.untyped_storage()._cdata  # noqa: SLF001 - torch has no public name for it
+            stored.setdefault(where, []).append((name, tensor))
+    for tensors in stored.values():
+        for (name, first), (next_name, second) in itertools.combinations(
+            sorted(tensors, key=_start), 2
+        ):
+            if (first.requires_grad or second.requires_grad) and _overlap(first, second):
+                raise UsageError(
+                    f"{name} and {next_name} share memory and are different tensors",
+                    f"tie them as one parameter ({next_name} = {name}), or give one of them a copy with .clone()",
+                )
+
+
+def _start(named: tuple[str, Tensor]) -> int:
+    return named[1].storage_offset() * named[1].element_size()
+
+
+def _overlap(first: Tensor, second: Tensor) -> bool:
+    """Say whether two tensors of one storage share an entry; ``first`` starts no later than ``second``."""
+    reach = (
+        sum((size - 1) * stride for size, stride in zip(first.shape, first.stride(), strict=True))
+        + 1
+    )
+    start, end = (tensor.storage_offset() * tensor.element_size() for tensor in (second, first))
+    if end + reach * first.element_size() <= start:
+        return False
+    # slices of one tensor lie between each other without sharing anything: only the places of all
+    # entries tell
+    places = [torch.unique(_places(tensor)) for tensor in (first, second)]
+    return len(torch.unique(torch.cat(places))) < sum(map(len, places))
+
+
+def _places(tensor: Tensor) -> Tensor:
+    """Return the place of every entry in its storage, in bytes."""
+    places = torch.full((1,), tensor.storage_offset() * tensor.element_size())
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        places = (places[:, None] + torch.arange(size) * stride * tensor.element_size()).flatten()
+    return places
 
 
 def schedule_rows(table: Sequence[tuple[float, float]], device: torch.device) -> Tensor:
     """Return the schedule as float32 rows_SC on the device; see ``COLUMNS``. Bias corrections are worked out in double."""
     rows = [
-        (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5) for step, (rate, momentum) in enumerate(table, start=1)
+        (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5)
+        for step, (rate, momentum) in enumerate(table, start=1)
     ]
-    return torch.tensor(rows, dtype=torch.float64).to(torch.float32).to(device)
+    return torch.tensor(rows, dtype=torch.float32).to(device)
 
 
 @dataclass(slots=True)
@@ -94,13 +212,17 @@ class Update:
             if moment_P is not None:
                 moment_P.zero_()
 
-    def where(self, finite: Tensor, weights_P: Tensor, grad_P: Tensor, row_C: Tensor) -> None:
-        """Take the step if ``finite`` (a 0-dim bool) holds and leave weights and moments as they are if not, without asking."""
+    def where(self, moves: Tensor, weights_P: Tensor, grad_P: Tensor, row_C: Row) -> None:
+        """Take the step where ``moves`` (a bool, one for all or one an entry) holds and leave weights and moments elsewhere."""
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
-        kept = [(state_P, state_P.clone()) for state_P in (weights_P, first_P, self.second_P) if state_P is not None]
+        kept = [
+            (state_P, state_P.clone())
+            for state_P in (weights_P, first_P, self.second_P)
+            if state_P is not None
+        ]
         self(weights_P, grad_P, row_C)
         for state_P, before_P in kept:
-            torch.where(finite, state_P, before_P, out=state_P)
+            torch.where(moves, state_P, before_P, out=state_P)
 
     def prepare(self, weights_P: Tensor) -> Tensor:
         """Make the moments, which otherwise happens at the first step, and return the first of them."""
@@ -108,13 +230,16 @@ class Update:
         self.second_P = torch.zeros_like(weights_P) if self.name != "sgd" else None
         return self.first_P
 
-    def __call__(self, weights_P: Tensor, grad_P: Tensor, row_C: Tensor) -> None:
-        """Change ``weights_P`` in place by one step; ``grad_P`` is used up.
+    def __call__(self, weights_P: Tensor, grad_P: Tensor, row_C: Row) -> None:
+        """Change ``weights_P`` in place by one step; ``grad_P`` is used up. The corrections may be one number an entry.
 
-        The arithmetic is that of torch.optim.Adam (Kingma & Ba, arXiv 1412.6980; L2 penalty), AdamW (Loshchilov & Hutter,
-        arXiv 1711.05101; decoupled) and SGD with Nesterov momentum (Sutskever et al., ICML 2013, in torch's form).
+        The arithmetic is that of torch.optim.Adam (Kingma & Ba, arXiv 1412.6980; L2 penalty), AdamW
+        (Loshchilov & Hutter, arXiv 1711.05101; decoupled) and SGD with Nesterov momentum (Sutskever
+        et al., ICML 2013, in torch's form).
         """
-        rate, momentum, correction1, correction2 = row_C.unbind()
+        rate, momentum, correction1, correction2 = (
+            row_C.unbind() if isinstance(row_C, Tensor) else row_C
+        )
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
         if self.name == "adamw":
             weights_P.mul_(1 - rate * self.weight_decay)
@@ -128,7 +253,9 @@ class Update:
         first_P.lerp_(grad_P, 1 - momentum)
         self.second_P.mul_(BETA2).addcmul_(grad_P, grad_P, value=1 - BETA2)
         denominator_P = torch.sqrt(self.second_P, out=grad_P).div_(correction2).add_(EPSILON)
-        weights_P.sub_(torch.div(first_P, denominator_P, out=denominator_P).mul_(rate / correction1))
+        weights_P.sub_(
+            torch.div(first_P, denominator_P, out=denominator_P).mul_(rate / correction1)
+        )
 
 
 class LossScale:

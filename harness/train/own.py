@@ -1,6 +1,7 @@
 """Code of the user's that stands in for ours: found, asked whether it fits its protocol, bound to its keyword arguments.
 
-The protocols are in ``harness.train.protocols``. Whatever does not fit is a RecipeError that names what is missing.
+The protocols are in ``harness.train.protocols``. Whatever does not fit is a RecipeError that names
+what is missing.
 
 Legend: N images, C channels, H height, W width, K classes.
 """
@@ -14,16 +15,20 @@ from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.errors import HarnessError, RecipeError, did_you_mean
-from harness.parts import LossRecipe, OptimizerRecipe, ScheduleRecipe
 from harness.plugins import is_plugin, load_plugin
-from harness.recipe import Recipe
-from harness.schedules import schedule_table
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import LossRecipe, OptimizerRecipe, ScheduleRecipe
+from harness.study.schedules import schedule_table
+from harness.train.first_batch import loss_fault, optimizer_fault
 from harness.train.step import LossFunc, OptFunc
 
-OPTIMIZERS: dict[str, OptFunc] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OPTIMIZERS: dict[str, OptFunc] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
 _TAKEN = {  # arguments of an optimiser that other recipe fields set
     "lr": "schedule.max_lr",
     "weight_decay": "optimizer.weight_decay",
@@ -60,19 +65,26 @@ def find(
     calling = f"{name.rpartition(':')[2]}({', '.join((*positional, *(f'{key}=' for key in (*keywords, *kwargs))))})"
     hint = f"it is called as {calling}"
     if not callable(found):
-        raise RecipeError(f"{field}: {name!r} is of type {type(found).__name__} and cannot be called", hint)
+        raise RecipeError(
+            f"{field}: {name!r} is of type {type(found).__name__} and cannot be called", hint
+        )
     try:
         parameters = list(inspect.signature(found).parameters.values())
     except (TypeError, ValueError):  # a builtin: the blank call will tell
         return found
     for key in kwargs:
         if key in keywords:
-            raise RecipeError(f"{where}.{key} cannot be set", f"{key} follows from the images or from another field; {hint}")
+            raise RecipeError(
+                f"{where}.{key} cannot be set",
+                f"{key} follows from the images or from another field; {hint}",
+            )
     kinds = {p.kind for p in parameters}
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(places) < len(positional) and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        raise RecipeError(f"{field}: {name!r} takes {len(places)} of {', '.join(positional)} by position", hint)
+        raise RecipeError(
+            f"{field}: {name!r} takes {len(places)} of {', '.join(positional)} by position", hint
+        )
     filled = [p.name for p in places[: len(positional)]]
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         free = [key for key in named if key not in filled]
@@ -83,14 +95,21 @@ def find(
             if key not in free:
                 theirs = [one for one in free if one not in keywords]
                 told = f"it takes {', '.join(theirs)}" if theirs else "it takes none"
-                raise RecipeError(f"{where}.{key}: {name!r} takes no {key!r}{did_you_mean(key, theirs)}", told)
+                raise RecipeError(
+                    f"{where}.{key}: {name!r} takes no {key!r}{did_you_mean(key, theirs)}", told
+                )
     lacking = [
-        p.name for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        p.name
+        for p in parameters
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         and p.name not in (*filled, *keywords, *kwargs)
-    ]  # fmt: skip
+    ]
     if lacking:
-        raise RecipeError(f"{field}: {name!r} needs {', '.join(lacking)}, which has no value", f"set {where}.{lacking[0]}")
+        raise RecipeError(
+            f"{field}: {name!r} needs {', '.join(lacking)}, which has no value",
+            f"set {where}.{lacking[0]}",
+        )
     return found
 
 
@@ -106,7 +125,9 @@ def attempt(field: str, name: str, call: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # whatever a user's code raises
         message = " ".join(str(error).split())[:300]
-        raise RecipeError(f"{field}: {name!r} raised {type(error).__name__}{f': {message}' if message else ''}") from error
+        raise RecipeError(
+            f"{field}: {name!r} raised {type(error).__name__}{f': {message}' if message else ''}"
+        ) from error
 
 
 @lru_cache(maxsize=64)
@@ -127,8 +148,14 @@ def optimizer_of(recipe: OptimizerRecipe) -> OptFunc:
     kwargs = dict(recipe.kwargs)
     for key in kwargs:
         if key in _TAKEN:
-            raise RecipeError(f"optimizer.kwargs.{key} would be overwritten", f"{key} is set by {_TAKEN[key]}")
-    made_of = {"positional": ("params", "lr"), "keywords": ("weight_decay",), "where": "optimizer.kwargs"}
+            raise RecipeError(
+                f"optimizer.kwargs.{key} would be overwritten", f"{key} is set by {_TAKEN[key]}"
+            )
+    made_of = {
+        "positional": ("params", "lr"),
+        "keywords": ("weight_decay",),
+        "where": "optimizer.kwargs",
+    }
     found = find("optimizer.name", recipe.name, kwargs=kwargs, **made_of)  # type: ignore[arg-type]
     return bound(found, recipe.kwargs)
 
@@ -142,7 +169,13 @@ def loss_of(recipe: LossRecipe) -> LossFunc | None:
     """
     if not is_plugin(recipe.name):
         return None
-    found = find("loss.name", recipe.name, positional=("logits_NK", "target"), kwargs=dict(recipe.kwargs), where="loss.kwargs")
+    found = find(
+        "loss.name",
+        recipe.name,
+        positional=("logits_NK", "target"),
+        kwargs=dict(recipe.kwargs),
+        where="loss.kwargs",
+    )
     return bound(found, recipe.kwargs)
 
 
@@ -158,17 +191,30 @@ def table_of(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
     if not is_plugin(schedule.name):
         return schedule_table(schedule, steps)
     field, name = "schedule.name", schedule.name
-    function = find(field, name, positional=("step", "steps"), kwargs=dict(schedule.kwargs), where="schedule.kwargs")
+    function = find(
+        field,
+        name,
+        positional=("step", "steps"),
+        kwargs=dict(schedule.kwargs),
+        where="schedule.kwargs",
+    )
     table = []
     for step in range(steps):
-        factor = attempt(field, name, lambda at=step: float(function(at, steps, **dict(schedule.kwargs))))  # type: ignore[misc]
+        factor = attempt(
+            field,
+            name,
+            lambda at=step: float(function(at, steps, **dict(schedule.kwargs))),  # type: ignore[misc]
+        )
         if not 0 <= factor < math.inf:
             raise RecipeError(
-                f"{field}: {name!r} gives {factor} at step {step} of {steps}", "give a factor on schedule.max_lr, 0 or more"
+                f"{field}: {name!r} gives {factor} at step {step} of {steps}",
+                "give a factor on schedule.max_lr, 0 or more",
             )
         table.append((schedule.max_lr * factor, 0.9))
     if not any(rate for rate, _ in table):
-        raise RecipeError(f"{field}: {name!r} is 0 at every one of {steps} steps, so nothing would be trained")
+        raise RecipeError(
+            f"{field}: {name!r} is 0 at every one of {steps} steps, so nothing would be trained"
+        )
     return table
 
 
@@ -202,14 +248,13 @@ def _check_optimizer(recipe: Recipe) -> None:
     field, name = "optimizer.name", recipe.optimizer.name
     make = optimizer_of(recipe.optimizer)
     weights = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))]
-    made = attempt(field, name, lambda: make(weights, recipe.schedule.max_lr, weight_decay=recipe.optimizer.weight_decay))
-    for needed in ("param_groups", "step", "zero_grad"):
-        if not hasattr(made, needed):
-            raise RecipeError(
-                f"{field}: {name!r} makes a {type(made).__name__} without {needed}", "derive it from torch.optim.Optimizer"
-            )
-    if any("lr" not in group for group in made.param_groups):
-        raise RecipeError(f"{field}: {name!r} keeps no 'lr' in its parameter groups", "the schedule sets it there")
+    made = attempt(
+        field,
+        name,
+        lambda: make(weights, recipe.schedule.max_lr, weight_decay=recipe.optimizer.weight_decay),
+    )
+    if fault := optimizer_fault(made):
+        raise RecipeError(f"{field}: {name!r} {fault.problem}", fault.hint)
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
     attempt(field, name, made.step)
@@ -222,10 +267,10 @@ def _check_loss(name: str, function: LossFunc, *, classes: int, soft: bool) -> N
     labels_N = torch.arange(_SAMPLE) % classes
     target = torch.nn.functional.one_hot(labels_N, classes).float() if soft else labels_N
     loss = attempt(field, name, lambda: function(out_NK, target))
-    if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
-        told = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise RecipeError(f"{field}: {name!r} returns {told}", "return the mean over the batch, a tensor without dimensions")
-    if not loss.requires_grad:
-        raise RecipeError(f"{field}: {name!r} returns a loss without a gradient", "work out the loss from the logits in torch")
+    if fault := loss_fault(loss):
+        raise RecipeError(f"{field}: {name!r} {fault.problem}", fault.hint)
     if not bool(torch.isfinite(loss.detach())):
-        raise RecipeError(f"{field}: {name!r} returns {float(loss.detach())} for random logits", "a loss should be finite")
+        raise RecipeError(
+            f"{field}: {name!r} returns {float(loss.detach())} for random logits",
+            "a loss should be finite",
+        )

@@ -35,7 +35,9 @@ def read_own(name: str, kwargs: Mapping[str, Any], size: int) -> Arrays:
         raise DataError(f"{name} returns a {type(table).__name__} and no table", _HINT)
     for key in table:
         if key not in _KEYS:
-            raise DataError(f"{name} returns {key!r}, which means nothing{did_you_mean(str(key), _KEYS)}", _HINT)
+            raise DataError(
+                f"{name} returns {key!r}, which means nothing{did_you_mean(str(key), _KEYS)}", _HINT
+            )
     with_test = "test_images" in table or "test_labels" in table
     for key in _KEYS if with_test else ("train_images", "train_labels", "classes"):
         if key not in table:
@@ -50,10 +52,15 @@ def read_own(name: str, kwargs: Mapping[str, Any], size: int) -> Arrays:
 
 
 def _part(name: str, table: Mapping[str, Any], part: str, size: int) -> tuple[Pixels, Labels]:
-    images, labels = (_array(name, f"{part}_{what}", table[f"{part}_{what}"]) for what in ("images", "labels"))
+    images, labels = (
+        _array(name, f"{part}_{what}", table[f"{part}_{what}"]) for what in ("images", "labels")
+    )
     place = f"{name}: {part}_images"
     if images.dtype != np.uint8:
-        raise DataError(f"{place} are {images.dtype} and should be uint8", "pixels from 0 to 255: (x * 255).astype('uint8')")
+        raise DataError(
+            f"{place} are {images.dtype} and should be uint8",
+            "pixels from 0 to 255: (x * 255).astype('uint8')",
+        )
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim != 4:
@@ -61,11 +68,15 @@ def _part(name: str, table: Mapping[str, Any], part: str, size: int) -> tuple[Pi
     else:
         first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
         if first == last:
-            raise DataError(f"{place} have shape {images.shape}, in which 1 or 3 channels are not to be found")
+            raise DataError(
+                f"{place} have shape {images.shape}, in which 1 or 3 channels are not to be found"
+            )
         images = images.transpose(0, 3, 1, 2) if last else images
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         told = f"{labels.dtype} of shape {labels.shape}"
-        raise DataError(f"{name}: {part}_labels are {told}", "give one whole number an image, from 0")
+        raise DataError(
+            f"{name}: {part}_labels are {told}", "give one whole number an image, from 0"
+        )
     return pixels.resize(np.ascontiguousarray(images), size), labels.astype(np.int64)
 
 
@@ -73,4 +84,7 @@ def _array(name: str, key: str, value: Any) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(value)  # of a torch tensor on the CPU too
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name}: {key} is no array: {error}", "give an array, a tensor or a list of equal parts") from error
+        raise DataError(
+            f"{name}: {key} is no array: {error}",
+            "give an array, a tensor or a list of equal parts",
+        ) from error

@@ -1,7 +1,8 @@
 """A folder of parquet shards in the Hugging Face layout: ``train-*.parquet`` and ``test-*.parquet``.
 
-An image column is a struct with a ``bytes`` field (or plain binary) that holds an encoded image; a label column holds
-integers, or words. Both are found by the metadata that the Hugging Face libraries write, then by type and by name.
+An image column is a struct with a ``bytes`` field (or plain binary) that holds an encoded image; a
+label column holds integers, or words. Both are found by the metadata that the Hugging Face
+libraries write, then by type and by name.
 """
 
 from __future__ import annotations
@@ -17,40 +18,61 @@ import numpy as np
 
 from harness.errors import DataError
 from harness.train import pixels
-from harness.train.arrays import Arrays, Labels, OnEvent, hold_out
+from harness.train.arrays import Arrays, Labels, OnEvent, class_order, whole_set
+from harness.train.folder_parts import part_of
 
-_SHARD = re.compile(r"(train|test|validation|valid|val|dev)([-_.].*)?\.parquet", re.IGNORECASE)
-_TEST = ("test", "validation", "valid", "val", "dev")  # the first one present is the test part
+_SHARD = re.compile(r"([a-z]+)([-_.].*)?\.parquet", re.IGNORECASE)
 _IMAGE_NAMES = ("image", "img", "images", "picture", "pixels", "png")
 _LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "y", "cls")
+_FORMS = {
+    "image": "images are encoded bytes, or a struct with a field 'bytes'",
+    "label": "labels are whole numbers from 0, or words, without holes",
+}
 _ROWS = 1024  # rows read at once: bounds the memory that large encoded images take
 
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """The shards of a folder; ``test`` may be empty, and ``test_word`` says what the test part is called there."""
+    """The shards of a folder; ``test`` may be empty, and ``test_word`` says what the test part is called there.
+
+    ``val`` are validation shards beside test shards; without those, the validation shards are the test part.
+    """
 
     folder: Path
     train: tuple[Path, ...]
     test: tuple[Path, ...]
     test_word: str
+    val: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return every shard, in the order they are read."""
+        return (*self.train, *self.test, *self.val)
 
 
 def find_shards(folder: Path) -> Shards | None:
     """Return the shards in ``folder``, or in the one folder below it that has some, or None.
 
     Raises:
-        DataError: several folders below hold training shards, or there are shards but none is a training shard.
+        DataError: several folders below hold training shards, or there are shards but none is a
+            training shard.
     """
     if not folder.is_dir():
         return None
     here = _shards_in(folder)
     if here is None:
-        below = [found for child in sorted(folder.iterdir()) if child.is_dir() and (found := _shards_in(child))]
+        below = [
+            found
+            for child in sorted(folder.iterdir())
+            if child.is_dir() and (found := _shards_in(child))
+        ]
         below = [found for found in below if found.train] or below
         if len(below) > 1:
             names = ", ".join(repr(found.folder.name) for found in below)
-            raise DataError(f"{folder} holds several sets of parquet shards: {names}", "name the folder of one of them")
+            raise DataError(
+                f"{folder} holds several sets of parquet shards: {names}",
+                "name the folder of one of them",
+            )
         here = below[0] if below else None
     if here is not None and not here.train:
         raise DataError(
@@ -61,43 +83,70 @@ def find_shards(folder: Path) -> Shards | None:
 
 
 def _shards_in(folder: Path) -> Shards | None:
-    files = sorted(path for path in folder.glob("*.parquet") if path.is_file() and not path.name.startswith("."))
+    files = sorted(
+        path
+        for path in folder.glob("*.parquet")
+        if path.is_file() and not path.name.startswith(".")
+    )
     if not files:
         return None
     parts: dict[str, list[Path]] = {}
+    words: dict[str, str] = {}
     for path in files:
-        if match := _SHARD.fullmatch(path.name):
-            parts.setdefault(match[1].lower(), []).append(path)
-    word = next((word for word in _TEST if word in parts), "")
-    return Shards(folder, tuple(parts.get("train", ())), tuple(parts.get(word, ())), word)
+        match = _SHARD.fullmatch(path.name)
+        if match and (part := part_of(match[1])):
+            parts.setdefault(part, []).append(path)
+            words.setdefault(part, match[1].lower())
+    test = "test" if "test" in parts else "val"
+    val = parts.get("val", ()) if test == "test" else ()
+    return Shards(
+        folder,
+        tuple(parts.get("train", ())),
+        tuple(parts.get(test, ())),
+        words.get(test, ""),
+        tuple(val),
+    )
 
 
 def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode all shards. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
-        DataError: a file that is not parquet, columns that cannot be told apart, an image or a label that is missing or
-            unreadable, images of mixed sizes.
+        DataError: a file that is not parquet, columns that cannot be told apart, an image or a
+            label that is missing or unreadable, images of mixed sizes.
     """
-    files = [*shards.train, *shards.test]
+    files = list(shards.files)
     opened = [_open(path) for path in files]
     total = sum(file.metadata.num_rows for file in opened)
-    columns = [_columns(file.schema_arrow, path) for file, path in zip(opened, files, strict=True)]
+    columns = _columns(opened[0].schema_arrow, files[0])
+    for file, path in zip(opened, files, strict=True):
+        _check_columns(file.schema_arrow, path, columns, files[0])
     labels: list[list[Any]] = []
 
     def rows(k: int) -> Iterator[pixels.Named]:
         labels.append([])
-        yield from _rows(opened[k], files[k], columns[k], labels[k])
+        yield from _rows(opened[k], files[k], columns, labels[k])
 
-    progress = pixels.Progress(name, total, on_event)
-    decoded = [pixels.decode_all(rows(k), size=size, progress=progress) for k in range(len(files))]
+    def every() -> Iterator[pixels.Named]:
+        for path in files:
+            yield from _rows(_open(path), path, columns, [])
+
+    progress, findings = pixels.Progress(name, total, on_event), pixels.Findings(every)
+    decoded = [
+        pixels.decode_all(rows(k), size=size, progress=progress, findings=findings)
+        for k in range(len(files))
+    ]
     stacked = pixels.stack(decoded, lambda k, row: f"row {row} of {files[k]}")
-    classes, labels_N = _number(labels, opened[0].schema_arrow, columns[0][1], files)
-    cut = len(shards.train)
-    train_NCHW, train_N = np.concatenate(stacked[:cut]), np.concatenate(labels_N[:cut])
-    if not shards.test:
-        return hold_out(train_NCHW, train_N, classes)
-    return Arrays(train_NCHW, train_N, np.concatenate(stacked[cut:]), np.concatenate(labels_N[cut:]), classes)
+    for k, images_NCHW in enumerate(stacked):
+        findings.look(images_NCHW, lambda row, k=k: f"row {row} of {files[k]}")  # type: ignore[misc]
+    classes, labels_N = _number(labels, opened[0].schema_arrow, columns[1], files)
+    ends = np.cumsum([len(shards.train), len(shards.test), len(shards.val)])
+    parts = [
+        (np.concatenate(stacked[start:end]), np.concatenate(labels_N[start:end]))
+        for start, end in zip((0, *ends), ends, strict=False)
+        if end > start
+    ]
+    return whole_set(parts, classes, findings.notes)
 
 
 def _open(path: Path) -> Any:
@@ -107,7 +156,9 @@ def _open(path: Path) -> Any:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {_first_line(error)}", _look_at(path)) from error
+        raise DataError(
+            f"{path} cannot be read as parquet: {_first_line(error)}", _look_at(path)
+        ) from error
 
 
 def _look_at(path: Path) -> str:
@@ -130,36 +181,69 @@ def _look_at(path: Path) -> str:
 
 def _columns(schema: Any, path: Path) -> tuple[str, str]:
     """Return (image column, label column) of a schema."""
-    from pyarrow import types
-
     features = _features(schema)
-    kinds = {word: value.get("_type") for word, value in features.items() if isinstance(value, dict)}
+    kinds = {
+        word: value.get("_type") for word, value in features.items() if isinstance(value, dict)
+    }
     names = list(schema.names)
 
-    def binary(kind: Any) -> bool:
-        return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-    def image(kind: Any) -> bool:
-        if types.is_struct(kind):
-            return any(kind.field(i).name == "bytes" and binary(kind.field(i).type) for i in range(kind.num_fields))
-        return binary(kind)
-
-    def label(kind: Any) -> bool:
-        return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind))
-
-    images = [word for word in names if image(schema.field(word).type)]
-    labels = [word for word in names if label(schema.field(word).type)]
+    images = [word for word in names if _is_image(schema.field(word).type)]
+    labels = [word for word in names if _is_label(schema.field(word).type)]
     marked_images = [word for word in images if kinds.get(word) == "Image"]
     marked_labels = [word for word in labels if kinds.get(word) == "ClassLabel"]
     return (
-        _choose("image", (marked_images, images), names, path),
-        _choose("label", (marked_labels, labels), names, path),
+        _choose("image", (marked_images, images), schema, path),
+        _choose("label", (marked_labels, labels), schema, path),
     )
 
 
-def _choose(what: str, choices: tuple[list[str], list[str]], names: list[str], path: Path) -> str:
+def _check_columns(schema: Any, path: Path, columns: tuple[str, str], first: Path) -> None:
+    """Check that a shard has the columns of the first one, of types that hold images and labels."""
+    for what, column in zip(("image", "label"), columns, strict=True):
+        if column not in schema.names:
+            seen = ", ".join(schema.names) or "none"
+            raise DataError(
+                f"{path} has no column {column!r}, which holds the {what}s of {first.name}; its columns are: {seen}",
+                f"every shard needs it; leave out a part that was published without its {what}s",
+            )
+        kind = schema.field(column).type
+        if not (_is_image(kind) if what == "image" else _is_label(kind)):
+            raise DataError(
+                f"{path}: column {column!r} is of type {kind} and holds no {what}s", _FORMS[what]
+            )
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _is_image(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(
+            kind.field(i).name == "bytes" and _is_binary(kind.field(i).type)
+            for i in range(kind.num_fields)
+        )
+    return _is_binary(kind)
+
+
+def _is_label(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(
+        types.is_integer(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_dictionary(kind)
+    )
+
+
+def _choose(what: str, choices: tuple[list[str], list[str]], schema: Any, path: Path) -> str:
     """Choose among the columns that are marked as ``what``, else among those whose type fits."""
-    known = _IMAGE_NAMES if what == "image" else _LABEL_NAMES
+    known, names = _IMAGE_NAMES if what == "image" else _LABEL_NAMES, list(schema.names)
     for candidates in choices:
         if len(candidates) == 1:
             return candidates[0]
@@ -167,9 +251,17 @@ def _choose(what: str, choices: tuple[list[str], list[str]], names: list[str], p
             if word in candidates:
                 return word
     fit, seen = choices[1], ", ".join(names) or "none"
+    named = next((word for word in known if word in names), "")
+    if named and not fit:
+        raise DataError(
+            f"{path}: column {named!r} is of type {schema.field(named).type} and holds no {what}s",
+            _FORMS[what],
+        )
     hint = f"name the {what} column {known[0]!r}"
     if fit:
-        raise DataError(f"{path} has several columns that may be the {what}: {', '.join(fit)}", hint)
+        raise DataError(
+            f"{path} has several columns that may be the {what}: {', '.join(fit)}", hint
+        )
     raise DataError(f"{path} has no {what} column; its columns are: {seen}", hint)
 
 
@@ -183,7 +275,9 @@ def _features(schema: Any) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _rows(file: Any, path: Path, columns: tuple[str, str], labels: list[Any]) -> Iterator[pixels.Named]:
+def _rows(
+    file: Any, path: Path, columns: tuple[str, str], labels: list[Any]
+) -> Iterator[pixels.Named]:
     import pyarrow as pa
 
     image_column, label_column = columns
@@ -191,27 +285,43 @@ def _rows(file: Any, path: Path, columns: tuple[str, str], labels: list[Any]) ->
     try:
         for batch in file.iter_batches(batch_size=_ROWS, columns=[image_column, label_column]):
             if batch.column(label_column).null_count:
-                raise DataError(f"{path}: an image in rows {row} to {row + len(batch) - 1} has no label", "remove or label it")
+                at = f"rows {row} to {row + len(batch) - 1}"
+                raise DataError(
+                    f"{path}: column {label_column!r} holds no label for an image in {at}",
+                    "remove or label it; leave out a part that was published without its labels",
+                )
             labels += batch.column(label_column).to_pylist()
             for value in batch.column(image_column).to_pylist():
                 content = value.get("bytes") if isinstance(value, dict) else value
                 if content is None:
-                    raise DataError(f"row {row} of {path} holds no image", "embed the images' bytes in the shard")
+                    raise DataError(
+                        f"row {row} of {path} holds no image",
+                        "embed the images' bytes in the shard",
+                    )
                 yield f"row {row} of {path}", content
                 row += 1
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged near row {row}: {_first_line(error)}", "copy or download it again") from error
+        raise DataError(
+            f"{path} is damaged near row {row}: {_first_line(error)}", "copy or download it again"
+        ) from error
 
 
-def _number(labels: list[list[Any]], schema: Any, column: str, files: list[Path]) -> tuple[tuple[str, ...], list[Labels]]:
+def _number(
+    labels: list[list[Any]], schema: Any, column: str, files: list[Path]
+) -> tuple[tuple[str, ...], list[Labels]]:
     """Return the class names and the labels of each file as numbers."""
     words = [isinstance(label, str) for part in labels for label in part]
     if any(words):
         if not all(words):
-            raise DataError(f"{files[0].parent}: some shards label images by words, others by numbers", "use one of the two")
-        classes = tuple(sorted({label for part in labels for label in part}))
+            raise DataError(
+                f"{files[0].parent}: some shards label images by words, others by numbers",
+                "use one of the two",
+            )
+        classes = class_order({label for part in labels for label in part})
         index = {label: i for i, label in enumerate(classes)}
-        return classes, [np.array([index[label] for label in part], dtype=np.int64) for part in labels]
+        return classes, [
+            np.array([index[label] for label in part], dtype=np.int64) for part in labels
+        ]
     numbers = [np.array(part, dtype=np.int64) for part in labels]
     feature = _features(schema).get(column)
     names = feature.get("names") if isinstance(feature, dict) else None

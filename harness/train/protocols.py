@@ -1,8 +1,8 @@
 """What code of yours must provide to take part in a study, one small protocol each.
 
-A study names it as ``path/to/file.py:attribute`` or ``package.module:attribute``. Keyword arguments of your own are recipe
-fields: ``model.kwargs.depth = 3`` calls the factory with ``depth=3``. To have a type checker compare yours with a protocol:
-``net: NetFactory = my_net``.
+A study names it as ``path/to/file.py:attribute`` or ``package.module:attribute``. Keyword arguments
+of your own are recipe fields: ``model.kwargs.depth = 3`` calls the factory with ``depth=3``. To
+have a type checker compare yours with a protocol: ``net: NetFactory = my_net``.
 
 Legend: N images, C channels (1 grey, 3 colour), H height, W width (equal), K classes.
 """
@@ -35,8 +35,9 @@ class ImageSource(Protocol):
         """Return a table of arrays, tensors or lists.
 
         Returns:
-            ``train_images`` and ``test_images``, uint8 of shape NHW, NHWC or NCHW; ``train_labels`` and ``test_labels``, whole
-            numbers from 0; ``classes``, the names of the K classes. Without a test part, a fixed fifth is held out.
+            ``train_images`` and ``test_images``, uint8 of shape NHW, NHWC or NCHW; ``train_labels``
+            and ``test_labels``, whole numbers from 0; ``classes``, the names of the K classes.
+            Without a test part, a fixed fifth is held out.
         """
         ...
 
@@ -48,7 +49,8 @@ class Augmentation(Protocol):
         """Return the changed images, of the same shape.
 
         Args:
-            x_NCHW: float32 in [0, 1], yours to change in place: some images of a batch, or several small batches at once.
+            x_NCHW: float32 in [0, 1], yours to change in place: some images of a batch, or several
+                small batches at once.
             generator: on the images' device; draw from it alone, or the trial cannot be repeated.
         """
         ...

@@ -5,10 +5,9 @@ Legend: N images, K classes, E epochs.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -16,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import DataError, DivergedError
-from harness.parts import DataRecipe
 from harness.plugins import is_plugin
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import DataRecipe
+from harness.study.trial import Cell, Curve, Outcomes, State, Trial, curve_images
 from harness.train import augment, augment_own, data, nets, own, tensorboard
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
+from harness.train.devices import empty_cache, free_bytes, peak_mib, reset_peak
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.environment import environment
 from harness.train.judge import judge
@@ -31,10 +32,10 @@ from harness.train.meter import Meter
 from harness.train.model import build, cost_of
 from harness.train.step import StepSettings
 from harness.train.streams import generator, stream_seed
-from harness.trial import Cell, Curve, Outcomes, State, Trial, curve_images
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
-CLEAN_IMAGES = 10_000  # training images on which the final clean train accuracy is measured, or all when there are fewer
+# training images on which the final clean train accuracy is measured, or all when there are fewer
+CLEAN_IMAGES = 10_000
 _CURVE = tuple(name for name in Curve.model_fields)
 
 
@@ -43,7 +44,7 @@ class Arena:
     """What the trials of a study share on a device: the split, resident where it fits, and the clean training subsets.
 
     ``curve_index_N`` are the validation images that draw the curves, or the test images where there are none: as many as
-    ``harness.trial.curve_images`` says. ``clean_index_N`` are the training images of the final clean accuracy, and
+    ``harness.study.trial.curve_images`` says. ``clean_index_N`` are the training images of the final clean accuracy, and
     ``probe_index_N`` the part of them that is measured every epoch, as many as draw the other curve. The split seed fixes all.
     """
 
@@ -75,15 +76,21 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     split = data.split(dataset, train=recipe.train, val=recipe.val, split_seed=recipe.split_seed)
     height, width = split.train_images_NCHW.shape[2:]
     if height != width:
-        raise DataError(f"{recipe.name}: images are {height} x {width} pixels and must be square", "set data.size to a side")
+        raise DataError(
+            f"{recipe.name}: images are {height} x {width} pixels and must be square",
+            "set data.size to a side",
+        )
     parts = ("train", "val", "test")
     moved = {f"{part}_labels_N": getattr(split, f"{part}_labels_N").to(device) for part in parts}
     images = {f"{part}_images_NCHW": getattr(split, f"{part}_images_NCHW") for part in parts}
     size = sum(images_NCHW.nbytes for images_NCHW in images.values())
     place = device if fits(size, free_bytes(device)) else "cpu"
     moved |= {name: images_NCHW.to(place) for name, images_NCHW in images.items()}
-    placed = data.Split(**moved, classes=split.classes, mean=split.mean, std=split.std, fingerprint=split.fingerprint)
-    total, held_out = len(placed.train_labels_N), len(placed.val_labels_N) or len(placed.test_labels_N)
+    placed = replace(split, **moved)
+    total, held_out = (
+        len(placed.train_labels_N),
+        len(placed.val_labels_N) or len(placed.test_labels_N),
+    )
     count = curve_images(train=total, val=len(placed.val_labels_N), test=len(placed.test_labels_N))
 
     def chosen(images: int, purpose: str, most: int) -> Tensor:
@@ -98,11 +105,6 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     )
 
 
-def free_bytes(device: str) -> float:
-    """Return the memory that a GPU has left; a CPU's images are where they have to be anyway."""
-    return float(torch.cuda.mem_get_info(device)[0]) if torch.device(device).type == "cuda" else math.inf
-
-
 def fits(images_bytes: int, free: float) -> bool:
     """Return whether images may lie on a device: when they leave it half of its free memory for the net."""
     return images_bytes <= free / 2
@@ -113,8 +115,10 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
 
     Raises:
         DataError: the images are missing, unreadable or too few.
-        RecipeError: the net or an augmentation does not fit them, or a plug-in does not fit its protocol.
-        UsageError: a plug-in cannot be imported, or TensorBoard's events are asked for and cannot be written.
+        RecipeError: the net or an augmentation does not fit them, or a plug-in does not fit its
+            protocol.
+        UsageError: a plug-in cannot be imported, or TensorBoard's events are asked for and cannot
+            be written.
     """
     tensorboard.wanted()
     found = arena(recipe.data, device)
@@ -124,12 +128,18 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
         nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
     else:
         recipe.model.layout(side)
-    one = augment.Epoch(size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1)
-    for op in augment.build(recipe.augment.model_dump(), channels):
+    one = augment.Epoch(
+        size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1
+    )
+    for op in augment.build(recipe.augment, channels):
         op.draw(one, torch.Generator())  # what does not fit the images says so here
         if isinstance(op, augment_own.Own):
             augment_own.check(op, found.shape)
-    own.check_parts(recipe, classes=classes, steps=recipe.train.epochs * steps_an_epoch(images, recipe.train.batch_size))
+    own.check_parts(
+        recipe,
+        classes=classes,
+        steps=recipe.train.epochs * steps_an_epoch(images, recipe.train.batch_size),
+    )
     return found
 
 
@@ -139,7 +149,9 @@ def engine_for(recipe: Recipe, device: str, asked: str = "auto") -> Choice:
     Raises:
         UsageError: there is no such engine, or it cannot run them.
     """
-    return choose(device, asked, own.optimizer_of(recipe.optimizer), obstacle=own.cannot_be_recorded(recipe))
+    return choose(
+        device, asked, own.optimizer_of(recipe.optimizer), obstacle=own.cannot_be_recorded(recipe)
+    )
 
 
 def run(
@@ -155,14 +167,16 @@ def run(
 
     Args:
         cell: recipe and seed.
-        device: cpu, cuda or cuda:N.
+        device: cpu, cuda, cuda:N, mps, xpu or xpu:N.
         threads: CPU threads; results are bit-equal only at the same number.
         engine: auto, eager or graph; see ``harness.train.engine.choose``.
         metric: one of the user's, measured beside ours: ``file.py:function``, or empty.
-        on_epoch: called after each epoch with (epoch, {val_accuracy, val_loss, ...}); a true return ends the trial as pruned.
+        on_epoch: called after each epoch with (epoch, {val_accuracy, val_loss, ...}); a true return
+            ends the trial as pruned.
 
     Returns:
-        The trial, complete, pruned or diverged, and for a complete one what the net did with each image.
+        The trial, complete, pruned or diverged, and for a complete one what the net did with each
+        image.
     """
     chosen = engine_for(cell.recipe, device, engine)
     torch.set_num_threads(cell.recipe.train.threads or threads)
@@ -170,16 +184,17 @@ def run(
         return _run(cell, device, chosen, metric, on_epoch)
     except torch.OutOfMemoryError:  # the next trial may be a smaller one: it gets all there is
         _PROGRAMS.clear()
-        torch.cuda.empty_cache()
+        empty_cache()
         raise
 
 
-def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch | None) -> tuple[Trial, Outcomes | None]:
+def _run(
+    cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch | None
+) -> tuple[Trial, Outcomes | None]:
     recipe = cell.recipe
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     prepare(device)
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak(device)
     ground = arena(recipe.data, device)
     model, memory_format = place(recipe, ground, device, cell.seed)
     loaders = Loaders.of(recipe, ground, cell.seed, memory_format)
@@ -202,7 +217,10 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
         if log is not None:
             log(entry)
         meter.sample()
-        values = {name: entry[name] for name in ("val_accuracy", "val_loss", "train_accuracy", "online_loss")}
+        values = {
+            name: entry[name]
+            for name in ("val_accuracy", "val_loss", "train_accuracy", "online_loss")
+        }
         stopped = bool(on_epoch(entry["epoch"], values)) if on_epoch is not None else False
         return stopped
 
@@ -216,7 +234,9 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
             log.close()
     curve = Curve(**{name: tuple(float(entry[name]) for entry in history) for name in _CURVE})
     channels, side, _ = ground.shape
-    params, mflop = cost_of(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes))
+    params, mflop = cost_of(
+        recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes)
+    )
     trained = history[-1]["seconds"] if history else 0.0
     readings |= _taken(history, device, before=readings["start_seconds"])
     common = {
@@ -225,7 +245,9 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
         "recipe": recipe,
         "epochs": len(history),
         "train_seconds": trained,
-        "images_per_second": len(history) * len(ground.split.train_labels_N) / trained if trained else 0.0,
+        "images_per_second": len(history) * len(ground.split.train_labels_N) / trained
+        if trained
+        else 0.0,
         "peak_mib": peak_mib(device),
         "params": params,
         "mflop_per_image": mflop,
@@ -238,19 +260,25 @@ def _run(cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch
     if error or (stopped and len(history) < recipe.train.epochs):
         state: State = "diverged" if error else "pruned"
         readings |= meter.readings()
-        return Trial(**common, state=state, eval_seconds=evaluating, error=error, readings=readings), None
+        return Trial(
+            **common, state=state, eval_seconds=evaluating, error=error, readings=readings
+        ), None
     began = time.perf_counter()
     metrics, outcomes = judge(model, loaders, history, precision, metric)
     evaluating += time.perf_counter() - began
     readings |= meter.readings()
-    return Trial(**common, state="complete", metrics=metrics, eval_seconds=evaluating, readings=readings), outcomes
+    return Trial(
+        **common, state="complete", metrics=metrics, eval_seconds=evaluating, readings=readings
+    ), outcomes
 
 
 def _taken(history: list[Entry], device: str, *, before: float) -> dict[str, float]:
     """Return start_seconds, of ``before`` and the first calls, and on a CPU cpu_seconds: beside a GPU it only waits."""
     if not history:
         return {}
-    alone = {"cpu_seconds": history[-1]["cpu_seconds"]} if torch.device(device).type == "cpu" else {}
+    alone = (
+        {"cpu_seconds": history[-1]["cpu_seconds"]} if torch.device(device).type == "cpu" else {}
+    )
     return {"start_seconds": before + history[-1]["warm_seconds"], **alone}
 
 
@@ -272,7 +300,16 @@ def program_for(recipe: Recipe, ground: Arena, loader: TrainLoader, model: nn.Mo
     ops = tuple((op.name, getattr(op, "border", "")) for op in loader.ops)
     settings = step_settings(recipe, device)
     # the images by their address: a program holds on to those that it was recorded with
-    key = (device, loader.images_NCHW.data_ptr(), numberless, loader.batch_size, ops, settings.structure, room, ground.resident)
+    key = (
+        device,
+        loader.images_NCHW.data_ptr(),
+        numberless,
+        loader.batch_size,
+        ops,
+        settings.structure,
+        room,
+        ground.resident,
+    )
     return _PROGRAMS.get(key, lambda: Program(model, settings, loader, room=room))
 
 
@@ -289,15 +326,24 @@ def step_settings(recipe: Recipe, device: torch.device | str) -> StepSettings:
     )
 
 
-def place(recipe: Recipe, ground: Arena, device: str, seed: int) -> tuple[nn.Module, torch.memory_format]:
+def place(
+    recipe: Recipe, ground: Arena, device: str, seed: int
+) -> tuple[nn.Module, torch.memory_format]:
     """Return a fresh net on the device and the memory format of its convolutions."""
     channels, side, _ = ground.shape
     classes = len(ground.split.classes)
-    # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets, on the CPU (see tests/benchmarks) and on GPUs
+    # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets, on the CPU (see
+    # tests/benchmarks) and on GPUs
     memory_format = torch.channels_last
     if is_plugin(recipe.model.name):
         memory_format = nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
-    model = build(recipe.model, in_channels=channels, side=side, classes=classes, seed=stream_seed(seed, "init"))
+    model = build(
+        recipe.model,
+        in_channels=channels,
+        side=side,
+        classes=classes,
+        seed=stream_seed(seed, "init"),
+    )
     return model.to(device).to(memory_format=memory_format), memory_format
 
 
@@ -313,7 +359,9 @@ class Loaders:
     clean: EvalLoader  # clean training images, at the end
 
     @classmethod
-    def of(cls, recipe: Recipe, ground: Arena, seed: int, memory_format: torch.memory_format) -> Loaders:
+    def of(
+        cls, recipe: Recipe, ground: Arena, seed: int, memory_format: torch.memory_format
+    ) -> Loaders:
         """Return the loaders of a recipe at a seed."""
         split = ground.split
 
@@ -321,14 +369,19 @@ class Loaders:
             # 250 small images at a time stay in a CPU's cache; a GPU wants whole thousands
             size = 250 if labels_N.device.type == "cpu" else 2000
             return EvalLoader(
-                images_NCHW, labels_N, batch_size=size, mean=split.mean, std=split.std, memory_format=memory_format
+                images_NCHW,
+                labels_N,
+                batch_size=size,
+                mean=split.mean,
+                std=split.std,
+                memory_format=memory_format,
             )
 
         train = TrainLoader(
             split.train_images_NCHW,
             split.train_labels_N,
             batch_size=recipe.train.batch_size,
-            ops=augment.build(recipe.augment.model_dump(), ground.shape[0]),
+            ops=augment.build(recipe.augment, ground.shape[0]),
             mean=split.mean,
             std=split.std,
             seed=seed,
@@ -385,14 +438,3 @@ def fit(
         seed=seed,
         on_epoch=on_epoch,
     )
-
-
-def peak_mib(device: str) -> float:
-    """Return the peak memory: of the GPU since it was last reset, or of the process, in MiB."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -6,31 +6,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
 from harness.train.loaders import TrainLoader
 from harness.train.run import Arena, Loaders
 
+_COUNT = 8  # images a strip
+_SEED = 0
 
-def augmented(recipe: Recipe, ground: Arena, *, count: int = 8, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return ``count`` training images as the net would see them in the first epoch, normalisation undone.
 
-    The same images in the same order for every recipe, so that arms can be compared column by column; with mixup or cutmix
-    their partners are those within the strip.
+def augmented(recipe: Recipe, ground: Arena) -> npt.NDArray[np.uint8]:
+    """Return eight training images as the net would see them in the first epoch, normalisation undone.
+
+    The same images in the same order for every recipe, so that arms can be compared column by
+    column; with mixup or cutmix their partners are those within the strip.
 
     Returns:
         images_KHWC, uint8.
     """
     split = ground.split
-    index_K = _one_of_each(split.train_labels_N, count)
-    loaders = Loaders.of(recipe, ground, seed, torch.contiguous_format)
+    index_K = _one_of_each(split.train_labels_N, _COUNT)
+    loaders = Loaders.of(recipe, ground, _SEED, torch.contiguous_format)
     loader = TrainLoader(
         split.train_images_NCHW[index_K],
         split.train_labels_N[index_K],
-        batch_size=count,
+        batch_size=_COUNT,
         ops=loaders.train.ops,
         mean=split.mean,
         std=split.std,
-        seed=seed,
+        seed=_SEED,
         classes=len(split.classes),
         shuffle=False,
     )
@@ -47,5 +50,10 @@ def _one_of_each(labels_N: torch.Tensor, count: int) -> torch.Tensor:
     order_N = torch.argsort(labels_N.cpu(), stable=True)
     sorted_N = labels_N.cpu()[order_N]
     firsts = torch.searchsorted(sorted_N, torch.unique(sorted_N))
-    chosen = [int(order_N[first + turn]) for turn in range(count) for first in firsts.tolist() if first + turn < len(order_N)]
+    chosen = [
+        int(order_N[first + turn])
+        for turn in range(count)
+        for first in firsts.tolist()
+        if first + turn < len(order_N)
+    ]
     return torch.tensor(chosen[:count], device=labels_N.device)

@@ -20,8 +20,21 @@ from harness.train.arrays import Arrays, OnEvent, hold_out
 from harness.train.cache import can_write, hold
 from harness.train.own_images import read_own
 
-FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-_TIMEOUT = 30.0  # seconds without an answer after which a download gives up; Python's own default is to wait for ever
+FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# seconds without an answer after which a download gives up; Python's own default is to wait for
+# ever
+_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,8 @@ class Known:
     torchvision: str = ""  # torchvision's class
     folder: str = ""  # where torchvision keeps it, below the data root
     files: tuple[str, ...] = ()
-    mean: tuple[float, ...] = ()  # per channel in [0, 1], as published, over the training part at its own size
+    # per channel in [0, 1], as published, over the training part at its own size
+    mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
 
@@ -117,25 +131,35 @@ class Source:
 def is_folder(name: str) -> bool:
     """Say whether a name means a folder: it has a path separator, starts with ``~``, or is a folder and no known name."""
     separators = os.sep + (os.altsep or "") + "/"
-    return name not in KNOWN and (any(s in name for s in separators) or name[:1] in ("~", ".") or Path(name).is_dir())
+    return name not in KNOWN and (
+        any(s in name for s in separators) or name[:1] in ("~", ".") or Path(name).is_dir()
+    )
 
 
 def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> Source | None:
     """Return the source of a known name, a folder or a function of the user's; None when it is not here. Decodes nothing.
 
-    A known name means, in this order, torchvision's files below ``root``, then parquet shards (or plain IDX files) in
-    ``root/name``.
+    A known name means, in this order, torchvision's files below ``root``, then parquet shards (or
+    plain IDX files) in ``root/name``.
 
     Raises:
         DataError: an unknown name, or a folder that holds no images or is inconsistent.
     """
     if name in ("fashion", "digits"):
         read = _fashion if name == "fashion" else _digits
-        return Source(name, "embedded", Path(__file__).parent / "_data", (), lambda size, _: read(size))
+        return Source(
+            name, "embedded", Path(__file__).parent / "_data", (), lambda size, _: read(size)
+        )
     if known := KNOWN.get(name):
         return _find_torchvision(known, root) or _find_below(known, root / name)
     if is_plugin(name) and not Path(name).is_dir():
-        return Source(name, "own", Path(name.rpartition(":")[0]), (), lambda size, _: read_own(name, kwargs or {}, size))
+        return Source(
+            name,
+            "own",
+            Path(name.rpartition(":")[0]),
+            (),
+            lambda size, _: read_own(name, kwargs or {}, size),
+        )
     if is_folder(name):
         return _find_folder(name, Path(name).expanduser())
     raise DataError(
@@ -169,10 +193,15 @@ def download(name: str, root: Path, on_event: OnEvent) -> None:
     known = KNOWN[name]
     if not can_write(root):
         raise DataError(
-            f"{root} cannot be written, so {name!r} cannot be downloaded", f"set HARNESS_DATA; or {_by_hand(known, root)}"
+            f"{root} cannot be written, so {name!r} cannot be downloaded",
+            f"set HARNESS_DATA; or {_by_hand(known, root)}",
         )
     before = socket.getdefaulttimeout()
-    with hold(root / f".fetch-{name}.lock", f"{name}: another process is downloading it; waiting", on_event):
+    with hold(
+        root / f".fetch-{name}.lock",
+        f"{name}: another process is downloading it; waiting",
+        on_event,
+    ):
         on_event(f"{name}: downloading {known.download_mb} MB to {root}")
         socket.setdefaulttimeout(_TIMEOUT)
         try:
@@ -200,12 +229,15 @@ def _find_torchvision(known: Known, root: Path) -> Source | None:
     folder = root / known.folder
     if known.name == "fashion-mnist":
         return _idx_source(known.name, folder, FASHION)
-    candidates = (root, folder) if known.name == "svhn" else (folder,)  # torchvision keeps SVHN in the root itself
+    # torchvision keeps SVHN in the root itself
+    candidates = (root, folder) if known.name == "svhn" else (folder,)
     for place in candidates:
         files = tuple(place / file for file in known.files)
         if all(path.is_file() for path in files):
             above = place if known.name == "svhn" else root
-            return Source(known.name, "torchvision", place, files, partial(_read_torchvision, known, above))
+            return Source(
+                known.name, "torchvision", place, files, partial(_read_torchvision, known, above)
+            )
     return None
 
 
@@ -218,7 +250,9 @@ def _find_below(known: Known, folder: Path) -> Source | None:
 def _find_folder(name: str, folder: Path) -> Source:
     if not folder.is_dir():
         raise DataError(
-            f"{folder} is a file and not a folder" if folder.exists() else f"there is no folder {folder}",
+            f"{folder} is a file and not a folder"
+            if folder.exists()
+            else f"there is no folder {folder}",
             f"give a folder of images or parquet shards, or one of: {', '.join(KNOWN)}",
         )
     folder = folder.resolve()
@@ -233,12 +267,20 @@ def _find_folder(name: str, folder: Path) -> Source:
             )
         tree = folders.find_tree(folder)
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}", "check its permissions") from error
+        raise DataError(
+            f"{folder} cannot be read: {error.strerror}", "check its permissions"
+        ) from error
 
     def read(size: int, on_event: OnEvent) -> Arrays:
         return folders.read_tree(tree, size=size, name=name, on_event=on_event)
 
-    note = "" if tree.test else f"{name} has no test part: a fixed fifth of each class is held out for it"
+    note = (
+        f"{name}: the folder {tree.test_word!r} is its test part"
+        if tree.test and not tree.is_test
+        else ""
+    )
+    if not tree.test:
+        note = f"{name} has no test part: a fixed fifth of each class is held out for it"
     return Source(name, "tree", folder, tree.files, read, note)
 
 
@@ -250,17 +292,27 @@ def _parquet_source(name: str, folder: Path) -> Source | None:
     def read(size: int, on_event: OnEvent) -> Arrays:
         return parquet.read_shards(shards, size=size, name=name, on_event=on_event)
 
-    note = f"{name}: the {shards.test_word} shards are its test part" if shards.test_word != "test" else ""
+    note = (
+        f"{name}: the {shards.test_word} shards are its test part"
+        if shards.test_word != "test"
+        else ""
+    )
     if not shards.test:
         note = f"{name} has no test shards: a fixed fifth of each class is held out for it"
-    return Source(name, "parquet", shards.folder, (*shards.train, *shards.test), read, note)
+    return Source(name, "parquet", shards.folder, shards.files, read, note)
 
 
 def _idx_source(name: str, folder: Path, classes: tuple[str, ...]) -> Source | None:
     files = folders.find_idx(folder)
     if files is None:
         return None
-    return Source(name, "idx", folder, files, lambda size, _: folders.read_idx(files, size=size, classes=classes))
+    return Source(
+        name,
+        "idx",
+        folder,
+        files,
+        lambda size, _: folders.read_idx(files, size=size, classes=classes),
+    )
 
 
 def _read_torchvision(known: Known, root: Path, size: int, _: OnEvent) -> Arrays:
@@ -272,7 +324,11 @@ def _read_torchvision(known: Known, root: Path, size: int, _: OnEvent) -> Arrays
             f"remove them and run `harness data fetch {known.name}`",
         ) from error
     if known.name == "svhn":
-        images, labels, classes = [train.data, test.data], [train.labels, test.labels], [str(i) for i in range(10)]
+        images, labels, classes = (
+            [train.data, test.data],
+            [train.labels, test.labels],
+            [str(i) for i in range(10)],
+        )
     else:
         images = [part.data.transpose(0, 3, 1, 2) for part in (train, test)]
         labels, classes = [train.targets, test.targets], train.classes

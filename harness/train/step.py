@@ -1,9 +1,10 @@
 """One training step: forward, loss, backward, clip, update, bookkeeping. Nothing in it asks the device for a number.
 
-Every hyper-parameter is a tensor on the device, at an address that stays, so that a step can be captured once and be told the
-numbers of the next trial afterwards (see ``harness.train.engine``).
+Every hyper-parameter is a tensor on the device, at an address that stays, so that a step can be
+captured once and be told the numbers of the next trial afterwards (see ``harness.train.engine``).
 
-Legend: N batch, C channels, H height, W width, K classes, P all weights, S steps that the log has room for.
+Legend: N batch, C channels, H height, W width, K classes, P all weights, S steps that the log has
+room for.
 """
 
 from __future__ import annotations
@@ -17,11 +18,22 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.errors import UsageError
+from harness.train.first_batch import (
+    explain_dtype,
+    loss_fault,
+    optimizer_fault,
+    output_fault,
+    target_fault,
+)
 from harness.train.optim import COLUMNS, FlatParameters, LossScale, Update, schedule_rows
 
 OptFunc = Callable[..., torch.optim.Optimizer]
 LossFunc = Callable[[Tensor, Tensor], Tensor]
-FLAT_OPTIMIZERS: dict[object, str] = {torch.optim.Adam: "adam", torch.optim.AdamW: "adamw", torch.optim.SGD: "sgd"}
+FLAT_OPTIMIZERS: dict[object, str] = {
+    torch.optim.Adam: "adam",
+    torch.optim.AdamW: "adamw",
+    torch.optim.SGD: "sgd",
+}
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,23 +65,44 @@ class StepSettings:
 
     def __post_init__(self) -> None:
         if self.grad_clip is not None and not self.grad_clip > 0:
-            raise UsageError(f"grad_clip is {self.grad_clip} and must be above 0", "use None for no clipping")
+            raise UsageError(
+                f"grad_clip is {self.grad_clip} and must be above 0", "use None for no clipping"
+            )
         if self.grad_clip_by not in ("value", "norm"):
             raise UsageError(f"grad_clip_by is {self.grad_clip_by!r}", "use 'value' or 'norm'")
         if self.precision not in AUTOCAST:
             raise UsageError(f"precision is {self.precision!r}", "use 'fp32', 'bf16' or 'fp16'")
         if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"weight_decay is {self.weight_decay} and must be 0 or more", "0 is off")
+            raise UsageError(
+                f"weight_decay is {self.weight_decay} and must be 0 or more", "0 is off"
+            )
         if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"label_smoothing is {self.label_smoothing} and must be in [0, 1)", "0 is off")
+            raise UsageError(
+                f"label_smoothing is {self.label_smoothing} and must be in [0, 1)", "0 is off"
+            )
+        opt_func: object = self.opt_func
+        if not callable(opt_func):
+            word = type(opt_func).__name__
+            hint = "give the class, such as torch.optim.Adam, or a function of (parameters, lr, weight_decay)"
+            raise UsageError(f"opt_func is a {word} and should make an optimiser", hint)
         if self.label_smoothing and self.loss_func is not None:
-            raise UsageError("label_smoothing is the cross-entropy's and would not reach your loss", "smooth labels in it")
+            raise UsageError(
+                "label_smoothing is the cross-entropy's and would not reach your loss",
+                "smooth labels in it",
+            )
 
     @property
     def structure(self) -> tuple[object, ...]:
         """What of the settings decides which operations a step consists of; the rest are numbers."""
         clipping = self.grad_clip_by if self.grad_clip is not None else "off"
-        return (clipping, self.label_smoothing > 0, self.precision, self.opt_func, self.nesterov, self.loss_func)
+        return (
+            clipping,
+            self.label_smoothing > 0,
+            self.precision,
+            self.opt_func,
+            self.nesterov,
+            self.loss_func,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +118,15 @@ class StepLog:
 def cross_entropy(out_NK: Tensor, target: Tensor, smoothing: Tensor | None) -> Tensor:
     """Return the mean cross-entropy, for class numbers target_N or soft targets target_NK, labels smoothed if asked.
 
-    Label smoothing as in Szegedy et al. (arXiv 1512.00567): a share of each target is spread evenly over all classes.
+    Label smoothing as in Szegedy et al. (arXiv 1512.00567): a share of each target is spread evenly
+    over all classes.
     """
     if smoothing is None and target.dim() == 1:
         return F.cross_entropy(out_NK, target)
     log_NK = F.log_softmax(out_NK.float(), dim=1)
-    plain = F.nll_loss(log_NK, target) if target.dim() == 1 else -(target * log_NK).sum(dim=1).mean()
+    plain = (
+        F.nll_loss(log_NK, target) if target.dim() == 1 else -(target * log_NK).sum(dim=1).mean()
+    )
     if smoothing is None:
         return plain
     return (1 - smoothing) * plain - smoothing * log_NK.mean()
@@ -107,18 +143,29 @@ class Step:
     """
 
     def __init__(
-        self, model: nn.Module, schedule: Sequence[tuple[float, float]], settings: StepSettings, *, room: int = 0
+        self,
+        model: nn.Module,
+        schedule: Sequence[tuple[float, float]],
+        settings: StepSettings,
+        *,
+        room: int = 0,
     ) -> None:
         self.model = model
-        self.device = next(model.parameters()).device
-        self.room = max(room, len(schedule))
         self.weights = FlatParameters(model)
-        self.clip, self.smoothing, self.decay = (torch.zeros((), device=self.device) for _ in range(3))
+        self.device = self.weights.flat_P.device
+        self.room = max(room, len(schedule))
+        self.clip, self.smoothing, self.decay = (
+            torch.zeros((), device=self.device) for _ in range(3)
+        )
         self.rows_SC = torch.zeros(self.room, COLUMNS, device=self.device)
-        self.losses_S, self.norms_S, self.clipped_S = (torch.zeros(self.room, device=self.device) for _ in range(3))
+        self.losses_S, self.norms_S, self.clipped_S = (
+            torch.zeros(self.room, device=self.device) for _ in range(3)
+        )
         self.correct = torch.zeros((), device=self.device)
-        self.at = torch.zeros(1, dtype=torch.int64, device=self.device)  # number of the next step, on the device
+        # number of the next step, on the device
+        self.at = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.done = 0  # the same, on the host
+        self.classes = 0  # K, known from the first batch on, which is looked at
         self.scaler = LossScale(self.device) if settings.precision == "fp16" else None
         self.update: Update | None = None
         self.optimizer: torch.optim.Optimizer | None = None
@@ -126,9 +173,13 @@ class Step:
         if flat is not None:
             self.update = Update(flat, self.decay, nesterov=settings.nesterov)
         elif self.scaler is not None:
-            raise UsageError("fp16 needs Adam, AdamW or SGD of torch.optim", "use precision='bf16' or 'fp32' with another one")
+            raise UsageError(
+                "fp16 needs Adam, AdamW or SGD of torch.optim",
+                "use precision='bf16' or 'fp32' with another one",
+            )
         else:
-            self.optimizer = settings.opt_func(self.weights.parameters, schedule[0][0], weight_decay=settings.weight_decay)
+            self.optimizer = _make_optimizer(settings, self.weights.parameters, schedule[0][0])
+            self.shares = _shares(self.optimizer)
         self.settings = settings
         self.reset(schedule, settings)
 
@@ -138,19 +189,26 @@ class Step:
         No tensor moves, so that what was captured stays good.
 
         Raises:
-            UsageError: the schedule is longer than ``room``, or the settings switch other operations on than it has.
+            UsageError: the schedule is longer than ``room``, or the settings switch other
+                operations on than it has.
         """
         if len(schedule) > self.room:
-            raise UsageError(f"a schedule of {len(schedule)} steps and room for {self.room}", "make a step with more room")
+            raise UsageError(
+                f"a schedule of {len(schedule)} steps and room for {self.room}",
+                "make a step with more room",
+            )
         if settings.structure != self.settings.structure:
-            raise UsageError("these settings ask for other operations than the step is made of", "make another step")
+            raise UsageError(
+                "these settings ask for other operations than the step is made of",
+                "make another step",
+            )
         self.schedule, self.settings, self.done = schedule, settings, 0
         with torch.no_grad():
             self.clip.fill_(settings.grad_clip or 0.0)
             self.smoothing.fill_(settings.label_smoothing)
             self.decay.fill_(settings.weight_decay)
             self.rows_SC[: len(schedule)].copy_(schedule_rows(schedule, self.device))
-            for state in (self.losses_S, self.norms_S, self.clipped_S, self.correct, self.at):
+            for state in (*self._log, self.weights.skipped_W):
                 state.zero_()
             if self.update is not None:
                 self.update.forget()
@@ -160,12 +218,26 @@ class Step:
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: weights, what the net keeps beside them, moments, log and counters."""
         update, scaler = self.update, self.scaler
-        moments = [] if update is None else [update.prepare(self.weights.flat_P) if update.first_P is None else update.first_P]
+        moments = (
+            []
+            if update is None
+            else [update.prepare(self.weights.flat_P) if update.first_P is None else update.first_P]
+        )
         if update is not None and update.second_P is not None:
             moments.append(update.second_P)
         scaling = [] if scaler is None else [scaler.scale, scaler.good]
-        log = [self.losses_S, self.norms_S, self.clipped_S, self.correct, self.at]
-        return [self.weights.flat_P, *self.model.buffers(), *moments, *scaling, *log]
+        return [
+            self.weights.flat_P,
+            self.weights.skipped_W,
+            *self.model.buffers(),
+            *moments,
+            *scaling,
+            *self._log,
+        ]
+
+    @property
+    def _log(self) -> tuple[Tensor, ...]:
+        return self.losses_S, self.norms_S, self.clipped_S, self.correct, self.at
 
     def __call__(self, x_NCHW: Tensor, target: Tensor) -> None:
         """Train on one batch; target_N holds class numbers, target_NK soft targets."""
@@ -175,13 +247,18 @@ class Step:
     def compute(self, x_NCHW: Tensor, target: Tensor) -> None:
         """Do what a step does on the device. A replayed step does this; ``done`` is then left to whoever replays."""
         dtype = AUTOCAST[self.settings.precision]
+        first = not self.classes
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            out_NK = self.model(x_NCHW)
+            out_NK = self._first_output(x_NCHW, target) if first else self.model(x_NCHW)
         out_NK = out_NK.float()
         if self.settings.loss_func is not None:
             loss = self.settings.loss_func(out_NK, target)
+            if first and (fault := loss_fault(loss)):
+                raise UsageError(f"the loss {fault.problem}", fault.hint)
         else:
-            loss = cross_entropy(out_NK, target, self.smoothing if self.settings.label_smoothing > 0 else None)
+            loss = cross_entropy(
+                out_NK, target, self.smoothing if self.settings.label_smoothing > 0 else None
+            )
         (loss if self.scaler is None else loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             grad_P = self.weights.gather_gradients()
@@ -189,15 +266,52 @@ class Step:
             norm, clipped = self._clip(grad_P)
             if self.update is None:
                 self._step_optimizer(grad_P)
+            elif self.weights.uneven:
+                self._update_some(self.update, grad_P, finite)
             elif finite is None:
                 self.update(self.weights.flat_P, grad_P, self.rows_SC.index_select(0, self.at)[0])
             else:
-                self.update.where(finite, self.weights.flat_P, grad_P, self.rows_SC.index_select(0, self.at)[0])
+                self.update.where(
+                    finite, self.weights.flat_P, grad_P, self.rows_SC.index_select(0, self.at)[0]
+                )
             labels_N = target if target.dim() == 1 else target.argmax(dim=1)
             self.correct += (out_NK.argmax(dim=1) == labels_N).sum()
-            for column_S, value in ((self.losses_S, loss.detach()), (self.norms_S, norm), (self.clipped_S, clipped)):
+            for column_S, value in (
+                (self.losses_S, loss.detach()),
+                (self.norms_S, norm),
+                (self.clipped_S, clipped),
+            ):
                 column_S.index_copy_(0, self.at, value.to(column_S.dtype).reshape(1))
             self.at += 1
+
+    def _first_output(self, x_NCHW: Tensor, target: Tensor) -> Tensor:
+        """Return what the net gives for the first batch, once it and the targets have been looked at."""
+        try:
+            out_NK: Tensor = self.model(x_NCHW)
+        except RuntimeError as error:
+            explain_dtype(self.weights.parameters, x_NCHW, error)
+            raise
+        if fault := output_fault(out_NK, len(x_NCHW)):
+            raise UsageError(f"the model {fault.problem}", fault.hint)
+        if torch.is_grad_enabled() and not out_NK.requires_grad:
+            raise UsageError(
+                "the model returns an output without a gradient",
+                "compute it without no_grad() and detach()",
+            )
+        own = self.settings.loss_func is not None
+        if fault := target_fault(target, len(x_NCHW), classes=out_NK.shape[1], own=own):
+            raise UsageError(f"the training labels {fault.problem}", fault.hint)
+        self.classes = out_NK.shape[1]
+        return out_NK
+
+    def _update_some(self, update: Update, grad_P: Tensor, finite: Tensor | None) -> None:
+        """Move the weights that have a gradient; torch leaves the others, their moments and their step counts alone."""
+        moves_P = self.weights.moving()
+        if finite is not None:
+            moves_P &= finite
+        rate, momentum = self.rows_SC.index_select(0, self.at)[0, :2].unbind()
+        row = (rate, momentum, *self.weights.corrections(self.at, momentum))
+        update.where(moves_P, self.weights.flat_P, grad_P, row)
 
     def _clip(self, grad_P: Tensor) -> tuple[Tensor, Tensor]:
         """Clip in place; return (norm before clipping, 1 if anything was clipped)."""
@@ -209,7 +323,8 @@ class Step:
             torch.clamp(grad_P, -self.clip, self.clip, out=grad_P)
         else:
             clipped = norm > self.clip
-            grad_P.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0))  # clip_grad_norm_'s own guard against a zero norm
+            # clip_grad_norm_'s own guard against a zero norm
+            grad_P.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0))
         return norm, clipped
 
     def _step_optimizer(self, grad_P: Tensor) -> None:
@@ -218,12 +333,12 @@ class Step:
         if optimizer is None:  # pragma: no cover - one of the two always exists
             return
         start = 0
-        for p in self.weights.parameters:
-            p.grad = grad_P.as_strided(p.shape, p.stride(), start)
+        for p, present in zip(self.weights.parameters, self.weights.present, strict=True):
+            p.grad = grad_P.as_strided(p.shape, p.stride(), start) if present else None
             start += p.numel()
         rate, momentum = self.schedule[self.done]
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        for group, share in zip(optimizer.param_groups, self.shares, strict=True):
+            group["lr"] = rate * share
             if "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
             elif "momentum" in group:
@@ -235,7 +350,33 @@ class Step:
         """Return the log of the steps from ``first`` to the last, and start counting right answers anew. Synchronises."""
         span = slice(first, self.done)
         log = StepLog(
-            self.losses_S[span].tolist(), self.norms_S[span].tolist(), self.clipped_S[span].tolist(), float(self.correct)
+            self.losses_S[span].tolist(),
+            self.norms_S[span].tolist(),
+            self.clipped_S[span].tolist(),
+            float(self.correct),
         )
         self.correct.zero_()
         return log
+
+
+def _make_optimizer(
+    settings: StepSettings, weights: list[nn.Parameter], rate: float
+) -> torch.optim.Optimizer:
+    """Return an optimiser that is none of ours, made as its user's function makes it."""
+    try:
+        made = settings.opt_func(weights, rate, weight_decay=settings.weight_decay)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"opt_func could not make an optimiser: {error}",
+            "it is called as opt_func(parameters, lr, weight_decay=...)",
+        ) from error
+    if fault := optimizer_fault(made):
+        raise UsageError(f"opt_func {fault.problem}", fault.hint)
+    return made
+
+
+def _shares(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Return each parameter group's rate as a share of the highest, which is the one that follows the schedule."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    highest = max(rates, default=0.0)
+    return [rate / highest if highest > 0 else 1.0 for rate in rates]

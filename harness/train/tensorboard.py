@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.trial import Cell
+from harness.study.trial import Cell
 
 VARIABLE = "HARNESS_TENSORBOARD"  # a folder: then every trial of our engine writes a run into it
 
@@ -53,7 +53,10 @@ class TensorBoardLog:
 def check_tensorboard() -> None:
     """Raise a UsageError unless tensorboard is installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise UsageError("TensorBoard's event files need the package tensorboard", "pip install 'harness[tensorboard]'")
+        raise UsageError(
+            "TensorBoard's event files need the package tensorboard",
+            "pip install 'harness[tensorboard]'",
+        )
 
 
 def wanted() -> Path | None:
@@ -72,4 +75,8 @@ def wanted() -> Path | None:
 def log_of(cell: Cell) -> TensorBoardLog | None:
     """Return the log of a trial, one run of its own, where ``HARNESS_TENSORBOARD`` asks for one."""
     folder = wanted()
-    return None if folder is None else TensorBoardLog(folder / cell.recipe.id / f"seed-{cell.seed}", cell.recipe.changed())
+    return (
+        None
+        if folder is None
+        else TensorBoardLog(folder / cell.recipe.id / f"seed-{cell.seed}", cell.recipe.changed())
+    )

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.trial import curve_images
+from harness.train import devices
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.capture import wait
 from harness.train.engine import Choice, Program
@@ -18,15 +20,16 @@ from harness.train.model import cost_of
 from harness.train.own import table_of
 from harness.train.run import CLEAN_IMAGES, Loaders, arena, engine_for, place, step_settings
 from harness.train.step import Step
-from harness.trial import curve_images
 
-_SMALL_STEP = 0.05  # seconds: below it, threads wait for each other more than they work, and on a busy machine far more
+# seconds: below it, threads wait for each other more than they work, and on a busy machine far more
+_SMALL_STEP = 0.05
 _WORTH = 0.9  # threads must beat processes by more than the timing's noise
 _TEST_IMAGES = 10_000  # of a data set that is not here, as CIFAR-10 has them
 _ROOM = 20_000  # steps, more than are ever timed
 _AT_ONCE = 50  # steps of a recorded program that are timed together
 _LONG_CALL = 2.0  # seconds: of such a call the first says enough, warm-up or not
-_SAMPLE_SECONDS = 0.4  # of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
+# of steps and of evaluation each: enough for 10 % on a laptop, too little to be felt
+_SAMPLE_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,9 @@ class Layout:
     why_engine: str = ""
 
 
-def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine: str = "auto") -> Timing:
+def time_trial(
+    recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine: str = "auto"
+) -> Timing:
     """Time some steps and some evaluation of a recipe and extrapolate to the whole trial."""
     torch.set_num_threads(threads)
     prepare(device)
@@ -76,7 +81,8 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     if engine_for(recipe, device, engine).name == "graph":
         program = Program(model, settings, loaders.train, room=_ROOM)
         program.begin(table, settings, loaders.train)
-        at_once = min(len(loaders.train), _AT_ONCE)  # steps share the draws that an epoch starts with
+        # steps share the draws that an epoch starts with
+        at_once = min(len(loaders.train), _AT_ONCE)
 
         def train_one() -> None:
             program.epoch(loaders.train, at_once)
@@ -97,11 +103,15 @@ def time_trial(recipe: Recipe, *, device: str = "cpu", threads: int = 1, engine:
     seconds = recipe.train.epochs * len(loaders.train) * per_step + still * per_image
     images = min(recipe.train.batch_size, len(ground.split.train_labels_N))
     channels, side, _ = ground.shape
-    _, mflop = cost_of(recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes))
+    _, mflop = cost_of(
+        recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes)
+    )
     return Timing(seconds, images / per_step, per_step, steps, threads, mflop * images / per_step)
 
 
-def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, images: int, rate: float) -> float:
+def extrapolate(
+    recipe: Recipe, shape: tuple[int, int, int], classes: int, images: int, rate: float
+) -> float:
     """Return a rough guess at a trial's seconds from counted operations, for images that are not here.
 
     Args:
@@ -115,19 +125,27 @@ def extrapolate(recipe: Recipe, shape: tuple[int, int, int], classes: int, image
     _, mflop = cost_of(recipe.model, in_channels=shape[0], side=side, classes=classes)
     train = recipe.data.train or max(images - recipe.data.val, 1)
     curve = curve_images(train=train, val=recipe.data.val, test=_TEST_IMAGES)
-    still = recipe.train.epochs * (curve + min(curve, train)) + recipe.data.val + _TEST_IMAGES + min(train, CLEAN_IMAGES)
-    return (recipe.train.epochs * train + still / 3) * mflop / rate  # forward alone is a third of forward and backward
+    still = (
+        recipe.train.epochs * (curve + min(curve, train))
+        + recipe.data.val
+        + _TEST_IMAGES
+        + min(train, CLEAN_IMAGES)
+    )
+    # forward alone is a third of forward and backward
+    return (recipe.train.epochs * train + still / 3) * mflop / rate
 
 
-def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None = None, engine: str = "auto") -> Layout:
+def choose_layout(
+    recipe: Recipe, *, device: str = "auto", workers: int | None = None, engine: str = "auto"
+) -> Layout:
     """Decide devices, processes and threads a process for a study's trials.
 
-    On GPUs: one process each. On a CPU: one process a core with one thread each, unless timed steps show that one process of
-    all cores finishes more trials an hour.
+    On GPUs: one process each. On a CPU: one process a core with one thread each, unless timed steps
+    show that one process of all cores finishes more trials an hour.
 
     Args:
         recipe: a typical trial of the study, such as the baseline's.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         workers: number of processes, or None to choose.
         engine: auto, eager or graph, which every worker is then to be told.
 
@@ -135,36 +153,60 @@ def choose_layout(recipe: Recipe, *, device: str = "auto", workers: int | None =
         UsageError: the engine cannot run on the device.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = devices.auto()
     chosen = engine_for(recipe, device, engine)
-    return replace(_layout(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
+    make = _layout if devices.kind_of(device) in ("cpu", "cuda") else _accelerator_layout
+    return replace(make(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
 
 
 def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if device == "cuda" else 1
-        devices = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
-        timing = time_trial(recipe, device=devices[0], threads=1, engine=engine.name)
+        places = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
+        timing = time_trial(recipe, device=places[0], threads=1, engine=engine.name)
         why = "one process a GPU" if workers is None else "as asked"
-        if not arena(recipe.data, devices[0]).resident:
+        if not arena(recipe.data, places[0]).resident:
             why += "; images streamed from host memory, too many for the device's"
-        return Layout(workers or count, recipe.train.threads or 1, devices, why, timing)
+        return Layout(workers or count, recipe.train.threads or 1, places, why, timing)
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)
-        threads = recipe.train.threads or 1  # not a share of the cores: the number of workers must not change a result
+        # not a share of the cores: the number of workers must not change a result
+        threads = recipe.train.threads or 1
         return Layout(chosen, threads, ("cpu",), "as asked", time_trial(recipe, threads=threads))
     one = time_trial(recipe, threads=1)
     if cores == 1:
         return Layout(1, 1, ("cpu",), "one core", one)
     if one.step_seconds < _SMALL_STEP:
-        return Layout(cores, 1, ("cpu",), f"a step takes {1000 * one.step_seconds:.0f} ms, too little to share out", one)
+        return Layout(
+            cores,
+            1,
+            ("cpu",),
+            f"a step takes {1000 * one.step_seconds:.0f} ms, too little to share out",
+            one,
+        )
     every = time_trial(recipe, threads=cores)
     if every.seconds * cores < one.seconds * _WORTH:
-        return Layout(1, cores, ("cpu",), f"a trial on {cores} threads is {one.seconds / every.seconds:.1f}x as fast", every)
+        return Layout(
+            1,
+            cores,
+            ("cpu",),
+            f"a trial on {cores} threads is {one.seconds / every.seconds:.1f}x as fast",
+            every,
+        )
     gain = one.seconds / every.seconds
     told = f"only {gain:.1f}x as fast" if gain >= 1.05 else "no faster"
     return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is {told}", one)
+
+
+def _accelerator_layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
+    """Return the layout of an accelerator that is not CUDA: one process each, as nothing else was ever tried."""
+    count = devices.number_of(device) if device == "xpu" else 1
+    places = tuple(f"xpu:{index}" for index in range(count)) if device == "xpu" else (device,)
+    timing = time_trial(recipe, device=places[0], threads=1, engine=engine.name)
+    precision = precision_on(device, recipe.train.precision)
+    why = f"one process each, in {precision}" if workers is None else f"as asked, in {precision}"
+    return Layout(workers or count, recipe.train.threads or 1, places, why, timing)
 
 
 def usable_cores() -> int:

@@ -1,6 +1,7 @@
 """Time of each augmentation on one batch, and of a loader's whole epoch: `nox -s bench` compares them with the last saved.
 
-512 synthetic images of 3 x 32 x 32 pixels a batch, one CPU thread. Legend: N images, C channels, H, W, K classes.
+512 synthetic images of 3 x 32 x 32 pixels a batch, one CPU thread. Legend: N images, C channels, H,
+W, K classes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from harness.train import augment
 from harness.train.loaders import EvalLoader, TrainLoader
+from tests.train.tiny import augmentation
 
 BATCH, IMAGES, CLASSES = 512, 2048, 10
 MOMENTS: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
@@ -46,19 +48,25 @@ def pictures() -> tuple[Tensor, Tensor]:
 
 def loader(pictures: tuple[Tensor, Tensor], images: int, ops: dict[str, Any]) -> TrainLoader:
     images_NCHW, labels_N = pictures[0][:images], pictures[1][:images]
-    built = augment.build(ops, 3)
-    return TrainLoader(images_NCHW, labels_N, batch_size=BATCH, ops=built, seed=0, classes=CLASSES, **MOMENTS)
+    built = augment.build(augmentation(ops), 3)
+    return TrainLoader(
+        images_NCHW, labels_N, batch_size=BATCH, ops=built, seed=0, classes=CLASSES, **MOMENTS
+    )
 
 
 @pytest.mark.parametrize("name", OPS)
-def test_a_batch_with_one_augmentation(benchmark: Any, pictures: tuple[Tensor, Tensor], name: str) -> None:
+def test_a_batch_with_one_augmentation(
+    benchmark: Any, pictures: tuple[Tensor, Tensor], name: str
+) -> None:
     batch = loader(pictures, BATCH, OPS[name])
     (found,) = benchmark(list, batch)
     assert len(found[0]) == BATCH
     benchmark.extra_info["images"] = BATCH
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
+)
 def test_an_epoch_of_the_reference_augmentations(
     benchmark: Any, pictures: tuple[Tensor, Tensor], memory_format: torch.memory_format
 ) -> None:
@@ -68,7 +76,9 @@ def test_an_epoch_of_the_reference_augmentations(
     benchmark.extra_info["images"] = IMAGES
 
 
-def test_a_first_pass_over_images_to_evaluate(benchmark: Any, pictures: tuple[Tensor, Tensor]) -> None:
+def test_a_first_pass_over_images_to_evaluate(
+    benchmark: Any, pictures: tuple[Tensor, Tensor]
+) -> None:
     def epoch() -> int:
         return sum(len(x_NCHW) for x_NCHW, _ in EvalLoader(*pictures, batch_size=250, **MOMENTS))
 

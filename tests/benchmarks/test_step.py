@@ -1,6 +1,7 @@
 """Time of one training step and of one evaluation: `nox -s bench` saves the figures and compares them with the last.
 
-The quick profile's net and batch, synthetic grey images of 14 x 14 pixels, one CPU thread; N batch, C, H, W.
+The quick profile's net and batch, synthetic grey images of 14 x 14 pixels, one CPU thread; N batch,
+C, H, W.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.parts import ModelRecipe, ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ModelRecipe, ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import evaluate
 from harness.train.model import build
 from harness.train.step import Step, StepSettings
@@ -28,7 +29,9 @@ def one_thread() -> None:
 
 def net(memory_format: torch.memory_format) -> torch.nn.Module:
     recipe = ModelRecipe(blocks=3, width=0.25, hidden=32)
-    return build(recipe, in_channels=1, side=SIDE, classes=CLASSES, seed=0).to(memory_format=memory_format)
+    return build(recipe, in_channels=1, side=SIDE, classes=CLASSES, seed=0).to(
+        memory_format=memory_format
+    )
 
 
 def batch(memory_format: torch.memory_format) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,12 +41,16 @@ def batch(memory_format: torch.memory_format) -> tuple[torch.Tensor, torch.Tenso
 
 
 @pytest.mark.parametrize(
-    "opt_func", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.NAdam], ids=lambda o: o.__name__
+    "opt_func",
+    [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.NAdam],
+    ids=lambda o: o.__name__,
 )
 @pytest.mark.parametrize("memory_format", FORMATS.values(), ids=FORMATS)
 def test_a_training_step(benchmark: Any, memory_format: torch.memory_format, opt_func: Any) -> None:
     model = net(memory_format)
-    step = Step(model, schedule_table(ScheduleRecipe(), STEPS), StepSettings(1e-4, 0.1, opt_func=opt_func))
+    step = Step(
+        model, schedule_table(ScheduleRecipe(), STEPS), StepSettings(1e-4, 0.1, opt_func=opt_func)
+    )
     x_NCHW, labels_N = batch(memory_format)
     model.train()
     benchmark(step, x_NCHW, labels_N)

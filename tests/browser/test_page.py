@@ -16,8 +16,17 @@ from tests.report import planted
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytest.importorskip("playwright", reason="playwright is not installed: pip install harness[browser]")
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+pytest.importorskip(
+    "playwright", reason="playwright is not installed: pip install harness[browser]"
+)
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 375)]
@@ -28,15 +37,27 @@ STUDIES = ("augmentations-quick", "factorial", "html", "tune")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     from dataclasses import replace
 
-    from harness.report import Importance, SearchTrial, TuningFacts
+    from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
 
     root = tmp_path_factory.mktemp("reports")
     history = tuple(
-        SearchTrial(number=i, state="complete", value=0.7 + 0.01 * (i % 7), params={"model.dropout": 0.05 * (i % 9)})
+        SearchTrial(
+            number=i,
+            state="complete",
+            value=0.7 + 0.01 * (i % 7),
+            params={"model.dropout": 0.05 * (i % 9)},
+        )
         for i in range(20)
     )
     found = (Importance(parameter="model.dropout", value=0.7),)
-    facts = TuningFacts(budget=20, history=history, best={"model.dropout": 0.1}, best_value=0.76, importances=found, floor=0.1)
+    facts = TuningFacts(
+        budget=20,
+        history=history,
+        best={"model.dropout": 0.1},
+        best_value=0.76,
+        importances=found,
+        floor=0.1,
+    )
     materials = {
         "augmentations-quick": planted.augmentations(),
         "factorial": planted.factorial(3),
@@ -53,13 +74,21 @@ def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
         yield opened
         opened.close()
 
 
-def show(browser: Browser, path: Path, *, scheme: str = "light", width: int = 1280, **more: Any) -> Page:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)  # type: ignore[arg-type]
+def show(
+    browser: Browser, path: Path, *, scheme: str = "light", width: int = 1280, **more: Any
+) -> Page:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,  # type: ignore[arg-type]
+        **more,  # type: ignore[arg-type]
+    )  # type: ignore[arg-type]
     page = context.new_page()
     page.goto(path.as_uri())
     return page
@@ -84,14 +113,18 @@ def test_nothing_is_requested_but_the_file_itself_and_the_console_stays_empty(
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(reports[name].index.as_uri())
-    assert [url for url in requests if not url.startswith("data:")] == [reports[name].index.as_uri()]
+    assert [url for url in requests if not url.startswith("data:")] == [
+        reports[name].index.as_uri()
+    ]
     assert said == []
     context.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
 @pytest.mark.parametrize("name", STUDIES)
-def test_axe_finds_no_violation(browser: Browser, reports: dict[str, Written], name: str, scheme: str, width: int) -> None:
+def test_axe_finds_no_violation(
+    browser: Browser, reports: dict[str, Written], name: str, scheme: str, width: int
+) -> None:
     page = show(browser, reports[name].index, scheme=scheme, width=width)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert violations(page) == []
@@ -99,7 +132,9 @@ def test_axe_finds_no_violation(browser: Browser, reports: dict[str, Written], n
 
 
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
-def test_axe_finds_no_violation_on_the_index(browser: Browser, reports: dict[str, Written], scheme: str, width: int) -> None:
+def test_axe_finds_no_violation_on_the_index(
+    browser: Browser, reports: dict[str, Written], scheme: str, width: int
+) -> None:
     page = show(browser, reports["html"].folder.parent / "index.html", scheme=scheme, width=width)
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -108,7 +143,9 @@ def test_axe_finds_no_violation_on_the_index(browser: Browser, reports: dict[str
 
 @pytest.mark.parametrize("width", [1280, 768, 375])
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_page_never_scrolls_sideways(browser: Browser, reports: dict[str, Written], name: str, width: int) -> None:
+def test_the_page_never_scrolls_sideways(
+    browser: Browser, reports: dict[str, Written], name: str, width: int
+) -> None:
     page = show(browser, reports[name].index, width=width)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -116,7 +153,9 @@ def test_the_page_never_scrolls_sideways(browser: Browser, reports: dict[str, Wr
 
 
 @pytest.mark.parametrize("width", [1280, 375])
-def test_no_text_is_smaller_than_ten_pixels(browser: Browser, reports: dict[str, Written], width: int) -> None:
+def test_no_text_is_smaller_than_ten_pixels(
+    browser: Browser, reports: dict[str, Written], width: int
+) -> None:
     page = show(browser, reports["augmentations-quick"].index, width=width)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     smallest = page.evaluate(
@@ -138,7 +177,9 @@ def test_no_text_is_smaller_than_ten_pixels(browser: Browser, reports: dict[str,
     page.context.close()
 
 
-def test_the_keyboard_reaches_every_link_scroll_box_and_summary(browser: Browser, reports: dict[str, Written]) -> None:
+def test_the_keyboard_reaches_every_link_scroll_box_and_summary(
+    browser: Browser, reports: dict[str, Written]
+) -> None:
     page = show(browser, reports["html"].index)
     wanted = page.evaluate(
         "[...document.querySelectorAll('a[href], summary, [tabindex=\"0\"]')]"
@@ -173,7 +214,9 @@ def test_details_are_open_in_print(browser: Browser, reports: dict[str, Written]
     page.context.close()
 
 
-def test_print_is_light_in_a_dark_browser_and_makes_pages(browser: Browser, reports: dict[str, Written]) -> None:
+def test_print_is_light_in_a_dark_browser_and_makes_pages(
+    browser: Browser, reports: dict[str, Written]
+) -> None:
     page = show(browser, reports["html"].index, scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -202,9 +245,14 @@ def test_the_numbers_of_the_verdict_table_equal_analysis_json(
     page.context.close()
 
 
-def test_every_row_of_the_verdict_table_names_its_verdict(browser: Browser, reports: dict[str, Written]) -> None:
+def test_every_row_of_the_verdict_table_names_its_verdict(
+    browser: Browser, reports: dict[str, Written]
+) -> None:
     page = show(browser, reports["augmentations-quick"].index, width=375)
     marks = page.locator("table.verdicts .mark")
     assert marks.count() == 8
-    assert all(text.split()[-1] in ("better", "worse", "equivalent", "unresolved") for text in marks.all_inner_texts())
+    assert all(
+        text.split()[-1] in ("better", "worse", "equivalent", "unresolved")
+        for text in marks.all_inner_texts()
+    )
     page.context.close()

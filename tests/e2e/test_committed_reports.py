@@ -10,7 +10,11 @@ import pytest
 from harness.report import rebuild
 
 ROOT = Path(__file__).parent.parent.parent
-FOLDERS = sorted(path.parent for path in (ROOT / "reports").glob("*/trials.parquet") if not path.parent.name.endswith("-quick"))
+FOLDERS = sorted(
+    path.parent
+    for path in (ROOT / "reports").glob("*/trials.parquet")
+    if not path.parent.name.endswith("-quick")
+)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -14,8 +14,20 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist: the original files
-WORDS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+# Debian's package dataset-fashion-mnist: the original files
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+WORDS = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "boot",
+)
 
 NET = """
 from torch import nn
@@ -98,7 +110,9 @@ train = { epochs = 1, batch_size = 100 }
 
 def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=900, check=False
+    )
 
 
 def idx(name: str) -> Any:
@@ -112,7 +126,9 @@ def idx(name: str) -> Any:
 def clothes(tmp_path: Path) -> Path:
     """A study of a user's net and augmentation on a folder of real Fashion-MNIST images, one folder a class."""
     if not FASHION.is_dir():
-        pytest.skip("the original files of Fashion-MNIST are not here (Debian: dataset-fashion-mnist)")
+        pytest.skip(
+            "the original files of Fashion-MNIST are not here (Debian: dataset-fashion-mnist)"
+        )
     images, labels = idx("train-images-idx3-ubyte.gz"), idx("train-labels-idx1-ubyte.gz")
     for number, word in enumerate(WORDS):
         (tmp_path / "clothes" / word).mkdir(parents=True)
@@ -124,8 +140,12 @@ def clothes(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_users_net_on_a_folder_of_images_gets_its_report_and_an_edit_runs_what_it_touches_again(clothes: Path) -> None:
-    done = program(clothes, "ablate", "--study", "clothes.toml", "--profile", "quick", "--workers", "2")
+def test_a_users_net_on_a_folder_of_images_gets_its_report_and_an_edit_runs_what_it_touches_again(
+    clothes: Path,
+) -> None:
+    done = program(
+        clothes, "ablate", "--study", "clothes.toml", "--profile", "quick", "--workers", "2"
+    )
     assert done.returncode == 0, done.stderr
     report = clothes / "reports" / "clothes-quick"
     effects: Any = pd.read_csv(report / "effects.csv").set_index(["term", "metric"])
@@ -134,11 +154,22 @@ def test_a_users_net_on_a_folder_of_images_gets_its_report_and_an_edit_runs_what
     assert (report / "samples.png").is_file()
     (clothes / "augmentation.py").write_text(AUGMENTATION + "# edited\n", encoding="utf-8")
     again = program(clothes, "ablate", "--study", "clothes.toml", "--profile", "quick", "--dry-run")
-    assert "9 trials, 3 of them done already" in again.stderr  # those of the arm that does without it
+    # those of the arm that does without it
+    assert "9 trials, 3 of them done already" in again.stderr
 
 
 def test_a_worker_whose_copy_of_the_code_differs_is_refused(clothes: Path) -> None:
-    study = ("ablate", "--study", "clothes.toml", "--profile", "quick", "--workers", "1", "--timeout", "0")
+    study = (
+        "ablate",
+        "--study",
+        "clothes.toml",
+        "--profile",
+        "quick",
+        "--workers",
+        "1",
+        "--timeout",
+        "0",
+    )
     program(clothes, *study)
     (clothes / "net.py").write_text(NET + "# edited\n", encoding="utf-8")
     done = program(clothes, "worker", "--study", "clothes-quick")
@@ -161,7 +192,9 @@ def test_a_resnet_18_with_the_cifar_stem_stands_beside_blocknet_on_real_cifar_10
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(real_data))
     (tmp_path / "resnet.toml").write_text(RESNET, encoding="utf-8")
-    done = program(tmp_path, "ablate", "--study", "resnet.toml", "--profile", "tiny", "--workers", "1")
+    done = program(
+        tmp_path, "ablate", "--study", "resnet.toml", "--profile", "tiny", "--workers", "1"
+    )
     assert done.returncode == 0, done.stderr
     trials = pd.read_parquet(tmp_path / "reports" / "resnet-tiny" / "trials.parquet")
     assert max(trials["params"]) == 11_173_962  # the count of ResNet-18 in its form for CIFAR-10

@@ -37,17 +37,39 @@ data.val = 200
 """
 
 
-def test_its_values_its_gap_and_its_effect_are_in_the_tables_and_editing_it_makes_new_cells(tmp_path: Path) -> None:
+def test_its_values_its_gap_and_its_effect_are_in_the_tables_and_editing_it_makes_new_cells(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "own.py").write_text(METRIC, encoding="utf-8")
     (tmp_path / "worst.toml").write_text(STUDY, encoding="utf-8")
-    command = [sys.executable, "-m", "harness", "ablate", "--study", "worst.toml", "--profile", "quick"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "ablate",
+        "--study",
+        "worst.toml",
+        "--profile",
+        "quick",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
-    effects: Any = pd.read_csv(tmp_path / "reports" / "worst-quick" / "effects.csv").set_index(["term", "metric"])
+    effects: Any = pd.read_csv(tmp_path / "reports" / "worst-quick" / "effects.csv").set_index(
+        ["term", "metric"]
+    )
     row = effects.loc[("no-crop", "own.py:worst_class")]
     assert row["unit"] == "pp"
     assert row["n"] == 3
     assert ("no-crop", "own.py:worst_class_gap") in effects.index
     (tmp_path / "own.py").write_text(METRIC + "# edited\n", encoding="utf-8")
-    again = subprocess.run([*command, "--dry-run"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    again = subprocess.run(
+        [*command, "--dry-run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert "6 trials\n" in again.stderr

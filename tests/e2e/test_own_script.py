@@ -49,21 +49,37 @@ with open(out + "/metrics.json", "w") as f:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
-def test_the_study_of_the_documentation_survives_an_interruption_and_ends_in_a_report(tmp_path: Path) -> None:
+def test_the_study_of_the_documentation_survives_an_interruption_and_ends_in_a_report(
+    tmp_path: Path,
+) -> None:
     study = next(re.finditer(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL))[1]
     assert len(study.splitlines()) <= 12
     (tmp_path / "digits.toml").write_text(study, encoding="utf-8")
     (tmp_path / "train.py").write_text(SCRIPT, encoding="utf-8")
-    command = [sys.executable, "-m", "harness", "ablate", "--study", "digits.toml", "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "ablate",
+        "--study",
+        "digits.toml",
+        "--workers",
+        "2",
+    ]
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 300
-    while time.monotonic() < end and len(list(tmp_path.glob("runs/digits/scripts/*/metrics.json"))) < 3:
+    while (
+        time.monotonic() < end
+        and len(list(tmp_path.glob("runs/digits/scripts/*/metrics.json"))) < 3
+    ):
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)
     _, told = first.communicate(timeout=300)
     assert first.returncode == 130, told
     assert "stopped by hand" in told
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    second = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
     assert second.returncode == 0, second.stderr
     assert re.search(r"18 trials, [1-9]\d* of them done already", second.stderr)
     page = (tmp_path / "reports" / "digits" / "report.md").read_text(encoding="utf-8")

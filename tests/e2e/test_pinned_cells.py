@@ -1,7 +1,8 @@
 """Two cells on real CIFAR-10 that may never change: whoever changes them throws away days of finished trials.
 
-A cell's key is the same everywhere. Its bits are the same where instruction set, torch version and number of threads are: they
-are compared on the machines listed here. On any other the final accuracy is, as far apart as two seeds may be.
+A cell's key is the same everywhere. Its bits are the same where instruction set, torch version and
+number of threads are: they are compared on the machines listed here. On any other the final
+accuracy is, as far apart as two seeds may be.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.design import cells
-from harness.study import load_study
+from harness.study.cells import cells
+from harness.study.study import load_study
+from harness.study.trial import Trial
 from harness.train.run import check, run
-from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ PINNED = [
         bits={("AVX512", "2.15.0"): "a65b446ee23fd3a3"},
     ),
 ]
-BETWEEN_MACHINES = 0.05  # five times the sd between seeds: rounding sends a run down another path, as another seed does
+# five times the sd between seeds: rounding sends a run down another path, as another seed does
+BETWEEN_MACHINES = 0.05
 
 
 def bits_of(trial: Trial) -> str:

@@ -41,14 +41,31 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     """Run the study for real."""
     folder = tmp_path_factory.mktemp("planted")
     (folder / "faults.toml").write_text(STUDY, encoding="utf-8")
-    command = [sys.executable, "-m", "harness", "ablate", "--study", "faults.toml", "--profile", "quick"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "ablate",
+        "--study",
+        "faults.toml",
+        "--profile",
+        "quick",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return read_folder(Path(folder) / "reports" / "faults-quick")
 
 
 def analysis(material: Material, trials: list) -> Analysis:  # type: ignore[type-arg]
-    return analyze(material.study, trials, curves=material.curves, outcomes=material.outcomes, labels=material.labels_N)
+    return analyze(
+        material.study,
+        trials,
+        curves=material.curves,
+        outcomes=material.outcomes,
+        labels=material.labels_N,
+    )
 
 
 def alarms(found: Analysis) -> str:
@@ -62,13 +79,23 @@ def test_an_arm_that_did_nothing_is_named_and_not_judged(material: Material) -> 
 
 
 def test_a_diverged_seed_makes_its_arm_unstable(material: Material) -> None:
-    bare = next(arm.recipe_id for arm in analysis(material, list(material.trials)).arms if arm.name == "no-flip")
+    bare = next(
+        arm.recipe_id
+        for arm in analysis(material, list(material.trials)).arms
+        if arm.name == "no-flip"
+    )
     trials = [
-        trial.model_copy(update={"state": "diverged", "metrics": {}}) if trial.recipe_id == bare and trial.seed == 1 else trial
+        trial.model_copy(update={"state": "diverged", "metrics": {}})
+        if trial.recipe_id == bare and trial.seed == 1
+        else trial
         for trial in material.trials
     ]
     found = analysis(material, trials)
-    effect = next(effect for effect in found.effects if effect.term == "no-flip" and effect.metric == "accuracy")
+    effect = next(
+        effect
+        for effect in found.effects
+        if effect.term == "no-flip" and effect.metric == "accuracy"
+    )
     assert "unstable (1 of 4)" in effect.note
     assert effect.verdict == ""
     assert "no-flip" in alarms(found)
@@ -77,7 +104,9 @@ def test_a_diverged_seed_makes_its_arm_unstable(material: Material) -> None:
 def test_a_deleted_trial_is_missed(material: Material) -> None:
     whole = analysis(material, list(material.trials))
     bare = next(arm.recipe_id for arm in whole.arms if arm.name == "no-flip")
-    found = analysis(material, [trial for trial in material.trials if (trial.recipe_id, trial.seed) != (bare, 1)])
+    found = analysis(
+        material, [trial for trial in material.trials if (trial.recipe_id, trial.seed) != (bare, 1)]
+    )
     assert "missing" not in alarms(whole)
     assert "missing" in alarms(found)
     assert "no-flip" in alarms(found)
@@ -85,6 +114,7 @@ def test_a_deleted_trial_is_missed(material: Material) -> None:
 
 def test_two_data_fingerprints_are_told_apart(material: Material) -> None:
     trials = [
-        trial.model_copy(update={"data_fingerprint": "0" * 16}) if trial.seed == 2 else trial for trial in material.trials
+        trial.model_copy(update={"data_fingerprint": "0" * 16}) if trial.seed == 2 else trial
+        for trial in material.trials
     ]
     assert "fingerprint" in alarms(analysis(material, trials))

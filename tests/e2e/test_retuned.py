@@ -32,11 +32,27 @@ SETS = ("train.epochs=3", "train.batch_size=10", "data.train=100", "data.val=100
 
 def test_a_retuned_study_killed_at_every_stage_spends_exactly_its_budget(tmp_path: Path) -> None:
     (tmp_path / "again.toml").write_text(STUDY)
-    command = [sys.executable, "-m", "harness", "ablate", "--study", "again.toml", "--profile", "quick", "--seeds", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "ablate",
+        "--study",
+        "again.toml",
+        "--profile",
+        "quick",
+        "--seeds",
+        "3",
+    ]
     command += [*(word for one in SETS for word in ("--set", one)), "--workers", "2", "--json"]
     for told in ("seed 0: val", "setting 2 of 3: val", "chosen on validation"):
         run = subprocess.Popen(
-            command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+            command,
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
         )
         assert run.stderr is not None
         said = ""
@@ -47,7 +63,9 @@ def test_a_retuned_study_killed_at_every_stage_spends_exactly_its_budget(tmp_pat
         assert told in said
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate(timeout=60)
-    last = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    last = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
     assert last.returncode == 0, last.stderr
     assert json.loads(last.stdout)["trials"]["complete"] == 18
     for name in ("again-quick", "again-retuning-quick", "again-retuned-quick"):

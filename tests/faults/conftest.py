@@ -33,7 +33,11 @@ def server() -> Iterator[str]:
     # The server refuses to run as root, and the folders of pytest are root's own.
     user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     prefix = ["runuser", "-u", user, "--"] if os.getuid() == 0 else []
-    folder = Path(subprocess.run([*prefix, "mktemp", "-d"], check=True, capture_output=True, text=True).stdout.strip())
+    folder = Path(
+        subprocess.run(
+            [*prefix, "mktemp", "-d"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -49,9 +53,19 @@ def server() -> Iterator[str]:
         f"--pwfile={given}",
     ]
     subprocess.run([*prefix, *initdb], check=True, capture_output=True)
-    control = [*prefix, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", str(folder / "log")]
+    control = [
+        *prefix,
+        str(programs / "pg_ctl"),
+        "-D",
+        str(folder / "data"),
+        "-w",
+        "-l",
+        str(folder / "log"),
+    ]
     # Without fsync: nothing here cuts the server's power, and its disk is not what is tested.
-    options = f"-p {port} -c fsync=off -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    options = (
+        f"-p {port} -c fsync=off -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    )
     subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True)
     try:
         yield f"postgresql+psycopg://harness:s3cret@127.0.0.1:{port}/postgres"
@@ -125,10 +139,16 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Path]:
     """The configuration of a SLURM of one node, without accounting, that lives as long as the tests (``SLURM_CONF``)."""
-    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "squeue") if shutil.which(name) is None]
+    missing = [
+        name
+        for name in ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
+        if shutil.which(name) is None
+    ]
     if missing or os.getuid() != 0:
         pytest.skip(
-            f"SLURM is not installed: no {', '.join(missing)}" if missing else "SLURM's daemons are started by root only"
+            f"SLURM is not installed: no {', '.join(missing)}"
+            if missing
+            else "SLURM's daemons are started by root only"
         )
     pytest.importorskip("submitit", reason="submitit is not installed")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
@@ -143,27 +163,45 @@ def slurm() -> Iterator[Path]:
         other.bind(("127.0.0.1", 0))
         ports = (one.getsockname()[1], other.getsockname()[1])
     configuration = folder / "slurm.conf"
-    configuration.write_text(SLURM.format(host=socket.gethostname(), ports=ports, folder=folder), encoding="utf-8")
+    configuration.write_text(
+        SLURM.format(host=socket.gethostname(), ports=ports, folder=folder), encoding="utf-8"
+    )
     environment = {**os.environ, "SLURM_CONF": str(configuration)}
-    munge = ["munged", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid"]
+    munge = [
+        "munged",
+        "--force",
+        f"--key-file={key}",
+        f"--socket={folder}/munge.socket",
+        f"--pid-file={folder}/munged.pid",
+    ]
     munge += [f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed"]
     try:
         for command in (munge, ["slurmctld", "-c"], ["slurmd"]):
             subprocess.run(command, env=environment, check=True, capture_output=True)
         end = time.monotonic() + 60
         while not (state := _state_of_node(environment)).startswith(("idle", "mix", "alloc")):
-            assert time.monotonic() < end, f"the node is {state!r}\n{(folder / 'slurmctld.log').read_text(encoding='utf-8')}"
+            assert time.monotonic() < end, (
+                f"the node is {state!r}\n{(folder / 'slurmctld.log').read_text(encoding='utf-8')}"
+            )
             time.sleep(0.5)
         yield configuration
     finally:
-        subprocess.run(["scancel", "--user=root"], env=environment, check=False, capture_output=True)
+        subprocess.run(
+            ["scancel", "--user=root"], env=environment, check=False, capture_output=True
+        )
         for name in ("slurmd", "slurmctld", "munged"):
             _end(folder / f"{name}.pid")
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _state_of_node(environment: dict[str, str]) -> str:
-    said = subprocess.run(["sinfo", "--noheader", "--format=%t"], env=environment, check=False, capture_output=True, text=True)
+    said = subprocess.run(
+        ["sinfo", "--noheader", "--format=%t"],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     return said.stdout.strip()
 
 

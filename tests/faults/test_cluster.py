@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.launch import Ask, LaunchResult, run_ray, run_slurm
 from harness.ledger import Ledger
-from harness.worker import Event, Finished
+from harness.workers.cluster import Ask, run_ray, run_slurm
+from harness.workers.events import Event, Finished
+from harness.workers.join import LaunchResult
 from tests import light
 from tests.faults.test_kills import plain
 
@@ -25,9 +26,15 @@ def checked(runs: Path, result: LaunchResult, events: list[Event]) -> None:
         assert len(complete) == len(set(complete)) == SEEDS * LEVELS
         assert ledger.counts().complete == SEEDS * LEVELS
         assert len({trial.worker for trial in ledger.trials()}) > 1
-        expected = plain([light.trial_of(cell) for cell in light.cells_of(light.study(SEEDS, LEVELS))])
+        expected = plain(
+            [light.trial_of(cell) for cell in light.cells_of(light.study(SEEDS, LEVELS))]
+        )
         assert plain(ledger.trials()) == expected
-    assert len([event for event in events if isinstance(event, Finished)]) == result.recorded == SEEDS * LEVELS
+    assert (
+        len([event for event in events if isinstance(event, Finished)])
+        == result.recorded
+        == SEEDS * LEVELS
+    )
 
 
 def test_submitits_local_executor_drains_a_study_in_shards(tmp_path: Path) -> None:
@@ -59,7 +66,9 @@ def nodes(ray_cluster: Any) -> Iterator[Any]:
 
 
 @pytest.mark.filterwarnings("ignore")  # ray's own: it leaves processes and files to the collector
-def test_a_ray_cluster_of_two_nodes_drains_a_study_and_survives_the_loss_of_one(tmp_path: Path, nodes: Any) -> None:
+def test_a_ray_cluster_of_two_nodes_drains_a_study_and_survives_the_loss_of_one(
+    tmp_path: Path, nodes: Any
+) -> None:
     light.planned(tmp_path, SEEDS, LEVELS).close()
     events: list[Event] = []
     lost = threading.Event()
@@ -70,6 +79,13 @@ def test_a_ray_cluster_of_two_nodes_drains_a_study_and_survives_the_loss_of_one(
             lost.set()
             nodes.remove_node(min(nodes.worker_nodes, key=id), allow_graceful=False)
 
-    result = run_ray(name=NAME, runs=tmp_path, workers=4, ask=Ask(cpus=1), runner=f"{light.__file__}:slow", on_event=on_event)
+    result = run_ray(
+        name=NAME,
+        runs=tmp_path,
+        workers=4,
+        ask=Ask(cpus=1),
+        runner=f"{light.__file__}:slow",
+        on_event=on_event,
+    )
     assert lost.is_set()
     checked(tmp_path, result, events)

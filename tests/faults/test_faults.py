@@ -18,8 +18,9 @@ import pandas as pd
 import pytest
 
 from harness.errors import StorageError
-from harness.launch import join, run_local
 from harness.ledger import Ledger
+from harness.workers.join import join
+from harness.workers.local import run_local
 from tests import light
 from tests.faults import tiny
 
@@ -30,7 +31,9 @@ LIGHT = str(light.__file__)
 @contextlib.contextmanager
 def program(text: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A Python program that is killed at the end if it still runs."""
-    with subprocess.Popen([sys.executable, "-c", text, *arguments], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", text, *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield process
         finally:
@@ -55,7 +58,7 @@ def complete_once(runs: Path, cells: int, storage: str | None = None) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from harness.launch import join
+from harness.workers import join
 from tests import light
 join(name=light.study().folder, runs=Path(sys.argv[1]), runner="tests.light:" + sys.argv[2], worker=sys.argv[3],
      on_event=lambda event: print(type(event).__name__, flush=True))
@@ -63,7 +66,9 @@ print("left", flush=True)
 """
 
 
-def test_a_worker_stopped_past_its_lease_and_continued_records_nothing_twice(tmp_path: Path) -> None:
+def test_a_worker_stopped_past_its_lease_and_continued_records_nothing_twice(
+    tmp_path: Path,
+) -> None:
     light.planned(tmp_path, seeds=2, beat_seconds=0.2, grace_seconds=1.5).close()
     with program(WORKER, str(tmp_path), "slow", "sleeper") as sleeper:
         said(sleeper, "Claimed")
@@ -125,7 +130,9 @@ def test_a_journal_cut_at_any_byte_of_its_last_record_is_completed(tmp_path: Pat
             ledger.plan(light.plan_of(which), light.cells_of(which))
             while (claim := ledger.claim("w")) is not None:
                 light.complete(ledger, claim)
-            attempts = [attempt.cell for attempt in ledger.attempts() if attempt.state == "complete"]
+            attempts = [
+                attempt.cell for attempt in ledger.attempts() if attempt.state == "complete"
+            ]
             assert len(attempts) == len(set(attempts)) == ledger.counts().complete == 2
 
 
@@ -179,7 +186,8 @@ def test_a_disk_that_is_full_stops_the_run_and_after_making_room_nothing_is_miss
     filler.unlink()
     with Ledger.open(NAME, runs=runs) as ledger:
         for row in ledger._book.rows():
-            if row.state.name == "RUNNING":  # this very process, which lives, holds it: what a kill would end
+            # this very process, which lives, holds it: what a kill would end
+            if row.state.name == "RUNNING":
                 ledger._book.fail(row.number, cause="infrastructure")
         ledger.plan(light.plan_of(which), light.cells_of(which))
         while (claim := ledger.claim("w")) is not None:
@@ -189,7 +197,9 @@ def test_a_disk_that_is_full_stops_the_run_and_after_making_room_nothing_is_miss
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor_the_report_before(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor_the_report_before(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "tiny.toml").write_text(tiny.STUDY, encoding="utf-8")
     ablate = (*tiny.ABLATE, "--workers", "1", "--set", "train.epochs=2", "--seeds")
     with disk_of(16, tmp_path / "reports") as disk:
@@ -202,8 +212,14 @@ def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor
         assert full.stdout == ""
         assert "Traceback" not in full.stderr
         assert full.stderr.count("error: ") == 1
-        assert "error: the trials ran, but their report could not be written: reports/tiny-quick" in full.stderr
-        assert "hint: make room on that disk, then `harness report tiny-quick`: no trial is lost" in full.stderr
+        assert (
+            "error: the trials ran, but their report could not be written: reports/tiny-quick"
+            in full.stderr
+        )
+        assert (
+            "hint: make room on that disk, then `harness report tiny-quick`: no trial is lost"
+            in full.stderr
+        )
         filler.unlink()
         assert {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()} == before
         again = tiny.run(tmp_path, *tiny.HARNESS, "report", "tiny-quick")
@@ -215,7 +231,7 @@ def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor
 ABLATE = """
 import sys
 from pathlib import Path
-from harness.launch import run_local
+from harness.workers import run_local
 from harness.ledger import Ledger
 from harness.errors import StorageError
 from tests import light
@@ -233,13 +249,18 @@ print("done", flush=True)
 
 
 def test_the_same_study_started_twice_at_once_is_run_once(tmp_path: Path) -> None:
-    with program(ABLATE, str(tmp_path), "4", "third") as one, program(ABLATE, str(tmp_path), "4", "third") as other:
+    with (
+        program(ABLATE, str(tmp_path), "4", "third") as one,
+        program(ABLATE, str(tmp_path), "4", "third") as other,
+    ):
         said(one, "done")
         said(other, "done")
     complete_once(tmp_path, 12)
 
 
-def test_of_two_users_who_plan_different_versions_the_second_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+def test_of_two_users_who_plan_different_versions_the_second_is_refused_while_the_first_runs(
+    tmp_path: Path,
+) -> None:
     with program(ABLATE, str(tmp_path), "6", "endless") as first:
         said(first, "planned")
         end = time.monotonic() + 60
@@ -253,7 +274,14 @@ def test_of_two_users_who_plan_different_versions_the_second_is_refused_while_th
             assert "are running" in second.stdout.read()
         first.terminate()
         said(first, "done")
-    run_local(name=NAME, runs=tmp_path, workers=2, threads=1, runner=f"{LIGHT}:run", on_event=lambda _: None)
+    run_local(
+        name=NAME,
+        runs=tmp_path,
+        workers=2,
+        threads=1,
+        runner=f"{LIGHT}:run",
+        on_event=lambda _: None,
+    )
     complete_once(tmp_path, 18)
 
 
@@ -263,11 +291,20 @@ def test_the_whole_program_killed_again_and_again_loses_nothing(tmp_path: Path) 
             said(process, "planned")
             time.sleep(2.5)
             process.kill()
-    run_local(name=NAME, runs=tmp_path, workers=2, threads=1, runner=f"{LIGHT}:run", on_event=lambda _: None)
+    run_local(
+        name=NAME,
+        runs=tmp_path,
+        workers=2,
+        threads=1,
+        runner=f"{LIGHT}:run",
+        on_event=lambda _: None,
+    )
     complete_once(tmp_path, 24)
 
 
-def test_a_database_password_appears_in_no_error_log_or_record(tmp_path: Path, database: str) -> None:
+def test_a_database_password_appears_in_no_error_log_or_record(
+    tmp_path: Path, database: str
+) -> None:
     wrong = database.replace("s3cret", "wr0ng")
     with pytest.raises(StorageError) as refused:
         Ledger.open(NAME, storage=wrong, runs=tmp_path)
@@ -288,7 +325,9 @@ def test_a_database_password_appears_in_no_error_log_or_record(tmp_path: Path, d
     )
     complete_once(tmp_path, 9, database)
     with Ledger.open(NAME, storage=database, runs=tmp_path, create=False) as ledger:
-        kept = json.dumps([trial.model_dump(mode="json") for trial in ledger.trials()]) + "".join(events)
+        kept = json.dumps([trial.model_dump(mode="json") for trial in ledger.trials()]) + "".join(
+            events
+        )
     for path in tmp_path.rglob("*"):
         if path.is_file():
             kept += path.read_bytes().decode("latin-1")
@@ -307,7 +346,9 @@ def test_a_connection_lost_while_the_planner_lock_is_held_is_an_error_and_planni
             psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as other,
         ):
             assert got
-            other.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            )
 
     which = light.study()
     with Ledger.open(NAME, storage=database, runs=tmp_path) as ledger:
@@ -318,4 +359,6 @@ def test_a_connection_lost_while_the_planner_lock_is_held_is_an_error_and_planni
 
 def test_a_database_that_goes_away_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be opened"):
-        Ledger.open(NAME, storage="postgresql+psycopg://nobody:s3cret@127.0.0.1:9/none", runs=tmp_path)
+        Ledger.open(
+            NAME, storage="postgresql+psycopg://nobody:s3cret@127.0.0.1:9/none", runs=tmp_path
+        )

@@ -18,16 +18,24 @@ SEEDS, LEVELS = int(os.environ.get("SHARD_SEEDS", "1000")), 10
 
 def submit(name: str, runs: Path, tasks: int, chance: random.Random | None) -> None:
     """Run every task, a few at once; with ``chance``, every second one is killed at some moment of its first seconds."""
-    context = multiprocessing.get_context("forkserver")  # imports once, so that starting a task costs next to nothing
-    context.set_forkserver_preload(["harness.launch", "tests.light"])
+    # imports once, so that starting a task costs next to nothing
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["harness.workers.local", "tests.light"])
     left = list(range(1, tasks + 1))
     running: list[tuple[BaseProcess, float]] = []  # and when to kill it
     while left or running:
         while left and len(running) < AT_ONCE:
-            process: BaseProcess = context.Process(target=light.shard_task, args=(name, runs, left.pop(0), tasks))
+            process: BaseProcess = context.Process(
+                target=light.shard_task, args=(name, runs, left.pop(0), tasks)
+            )
             process.start()
             doomed = chance is not None and chance.random() < 0.5
-            running.append((process, time.monotonic() + (chance.uniform(0.1, 3.0) if doomed and chance else 1e9)))
+            running.append(
+                (
+                    process,
+                    time.monotonic() + (chance.uniform(0.1, 3.0) if doomed and chance else 1e9),
+                )
+            )
         time.sleep(0.02)
         for process, end in running:
             if time.monotonic() > end:
@@ -35,7 +43,9 @@ def submit(name: str, runs: Path, tasks: int, chance: random.Random | None) -> N
         running = [(process, end) for process, end in running if process.is_alive()]
 
 
-def test_fifty_tasks_killed_at_random_and_sent_again_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_fifty_tasks_killed_at_random_and_sent_again_lose_and_double_nothing(
+    tmp_path: Path,
+) -> None:
     which = light.study(SEEDS, LEVELS)
     wanted = light.cells_of(which)
     rounds, chance = 0, random.Random(3)

@@ -56,13 +56,19 @@ def test_a_study_is_sent_to_slurm_and_followed_to_its_report(here: Path) -> None
     assert "sacct" not in done.stderr
     complete_once(here)
     (script,) = (here / "runs" / "tiny-quick" / "slurm").glob("*_submission.sh")
-    asked = {line.removeprefix("#SBATCH --") for line in script.read_text(encoding="utf-8").splitlines() if "#SBATCH" in line}
+    asked = {
+        line.removeprefix("#SBATCH --")
+        for line in script.read_text(encoding="utf-8").splitlines()
+        if "#SBATCH" in line
+    }
     assert {"partition=main", "account=vision", "time=7", "cpus-per-task=2"} <= asked
     assert [line.partition("%")[0] for line in asked if line.startswith("array")] == ["array=0-1"]
     assert not [line for line in asked if "gpu" in line or "gres" in line]
 
 
-def test_a_task_killed_in_the_middle_leaves_cells_that_the_same_command_completes(here: Path) -> None:
+def test_a_task_killed_in_the_middle_leaves_cells_that_the_same_command_completes(
+    here: Path,
+) -> None:
     slow = ("--launcher", "slurm", "--workers", "2", "--set", "train.epochs=40")
     process, _ = started(here, "[2/", *slow)
     assert process.stderr is not None
@@ -88,7 +94,12 @@ def test_ctrl_c_ends_the_watching_and_not_the_tasks_and_no_second_array_is_sent(
     second = run(here, *ABLATE, *slow)
     assert second.returncode == 2, second.stderr
     assert "still wait or run" in second.stderr
-    until(lambda: " running" in run(here, *HARNESS, "status", "--study", "tiny-quick").stdout or not queue())
+    until(
+        lambda: (
+            " running" in run(here, *HARNESS, "status", "--study", "tiny-quick").stdout
+            or not queue()
+        )
+    )
     until(lambda: not queue())
     report = run(here, *HARNESS, "report", "tiny-quick")
     assert report.returncode == 0, report.stderr
@@ -101,7 +112,9 @@ def test_a_plain_job_array_of_workers_needs_no_shard_and_no_submitit(here: Path)
     script = here / "job.sh"
     command = " ".join([*HARNESS, "worker", "--study", "tiny-quick", "--timeout", "3300"])
     script.write_text(f"#!/bin/sh\n#SBATCH --array=1-3\n{command}\n", encoding="utf-8")
-    submitted = run(here, "sbatch", "--wait", f"--export=ALL,PATH={os.environ['PATH']}", str(script))
+    submitted = run(
+        here, "sbatch", "--wait", f"--export=ALL,PATH={os.environ['PATH']}", str(script)
+    )
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert len(list((here / "runs" / "tiny-quick" / "shards").glob("*-of-3-*.log"))) == 3
     report = run(here, *HARNESS, "report", "tiny-quick")

@@ -1,4 +1,4 @@
-"""What tests/test_study.py asks of some hundred broken studies, asked of thousands, with other ones in every run."""
+"""What tests/study/test_study.py asks of some hundred broken studies, asked of thousands, with other ones in every run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.test_study import assert_only_our_errors, keys, mutants, trees
+from tests.study.test_study import assert_only_our_errors, keys, mutants, trees
 
-MANY = settings(max_examples=5_000, derandomize=False, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(
+    max_examples=5_000,
+    derandomize=False,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 @MANY

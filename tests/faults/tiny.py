@@ -31,12 +31,22 @@ CELLS = 2 * SEEDS
 
 
 def run(here: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(
+        command,
+        cwd=here,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
 
 def started(here: Path, words: str, *more: str) -> tuple[subprocess.Popen[str], str]:
     """Start an ablation; return it, and what it had said when it had said these words."""
-    process = subprocess.Popen([*ABLATE, *more], cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*ABLATE, *more], cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     said = ""
     for line in process.stderr:

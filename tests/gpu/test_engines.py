@@ -13,21 +13,24 @@ from typing import Any
 import pytest
 import torch
 
-from harness.schedules import schedule_table
+from harness.study.schedules import schedule_table
+from harness.study.trial import Trial
 from harness.train import run
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import Program, choose
 from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.loop import fit_one_cycle
 from harness.train.run import Loaders, arena, place, program_for, step_settings
-from harness.trial import Trial
-from harness.worker.runner import failed, out_of_memory
+from harness.workers.runner import failed, out_of_memory
 from tests.train.tiny import batches, cell, net, recipe, weights
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="there is no CUDA device here"
+)
 GPU = "cuda:0"
 
-# Both engines launch the same kernels in the same order; convolution kernels chosen by timing may add in another one.
+# Both engines launch the same kernels in the same order; convolution kernels chosen by timing may
+# add in another one.
 CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
 
 
@@ -54,14 +57,20 @@ def prepared(**changes: Any) -> tuple[Program, Loaders]:
     return program, loaders
 
 
-# --- agreement --------------------------------------------------------------------------------------------------------
+# --- agreement
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {},
-        {"augment__cutout": 2, "augment__erasing": 0.3, "augment__mixup": 0.4, "augment__cutmix": 0.5},
+        {
+            "augment__cutout": 2,
+            "augment__erasing": 0.3,
+            "augment__mixup": 0.4,
+            "augment__cutmix": 0.5,
+        },
         {"optimizer__name": "sgd", "optimizer__grad_clip_by": "norm", "schedule__max_lr": 0.05},
         {"optimizer__name": "adamw", "loss__label_smoothing": 0.1},
         {"model__dropout": 0.5},
@@ -78,11 +87,16 @@ def test_the_graph_engine_gives_the_losses_of_the_eager_engine(change: dict[str,
 
 
 def test_batches_of_any_loader_can_be_handed_to_a_graph() -> None:
-    content = [(x_NCHW.to(GPU), labels_N.to(GPU)) for x_NCHW, labels_N in [*batches(4), *batches(1, size=5, seed=3)]]
+    content = [
+        (x_NCHW.to(GPU), labels_N.to(GPU))
+        for x_NCHW, labels_N in [*batches(4), *batches(1, size=5, seed=3)]
+    ]
     losses = []
     for engine in ("eager", "graph"):
         history = fit_one_cycle(2, 0.01, net().to(GPU), content, content, seed=0, engine=engine)
-        losses.append(torch.tensor([(entry["online_loss"], entry["val_loss"]) for entry in history]))
+        losses.append(
+            torch.tensor([(entry["online_loss"], entry["val_loss"]) for entry in history])
+        )
     torch.testing.assert_close(*losses, **CLOSE)
 
 
@@ -106,7 +120,8 @@ def test_half_precision_trains_to_the_end() -> None:
     assert trial.environment.precision == precision_on(GPU, "bf16")
 
 
-# --- recordings -------------------------------------------------------------------------------------------------------
+# --- recordings
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_auto_is_the_graph_engine() -> None:
@@ -115,7 +130,12 @@ def test_auto_is_the_graph_engine() -> None:
 
 def test_changed_numbers_record_nothing_anew() -> None:
     first, _ = prepared()
-    second, _ = prepared(optimizer__weight_decay=0.1, model__dropout=0.5, augment__brightness=0.3, schedule__max_lr=0.1)
+    second, _ = prepared(
+        optimizer__weight_decay=0.1,
+        model__dropout=0.5,
+        augment__brightness=0.3,
+        schedule__max_lr=0.1,
+    )
     assert first is second
     assert first.recordings == 1
 
@@ -134,7 +154,12 @@ def test_recording_leaves_the_net_as_it_was() -> None:
     ground = arena(wanted.data, GPU)
     model, memory_format = place(wanted, ground, GPU, 0)
     before = weights(model)
-    Program(model, step_settings(wanted, GPU), Loaders.of(wanted, ground, 0, memory_format).train, room=16)
+    Program(
+        model,
+        step_settings(wanted, GPU),
+        Loaders.of(wanted, ground, 0, memory_format).train,
+        room=16,
+    )
     assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
 
 
@@ -148,7 +173,8 @@ def test_an_epoch_of_replays_never_waits_for_the_device() -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["eager", "graph"])
@@ -177,7 +203,8 @@ def test_memory_that_runs_out_is_one_failed_trial_and_the_next_one_runs() -> Non
     assert trained("graph").state == "complete"
 
 
-# --- images in the host's memory --------------------------------------------------------------------------------------
+# --- images in the host's memory
+# --------------------------------------------------------------------------------------
 
 
 def test_streamed_images_give_the_batches_of_resident_ones() -> None:
@@ -192,7 +219,9 @@ def test_streamed_images_give_the_batches_of_resident_ones() -> None:
         "classes": len(ground.split.classes),
         "memory_format": torch.channels_last,
     }
-    streamed = TrainLoader(ground.split.train_images_NCHW.cpu(), ground.split.train_labels_N, **options)
+    streamed = TrainLoader(
+        ground.split.train_images_NCHW.cpu(), ground.split.train_labels_N, **options
+    )
     assert not streamed.resident
     for (x_BCHW, target), (expected_BCHW, expected) in zip(streamed, resident, strict=True):
         assert x_BCHW.device == expected_BCHW.device
@@ -202,11 +231,18 @@ def test_streamed_images_give_the_batches_of_resident_ones() -> None:
 
 def test_streamed_evaluation_images_arrive_on_the_device() -> None:
     split = arena(recipe().data, GPU).split
-    loader = EvalLoader(split.val_images_NCHW.cpu(), split.val_labels_N, batch_size=40, mean=split.mean, std=split.std)
+    loader = EvalLoader(
+        split.val_images_NCHW.cpu(),
+        split.val_labels_N,
+        batch_size=40,
+        mean=split.mean,
+        std=split.std,
+    )
     assert {x_BCHW.device for x_BCHW, _ in loader} == {split.val_labels_N.device}
 
 
-# --- timing -----------------------------------------------------------------------------------------------------------
+# --- timing
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_trial_is_timed_apart_from_its_start() -> None:
@@ -214,4 +250,6 @@ def test_a_trial_is_timed_apart_from_its_start() -> None:
     trial = trained("graph", train__epochs=4)
     assert trial.train_seconds > 0
     assert trial.readings["start_seconds"] > 0
-    assert all(math.isfinite(trial.readings[name]) for name in ("joules", "watts", "sm_mhz", "celsius"))
+    assert all(
+        math.isfinite(trial.readings[name]) for name in ("joules", "watts", "sm_mhz", "celsius")
+    )

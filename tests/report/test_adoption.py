@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.report import Material, TuningFacts, find_reported, write_material
-from harness.trial import Cell
+from harness.analysis.tuning_facts import TuningFacts
+from harness.report import Material, find_reported, write_material
+from harness.study.trial import Cell
 from tests.report import planted
 
 MATERIAL = planted.one_arm(3)
@@ -46,16 +47,25 @@ def test_a_finished_trial_comes_with_its_curve_and_the_folder_that_held_it(repor
     assert curve == MATERIAL.curves[trial.cell]
 
 
-def test_a_finished_trial_comes_with_its_per_image_outcomes(material: Material, tmp_path: Path) -> None:
+def test_a_finished_trial_comes_with_its_per_image_outcomes(
+    material: Material, tmp_path: Path
+) -> None:
     write_material(tmp_path / "whole", material, provisional=True)
     for trial, _, outcomes in find_reported(wanted(material)[:2], tmp_path):
         assert outcomes is not None
-        np.testing.assert_array_equal(outcomes.val_correct_N, material.outcomes[trial.cell].val_correct_N)
-        np.testing.assert_array_equal(outcomes.test_correct_N, material.outcomes[trial.cell].test_correct_N)
+        np.testing.assert_array_equal(
+            outcomes.val_correct_N, material.outcomes[trial.cell].val_correct_N
+        )
+        np.testing.assert_array_equal(
+            outcomes.test_correct_N, material.outcomes[trial.cell].test_correct_N
+        )
 
 
 def test_a_cell_of_another_engine_or_other_images_is_not_found(reports: Path) -> None:
-    assert find_reported([Cell.of(one.recipe, one.seed, "other images") for one in wanted()], reports) == []
+    assert (
+        find_reported([Cell.of(one.recipe, one.seed, "other images") for one in wanted()], reports)
+        == []
+    )
 
 
 def test_a_trial_whose_recipe_is_not_that_of_its_key_is_not_offered(copied: Path) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import ReportError
-from harness.report import Material, TuningFacts, Written, read_folder, read_trials, write_material
+from harness.report import Material, Written, read_folder, write_material
 from harness.report.material import in_order
-from harness.trial import METRICS, Metric
+from harness.study.trial import METRICS, Metric
 from tests.report import planted
 
 TRIALS = {
@@ -52,7 +53,7 @@ EFFECTS = (
 
 
 def test_trials_come_back_field_by_field(material: Material, written: Written) -> None:
-    assert read_trials(written.folder / "trials.parquet") == in_order(material.trials)
+    assert read_folder(written.folder).trials == in_order(material.trials)
 
 
 def test_curves_come_back_exactly(material: Material, written: Written) -> None:
@@ -86,11 +87,17 @@ def test_the_file_of_outcomes_holds_packed_bits_and_no_losses(written: Written) 
         assert stored["val_correct"].size == ((stored["val_size"] + 7) // 8).sum()
 
 
-def test_labels_classes_study_and_provenance_come_back(material: Material, written: Written) -> None:
+def test_labels_classes_study_and_provenance_come_back(
+    material: Material, written: Written
+) -> None:
     back = read_folder(written.folder)
     assert back.labels_N is not None
     np.testing.assert_array_equal(back.labels_N, material.labels_N)
-    assert (back.classes, back.study, back.provenance) == (material.classes, material.study, material.provenance)
+    assert (back.classes, back.study, back.provenance) == (
+        material.classes,
+        material.study,
+        material.provenance,
+    )
 
 
 def test_sample_images_come_back_as_rgb(material: Material, written: Written) -> None:
@@ -103,10 +110,19 @@ def test_sample_images_come_back_as_rgb(material: Material, written: Written) ->
 def test_attempts_and_the_plan_come_back(tmp_path: Path) -> None:
     material = planted.one_arm(2)
     early = material.trials[0].model_copy(
-        update={"state": "failed", "metrics": {}, "error": "out of memory", "cause": "infrastructure"}
+        update={
+            "state": "failed",
+            "metrics": {},
+            "error": "out of memory",
+            "cause": "infrastructure",
+        }
     )
     again = material.trials[0].model_copy(
-        update={"attempt": 2, "tuned": {"optimizer.weight_decay": 0.01}, "readings": {"start_seconds": 0.1}}
+        update={
+            "attempt": 2,
+            "tuned": {"optimizer.weight_decay": 0.01},
+            "readings": {"start_seconds": 0.1},
+        }
     )
     metric = Metric("mine.py:score", "1", higher_is_better=False, label="score")
     material = dataclasses.replace(
@@ -132,19 +148,30 @@ def test_attempts_and_the_plan_come_back(tmp_path: Path) -> None:
 
 def test_a_metric_of_the_users_own_comes_back_under_its_name(tmp_path: Path) -> None:
     material = planted.one_arm(2)
-    trials = tuple(t.model_copy(update={"metrics": {**t.metrics, "mine.py:score": 3.5}}) for t in material.trials)
+    trials = tuple(
+        t.model_copy(update={"metrics": {**t.metrics, "mine.py:score": 3.5}})
+        for t in material.trials
+    )
     write_material(tmp_path / "r", dataclasses.replace(material, trials=trials), provisional=True)
-    assert all(trial.metrics["mine.py:score"] == 3.5 for trial in read_trials(tmp_path / "r" / "trials.parquet"))
+    assert all(
+        trial.metrics["mine.py:score"] == 3.5 for trial in read_folder(tmp_path / "r").trials
+    )
 
 
 def test_a_tune_comes_back(tmp_path: Path) -> None:
     facts = TuningFacts(metric="accuracy", budget=3, best={"model.dropout": 0.1}, best_value=0.8)
-    write_material(tmp_path / "r", dataclasses.replace(planted.one_arm(2), tuning=facts), provisional=True)
+    write_material(
+        tmp_path / "r", dataclasses.replace(planted.one_arm(2), tuning=facts), provisional=True
+    )
     assert read_folder(tmp_path / "r").tuning == facts
 
 
-@pytest.mark.parametrize(("name", "columns"), [("trials.parquet", TRIALS), ("curves.parquet", CURVES)])
-def test_parquet_tables_have_the_promised_columns(written: Written, name: str, columns: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "columns"), [("trials.parquet", TRIALS), ("curves.parquet", CURVES)]
+)
+def test_parquet_tables_have_the_promised_columns(
+    written: Written, name: str, columns: set[str]
+) -> None:
     assert columns <= set(pd.read_parquet(written.folder / name).columns)
 
 
@@ -178,7 +205,10 @@ def test_a_folder_without_trials_is_refused_with_what_is_missing(tmp_path: Path)
     assert "harness report" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["trials.parquet", "curves.parquet", "images.npz", "samples.png", "study.toml", "tuning.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["trials.parquet", "curves.parquet", "images.npz", "samples.png", "study.toml", "tuning.json"],
+)
 def test_a_damaged_file_is_named(written: Written, tmp_path: Path, name: str) -> None:
     for file in ("study.toml", "trials.parquet"):
         (tmp_path / file).write_bytes((written.folder / file).read_bytes())

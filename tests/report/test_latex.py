@@ -35,12 +35,18 @@ def files(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-@pytest.mark.skipif(shutil.which("pdflatex") is None or shutil.which("bibtex") is None, reason="no pdflatex and bibtex here")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None or shutil.which("bibtex") is None,
+    reason="no pdflatex and bibtex here",
+)
 def test_every_file_compiles_unedited_in_a_two_column_article(name: str, tmp_path: Path) -> None:
     for file, text in files(name).items():
         (tmp_path / file).write_text(text, encoding="utf-8")
     (tmp_path / "paper.tex").write_text(ARTICLE, encoding="utf-8")
-    for command in (["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"], ["bibtex", "paper"]):
+    for command in (
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"],
+        ["bibtex", "paper"],
+    ):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert (tmp_path / "paper.pdf").stat().st_size > 10_000
@@ -52,7 +58,11 @@ def test_every_table_has_as_many_cells_as_columns(name: str) -> None:
         if not file.endswith(("effects.tex", "ablation.tex")):
             continue
         body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-        rows = [line for line in body.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line]
+        rows = [
+            line
+            for line in body.splitlines()
+            if line.endswith(r"\\") and r"\multicolumn" not in line
+        ]
         assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
 
 
@@ -77,6 +87,8 @@ def test_components_have_check_marks() -> None:
     assert next(row for row in rows if row.startswith("none")).count(r"\checkmark") == 0
 
 
-@pytest.mark.parametrize(("text", "escaped"), [("50 % & $x_1$", r"50 \% \& \$x\_1\$"), ("−1", "$-$1"), ("中", "?")])
+@pytest.mark.parametrize(
+    ("text", "escaped"), [("50 % & $x_1$", r"50 \% \& \$x\_1\$"), ("−1", "$-$1"), ("中", "?")]
+)
 def test_special_characters_are_made_harmless(text: str, escaped: str) -> None:
     assert latex.escape(text) == escaped

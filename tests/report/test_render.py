@@ -46,14 +46,21 @@ def elements(page: str) -> Elements:
 def test_the_page_holds_no_script_and_asks_for_nothing(page: str) -> None:
     tags = elements(page).tags
     assert "script" not in {tag for tag, _ in tags}
-    links = [value for _, attrs in tags for name, value in attrs.items() if name in ("src", "href", "xlink:href", "srcset")]
+    links = [
+        value
+        for _, attrs in tags
+        for name, value in attrs.items()
+        if name in ("src", "href", "xlink:href", "srcset")
+    ]
     assert all(value is not None and value.startswith(("#", "data:")) for value in links)
     assert not re.search(r"url\((?!#)", page)
 
 
 def test_the_page_forbids_itself_everything_but_its_own_styles(page: str) -> None:
     policy = next(
-        a["content"] for t, a in elements(page).tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+        a["content"]
+        for t, a in elements(page).tags
+        if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
     )
     assert policy is not None
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
@@ -68,15 +75,24 @@ def test_every_anchor_of_the_page_leads_somewhere(page: str) -> None:
     tags = elements(page).tags
     ids = {attrs["id"] for _, attrs in tags if "id" in attrs}
     targets = {
-        str(value)[1:] for _, attrs in tags for name, value in attrs.items() if "href" in name and str(value).startswith("#")
+        str(value)[1:]
+        for _, attrs in tags
+        for name, value in attrs.items()
+        if "href" in name and str(value).startswith("#")
     }
     assert targets <= ids
 
 
 def test_every_drawing_has_its_finding_as_its_name(page: str) -> None:
-    drawings = [attrs for tag, attrs in elements(page).tags if tag == "svg" and attrs.get("aria-hidden") != "true"]
+    drawings = [
+        attrs
+        for tag, attrs in elements(page).tags
+        if tag == "svg" and attrs.get("aria-hidden") != "true"
+    ]
     assert drawings
-    assert all(attrs.get("role") == "img" and len(attrs.get("aria-label") or "") > 20 for attrs in drawings)
+    assert all(
+        attrs.get("role") == "img" and len(attrs.get("aria-label") or "") > 20 for attrs in drawings
+    )
 
 
 def test_drawings_follow_the_colours_of_the_page(page: str) -> None:
@@ -85,14 +101,18 @@ def test_drawings_follow_the_colours_of_the_page(page: str) -> None:
     assert "#1b1c1e" not in body
 
 
-def test_the_numbers_of_the_verdict_table_are_those_of_analysis_json(written: Written, page: str) -> None:
+def test_the_numbers_of_the_verdict_table_are_those_of_analysis_json(
+    written: Written, page: str
+) -> None:
     content = json.loads((written.folder / "analysis.json").read_bytes())
     table = page[page.index('class="verdicts"') : page.index("</table>")]
     shown = re.findall(r'<b><data value="([^"]+)">([^<]+)</data>', table)
     wanted = {}
     for effect in content["effects"]:
         if effect["kind"] == "arm" and effect["metric"] in ("accuracy", "gap"):
-            wanted[f"{effect['estimate']:.6g}"] = words.number(effect["estimate"], effect["unit"], signed=True)
+            wanted[f"{effect['estimate']:.6g}"] = words.number(
+                effect["estimate"], effect["unit"], signed=True
+            )
     assert len(wanted) == 16
     for value, text in wanted.items():
         assert (value, text) in shown
@@ -108,7 +128,9 @@ def test_names_with_html_are_shown_as_text(small: Written) -> None:
     found = elements(text)
     assert not {"script", "em", "i"} & {tag for tag, _ in found.tags}
     assert "&lt;script&gt;alert(" in text
-    markdown = re.sub(r"```.*?```", "", (small.folder / "report.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    markdown = re.sub(
+        r"```.*?```", "", (small.folder / "report.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     assert not re.search(r"(?<!\\)<(script|b|i|em)\b", markdown)
 
 
@@ -149,15 +171,31 @@ def test_every_interval_in_a_caption_names_its_kind(page: str) -> None:
     assert all("t" in caption or "bench" in caption for caption in with_intervals)
 
 
-def test_where_the_test_set_took_the_place_of_validation_images_no_number_is_called_one_of_validation(tmp_path: Path) -> None:
+def test_where_the_test_set_took_the_place_of_validation_images_no_number_is_called_one_of_validation(
+    tmp_path: Path,
+) -> None:
     """Two arms, so that every table and figure is there; what is left are sentences that say that there were none."""
     arm = {"name": "cutout", "set": {"augment.cutout": 2}}
-    study = planted.study_of({"design": "arms", "arms": [arm], "base": {"data.val": 0}, "profiles": {"quick": {"data.val": 0}}})
+    study = planted.study_of(
+        {
+            "design": "arms",
+            "arms": [arm],
+            "base": {"data.val": 0},
+            "profiles": {"quick": {"data.val": 0}},
+        }
+    )
     written = write_material(tmp_path / "planted-quick", planted.material(study))
     shown = "\n".join(
-        re.sub(r"<(style|svg|script)\b.*?</\1>", "", (written.folder / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+        re.sub(
+            r"<(style|svg|script)\b.*?</\1>",
+            "",
+            (written.folder / name).read_text(encoding="utf-8"),
+            flags=re.DOTALL,
+        )
         for name in ("index.html", "report.md", "methods.tex", "ablation.tex", "effects.tex")
-    ) + "".join(path.read_text(encoding="utf-8") for path in (written.folder / "figures").glob("*.svg"))
+    ) + "".join(
+        path.read_text(encoding="utf-8") for path in (written.folder / "figures").glob("*.svg")
+    )
     assert "test accuracy (used for validation)" in shown
     assert "test loss (used for validation)" in shown
     rest = re.sub(

@@ -9,14 +9,17 @@ from harness.analysis import analyze
 from harness.bench.result import saved_benchmark, slug
 from harness.report import Material, speed
 from harness.report.document import Table
-from harness.trial import Environment
+from harness.study.trial import Environment
 from tests.report import planted
 
 
 def measured(**readings: float) -> Material:
     """Return a planted study whose trials have read something of the machine."""
     whole = planted.augmentations(images=False)
-    return replace(whole, trials=tuple(trial.model_copy(update={"readings": readings}) for trial in whole.trials))
+    return replace(
+        whole,
+        trials=tuple(trial.model_copy(update={"readings": readings}) for trial in whole.trials),
+    )
 
 
 def took(material: Material) -> Table:
@@ -35,14 +38,22 @@ def test_energy_has_a_column_where_it_was_measured() -> None:
 
 
 def test_what_was_not_measured_has_no_column() -> None:
-    assert not [head.head for head in took(measured(start_seconds=0.5)).columns if head.head.endswith(("J", "W", "MHz", "°C"))]
+    assert not [
+        head.head
+        for head in took(measured(start_seconds=0.5)).columns
+        if head.head.endswith(("J", "W", "MHz", "°C"))
+    ]
 
 
 def test_an_arm_shows_the_median_of_its_own_trials() -> None:
     material = measured()
     table = took(material)
     column = [head.head for head in table.columns].index("Training, s")
-    own = sorted(trial.train_seconds for trial in material.trials if trial.recipe == material.study.base_recipe)
+    own = sorted(
+        trial.train_seconds
+        for trial in material.trials
+        if trial.recipe == material.study.base_recipe
+    )
     assert table.rows[0][column].value == (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
 
 
@@ -69,7 +80,9 @@ def test_the_ratio_names_what_it_is_to() -> None:
     }
     found = speed.benchmark({"results": [result]})
     assert found is not None
-    assert "0.99 × loop/bare" in [cell.text for block in found.blocks if isinstance(block, Table) for cell in block.rows[0]]
+    assert "0.99 × loop/bare" in [
+        cell.text for block in found.blocks if isinstance(block, Table) for cell in block.rows[0]
+    ]
 
 
 def test_processor_time_is_explained_where_it_was_measured() -> None:

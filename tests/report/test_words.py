@@ -13,7 +13,9 @@ from tests.report import planted
 
 
 def analysed(material: Material) -> Analysis:
-    return analyze(material.study, material.trials, curves=material.curves, screening=material.screening)
+    return analyze(
+        material.study, material.trials, curves=material.curves, screening=material.screening
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,24 +30,37 @@ def analysed(material: Material) -> Analysis:
         (None, "pp", True, ""),
     ],
 )
-def test_a_number_has_its_sign_and_its_decimals(value: float | None, unit: str, signed: bool, text: str) -> None:
+def test_a_number_has_its_sign_and_its_decimals(
+    value: float | None, unit: str, signed: bool, text: str
+) -> None:
     assert words.number(value, unit, signed=signed) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 seeds"), (1, "1 seed"), (2, "2 seeds"), (10_000, "10,000 seeds")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 seeds"), (1, "1 seed"), (2, "2 seeds"), (10_000, "10,000 seeds")]
+)
 def test_singular_and_plural_are_right(count: int, text: str) -> None:
     assert plural(count, "seed") == text
 
 
 @pytest.mark.parametrize(
     ("names", "text"),
-    [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abcd"), "a, b, c and d"), (list("abcdef"), "a, b, c and 3 more")],
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a and b"),
+        (list("abcd"), "a, b, c and d"),
+        (list("abcdef"), "a, b, c and 3 more"),
+    ],
 )
 def test_a_list_of_names_reads_as_a_sentence_does(names: list[str], text: str) -> None:
     assert words.listed(names) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.834, "0.83 s"), (42.2, "42 s"), (420.0, "7 min"), (11_400.0, "3 h 10 min")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.834, "0.83 s"), (42.2, "42 s"), (420.0, "7 min"), (11_400.0, "3 h 10 min")],
+)
 def test_a_duration_has_the_precision_that_is_of_use(value: float, text: str) -> None:
     assert words.seconds(value) == text
 
@@ -56,12 +71,17 @@ def test_without_a_trial_there_is_no_answer_yet() -> None:
 
 
 def test_when_every_trial_diverged_the_answer_says_so() -> None:
-    assert answer(analysed(planted.all_failed())) == "No answer: none of 6 trials ran to the end (6 diverged)."
+    assert (
+        answer(analysed(planted.all_failed()))
+        == "No answer: none of 6 trials ran to the end (6 diverged)."
+    )
 
 
 def test_one_arm_is_told_to_compare_nothing() -> None:
     told = answer(analysed(planted.one_arm()))
-    assert told.startswith("Nothing is compared: the study has one arm, reference, whose validation accuracy is 7")
+    assert told.startswith(
+        "Nothing is compared: the study has one arm, reference, whose validation accuracy is 7"
+    )
     assert told.endswith("(95 % t, n = 5).")
 
 
@@ -77,8 +97,13 @@ def test_two_seeds_are_too_few_for_a_verdict() -> None:
     assert answer(analysed(material)).startswith("No verdict")
 
 
-def test_the_answer_names_what_is_better_worse_equivalent_and_unresolved_with_one_interval_each() -> None:
-    hand = [{"name": name, "set": {"model.dropout": value}} for name, value in (("up", 0.1), ("down", 0.4), ("same", 0.3))]
+def test_the_answer_names_what_is_better_worse_equivalent_and_unresolved_with_one_interval_each() -> (
+    None
+):
+    hand = [
+        {"name": name, "set": {"model.dropout": value}}
+        for name, value in (("up", 0.1), ("down", 0.4), ("same", 0.3))
+    ]
     study = planted.study_of({"design": "arms", "arms": hand, "seeds": 8, "margin_pp": 2.0})
     effects = {"up": planted.Planted(6.0), "down": planted.Planted(-6.0)}
     told = answer(analysed(planted.material(study, planted.Plan(effects=effects, images=False))))
@@ -88,7 +113,9 @@ def test_the_answer_names_what_is_better_worse_equivalent_and_unresolved_with_on
 
 
 def test_when_nothing_is_resolved_the_answer_says_so_and_what_it_would_take() -> None:
-    hand = [{"name": name, "set": {"model.dropout": value}} for name, value in (("a", 0.1), ("b", 0.4))]
+    hand = [
+        {"name": name, "set": {"model.dropout": value}} for name, value in (("a", 0.1), ("b", 0.4))
+    ]
     study = planted.study_of({"design": "arms", "arms": hand, "seeds": 5, "margin_pp": 0.1})
     told = answer(analysed(planted.material(study, planted.Plan(sd=1.5, images=False))))
     assert told.startswith("Nothing is resolved: the largest difference is ")
@@ -106,7 +133,9 @@ def test_a_failed_check_without_any_verdict_is_the_answer() -> None:
 
 def test_a_factorial_is_answered_by_its_main_effects() -> None:
     told = answer(analysed(planted.factorial(3)))
-    assert told.startswith("Switched on, over all settings of the others, in validation accuracy: crop (+")
+    assert told.startswith(
+        "Switched on, over all settings of the others, in validation accuracy: crop (+"
+    )
 
 
 def test_an_arm_called_none_is_quoted_in_a_sentence() -> None:
@@ -117,11 +146,14 @@ def test_intervals_under_declared_looks_are_called_repeated() -> None:
     assert "95 % repeated t" in answer(analysed(planted.with_looks()))
 
 
-def test_the_gap_sentence_names_kind_and_n_and_that_it_is_uncorrected() -> None:
+def test_the_gap_sentence_names_kind_n_and_family() -> None:
     sentence = words.support(analysed(planted.augmentations()))[0]
     assert sentence.startswith('The overfitting gap is widened by "none" (+')
-    assert "95 % t, n = 8, a secondary metric, not corrected" in sentence
+    assert "(95 % t, n = 8, Holm over 8 arms)" in sentence
 
 
 def test_a_remark_becomes_a_sentence_with_true_minus_signs() -> None:
-    assert words.sentence("drop clip: with it equivalent, -0.20 pp") == "Drop clip: with it equivalent, −0.20 pp."
+    assert (
+        words.sentence("drop clip: with it equivalent, -0.20 pp")
+        == "Drop clip: with it equivalent, −0.20 pp."
+    )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -18,6 +17,7 @@ from harness.train import augment
 from harness.train.augment_colour import Brightness, Colour, Contrast, Hue, Saturation
 from harness.train.augment_mix import CutMix, MixChoice, MixUp
 from harness.train.augment_ops import Crop, Cutout, Erasing, Flip, ImageOp, MixOp, Op
+from tests.train.tiny import augmentation
 
 ULP = 2**-23  # spacing of float32 in [1, 2); values in [0, 1] are rounded to half of it at most
 ALL: dict[str, float | int | str] = {
@@ -35,7 +35,6 @@ ALL: dict[str, float | int | str] = {
 IMAGE_OPS: list[ImageOp] = [
     Crop(3),
     Crop(3, "zero"),
-    Crop(3, "edge"),
     Flip(),
     Brightness(0.5),
     Contrast(0.5),
@@ -67,27 +66,42 @@ def float_images(*shape: int, seed: int = 1) -> Tensor:
 
 def epoch(size: int, *shape: int, number: int = 0, index_N: Tensor | None = None) -> augment.Epoch:
     channels, height, width = shape
-    return augment.Epoch(size, (channels, height, width), number, torch.arange(size) if index_N is None else index_N, size)
+    return augment.Epoch(
+        size,
+        (channels, height, width),
+        number,
+        torch.arange(size) if index_N is None else index_N,
+        size,
+    )
 
 
 def draws_of(ops: tuple[Op, ...], size: int, *shape: int) -> dict[str, tuple[Tensor, ...]]:
     names = [*ALL, "mix_choice"]
-    return augment.draw_epoch(ops, epoch(size, *shape), {name: rng(seed) for seed, name in enumerate(names)})
+    return augment.draw_epoch(
+        ops, epoch(size, *shape), {name: rng(seed) for seed, name in enumerate(names)}
+    )
 
 
-def run(x_NCHW: Tensor, strengths: Mapping[str, float | int | str], dtype: torch.dtype = torch.float32) -> Tensor:
+def run(
+    x_NCHW: Tensor, strengths: Mapping[str, float | int | str], dtype: torch.dtype = torch.float32
+) -> Tensor:
     N, C, H, W = x_NCHW.shape
-    ops = augment.build(strengths, C)
+    ops = augment.build(augmentation(strengths), C)
     mean_C, std_C = torch.linspace(0.4, 0.5, C), torch.linspace(0.2, 0.3, C)
-    return augment.augment_batch(x_NCHW, ops, draws_of(ops, N, C, H, W), mean_C=mean_C, std_C=std_C, dtype=dtype)
+    return augment.augment_batch(
+        x_NCHW, ops, draws_of(ops, N, C, H, W), mean_C=mean_C, std_C=std_C, dtype=dtype
+    )
 
 
-# --- against torchvision, image by image ------------------------------------------------------------------------------
+# --- against torchvision, image by image
+# ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "padding_mode"), [("reflect", "reflect"), ("zero", "constant"), ("edge", "edge")])
+@pytest.mark.parametrize(("mode", "padding_mode"), [("reflect", "reflect"), ("zero", "constant")])
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 9, 14)])
-def test_crop_equals_pad_then_crop_bit_by_bit(mode: str, padding_mode: str, shape: tuple[int, int, int]) -> None:
+def test_crop_equals_pad_then_crop_bit_by_bit(
+    mode: str, padding_mode: str, shape: tuple[int, int, int]
+) -> None:
     x_NCHW = byte_images(64, *shape)
     (shift_N2,) = Crop(4, mode).draw(epoch(64, *shape), rng())
     out_NCHW = Crop(4, mode).apply(x_NCHW, shift_N2)
@@ -100,7 +114,9 @@ def test_the_largest_reflection_is_exact() -> None:
     x_NCHW = byte_images(2, 3, 6, 6)
     out_NCHW = Crop(5).apply(x_NCHW, torch.tensor([[-5, 5], [5, -5]]))
     for image_CHW, (dy, dx), ours_CHW in zip(x_NCHW, [(-5, 5), (5, -5)], out_NCHW, strict=True):
-        assert torch.equal(ours_CHW, tv.crop(tv.pad(image_CHW, [5], padding_mode="reflect"), 5 + dy, 5 + dx, 6, 6))
+        assert torch.equal(
+            ours_CHW, tv.crop(tv.pad(image_CHW, [5], padding_mode="reflect"), 5 + dy, 5 + dx, 6, 6)
+        )
 
 
 def test_flip_equals_torchvision_bit_by_bit() -> None:
@@ -111,8 +127,9 @@ def test_flip_equals_torchvision_bit_by_bit() -> None:
         assert torch.equal(ours_CHW, tv.horizontal_flip(image_CHW) if mirrored else image_CHW)
 
 
-# One to three roundings of values up to 1.5 separate two orders of the same float32 arithmetic (contrast adds that of a mean
-# over the image). Hue divides by the range of the channels and multiplies by it again, with numbers up to 6 in between.
+# One to three roundings of values up to 1.5 separate two orders of the same float32 arithmetic
+# (contrast adds that of a mean over the image). Hue divides by the range of the channels and
+# multiplies by it again, with numbers up to 6 in between.
 TOLERANCE = {"brightness": ULP / 2, "contrast": ULP, "saturation": ULP, "hue": 1.4e-6}
 
 
@@ -129,7 +146,9 @@ def test_colour_equals_torchvision_image_by_image(kind: type[Colour], channels: 
 
 def test_jitter_equals_torchvision_in_the_order_brightness_contrast_saturation_hue() -> None:
     x_NCHW = byte_images(32, 3, 16, 16)
-    ops = augment.build({key: ALL[key] for key in ("brightness", "contrast", "saturation", "hue")}, 3)
+    ops = augment.build(
+        augmentation({key: ALL[key] for key in ("brightness", "contrast", "saturation", "hue")}), 3
+    )
     draws = draws_of(ops, 32, 3, 16, 16)
     none, unit = torch.zeros(3), torch.ones(3)
     out_NCHW = augment.augment_batch(x_NCHW, ops, draws, mean_C=none, std_C=unit)
@@ -137,15 +156,21 @@ def test_jitter_equals_torchvision_in_the_order_brightness_contrast_saturation_h
         image_CHW = tv.to_dtype(x_NCHW[n], torch.float32, scale=True)
         for name in ("brightness", "contrast", "saturation", "hue"):
             image_CHW = getattr(tv, f"adjust_{name}")(image_CHW, float(draws[name][0][n]))
-        assert (out_NCHW[n] - image_CHW).abs().max() <= sum(TOLERANCE.values()) * 1.4**2  # later factors enlarge earlier errors
+        # later factors enlarge earlier errors
+        assert (out_NCHW[n] - image_CHW).abs().max() <= sum(TOLERANCE.values()) * 1.4**2
 
 
 def test_erasing_equals_torchvision_with_the_same_box() -> None:
     x_NCHW = torch.randn(64, 3, 16, 20, generator=rng())
     (box_N4,) = Erasing(0.5).draw(epoch(64, 3, 16, 20), rng())
     out_NCHW = Erasing(0.5).apply(x_NCHW, box_N4)
-    for image_CHW, (top, left, bottom, right), ours_CHW in zip(x_NCHW, box_N4.tolist(), out_NCHW, strict=True):
-        assert torch.equal(ours_CHW, tv.erase(image_CHW, top, left, bottom - top, right - left, torch.zeros(3, 1, 1)))
+    for image_CHW, (top, left, bottom, right), ours_CHW in zip(
+        x_NCHW, box_N4.tolist(), out_NCHW, strict=True
+    ):
+        assert torch.equal(
+            ours_CHW,
+            tv.erase(image_CHW, top, left, bottom - top, right - left, torch.zeros(3, 1, 1)),
+        )
 
 
 def test_mixup_equals_torchvision_for_every_images_own_weight() -> None:
@@ -155,7 +180,8 @@ def test_mixup_equals_torchvision_for_every_images_own_weight() -> None:
     reference = v2.MixUp(num_classes=8)
     for n, lam in enumerate(lam_N.tolist()):
         params = {"labels": target_NK, "batch_size": 8, "lam": lam}
-        assert (out_NCHW[n] - reference.transform(x_NCHW, params)[n]).abs().max() <= 2 * ULP  # two roundings of values below 4
+        # two roundings of values below 4
+        assert (out_NCHW[n] - reference.transform(x_NCHW, params)[n]).abs().max() <= 2 * ULP
         assert (mixed_NK[n] - reference.transform(target_NK, params)[n]).abs().max() <= ULP / 2
 
 
@@ -166,23 +192,33 @@ def test_cutmix_equals_torchvision_for_every_images_own_box() -> None:
     reference = v2.CutMix(num_classes=8)
     for n, (top, left, bottom, right) in enumerate(box_N4.tolist()):
         lam = 1 - (bottom - top) * (right - left) / 54
-        params = {"labels": target_NK, "batch_size": 8, "box": (left, top, right, bottom), "lam_adjusted": lam}
+        params = {
+            "labels": target_NK,
+            "batch_size": 8,
+            "box": (left, top, right, bottom),
+            "lam_adjusted": lam,
+        }
         assert torch.equal(out_NCHW[n], reference.transform(x_NCHW, params)[n])
         assert (mixed_NK[n] - reference.transform(target_NK, params)[n]).abs().max() <= ULP
 
 
 def test_normalisation_equals_torchvision() -> None:
     x_NCHW = byte_images(8, 3, 8, 8)
-    expected = tv.normalize(tv.to_dtype(x_NCHW, torch.float32, scale=True), [0.4, 0.45, 0.5], [0.2, 0.25, 0.3])
-    assert (run(x_NCHW, {}) - expected).abs().max() <= 4 * ULP  # terms up to 5, where a rounding is two ULP
+    expected = tv.normalize(
+        tv.to_dtype(x_NCHW, torch.float32, scale=True), [0.4, 0.45, 0.5], [0.2, 0.25, 0.3]
+    )
+    # terms up to 5, where a rounding is two ULP
+    assert (run(x_NCHW, {}) - expected).abs().max() <= 4 * ULP
 
 
-# --- the device -------------------------------------------------------------------------------------------------------
+# --- the device
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("op", [*IMAGE_OPS, MixUp(0.4), CutMix(1.0)], ids=lambda op: op.name)
 def test_applying_an_operation_asks_for_no_value(op: ImageOp | MixOp) -> None:
-    draws = [draw.to("meta") for draw in op.draw(epoch(4, 3, 8, 8), rng())]  # tensors without values: to wait for one raises
+    # tensors without values: to wait for one raises
+    draws = [draw.to("meta") for draw in op.draw(epoch(4, 3, 8, 8), rng())]
     images = torch.empty(4, 3, 8, 8, device="meta")
     if op.stage == "mix":
         cast("MixOp", op).apply(images, torch.empty(4, 10, device="meta"), *draws)
@@ -190,7 +226,8 @@ def test_applying_an_operation_asks_for_no_value(op: ImageOp | MixOp) -> None:
         cast("ImageOp", op).apply(images, *draws)
 
 
-# --- how draws are distributed ----------------------------------------------------------------------------------------
+# --- how draws are distributed
+# ----------------------------------------------------------------------------------------
 
 # Seeds are fixed; each p-value bound is one that a right sampler misses once in a thousand seeds.
 
@@ -240,14 +277,18 @@ def test_erasing_erases_with_its_probability() -> None:
 
 
 def test_erasing_draws_the_boxes_that_torchvision_draws() -> None:
-    (box_N4,) = Erasing(1.0).draw(epoch(20_000, 3, 8, 9), rng())  # a small image, where rounding and the last row matter
+    # a small image, where rounding and the last row matter
+    (box_N4,) = Erasing(1.0).draw(epoch(20_000, 3, 8, 9), rng())
     reference, image_CHW = v2.RandomErasing(p=1.0, value=0), torch.zeros(3, 8, 9)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         boxes = [reference.make_params([image_CHW]) for _ in range(4000)]
     height_N, width_N = box_N4[:, 2] - box_N4[:, 0], box_N4[:, 3] - box_N4[:, 1]
     for ours_N, key in ((height_N, "h"), (width_N, "w"), (box_N4[:, 0], "i"), (box_N4[:, 1], "j")):
-        table = [torch.bincount(ours_N, minlength=9), torch.bincount(torch.tensor([box[key] for box in boxes]), minlength=9)]
+        table = [
+            torch.bincount(ours_N, minlength=9),
+            torch.bincount(torch.tensor([box[key] for box in boxes]), minlength=9),
+        ]
         counts = torch.stack(table)[:, torch.stack(table).sum(0) > 0]
         assert stats.chi2_contingency(counts.numpy()).pvalue > 1e-3
 
@@ -257,23 +298,30 @@ def test_each_of_two_mixes_takes_half_of_the_images() -> None:
     assert stats.binomtest(int(first_N.sum()), 4000).pvalue > 1e-3
 
 
-# --- streams ----------------------------------------------------------------------------------------------------------
+# --- streams
+# ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("op", [*IMAGE_OPS, MixUp(0.4), CutMix(1.0), MixChoice()], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [*IMAGE_OPS, MixUp(0.4), CutMix(1.0), MixChoice()], ids=lambda op: op.name
+)
 def test_images_of_a_batch_get_draws_of_their_own(op: Op) -> None:
     for draw in op.draw(epoch(64, 3, 32, 32), rng()):
         assert len(draw) == 64
         assert len(torch.unique(draw, dim=0)) > 1
 
 
-@pytest.mark.parametrize("op", [*IMAGE_OPS, MixUp(0.4), CutMix(1.0), MixChoice()], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [*IMAGE_OPS, MixUp(0.4), CutMix(1.0), MixChoice()], ids=lambda op: op.name
+)
 def test_the_same_seed_gives_the_same_draws_bit_by_bit(op: Op) -> None:
     first, again = (op.draw(epoch(64, 3, 32, 32), rng(5)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-@pytest.mark.parametrize("op", [*IMAGE_OPS, MixUp(0.4), CutMix(1.0), MixChoice()], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [*IMAGE_OPS, MixUp(0.4), CutMix(1.0), MixChoice()], ids=lambda op: op.name
+)
 def test_a_draw_leaves_the_global_generator_alone(op: Op) -> None:
     before = torch.get_rng_state()
     op.draw(epoch(64, 3, 32, 32), rng())
@@ -281,17 +329,30 @@ def test_a_draw_leaves_the_global_generator_alone(op: Op) -> None:
 
 
 @pytest.mark.parametrize(
-    "removed", ["crop", "flip", "brightness", "contrast", "saturation", "hue", "cutout", "erasing", "mixup"]
+    "removed",
+    ["crop", "flip", "brightness", "contrast", "saturation", "hue", "cutout", "erasing", "mixup"],
 )
 def test_removing_an_operation_leaves_the_draws_of_the_others(removed: str) -> None:
-    whole = draws_of(augment.build(ALL, 3), 16, 3, 16, 16)
-    rest = draws_of(augment.build({key: value for key, value in ALL.items() if key != removed}, 3), 16, 3, 16, 16)
+    whole = draws_of(augment.build(augmentation(ALL), 3), 16, 3, 16, 16)
+    rest = draws_of(
+        augment.build(
+            augmentation({key: value for key, value in ALL.items() if key != removed}), 3
+        ),
+        16,
+        3,
+        16,
+        16,
+    )
     assert set(whole) - set(rest) == ({removed, "mix_choice"} if removed == "mixup" else {removed})
-    assert all(torch.equal(a, b) for name in rest for a, b in zip(whole[name], rest[name], strict=True))
+    assert all(
+        torch.equal(a, b) for name in rest for a, b in zip(whole[name], rest[name], strict=True)
+    )
 
 
 def test_another_colour_strength_scales_the_same_draws() -> None:
-    (weak_N,), (strong_N,) = (Brightness(strength).draw(epoch(64, 3, 8, 8), rng()) for strength in (0.1, 0.2))
+    (weak_N,), (strong_N,) = (
+        Brightness(strength).draw(epoch(64, 3, 8, 8), rng()) for strength in (0.1, 0.2)
+    )
     torch.testing.assert_close(strong_N - 1, 2 * (weak_N - 1), rtol=0, atol=2 * ULP)
 
 
@@ -305,7 +366,9 @@ def test_alternating_flip_mirrors_every_image_in_exactly_every_other_epoch() -> 
     flips = []
     for number in range(4):
         order_N = torch.randperm(100, generator=rng(100 + number))
-        (flip_N,) = Flip("alternating").draw(epoch(100, 3, 8, 8, number=number, index_N=order_N), rng(7))
+        (flip_N,) = Flip("alternating").draw(
+            epoch(100, 3, 8, 8, number=number, index_N=order_N), rng(7)
+        )
         by_image_N = torch.empty(100, dtype=torch.bool)
         by_image_N[order_N] = flip_N
         flips.append(by_image_N)
@@ -320,14 +383,21 @@ def test_alternating_flip_starts_at_random() -> None:
 
 
 def test_only_alternating_flip_asks_for_a_fixed_stream() -> None:
-    fixed = [op.name for op in augment.build({**ALL, "flip": "alternating"}, 3) if op.fixed_stream]
+    fixed = [
+        op.name
+        for op in augment.build(augmentation({**ALL, "flip": "alternating"}), 3)
+        if op.fixed_stream
+    ]
     assert fixed == ["flip"]
     assert not Flip("random").fixed_stream
 
 
-# --- properties -------------------------------------------------------------------------------------------------------
+# --- properties
+# -------------------------------------------------------------------------------------------------------
 
-sizes = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(5, 12), st.integers(5, 12))
+sizes = st.tuples(
+    st.integers(1, 5), st.sampled_from([1, 3]), st.integers(5, 12), st.integers(5, 12)
+)
 seeds = st.integers(0, 2**32)
 
 
@@ -335,7 +405,9 @@ seeds = st.integers(0, 2**32)
 def test_an_operation_keeps_shape_and_dtype_and_leaves_its_input(
     shape: tuple[int, int, int, int], seed: int, op: ImageOp
 ) -> None:
-    dtypes = [torch.uint8, torch.float32, torch.bfloat16] if op.stage == "pixel" else [torch.float32]
+    dtypes = (
+        [torch.uint8, torch.float32, torch.bfloat16] if op.stage == "pixel" else [torch.float32]
+    )
     for dtype in dtypes:
         x_NCHW = byte_images(*shape, seed=seed).to(dtype)
         x_NCHW = x_NCHW / 255 if dtype.is_floating_point else x_NCHW
@@ -350,7 +422,7 @@ def test_an_operation_keeps_shape_and_dtype_and_leaves_its_input(
 def test_colour_keeps_pixels_between_0_and_1(
     shape: tuple[int, int, int, int], seed: int, strength: float, kind: type[Colour]
 ) -> None:
-    op = kind(min(strength, kind.most))
+    op = kind(min(strength, 0.5) if kind is Hue else strength)
     out_NCHW = op.apply(torch.rand(shape, generator=rng(seed)), *op.draw(epoch(*shape), rng(seed)))
     assert out_NCHW.min() >= 0
     assert out_NCHW.max() <= 1
@@ -359,12 +431,24 @@ def test_colour_keeps_pixels_between_0_and_1(
 @given(shape=sizes, seed=seeds)
 def test_strength_0_changes_nothing(shape: tuple[int, int, int, int], seed: int) -> None:
     x_NCHW = torch.rand(shape, generator=rng(seed))
-    for op in (Crop(0), Crop(0, "zero"), Brightness(0), Contrast(0), Saturation(0), Cutout(0), Erasing(0)):
-        assert torch.equal(cast("ImageOp", op).apply(x_NCHW, *op.draw(epoch(*shape), rng(seed))), x_NCHW)
+    for op in (
+        Crop(0),
+        Crop(0, "zero"),
+        Brightness(0),
+        Contrast(0),
+        Saturation(0),
+        Cutout(0),
+        Erasing(0),
+    ):
+        assert torch.equal(
+            cast("ImageOp", op).apply(x_NCHW, *op.draw(epoch(*shape), rng(seed))), x_NCHW
+        )
 
 
 @given(shape=sizes, seed=seeds)
-def test_hue_strength_0_changes_pixels_by_rounding_alone(shape: tuple[int, int, int, int], seed: int) -> None:
+def test_hue_strength_0_changes_pixels_by_rounding_alone(
+    shape: tuple[int, int, int, int], seed: int
+) -> None:
     x_NCHW = torch.rand(shape, generator=rng(seed))
     out_NCHW = Hue(0).apply(x_NCHW, *Hue(0).draw(epoch(*shape), rng(seed)))
     assert (out_NCHW - x_NCHW).abs().max() <= TOLERANCE["hue"]
@@ -374,7 +458,9 @@ def test_hue_strength_0_changes_pixels_by_rounding_alone(shape: tuple[int, int, 
 def test_mixing_with_alpha_0_changes_nothing(shape: tuple[int, int, int, int], seed: int) -> None:
     x_NCHW, target_NK = torch.rand(shape, generator=rng(seed)), torch.eye(shape[0])
     for op in (MixUp(0), CutMix(0)):
-        out_NCHW, mixed_NK = cast("MixOp", op).apply(x_NCHW, target_NK, *op.draw(epoch(*shape), rng(seed)))
+        out_NCHW, mixed_NK = cast("MixOp", op).apply(
+            x_NCHW, target_NK, *op.draw(epoch(*shape), rng(seed))
+        )
         assert torch.equal(out_NCHW, x_NCHW)
         assert torch.equal(mixed_NK, target_NK)
 
@@ -414,7 +500,11 @@ def test_cutout_blanks_exactly_the_pixels_of_its_clipped_square(
 
 def test_cutout_centres_reach_every_pixel_and_its_square_is_cut_at_the_borders() -> None:
     (box_N4,) = Cutout(4).draw(epoch(4000, 3, 6, 6), rng())
-    expected = {(max(0, y - 2), max(0, x - 2), min(6, y + 2), min(6, x + 2)) for y in range(6) for x in range(6)}
+    expected = {
+        (max(0, y - 2), max(0, x - 2), min(6, y + 2), min(6, x + 2))
+        for y in range(6)
+        for x in range(6)
+    }
     boxes, counts = torch.unique(box_N4, dim=0, return_counts=True)
     assert set(map(tuple, boxes.tolist())) == expected
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
@@ -432,7 +522,8 @@ def test_mixed_labels_sum_to_1_and_follow_the_share_of_pixels(
     shape: tuple[int, int, int, int], seed: int, alpha: float
 ) -> None:
     N = shape[0]
-    marks_NCHW = torch.arange(1.0, N + 1).view(N, 1, 1, 1).expand(shape)  # image n holds nothing but n + 1
+    # image n holds nothing but n + 1
+    marks_NCHW = torch.arange(1.0, N + 1).view(N, 1, 1, 1).expand(shape)
     target_NK = torch.eye(N)
     op = CutMix(alpha)
     out_NCHW, mixed_NK = op.apply(marks_NCHW, target_NK, *op.draw(epoch(*shape), rng(seed)))
@@ -443,24 +534,30 @@ def test_mixed_labels_sum_to_1_and_follow_the_share_of_pixels(
     torch.testing.assert_close(blended_NK.sum(1), torch.ones(N), rtol=0, atol=ULP)
 
 
-# --- the batch --------------------------------------------------------------------------------------------------------
+# --- the batch
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_fused_crop_and_flip_equal_one_after_the_other() -> None:
     x_NCHW = byte_images(64, 3, 10, 12)
-    for mode in ("reflect", "zero", "edge"):
-        ops = cast("tuple[ImageOp, ...]", augment.build({"crop": 4, "crop_mode": mode, "flip": "random"}, 3))
+    for mode in ("reflect", "zero"):
+        ops = cast(
+            "tuple[ImageOp, ...]",
+            augment.build(augmentation({"crop": 4, "crop_mode": mode, "flip": "random"}), 3),
+        )
         draws = draws_of(ops, 64, 3, 10, 12)
         one_by_one_NCHW = x_NCHW
         for op in ops:
             one_by_one_NCHW = op.apply(one_by_one_NCHW, *draws[op.name])
-        fused_NCHW = augment.augment_batch(x_NCHW, ops, draws, mean_C=torch.zeros(3), std_C=torch.full((3,), 1 / 255))
+        fused_NCHW = augment.augment_batch(
+            x_NCHW, ops, draws, mean_C=torch.zeros(3), std_C=torch.full((3,), 1 / 255)
+        )
         assert torch.equal(fused_NCHW, one_by_one_NCHW.float())
 
 
 def test_a_batch_equals_its_operations_one_by_one() -> None:
     x_NCHW = byte_images(16, 3, 12, 12)
-    ops = augment.build(ALL, 3)
+    ops = augment.build(augmentation(ALL), 3)
     draws = draws_of(ops, 16, 3, 12, 12)
     mean_C, std_C = torch.full((3,), 0.45), torch.full((3,), 0.25)
     expected = x_NCHW
@@ -473,7 +570,8 @@ def test_a_batch_equals_its_operations_one_by_one() -> None:
             if op.stage == stage:
                 expected = cast("ImageOp", op).apply(expected, *draws[op.name])
     out_NCHW = augment.augment_batch(x_NCHW, ops, draws, mean_C=mean_C, std_C=std_C)
-    torch.testing.assert_close(out_NCHW, expected, rtol=0, atol=4 * ULP)  # the one scaling rounds terms up to 4 differently
+    # the one scaling rounds terms up to 4 differently
+    torch.testing.assert_close(out_NCHW, expected, rtol=0, atol=4 * ULP)
 
 
 def test_a_batch_leaves_its_input_as_it_was() -> None:
@@ -488,13 +586,16 @@ def test_a_batch_cut_into_pieces_equals_the_batch_in_one(monkeypatch: pytest.Mon
     x_NCHW = byte_images(50, 3, 16, 16)
     whole_NCHW = run(x_NCHW, ALL)
     monkeypatch.setattr(augment, "_PIECE", 7 * 3 * 16 * 16)
-    torch.testing.assert_close(run(x_NCHW, ALL), whole_NCHW, rtol=0, atol=4 * ULP)  # a mean may be summed in another order
+    # a mean may be summed in another order
+    torch.testing.assert_close(run(x_NCHW, ALL), whole_NCHW, rtol=0, atol=4 * ULP)
 
 
 def test_float_images_in_0_to_1_give_what_their_bytes_give() -> None:
     x_NCHW = byte_images(8, 3, 8, 8)
     for strengths in ({}, {"contrast": 0.3}):
-        torch.testing.assert_close(run(x_NCHW.float() / 255, strengths), run(x_NCHW, strengths), rtol=0, atol=4 * ULP)
+        torch.testing.assert_close(
+            run(x_NCHW.float() / 255, strengths), run(x_NCHW, strengths), rtol=0, atol=4 * ULP
+        )
 
 
 def test_the_dtype_returned_is_the_one_asked_for() -> None:
@@ -505,14 +606,17 @@ def test_the_dtype_returned_is_the_one_asked_for() -> None:
 def test_a_batch_in_channels_last_order_equals_one_in_the_usual_order() -> None:
     x_NCHW = byte_images(8, 3, 12, 12)
     last_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(run(last_NCHW, ALL), run(x_NCHW, ALL), rtol=0, atol=4 * ULP)  # means summed in another order
+    # means summed in another order
+    torch.testing.assert_close(run(last_NCHW, ALL), run(x_NCHW, ALL), rtol=0, atol=4 * ULP)
 
 
 @pytest.mark.parametrize("images", [0, 1])
 def test_batches_of_none_and_of_one_pass(images: int) -> None:
     x_NCHW = byte_images(images, 3, 8, 8)
-    ops = augment.build(ALL, 3)
-    out_NCHW, target_NK = augment.mix_batch(run(x_NCHW, ALL), torch.ones(images, 2) / 2, ops, draws_of(ops, images, 3, 8, 8))
+    ops = augment.build(augmentation(ALL), 3)
+    out_NCHW, target_NK = augment.mix_batch(
+        run(x_NCHW, ALL), torch.ones(images, 2) / 2, ops, draws_of(ops, images, 3, 8, 8)
+    )
     assert out_NCHW.shape == (images, 3, 8, 8)
     assert target_NK.shape == (images, 2)
 
@@ -526,13 +630,16 @@ def test_blanked_pixels_hold_the_mean() -> None:
 
 def test_without_a_mix_images_and_labels_pass_through() -> None:
     x_NCHW, target_NK = torch.rand(4, 3, 8, 8, generator=rng()), torch.eye(4)
-    ops = augment.build({"crop": 2}, 3)
-    assert augment.mix_batch(x_NCHW, target_NK, ops, draws_of(ops, 4, 3, 8, 8)) == (x_NCHW, target_NK)
+    ops = augment.build(augmentation({"crop": 2}), 3)
+    assert augment.mix_batch(x_NCHW, target_NK, ops, draws_of(ops, 4, 3, 8, 8)) == (
+        x_NCHW,
+        target_NK,
+    )
 
 
 def test_with_both_mixes_each_image_and_label_comes_from_one_of_them() -> None:
     x_NCHW, target_NK = torch.rand(32, 3, 8, 8, generator=rng()), torch.eye(32)
-    ops = augment.build({"mixup": 0.5, "cutmix": 1.0}, 3)
+    ops = augment.build(augmentation({"mixup": 0.5, "cutmix": 1.0}), 3)
     draws = draws_of(ops, 32, 3, 8, 8)
     out_NCHW, mixed_NK = augment.mix_batch(x_NCHW, target_NK, ops, draws)
     alone = [cast("MixOp", op).apply(x_NCHW, target_NK, *draws[op.name]) for op in ops[:2]]
@@ -543,98 +650,41 @@ def test_with_both_mixes_each_image_and_label_comes_from_one_of_them() -> None:
 
 
 def test_rows_of_an_epochs_draws_are_those_of_the_positions() -> None:
-    ops = augment.build(ALL, 3)
+    ops = augment.build(augmentation(ALL), 3)
     draws = draws_of(ops, 20, 3, 16, 16)
     rows = augment.take_rows(draws, 5, 9)
-    assert all(torch.equal(row, whole[5:9]) for name in draws for row, whole in zip(rows[name], draws[name], strict=True))
+    assert all(
+        torch.equal(row, whole[5:9])
+        for name in draws
+        for row, whole in zip(rows[name], draws[name], strict=True)
+    )
 
 
-# --- build ------------------------------------------------------------------------------------------------------------
+# --- build
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_on_by_default() -> None:
-    assert augment.build({}, 3) == ()
+    assert augment.build(augmentation({}), 3) == ()
 
 
 def test_operations_come_in_a_fixed_order_whatever_the_order_of_the_strengths() -> None:
-    ops = augment.build(dict(reversed(ALL.items())), 3)
+    ops = augment.build(augmentation(dict(reversed(ALL.items()))), 3)
     assert [op.name for op in ops] == [*ALL, "mix_choice"]
 
 
 def test_one_channel_images_get_neither_saturation_nor_hue() -> None:
-    names = [op.name for op in augment.build(ALL, 1)]
+    names = [op.name for op in augment.build(augmentation(ALL), 1)]
     assert "saturation" not in names
     assert "hue" not in names
     assert "contrast" in names
 
 
-@pytest.mark.parametrize(
-    ("strengths", "message"),
-    [
-        ({"crops": 4}, "did you mean 'crop'"),
-        ({"crop": -1}, "augment.crop is -1"),
-        ({"crop": 4, "crop_mode": "mirror"}, "augment.crop_mode is 'mirror'"),
-        ({"flip": "sometimes"}, "augment.flip is 'sometimes'"),
-        ({"hue": 0.6}, "augment.hue is 0.6"),
-        ({"contrast": -0.1}, "augment.contrast is -0.1"),
-        ({"contrast": math.nan}, "augment.contrast is nan"),
-        ({"erasing": 1.5}, "augment.erasing is 1.5"),
-        ({"mixup": -1.0}, "augment.mixup is -1"),
-    ],
-)
-def test_a_strength_that_cannot_be_is_refused(strengths: dict[str, float | int | str], message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        augment.build(strengths, 3)
-    assert message in caught.value.message
-    assert caught.value.hint
-
-
 def test_contrast_of_images_with_two_channels_is_refused() -> None:
     with pytest.raises(RecipeError, match="1 or 3 channels, not 2"):
-        augment.build({"contrast": 0.1}, 2)
+        augment.build(augmentation({"contrast": 0.1}), 2)
 
 
 def test_a_reflection_wider_than_the_image_is_refused() -> None:
     with pytest.raises(RecipeError, match="too much to reflect in images of 4x6"):
         Crop(4).draw(epoch(2, 3, 4, 6), rng())
-
-
-# --- the functions for one batch --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("function", "op", "strength"),
-    [
-        (augment.crop, Crop(2), 2),
-        (augment.flip, Flip(), "random"),
-        (augment.brightness, Brightness(0.3), 0.3),
-        (augment.contrast, Contrast(0.3), 0.3),
-        (augment.saturation, Saturation(0.3), 0.3),
-        (augment.hue, Hue(0.3), 0.3),
-        (augment.cutout, Cutout(4), 4),
-        (augment.erasing, Erasing(0.6), 0.6),
-    ],
-)
-def test_a_function_draws_and_applies_its_operation(
-    function: Callable[..., Tensor], op: ImageOp, strength: float | str
-) -> None:
-    x_NCHW = torch.rand(8, 3, 10, 10, generator=rng())
-    expected = op.apply(x_NCHW, *op.draw(epoch(8, 3, 10, 10), rng(4)))
-    assert torch.equal(function(x_NCHW, strength, generator=rng(4)), expected)
-
-
-def test_alternating_flip_of_a_batch_changes_over_in_the_next_epoch() -> None:
-    x_NCHW, index_N = byte_images(6, 3, 5, 5), torch.tensor([9, 3, 4, 0, 7, 8])
-    even, odd = (
-        augment.flip(x_NCHW, "alternating", generator=rng(), epoch=number, index_N=index_N, total=10) for number in (0, 1)
-    )
-    assert torch.equal(even.flip(3), odd)
-
-
-@pytest.mark.parametrize(("function", "op"), [(augment.mixup, MixUp(0.7)), (augment.cutmix, CutMix(0.7))])
-def test_a_mixing_function_draws_and_applies_its_operation(function: Callable[..., tuple[Tensor, Tensor]], op: MixOp) -> None:
-    x_NCHW, target_NK = torch.rand(8, 3, 10, 10, generator=rng()), torch.eye(8)
-    out_NCHW, mixed_NK = function(x_NCHW, target_NK, alpha=0.7, generator=rng(4))
-    expected_NCHW, expected_NK = op.apply(x_NCHW, target_NK, *op.draw(epoch(8, 3, 10, 10), rng(4)))
-    assert torch.equal(out_NCHW, expected_NCHW)
-    assert torch.equal(mixed_NK, expected_NK)

@@ -12,20 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import engine as engines
 from harness.train import run
 from harness.train.capture import EagerReplay, Handed, Resident, kept
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.loop import fit_one_cycle
-from harness.train.model import dropouts
+from harness.train.model import Dropout
 from harness.train.run import Loaders, arena, place, program_for, step_settings
 from harness.train.step import Step, StepSettings
 from tests.train.tiny import Batch, batches, cell, net, recipe, weights
 
 CPU = torch.device("cpu")
-# A recorded step gathers one batch where the eager loader augments several at once: sums may round differently.
+# A recorded step gathers one batch where the eager loader augments several at once: sums may round
+# differently.
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
 VAL = batches(2, seed=9)
 
@@ -37,20 +38,25 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def trained(model: nn.Module, content: list[Batch], engine: Any = "eager", **options: Any) -> list[dict[str, Any]]:
+def trained(
+    model: nn.Module, content: list[Batch], engine: Any = "eager", **options: Any
+) -> list[dict[str, Any]]:
     settings = {"seed": 0, "weight_decay": 0.01, "grad_clip": 0.1, **options}
     return fit_one_cycle(2, 0.01, model, content, VAL, engine=engine, **settings)
 
 
 def losses(history: list[dict[str, Any]]) -> Tensor:
-    return torch.tensor([(entry["online_loss"], entry["val_loss"], entry["grad_norm"]) for entry in history])
+    return torch.tensor(
+        [(entry["online_loss"], entry["val_loss"], entry["grad_norm"]) for entry in history]
+    )
 
 
 def program(model: nn.Module, content: Any, **changes: Any) -> Program:
     return Program(model, StepSettings(0.01, 0.1, **changes), content, room=64)
 
 
-# --- choosing ---------------------------------------------------------------------------------------------------------
+# --- choosing
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_auto_on_a_cpu_is_the_eager_engine_and_says_why() -> None:
@@ -90,7 +96,8 @@ def test_a_foreign_optimiser_cannot_be_recorded() -> None:
         program(net(), batches(1), opt_func=torch.optim.NAdam)
 
 
-# --- a recorded step equals a step ------------------------------------------------------------------------------------
+# --- a recorded step equals a step
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -117,7 +124,9 @@ def test_a_batch_of_another_size_runs_eagerly_in_its_turn() -> None:
     content = [*batches(3), *batches(1, size=5, seed=2), *batches(2, seed=3)]
     plain, recorded = net(), net()
     expected = trained(plain, content)
-    assert torch.equal(losses(trained(recorded, content, program(recorded, content))), losses(expected))
+    assert torch.equal(
+        losses(trained(recorded, content, program(recorded, content))), losses(expected)
+    )
     assert all(torch.equal(a, b) for a, b in zip(weights(recorded), weights(plain), strict=True))
 
 
@@ -125,7 +134,12 @@ def test_a_batch_of_another_size_runs_eagerly_in_its_turn() -> None:
     "change",
     [
         {},
-        {"augment__cutout": 2, "augment__erasing": 0.3, "augment__mixup": 0.4, "augment__cutmix": 0.5},
+        {
+            "augment__cutout": 2,
+            "augment__erasing": 0.3,
+            "augment__mixup": 0.4,
+            "augment__cutmix": 0.5,
+        },
         {"augment__flip": "alternating", "augment__crop_mode": "zero"},
         {"train__batch_size": 50},
         {"train__batch_size": 149},
@@ -134,7 +148,9 @@ def test_a_batch_of_another_size_runs_eagerly_in_its_turn() -> None:
     ],
     ids=str,
 )
-def test_a_whole_trial_on_a_program_equals_the_eager_trial(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_trial_on_a_program_equals_the_eager_trial(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = cell(**change)
     expected, _ = run(wanted)
     # by its full name: the package has a function of that name, too
@@ -148,14 +164,20 @@ def test_a_whole_trial_on_a_program_equals_the_eager_trial(change: dict[str, Any
         torch.testing.assert_close(*columns, **CLOSE)
 
 
-# --- one recording, many trials ---------------------------------------------------------------------------------------
+# --- one recording, many trials
+# ---------------------------------------------------------------------------------------
 
 
 def test_trials_that_differ_in_numbers_share_one_recording() -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"optimizer__weight_decay": 0.01, "optimizer__grad_clip": 1.0, "model__dropout": 0.5},
-        {"schedule__max_lr": 0.001, "augment__brightness": 0.4, "augment__crop": 2, "train__epochs": 3},
+        {
+            "schedule__max_lr": 0.001,
+            "augment__brightness": 0.4,
+            "augment__crop": 2,
+            "train__epochs": 3,
+        },
     ]
     programs = [_program(**change) for change in changes]
     assert len({id(found) for found in programs}) == 1
@@ -174,7 +196,9 @@ def test_trials_that_differ_in_numbers_share_one_recording() -> None:
     ],
     ids=str,
 )
-def test_trials_of_another_structure_architecture_or_batch_size_do_not(change: dict[str, Any]) -> None:
+def test_trials_of_another_structure_architecture_or_batch_size_do_not(
+    change: dict[str, Any],
+) -> None:
     assert _program() is not _program(**change)
 
 
@@ -191,19 +215,23 @@ def _program(**change: Any) -> Program:
 
 def test_the_second_trial_of_a_program_remembers_nothing_of_the_first() -> None:
     content = batches(4)
-    expected = [trained(net(seed=seed), content, weight_decay=decay) for seed, decay in ((0, 0.0), (1, 0.1))]
+    expected = [
+        trained(net(seed=seed), content, weight_decay=decay) for seed, decay in ((0, 0.0), (1, 0.1))
+    ]
     model = net()
     recorded = program(model, content)
     for seed, decay in ((0, 0.0), (1, 0.1)):
         recorded.load(net(seed=seed))
-        assert torch.equal(losses(trained(model, content, recorded, weight_decay=decay)), losses(expected[seed]))
+        assert torch.equal(
+            losses(trained(model, content, recorded, weight_decay=decay)), losses(expected[seed])
+        )
     assert recorded.recordings == 1
 
 
 def test_loading_a_net_takes_its_dropout_rate_along() -> None:
     model = net(dropout=0.25)
     program(model, batches(1)).load(net(dropout=0.6))
-    assert [float(layer.p) for layer in dropouts(model)] == [0.6]
+    assert [float(layer.p) for layer in model.modules() if isinstance(layer, Dropout)] == [0.6]
 
 
 def test_loading_and_beginning_move_no_tensor() -> None:
@@ -218,7 +246,9 @@ def test_recording_leaves_weights_log_and_random_state_as_they_were() -> None:
     before, state = weights(model), torch.random.get_rng_state()
     seen: list[int] = []
 
-    def recorder(body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]) -> EagerReplay:
+    def recorder(
+        body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]
+    ) -> EagerReplay:
         assert device == CPU
         for _ in range(3):
             rewind()
@@ -250,7 +280,8 @@ def test_what_steps_change_is_put_back() -> None:
     assert step.done == 0
 
 
-# --- faults -----------------------------------------------------------------------------------------------------------
+# --- faults
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_program_trains_its_own_net_only() -> None:
@@ -284,7 +315,8 @@ def test_too_few_batches_are_a_usage_error_on_a_program_too() -> None:
         trained(model, content, program(model, content), steps_per_epoch=3)
 
 
-# --- the shelf of programs --------------------------------------------------------------------------------------------
+# --- the shelf of programs
+# --------------------------------------------------------------------------------------------
 
 
 def test_only_the_programs_used_last_are_kept() -> None:
@@ -310,7 +342,8 @@ def test_room_grows_in_powers_of_two(steps: int, room: int) -> None:
     assert room_for(steps) == room
 
 
-# --- feeds ------------------------------------------------------------------------------------------------------------
+# --- feeds
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_resident_feed_gives_the_batches_of_its_loader() -> None:

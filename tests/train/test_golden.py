@@ -1,7 +1,8 @@
-"""One fixed recipe and what came of it: the guard of ENGINE in harness/recipe.py.
+"""One fixed recipe and what came of it: the guard of ENGINE in harness/study/recipe.py.
 
-When this fails because results were meant to change, bump ENGINE (finished trials are then no longer taken for results of
-the new code) and put the new numbers here. When nothing was meant to change, it has found a fault.
+When this fails because results were meant to change, bump ENGINE (finished trials are then no
+longer taken for results of the new code) and put the new numbers here. When nothing was meant to
+change, it has found a fault.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.recipe import ENGINE
+from harness.study.recipe import ENGINE
 from harness.train import run
 from tests.train.tiny import cell
 
-# Weights may differ in their last bits between CPU models, so losses are compared to 1e-3 and not by checksum.
+# Weights may differ in their last bits between CPU models, so losses are compared to 1e-3 and not
+# by checksum.
 TOLERANCE = 1e-3
 
 GOLDEN: dict[str, tuple[dict[str, Any], list[float]]] = {
@@ -98,5 +100,10 @@ def test_the_golden_numbers_are_of_this_engine() -> None:
 def test_a_fixed_recipe_gives_the_losses_it_always_gave(name: str) -> None:
     changes, expected = GOLDEN[name]
     trial, _ = run(cell(3, train__epochs=8, **changes))
-    found = [*trial.curve.online_loss, *trial.curve.val_loss, trial.metrics["nll"], trial.metrics["train_nll"]]
+    found = [
+        *trial.curve.online_loss,
+        *trial.curve.val_loss,
+        trial.metrics["nll"],
+        trial.metrics["train_nll"],
+    ]
     assert found == pytest.approx(expected, rel=TOLERANCE)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.train import augment
 from harness.train.loaders import EvalLoader, TrainLoader
+from tests.train.tiny import augmentation
 
 CLASSES = 5
 SIDE = 8
@@ -32,10 +33,18 @@ def numbered(count: int) -> tuple[Tensor, Tensor]:
     return images_NCHW, index_N % CLASSES
 
 
-def train_loader(count: int = 40, *, batch_size: int = 16, seed: int = 0, epoch: int = 0, **ops: Any) -> TrainLoader:
+def train_loader(
+    count: int = 40, *, batch_size: int = 16, seed: int = 0, epoch: int = 0, **ops: Any
+) -> TrainLoader:
     images_NCHW, labels_N = numbered(count)
     loader = TrainLoader(
-        images_NCHW, labels_N, batch_size=batch_size, ops=augment.build(ops, 3), seed=seed, classes=CLASSES, **PLAIN
+        images_NCHW,
+        labels_N,
+        batch_size=batch_size,
+        ops=augment.build(augmentation(ops), 3),
+        seed=seed,
+        classes=CLASSES,
+        **PLAIN,
     )
     loader.set_epoch(epoch)
     return loader
@@ -59,13 +68,17 @@ def flipped(loader: TrainLoader) -> dict[int, bool]:
         index: bool(right)
         for x_BCHW, _ in loader
         for index, right in zip(
-            indices(x_BCHW), x_BCHW[:, 2, half, half:].sum(1) > x_BCHW[:, 2, half, :half].sum(1), strict=True
+            indices(x_BCHW),
+            x_BCHW[:, 2, half, half:].sum(1) > x_BCHW[:, 2, half, :half].sum(1),
+            strict=True,
         )
     }
 
 
 @given(st.integers(2, 300), st.integers(2, 64), st.integers(0, 3))
-def test_every_image_is_seen_once_an_epoch_but_a_last_one_alone(count: int, batch_size: int, epoch: int) -> None:
+def test_every_image_is_seen_once_an_epoch_but_a_last_one_alone(
+    count: int, batch_size: int, epoch: int
+) -> None:
     found = order(train_loader(count, batch_size=batch_size, epoch=epoch))
     alone = count % min(batch_size, count) == 1
     assert len(found) == count - alone
@@ -103,7 +116,9 @@ def test_the_order_depends_on_seed_and_epoch_and_repeats() -> None:
 
 
 def test_the_order_does_not_depend_on_the_augmentations() -> None:
-    assert order(train_loader(crop=2)) == order(train_loader(flip="random")) == order(train_loader())
+    assert (
+        order(train_loader(crop=2)) == order(train_loader(flip="random")) == order(train_loader())
+    )
 
 
 def test_taking_crop_away_leaves_the_flips_as_they_were() -> None:
@@ -113,7 +128,9 @@ def test_taking_crop_away_leaves_the_flips_as_they_were() -> None:
 
 
 def test_the_flips_of_an_image_do_not_depend_on_the_batch_size() -> None:
-    assert flipped(train_loader(96, flip="random", batch_size=96)) == flipped(train_loader(96, flip="random", batch_size=16))
+    assert flipped(train_loader(96, flip="random", batch_size=96)) == flipped(
+        train_loader(96, flip="random", batch_size=16)
+    )
 
 
 def test_the_pixels_of_an_epoch_do_not_depend_on_the_batch_size() -> None:
@@ -132,13 +149,17 @@ def test_the_pixels_of_an_epoch_do_not_depend_on_the_batch_size() -> None:
 
 
 def test_alternating_flips_turn_every_image_over_from_one_epoch_to_the_next() -> None:
-    first, second, third = (flipped(train_loader(100, flip="alternating", epoch=epoch)) for epoch in range(3))
+    first, second, third = (
+        flipped(train_loader(100, flip="alternating", epoch=epoch)) for epoch in range(3)
+    )
     assert second == {index: not right for index, right in first.items()}
     assert third == first
     assert len(set(first.values())) == 2
 
 
-@pytest.mark.parametrize("mix", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "mix", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}], ids=str
+)
 def test_mixes_give_probabilities_as_targets(mix: dict[str, Any]) -> None:
     soft = 0
     for x_BCHW, target_BK in train_loader(40, **mix):
@@ -157,8 +178,20 @@ def test_without_mixes_targets_are_class_numbers() -> None:
 
 def test_batches_come_in_the_dtype_and_memory_format_asked_for() -> None:
     images_NCHW, labels_N = numbered(8)
-    options: dict[str, Any] = {"dtype": torch.bfloat16, "memory_format": torch.channels_last, "batch_size": 4, **PLAIN}
-    train = TrainLoader(images_NCHW, labels_N, ops=augment.build({"crop": 1}, 3), seed=0, classes=CLASSES, **options)
+    options: dict[str, Any] = {
+        "dtype": torch.bfloat16,
+        "memory_format": torch.channels_last,
+        "batch_size": 4,
+        **PLAIN,
+    }
+    train = TrainLoader(
+        images_NCHW,
+        labels_N,
+        ops=augment.build(augmentation({"crop": 1}), 3),
+        seed=0,
+        classes=CLASSES,
+        **options,
+    )
     for loader in (train, EvalLoader(images_NCHW, labels_N, **options)):
         for x_BCHW, _ in loader:
             assert x_BCHW.dtype == torch.bfloat16
@@ -167,7 +200,9 @@ def test_batches_come_in_the_dtype_and_memory_format_asked_for() -> None:
 
 def test_the_loaders_leave_the_images_and_the_default_generator_as_they_were() -> None:
     before = torch.random.get_rng_state()
-    loader = train_loader(50, crop=2, flip="random", brightness=0.4, cutout=4, erasing=0.5, mixup=1.0, cutmix=1.0)
+    loader = train_loader(
+        50, crop=2, flip="random", brightness=0.4, cutout=4, erasing=0.5, mixup=1.0, cutmix=1.0
+    )
     list(loader)
     assert torch.equal(loader.images_NCHW, numbered(50)[0])
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -176,7 +211,9 @@ def test_the_loaders_leave_the_images_and_the_default_generator_as_they_were() -
 @given(st.integers(1, 60), st.integers(1, 64))
 def test_evaluation_gives_every_image_in_order_normalised(count: int, batch_size: int) -> None:
     images_NCHW, labels_N = numbered(count)
-    loader = EvalLoader(images_NCHW, labels_N, batch_size=batch_size, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
+    loader = EvalLoader(
+        images_NCHW, labels_N, batch_size=batch_size, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)
+    )
     for _ in range(2):  # the second time from what was kept
         content = list(loader)
         assert len(content) == len(loader)

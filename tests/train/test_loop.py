@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from harness.errors import DivergedError, UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.errors import DivergedError, RecipeError, UsageError
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train import evaluate, fit_one_cycle
 from harness.train.loop import epoch_line
 from tests.train.tiny import CLASSES, SIDE, Batch, Stream, batches, net, weights
@@ -33,11 +33,19 @@ def one_thread() -> Iterator[None]:
 
 
 def fit(model: nn.Module | None = None, **changes: Any) -> list[dict[str, Any]]:
-    given_: dict[str, Any] = {"epochs": 2, "max_lr": 0.01, "train_loader": TRAIN, "val_loader": VAL, "seed": 0, **changes}
+    given_: dict[str, Any] = {
+        "epochs": 2,
+        "max_lr": 0.01,
+        "train_loader": TRAIN,
+        "val_loader": VAL,
+        "seed": 0,
+        **changes,
+    }
     return fit_one_cycle(model=net() if model is None else model, **given_)
 
 
-# --- the schedule -----------------------------------------------------------------------------------------------------
+# --- the schedule
+# -----------------------------------------------------------------------------------------------------
 
 
 def torchs(shape: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
@@ -73,9 +81,13 @@ shapes = st.builds(
 @given(shapes, st.integers(1, 60))
 @example(ScheduleRecipe(), 100)
 @example(ScheduleRecipe(pct_start=0.3), 2)
-def test_learning_rate_and_momentum_equal_torchs_one_cycle_at_every_step(shape: ScheduleRecipe, steps: int) -> None:
+def test_learning_rate_and_momentum_equal_torchs_one_cycle_at_every_step(
+    shape: ScheduleRecipe, steps: int
+) -> None:
     assume(shape.pct_start * steps != 1)  # torch divides by zero there
-    for (rate, momentum), (their_rate, their_momentum) in zip(schedule_table(shape, steps), torchs(shape, steps), strict=True):
+    for (rate, momentum), (their_rate, their_momentum) in zip(
+        schedule_table(shape, steps), torchs(shape, steps), strict=True
+    ):
         assert rate == pytest.approx(their_rate, rel=1e-12, abs=1e-15 * shape.max_lr)
         assert momentum == pytest.approx(their_momentum, rel=1e-12)
 
@@ -84,7 +96,9 @@ def test_learning_rate_and_momentum_equal_torchs_one_cycle_at_every_step(shape: 
 @example(ScheduleRecipe(pct_start=0.5), 2)
 @example(ScheduleRecipe(pct_start=0.25), 4)
 @example(ScheduleRecipe(pct_start=0.1), 10)
-def test_one_cycle_stays_within_its_bounds_whatever_its_shape(shape: ScheduleRecipe, steps: int) -> None:
+def test_one_cycle_stays_within_its_bounds_whatever_its_shape(
+    shape: ScheduleRecipe, steps: int
+) -> None:
     low = shape.max_lr / shape.div / shape.final_div
     for rate, momentum in schedule_table(shape, steps):
         assert low * (1 - 1e-9) <= rate <= shape.max_lr * (1 + 1e-9)
@@ -98,7 +112,9 @@ def test_a_rise_of_a_single_step_starts_at_the_peak() -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "constant"])
-def test_cosine_and_constant_start_at_the_highest_rate_with_momentum_at_nine_tenths(name: Any) -> None:
+def test_cosine_and_constant_start_at_the_highest_rate_with_momentum_at_nine_tenths(
+    name: Any,
+) -> None:
     table = schedule_table(ScheduleRecipe(name=name, max_lr=0.2), 10)
     rates = [rate for rate, _ in table]
     assert rates[0] == 0.2
@@ -108,17 +124,39 @@ def test_cosine_and_constant_start_at_the_highest_rate_with_momentum_at_nine_ten
 
 
 def test_momentum_stays_at_nine_tenths_when_it_is_not_cycled() -> None:
-    assert {momentum for _, momentum in schedule_table(ScheduleRecipe(cycle_momentum=False), 20)} == {0.9}
+    assert {
+        momentum for _, momentum in schedule_table(ScheduleRecipe(cycle_momentum=False), 20)
+    } == {0.9}
 
 
-# --- what it returns and tells ----------------------------------------------------------------------------------------
+def test_a_schedule_that_has_a_name_and_no_rates_is_an_error() -> None:
+    nameless = ScheduleRecipe.model_construct(name="triangle", max_lr=0.1)
+    with pytest.raises(RecipeError, match="'triangle', for which there is no table of rates"):
+        schedule_table(nameless, 10)
+
+
+# --- what it returns and tells
+# ----------------------------------------------------------------------------------------
 
 
 def test_the_history_has_exactly_the_documented_keys() -> None:
     documented = {
-        "epoch", "train_loss", "train_accuracy", "online_loss", "online_accuracy", "val_loss", "val_accuracy",
-        "lrs", "learning_rate", "grad_norm", "clipped_share", "seconds", "cpu_seconds", "eval_seconds", "warm_seconds",
-    }  # fmt: skip
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "online_loss",
+        "online_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "lrs",
+        "learning_rate",
+        "grad_norm",
+        "clipped_share",
+        "seconds",
+        "cpu_seconds",
+        "eval_seconds",
+        "warm_seconds",
+    }
     assert [set(entry) for entry in fit(clean_loader=VAL)] == [documented] * 2
 
 
@@ -194,7 +232,8 @@ def test_the_share_of_clipped_steps_is_one_for_a_tiny_bound_and_zero_without() -
     assert [entry["clipped_share"] for entry in fit()] == [0.0, 0.0]
 
 
-# --- loaders ----------------------------------------------------------------------------------------------------------
+# --- loaders
+# ----------------------------------------------------------------------------------------------------------
 
 
 def dataset() -> TensorDataset:
@@ -202,7 +241,8 @@ def dataset() -> TensorDataset:
 
 
 def test_a_torch_data_loader_trains_as_its_batches_in_a_list_do() -> None:
-    listed, loaded = net(dropout=0), net(dropout=0)  # a DataLoader draws from the generator that dropout uses
+    # a DataLoader draws from the generator that dropout uses
+    listed, loaded = net(dropout=0), net(dropout=0)
     fit(listed)
     fit(loaded, train_loader=DataLoader(dataset(), batch_size=16))
     assert all(torch.equal(a, b) for a, b in zip(weights(listed), weights(loaded), strict=True))
@@ -247,7 +287,12 @@ def test_a_stream_with_steps_per_epoch_trains_as_a_list_does() -> None:
 def test_one_endless_generator_loses_no_batch_between_epochs() -> None:
     listed, streamed = net(), net()
     fit(listed, train_loader=TRAIN[:2], epochs=2)
-    fit(streamed, train_loader=(batch for _ in range(2) for batch in TRAIN[:2]), epochs=2, steps_per_epoch=2)
+    fit(
+        streamed,
+        train_loader=(batch for _ in range(2) for batch in TRAIN[:2]),
+        epochs=2,
+        steps_per_epoch=2,
+    )
     assert all(torch.equal(a, b) for a, b in zip(weights(listed), weights(streamed), strict=True))
 
 
@@ -269,7 +314,14 @@ def test_a_loader_is_told_its_epoch() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"epochs": 0}, {"train_loader": []}, {"steps_per_epoch": 0}, {"max_lr": 0.0}, {"max_lr": math.nan}, {"max_lr": -1.0}],
+    [
+        {"epochs": 0},
+        {"train_loader": []},
+        {"steps_per_epoch": 0},
+        {"max_lr": 0.0},
+        {"max_lr": math.nan},
+        {"max_lr": -1.0},
+    ],
     ids=str,
 )
 def test_nothing_to_train_is_a_usage_error(change: dict[str, Any]) -> None:
@@ -277,11 +329,16 @@ def test_nothing_to_train_is_a_usage_error(change: dict[str, Any]) -> None:
         fit(**change)
 
 
-# --- other optimisers -------------------------------------------------------------------------------------------------
+# --- other optimisers
+# -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [torch.optim.RMSprop, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adagrad])
-def test_a_foreign_optimiser_runs_on_the_same_learning_rates(kind: type[torch.optim.Optimizer]) -> None:
+@pytest.mark.parametrize(
+    "kind", [torch.optim.RMSprop, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adagrad]
+)
+def test_a_foreign_optimiser_runs_on_the_same_learning_rates(
+    kind: type[torch.optim.Optimizer],
+) -> None:
     made: list[torch.optim.Optimizer] = []
     used: list[float] = []
 
@@ -302,7 +359,9 @@ def test_a_foreign_optimisers_beta1_follows_the_cycle() -> None:
 
     def build(*arguments: Any, **options: Any) -> torch.optim.Optimizer:
         optimizer = torch.optim.NAdam(*arguments, **options)
-        optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["betas"][0]))
+        optimizer.register_step_pre_hook(
+            lambda *_: used.append(optimizer.param_groups[0]["betas"][0])
+        )
         return optimizer
 
     fit(opt_func=build)
@@ -317,7 +376,8 @@ def test_a_partial_of_an_optimiser_is_a_foreign_one() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(weights(plain), weights(changed), strict=True))
 
 
-# --- validation -------------------------------------------------------------------------------------------------------
+# --- validation
+# -------------------------------------------------------------------------------------------------------
 
 
 class Watching(nn.Module):
@@ -383,7 +443,8 @@ def test_an_empty_loader_cannot_be_evaluated() -> None:
         evaluate(net(), [])
 
 
-# --- divergence -------------------------------------------------------------------------------------------------------
+# --- divergence
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -423,18 +484,34 @@ def test_an_absurd_learning_rate_diverges() -> None:
 def test_a_last_update_that_breaks_the_net_is_divergence_too() -> None:
     constant = ScheduleRecipe(name="constant")
     with pytest.raises(DivergedError) as caught:
-        fit(net(dropout=0), epochs=1, train_loader=TRAIN[:1], max_lr=1e38, schedule=constant, weight_decay=100.0)
+        fit(
+            net(dropout=0),
+            epochs=1,
+            train_loader=TRAIN[:1],
+            max_lr=1e38,
+            schedule=constant,
+            weight_decay=100.0,
+        )
     assert (caught.value.epoch, caught.value.step) == (0, 0)
 
 
-# --- random numbers ---------------------------------------------------------------------------------------------------
+# --- random numbers
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
     first, second = net(), net()
     histories = [fit(model, epochs=3) for model in (first, second)]
     for entries in zip(*histories, strict=True):
-        assert len({tuple((k, str(v)) for k, v in entry.items() if not k.endswith("seconds")) for entry in entries}) == 1
+        assert (
+            len(
+                {
+                    tuple((k, str(v)) for k, v in entry.items() if not k.endswith("seconds"))
+                    for entry in entries
+                }
+            )
+            == 1
+        )
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
 
 
@@ -460,7 +537,14 @@ def test_without_dropout_and_without_a_seed_the_default_generator_is_left_alone(
 
 @settings(max_examples=15)
 @given(st.integers(2, 9), st.integers(1, 3), st.sampled_from([0.0, 0.1]))
-def test_the_log_of_an_epoch_covers_its_steps_whatever_their_number(steps: int, epochs: int, decay: float) -> None:
-    history = fit(epochs=epochs, train_loader=Stream(batches(steps, size=4)), steps_per_epoch=steps, weight_decay=decay)
+def test_the_log_of_an_epoch_covers_its_steps_whatever_their_number(
+    steps: int, epochs: int, decay: float
+) -> None:
+    history = fit(
+        epochs=epochs,
+        train_loader=Stream(batches(steps, size=4)),
+        steps_per_epoch=steps,
+        weight_decay=decay,
+    )
     assert [len(entry["lrs"]) for entry in history] == [steps] * epochs
     assert all(0 <= entry["online_accuracy"] <= 1 for entry in history)

@@ -17,8 +17,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"])
-def test_moving_weights_into_one_vector_changes_neither_values_nor_memory_order(memory_format: torch.memory_format) -> None:
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
+)
+def test_moving_weights_into_one_vector_changes_neither_values_nor_memory_order(
+    memory_format: torch.memory_format,
+) -> None:
     model = net().to(memory_format=memory_format)
     before = copy.deepcopy(list(model.parameters()))
     FlatParameters(model)
@@ -58,7 +62,10 @@ def test_a_net_can_be_trained_twice() -> None:
 
 def test_the_rows_of_the_schedule_hold_the_bias_corrections_of_adam() -> None:
     rows_SC = schedule_rows([(0.1, 0.9), (0.2, 0.8)], torch.device("cpu"))
-    expected = [[0.1, 0.9, 1 - 0.9, (1 - 0.999) ** 0.5], [0.2, 0.8, 1 - 0.8**2, (1 - 0.999**2) ** 0.5]]
+    expected = [
+        [0.1, 0.9, 1 - 0.9, (1 - 0.999) ** 0.5],
+        [0.2, 0.8, 1 - 0.8**2, (1 - 0.999**2) ** 0.5],
+    ]
     torch.testing.assert_close(rows_SC, torch.tensor(expected))
 
 
@@ -84,7 +91,8 @@ def test_one_update_equals_torchs_to_the_last_digits(name: str, weight_decay: fl
         theirs.grad = grad_P.clone()
         optimizer.step()
         update(ours_P, grad_P, row_C)
-    torch.testing.assert_close(ours_P, theirs.detach(), rtol=2e-6, atol=1e-7)  # a few last digits of float32
+    # a few last digits of float32
+    torch.testing.assert_close(ours_P, theirs.detach(), rtol=2e-6, atol=1e-7)
 
 
 def test_a_net_without_weights_to_train_is_a_usage_error() -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from harness.errors import HarnessError, RecipeError, UsageError
-from harness.parts import LossRecipe, OptimizerRecipe, ScheduleRecipe
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import LossRecipe, OptimizerRecipe, ScheduleRecipe
 from harness.train import nets, own, run
 from harness.train.model import build, cost_of
 from harness.train.run import arena, check, engine_for, place
@@ -104,10 +104,13 @@ BLOCKNET = {"model.blocks", "model.channels", "model.hidden"}
 
 
 def with_net(name: str, **fields: Any) -> Recipe:
-    return recipe().with_overrides({"model.name": name, **{key.replace("__", "."): value for key, value in fields.items()}})
+    return recipe().with_overrides(
+        {"model.name": name, **{key.replace("__", "."): value for key, value in fields.items()}}
+    )
 
 
-# --- nets -------------------------------------------------------------------------------------------------------------
+# --- nets
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_net_from_a_file_is_trained_judged_and_counted() -> None:
@@ -121,7 +124,9 @@ def test_a_net_from_a_file_is_trained_judged_and_counted() -> None:
 
 def test_one_seed_gives_a_net_one_set_of_weights_and_another_seed_another() -> None:
     asked = with_net("nets.py:Net").model
-    one, same, other = (build(asked, in_channels=1, side=8, classes=10, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (
+        build(asked, in_channels=1, side=8, classes=10, seed=seed) for seed in (0, 0, 1)
+    )
     assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(same), strict=True))
     assert not torch.equal(weights(one)[0], weights(other)[0])
 
@@ -133,11 +138,17 @@ def test_building_and_checking_a_net_leaves_the_callers_random_state() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_net_that_views_its_features_as_rows_is_trained_contiguous_and_others_channels_last() -> None:
+def test_a_net_that_views_its_features_as_rows_is_trained_contiguous_and_others_channels_last() -> (
+    None
+):
     formats = {
-        name: nets.check(with_net(name).model, in_channels=1, side=8, classes=10) for name in ("nets.py:Net", "nets.py:pooled")
+        name: nets.check(with_net(name).model, in_channels=1, side=8, classes=10)
+        for name in ("nets.py:Net", "nets.py:pooled")
     }
-    assert formats == {"nets.py:Net": torch.contiguous_format, "nets.py:pooled": torch.channels_last}
+    assert formats == {
+        "nets.py:Net": torch.contiguous_format,
+        "nets.py:pooled": torch.channels_last,
+    }
     asked = with_net("nets.py:Net")
     assert place(asked, arena(asked.data, "cpu"), "cpu", 0)[1] is torch.contiguous_format
 
@@ -148,33 +159,64 @@ def test_a_layer_called_softmax_does_not_make_probabilities_of_logits() -> None:
     net = build(with_net("nets.py:Net").model, in_channels=1, side=8, classes=10, seed=0)
     x_NCHW, labels_N = torch.randn(20, 1, 8, 8), torch.arange(20) % 10
     expected = float(nn.functional.cross_entropy(net(x_NCHW), labels_N).detach())
-    assert evaluate(net, [(x_NCHW, labels_N)])["loss"] == pytest.approx(expected, rel=1e-5)  # float32 against float64 sums
+    # float32 against float64 sums
+    assert evaluate(net, [(x_NCHW, labels_N)])["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("name", "fields", "error", "message"),
     [
-        ("nets.py:Nett", {}, UsageError, "has no 'Nett', which is named as the model.name .did you mean 'Net'"),
+        (
+            "nets.py:Nett",
+            {},
+            UsageError,
+            "has no 'Nett', which is named as the model.name .did you mean 'Net'",
+        ),
         ("none.py:Net", {}, UsageError, "cannot be imported"),
         ("nets.py:number", {}, RecipeError, "is of type int and cannot be called"),
         ("nets.py:no_side", {}, RecipeError, "does not accept side"),
         ("nets.py:needs", {}, RecipeError, "needs depth, which has no value"),
-        ("nets.py:Net", {"model.kwargs.dpeth": 2}, RecipeError, "takes no 'dpeth' .did you mean 'depth'"),
+        (
+            "nets.py:Net",
+            {"model.kwargs.dpeth": 2},
+            RecipeError,
+            "takes no 'dpeth' .did you mean 'depth'",
+        ),
         ("nets.py:Net", {"model.kwargs.side": 2}, RecipeError, "model.kwargs.side cannot be set"),
         ("nets.py:Net", {"model.kwargs.depth": "two"}, RecipeError, "raised TypeError"),
         ("nets.py:nothing", {}, RecipeError, "returns a NoneType"),
         ("nets.py:frozen", {}, RecipeError, "has no weights to train"),
         ("nets.py:lazy", {}, RecipeError, "has lazy layers"),
         ("nets.py:double", {}, UsageError, "torch.float64"),
-        ("nets.py:too_few", {}, RecipeError, r"returns shape \(2, 9\) for a batch of 2 images of 1 x 8 x 8.*be \(2, 10\)"),
+        (
+            "nets.py:too_few",
+            {},
+            RecipeError,
+            r"returns shape \(2, 9\) .*be \(2, 10\), for 2 images of 1 x 8 x 8",
+        ),
         ("nets.py:wrong_size", {}, RecipeError, "raised RuntimeError: .*mat1 and mat2"),
         ("nets.py:Pair", {}, RecipeError, "returns a tuple"),
         ("nets.py:breaks", {}, RecipeError, "raised KeyError: 'stem'"),
         ("torchvision:resnet19", {}, RecipeError, "no classifier 'resnet19' .did you mean"),
-        ("torchvision:resnet18", {"model.kwargs.weights": "DEFAULT"}, RecipeError, "trained from scratch|cannot be set"),
+        (
+            "torchvision:resnet18",
+            {"model.kwargs.weights": "DEFAULT"},
+            RecipeError,
+            "trained from scratch|cannot be set",
+        ),
         ("torchvision:resnet18", {"model.kwargs.cifar_stem": 1}, RecipeError, "cifar_stem is 1"),
-        ("torchvision:resnet18", {"model.kwargs.depth": 1}, RecipeError, "unexpected keyword argument 'depth'"),
-        ("torchvision:squeezenet1_0", {"model.kwargs.cifar_stem": True}, RecipeError, "no such stem is known"),
+        (
+            "torchvision:resnet18",
+            {"model.kwargs.depth": 1},
+            RecipeError,
+            "unexpected keyword argument 'depth'",
+        ),
+        (
+            "torchvision:squeezenet1_0",
+            {"model.kwargs.cifar_stem": True},
+            RecipeError,
+            "no such stem is known",
+        ),
     ],
 )
 def test_a_net_that_does_not_fit_gets_an_error_that_says_why(
@@ -187,7 +229,15 @@ def test_a_net_that_does_not_fit_gets_an_error_that_says_why(
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet18", "densenet121", "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5", "regnet_y_400mf"],
+    [
+        "resnet18",
+        "densenet121",
+        "shufflenet_v2_x0_5",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mnasnet0_5",
+        "regnet_y_400mf",
+    ],
 )
 def test_the_cifar_stem_keeps_the_resolution_that_the_ordinary_stem_throws_away(name: str) -> None:
     side_in_first_block = []
@@ -197,7 +247,9 @@ def test_the_cifar_stem_keeps_the_resolution_that_the_ordinary_stem_throws_away(
         widths: list[int] = []
         for module in net.modules():
             if isinstance(module, (nn.Conv2d, nn.MaxPool2d)):
-                module.register_forward_hook(lambda _m, _i, out, seen=widths: seen.append(out.shape[-1]))
+                module.register_forward_hook(
+                    lambda _m, _i, out, seen=widths: seen.append(out.shape[-1])
+                )
         with torch.no_grad():
             net(torch.zeros(1, 3, 32, 32))
         side_in_first_block.append(widths[:2])
@@ -207,15 +259,20 @@ def test_the_cifar_stem_keeps_the_resolution_that_the_ordinary_stem_throws_away(
 
 
 def test_a_torchvision_net_takes_the_channels_and_classes_of_the_images() -> None:
-    net = build(with_net("torchvision:resnet18").model, in_channels=1, side=32, classes=7, seed=0).eval()
+    net = build(
+        with_net("torchvision:resnet18").model, in_channels=1, side=32, classes=7, seed=0
+    ).eval()
     assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
 
 
-# --- optimisers -------------------------------------------------------------------------------------------------------
+# --- optimisers
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_an_optimiser_from_a_file_trains_with_its_arguments_at_the_schedules_rates() -> None:
-    asked = recipe(optimizer__name="parts.py:Signed", optimizer__kwargs__scale=2.0, schedule__max_lr=0.002)
+    asked = recipe(
+        optimizer__name="parts.py:Signed", optimizer__kwargs__scale=2.0, schedule__max_lr=0.002
+    )
     trial, _ = run(cell().model_copy(update={"recipe": asked}))
     made = own.optimizer_of(asked.optimizer)([nn.Parameter(torch.ones(1))], 0.1, weight_decay=0.0)
     assert (trial.state, getattr(made, "scale", None)) == ("complete", 2.0)
@@ -231,21 +288,34 @@ def test_one_of_torchs_own_optimisers_is_named_by_its_module() -> None:
     [
         ("parts.py:no_decay", {}, "does not accept weight_decay"),
         ("parts.py:no_groups", {}, "makes a object without param_groups"),
-        ("parts.py:Closure", {}, "raised TypeError"),
-        ("parts.py:Signed", {"optimizer.kwargs.momentum": 0.5}, "optimizer.kwargs.momentum would be overwritten"),
-        ("parts.py:Signed", {"optimizer.kwargs.lr": 0.5}, "optimizer.kwargs.lr would be overwritten"),
+        ("parts.py:Closure", {}, "takes several looks at a batch a step"),
+        (
+            "parts.py:Signed",
+            {"optimizer.kwargs.momentum": 0.5},
+            "optimizer.kwargs.momentum would be overwritten",
+        ),
+        (
+            "parts.py:Signed",
+            {"optimizer.kwargs.lr": 0.5},
+            "optimizer.kwargs.lr would be overwritten",
+        ),
     ],
 )
-def test_an_optimiser_that_does_not_fit_gets_an_error_that_says_why(name: str, fields: dict[str, Any], message: str) -> None:
+def test_an_optimiser_that_does_not_fit_gets_an_error_that_says_why(
+    name: str, fields: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RecipeError, match=message):
         check(recipe().with_overrides({"optimizer.name": name, **fields}))
 
 
-# --- schedules --------------------------------------------------------------------------------------------------------
+# --- schedules
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_a_schedule_from_a_file_is_a_factor_on_the_highest_rate() -> None:
-    table = own.table_of(ScheduleRecipe(name="parts.py:halves", max_lr=0.1, kwargs=(("at", 0.25),)), 4)
+    table = own.table_of(
+        ScheduleRecipe(name="parts.py:halves", max_lr=0.1, kwargs=(("at", 0.25),)), 4
+    )
     assert table == [(0.1, 0.9), (0.05, 0.9), (0.05, 0.9), (0.05, 0.9)]
 
 
@@ -269,19 +339,25 @@ def test_a_schedule_that_does_not_fit_gets_an_error_that_says_why(name: str, mes
         check(recipe(schedule__name=f"parts.py:{name}"))
 
 
-# --- losses -----------------------------------------------------------------------------------------------------------
+# --- losses
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_loss_from_a_file_that_is_cross_entropy_trains_as_ours_does() -> None:
     plain, _ = run(cell(augment__mixup=0.5))
     asked = recipe(augment__mixup=0.5, loss__name="parts.py:focal")
     trial, _ = run(cell().model_copy(update={"recipe": asked}))
-    assert trial.curve.online_loss == pytest.approx(plain.curve.online_loss, rel=1e-4)  # the same sum in another order
+    # the same sum in another order
+    assert trial.curve.online_loss == pytest.approx(plain.curve.online_loss, rel=1e-4)
 
 
 def test_the_arguments_of_a_loss_change_what_is_minimised() -> None:
     trials = [
-        run(cell().model_copy(update={"recipe": recipe(loss__name="parts.py:focal", loss__kwargs__gamma=gamma)}))[0]
+        run(
+            cell().model_copy(
+                update={"recipe": recipe(loss__name="parts.py:focal", loss__kwargs__gamma=gamma)}
+            )
+        )[0]
         for gamma in (0.0, 2.0)
     ]
     first, second = (trial.curve.online_loss[0] for trial in trials)
@@ -298,7 +374,9 @@ def test_the_arguments_of_a_loss_change_what_is_minimised() -> None:
         ("focal", {"loss.kwargs.gama": 1.0}, "did you mean 'gamma'"),
     ],
 )
-def test_a_loss_that_does_not_fit_gets_an_error_that_says_why(name: str, fields: dict[str, Any], message: str) -> None:
+def test_a_loss_that_does_not_fit_gets_an_error_that_says_why(
+    name: str, fields: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RecipeError, match=message):
         check(recipe().with_overrides({"loss.name": f"parts.py:{name}", **fields}))
 
@@ -309,10 +387,19 @@ def test_a_loss_of_ones_own_and_label_smoothing_exclude_each_other_in_the_loop_t
     loader = [(torch.randn(4, 1, 2, 2), torch.arange(4))]
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
     with pytest.raises(UsageError, match="label_smoothing is the cross-entropy's"):
-        fit_one_cycle(1, 0.1, model, loader, loader, loss_func=nn.functional.cross_entropy, label_smoothing=0.1)
+        fit_one_cycle(
+            1,
+            0.1,
+            model,
+            loader,
+            loader,
+            loss_func=nn.functional.cross_entropy,
+            label_smoothing=0.1,
+        )
 
 
-# --- all of them ------------------------------------------------------------------------------------------------------
+# --- all of them
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_loss_is_the_same_object_so_that_a_recorded_step_is_found_again() -> None:
@@ -328,7 +415,9 @@ def test_an_edited_file_is_run_anew_and_an_unchanged_one_is_not(files: Path) -> 
     assert own.loss_of(asked) is not before
 
 
-def test_what_draws_on_the_host_runs_eagerly_and_is_refused_by_the_graph_engine(files: Path) -> None:
+def test_what_draws_on_the_host_runs_eagerly_and_is_refused_by_the_graph_engine(
+    files: Path,
+) -> None:
     (files / "aug.py").write_text("def same(x, generator):\n    return x\n")
     asked = recipe(augment__own__same="aug.py:same")
     assert engine_for(asked, "cuda").name == "eager"
@@ -344,4 +433,7 @@ def test_a_file_may_import_its_neighbours(files: Path) -> None:
     code = "from layers_of_mine import HIDDEN\nfrom torch import nn\ndef net(in_channels, side, classes):\n"
     code += "    return nn.Sequential(nn.Flatten(), nn.Linear(64, HIDDEN), nn.Linear(HIDDEN, classes))\n"
     (files / "sub" / "net.py").write_text(code)
-    assert nets.check(with_net("sub/net.py:net").model, in_channels=1, side=8, classes=10) is torch.channels_last
+    assert (
+        nets.check(with_net("sub/net.py:net").model, in_channels=1, side=8, classes=10)
+        is torch.channels_last
+    )

@@ -77,11 +77,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
+# --- images
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_channels_come_last_first_or_not_at_all() -> None:
-    last, first, grey = (data.load("images.py:load", kwargs={"channels": place}) for place in ("last", "first", "grey"))
+    last, first, grey = (
+        data.load("images.py:load", kwargs={"channels": place})
+        for place in ("last", "first", "grey")
+    )
     assert torch.equal(last.train_images_NCHW, first.train_images_NCHW)
     assert torch.equal(last.train_images_NCHW[:, :1], grey.train_images_NCHW)
     assert last.classes == ("a", "b", "c", "d")
@@ -103,7 +107,9 @@ def test_without_a_test_part_a_fixed_fifth_is_held_out() -> None:
 
 
 def test_a_trial_runs_on_them() -> None:
-    asked = recipe().with_overrides({"data.name": "images.py:load", "data.kwargs.count": 60, "data.train": 30, "data.val": 20})
+    asked = recipe().with_overrides(
+        {"data.name": "images.py:load", "data.kwargs.count": 60, "data.train": 30, "data.val": 20}
+    )
     trial, _ = run(cell().model_copy(update={"recipe": asked}))
     assert trial.state == "complete"
     assert trial.data_fingerprint == data.load("images.py:load", kwargs={"count": 60}).fingerprint
@@ -117,7 +123,12 @@ def test_a_source_is_known_to_be_there_without_being_run(files: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kwargs", "error", "message"),
     [
-        ("load", {"cuont": 3}, RecipeError, "data.kwargs.cuont: .* takes no 'cuont' .did you mean 'count'"),
+        (
+            "load",
+            {"cuont": 3},
+            RecipeError,
+            "data.kwargs.cuont: .* takes no 'cuont' .did you mean 'count'",
+        ),
         ("load", {"count": "many"}, RecipeError, "raised TypeError"),
         ("nothing", {}, DataError, "returns a NoneType and no table"),
         ("floats", {}, DataError, "train_images are float64 and should be uint8"),
@@ -137,13 +148,14 @@ def test_a_source_that_does_not_fit_gets_an_error_that_says_why(
         data.load(f"images.py:{name}", kwargs=kwargs)
 
 
-# --- augmentations ----------------------------------------------------------------------------------------------------
+# --- augmentations
+# ----------------------------------------------------------------------------------------------------
 
 ON = {"augment.own.posterize": "aug.py:posterize"}
 
 
 def drawn(fields: dict[str, Any], *, epoch: int = 0) -> dict[str, tuple[torch.Tensor, ...]]:
-    ops = augment.build(recipe().with_overrides(fields).augment.model_dump(), 1)
+    ops = augment.build(recipe().with_overrides(fields).augment, 1)
     about = augment.Epoch(10, (1, 8, 8), epoch, torch.arange(10), 10)
     return augment.draw_epoch(ops, about, {op.name: generator(0, op.name, epoch) for op in ops})
 
@@ -151,22 +163,41 @@ def drawn(fields: dict[str, Any], *, epoch: int = 0) -> dict[str, tuple[torch.Te
 def test_switching_one_on_moves_no_other_draw() -> None:
     without, with_it = drawn({}), drawn(ON)
     assert set(with_it) - set(without) == {"own.posterize"}
-    assert all(torch.equal(a, b) for name in without for a, b in zip(without[name], with_it[name], strict=True))
+    assert all(
+        torch.equal(a, b)
+        for name in without
+        for a, b in zip(without[name], with_it[name], strict=True)
+    )
 
 
 def test_its_draws_follow_the_seed_and_the_epoch() -> None:
-    first, again, later = drawn(ON)["own.posterize"][0], drawn(ON)["own.posterize"][0], drawn(ON, epoch=1)["own.posterize"][0]
+    first, again, later = (
+        drawn(ON)["own.posterize"][0],
+        drawn(ON)["own.posterize"][0],
+        drawn(ON, epoch=1)["own.posterize"][0],
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
 
 
 def test_it_changes_training_images_by_its_arguments_and_leaves_evaluation_alone() -> None:
     one_bit = {**ON, "augment.kwargs.posterize.bits": 1}
-    bare = {"augment.crop": 0, "augment.flip": "none", "augment.brightness": 0, "augment.contrast": 0}
+    bare = {
+        "augment.crop": 0,
+        "augment.flip": "none",
+        "augment.brightness": 0,
+        "augment.contrast": 0,
+    }
     ground = arena(recipe().data, "cpu")
-    pictures = [augmented(recipe().with_overrides({**bare, **fields}), ground) for fields in ({}, ON, one_bit)]
+    pictures = [
+        augmented(recipe().with_overrides({**bare, **fields}), ground)
+        for fields in ({}, ON, one_bit)
+    ]
     assert len({picture.tobytes() for picture in pictures}) == 3
-    trials = [run(cell().model_copy(update={"recipe": recipe().with_overrides(fields)}))[0] for fields in (ON, ON)]
+    trials = [
+        run(cell().model_copy(update={"recipe": recipe().with_overrides(fields)}))[0]
+        for fields in (ON, ON)
+    ]
     assert trials[0].metrics == trials[1].metrics
 
 
@@ -176,13 +207,19 @@ def test_it_is_given_pixels_between_0_and_1_in_float32(files: Path) -> None:
         "    if x.dtype != torch.float32 or x.min() < 0 or x.max() > 1:\n        raise ValueError(f'{x.dtype} {x.max()}')\n"
         "    return x\n"
     )
-    asked = recipe().with_overrides({"augment.own.look": "aug.py:look", "augment.brightness": 0, "augment.contrast": 0})
+    asked = recipe().with_overrides(
+        {"augment.own.look": "aug.py:look", "augment.brightness": 0, "augment.contrast": 0}
+    )
     assert run(cell().model_copy(update={"recipe": asked}))[0].state == "complete"
 
 
 def test_those_of_ones_own_are_applied_in_the_order_of_their_names_before_cutout() -> None:
-    fields = {"augment.own.b": "aug.py:black", "augment.own.a": "aug.py:posterize", "augment.cutout": 2}
-    ops = augment.build(recipe().with_overrides(fields).augment.model_dump(), 1)
+    fields = {
+        "augment.own.b": "aug.py:black",
+        "augment.own.a": "aug.py:posterize",
+        "augment.cutout": 2,
+    }
+    ops = augment.build(recipe().with_overrides(fields).augment, 1)
     assert [op.name for op in ops][-3:] == ["own.a", "own.b", "cutout"]
 
 
@@ -196,7 +233,9 @@ def test_those_of_ones_own_are_applied_in_the_order_of_their_names_before_cutout
         ("breaks", "raised AttributeError"),
     ],
 )
-def test_an_augmentation_that_does_not_fit_gets_an_error_that_names_its_field(name: str, message: str) -> None:
+def test_an_augmentation_that_does_not_fit_gets_an_error_that_names_its_field(
+    name: str, message: str
+) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
         check(recipe().with_overrides({"augment.own.mine": f"aug.py:{name}"}))
     assert caught.value.message.startswith("augment.own.mine")
@@ -205,7 +244,14 @@ def test_an_augmentation_that_does_not_fit_gets_an_error_that_names_its_field(na
 def test_the_array_that_a_source_returns_is_not_changed_by_training() -> None:
     before = data.load("images.py:load").train_images_NCHW.clone()
     asked = recipe().with_overrides(
-        {"data.name": "images.py:load", "data.train": 20, "data.val": 12, "augment.own.black": "aug.py:black"}
+        {
+            "data.name": "images.py:load",
+            "data.train": 20,
+            "data.val": 12,
+            "augment.own.black": "aug.py:black",
+        }
     )
     run(cell().model_copy(update={"recipe": asked}))
-    assert np.array_equal(arena(asked.data, "cpu").split.test_images_NCHW.numpy(), before[:8].numpy())
+    assert np.array_equal(
+        arena(asked.data, "cpu").split.test_images_NCHW.numpy(), before[:8].numpy()
+    )

@@ -12,19 +12,26 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    top_k_accuracy_score,
+)
 
 from harness.errors import DataError, RecipeError
-from harness.parts import ModelRecipe
+from harness.study.recipe_fields import ModelRecipe
+from harness.study.trial import METRICS, Outcomes, Trial
 from harness.train import run
 from harness.train.judge import judge, predict
 from harness.train.loaders import EvalLoader
 from harness.train.model import build
 from harness.train.run import Loaders, arena, check, fit, place
-from harness.trial import METRICS, Outcomes, Trial
 from tests.train.tiny import cell, recipe, weights
 
-GAPS = {"balanced_accuracy_gap", "macro_f1_gap"}  # clean train minus validation, for studies that decide by those metrics
+# clean train minus validation, for studies that decide by those metrics
+GAPS = {"balanced_accuracy_gap", "macro_f1_gap"}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +74,16 @@ def test_a_trial_says_what_it_ran_on(finished: Finished) -> None:
     assert (
         0 < trial.readings["cpu_seconds"] < 1.5 * trial.train_seconds
     )  # one thread: clocks may differ a little in what they count
-    assert min(trial.train_seconds, trial.eval_seconds, trial.images_per_second, trial.peak_mib, trial.mflop_per_image) > 0
+    assert (
+        min(
+            trial.train_seconds,
+            trial.eval_seconds,
+            trial.images_per_second,
+            trial.peak_mib,
+            trial.mflop_per_image,
+        )
+        > 0
+    )
 
 
 def test_the_curve_has_a_number_for_every_epoch_in_every_column(finished: Finished) -> None:
@@ -85,7 +101,8 @@ def test_the_gap_is_clean_train_accuracy_minus_validation_accuracy(finished: Fin
 def test_the_last_epoch_of_the_curve_agrees_with_the_metrics(finished: Finished) -> None:
     trial, _ = finished
     assert trial.curve.val_accuracy[-1] == trial.metrics["accuracy"]
-    assert trial.curve.val_loss[-1] == pytest.approx(trial.metrics["nll"], rel=1e-5)  # summed in another order
+    # summed in another order
+    assert trial.curve.val_loss[-1] == pytest.approx(trial.metrics["nll"], rel=1e-5)
     assert trial.curve.online_accuracy[-1] == trial.metrics["online_accuracy"]
     assert max(trial.curve.val_accuracy) == trial.metrics["best_accuracy"]
 
@@ -106,7 +123,8 @@ def test_metrics_equal_scikit_learns(head: str) -> None:
     log_NK, labels_N = (part.numpy() for part in predict(model, loaders.val, "fp32"))
     guess_N, classes = log_NK.argmax(axis=1), np.arange(10)
     p_NK = np.exp(log_NK.astype(np.float64))
-    p_NK /= p_NK.sum(axis=1, keepdims=True)  # float32 rows miss 1 by some 1e-7, of which scikit-learn warns
+    # float32 rows miss 1 by some 1e-7, of which scikit-learn warns
+    p_NK /= p_NK.sum(axis=1, keepdims=True)
     expected = {
         "accuracy": accuracy_score(labels_N, guess_N),
         "balanced_accuracy": balanced_accuracy_score(labels_N, guess_N),
@@ -127,11 +145,17 @@ def test_clean_train_accuracy_is_measured_in_eval_mode_without_augmentation() ->
     mean_C, std_C = (torch.tensor(part).view(1, -1, 1, 1) for part in (split.mean, split.std))
     with torch.no_grad():
         out_NK = model.eval()((split.train_images_NCHW / 255 - mean_C) / std_C)
-    assert metrics["train_accuracy"] == float((out_NK.argmax(dim=1) == split.train_labels_N).double().mean())
-    assert metrics["train_nll"] == pytest.approx(float(F.cross_entropy(out_NK, split.train_labels_N)), rel=1e-4)
+    assert metrics["train_accuracy"] == float(
+        (out_NK.argmax(dim=1) == split.train_labels_N).double().mean()
+    )
+    assert metrics["train_nll"] == pytest.approx(
+        float(F.cross_entropy(out_NK, split.train_labels_N)), rel=1e-4
+    )
 
 
-def test_the_test_images_are_read_once_after_the_last_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_images_are_read_once_after_the_last_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     test_images = arena(recipe().data, "cpu").split.test_images_NCHW
     read: list[int] = []
     epochs: list[int] = []
@@ -150,7 +174,9 @@ def test_the_test_images_are_read_once_after_the_last_epoch(monkeypatch: pytest.
 def comparable(trial: Trial) -> str:
     """Return all of a trial that must repeat, as text."""
     columns = {name: column for name, column in trial.curve if name != "seconds"}
-    return json.dumps([trial.cell, trial.metrics, columns, trial.params, trial.mflop_per_image], sort_keys=True)
+    return json.dumps(
+        [trial.cell, trial.metrics, columns, trial.params, trial.mflop_per_image], sort_keys=True
+    )
 
 
 EVERYTHING: dict[str, Any] = {
@@ -194,7 +220,9 @@ def test_what_ran_before_in_the_process_does_not_change_a_trial() -> None:
 def test_arms_that_share_an_architecture_start_from_the_same_weights() -> None:
     ground = arena(recipe().data, "cpu")
     first, _ = place(recipe(), ground, "cpu", 3)
-    second, _ = place(recipe(augment__crop=0, optimizer__name="sgd", model__dropout=0.0), ground, "cpu", 3)
+    second, _ = place(
+        recipe(augment__crop=0, optimizer__name="sgd", model__dropout=0.0), ground, "cpu", 3
+    )
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
 
 
@@ -224,9 +252,14 @@ def test_a_stop_after_the_last_epoch_is_a_complete_trial() -> None:
 
 def test_a_diverged_trial_names_its_first_bad_step_and_keeps_its_curve_so_far() -> None:
     wanted = cell(
-        schedule__max_lr=20.0, schedule__div=1e8, schedule__pct_start=0.9, optimizer__grad_clip=0.0,
-        optimizer__name="sgd", optimizer__weight_decay=10.0, train__epochs=10,
-    )  # fmt: skip
+        schedule__max_lr=20.0,
+        schedule__div=1e8,
+        schedule__pct_start=0.9,
+        optimizer__grad_clip=0.0,
+        optimizer__name="sgd",
+        optimizer__weight_decay=10.0,
+        train__epochs=10,
+    )
     trial, outcomes = run(wanted)
     assert trial.state == "diverged"
     assert "not a finite number from step" in trial.error
@@ -260,7 +293,9 @@ def test_top5_is_left_out_when_there_are_no_more_than_five_classes() -> None:
     images_NCHW, labels_N = torch.zeros(10, 1, 4, 4, dtype=torch.uint8), torch.arange(10) % 5
     still = EvalLoader(images_NCHW, labels_N, batch_size=5, mean=(0.0,), std=(1.0,))
     train = Loaders.of(recipe(), arena(recipe().data, "cpu"), 0, torch.contiguous_format).train
-    model = build(ModelRecipe(blocks=1, channels=(2,), pool=()), in_channels=1, side=4, classes=5, seed=0)
+    model = build(
+        ModelRecipe(blocks=1, channels=(2,), pool=()), in_channels=1, side=4, classes=5, seed=0
+    )
     history = [{"val_accuracy": 0.2, "train_accuracy": 0.2, "online_accuracy": 0.2}]
     metrics, _ = judge(model, Loaders(train, still, still, still, still, still), history, "fp32")
     assert set(metrics) == (set(METRICS) | GAPS) - {"top5"}
@@ -277,7 +312,10 @@ def test_more_images_than_there_are_is_a_data_error() -> None:
 
 
 def test_the_clean_images_are_fixed_by_the_split_seed_and_not_by_the_trials() -> None:
-    first, second = (Loaders.of(recipe(), arena(recipe().data, "cpu"), seed, torch.contiguous_format) for seed in (0, 1))
+    first, second = (
+        Loaders.of(recipe(), arena(recipe().data, "cpu"), seed, torch.contiguous_format)
+        for seed in (0, 1)
+    )
     assert torch.equal(first.clean.images_NCHW, second.clean.images_NCHW)
     assert torch.equal(first.probe.images_NCHW, second.probe.images_NCHW)
     assert len(first.probe.images_NCHW) == len(first.val.images_NCHW)
@@ -303,10 +341,16 @@ def test_the_validation_images_of_small_sets_all_draw_the_curves() -> None:
     assert torch.equal(there.curve_index_N, torch.arange(len(there.split.val_labels_N)))
 
 
-def test_without_validation_images_the_clean_training_curve_is_of_as_many_images_as_the_test_set_has() -> None:
+def test_without_validation_images_the_clean_training_curve_is_of_as_many_images_as_the_test_set_has() -> (
+    None
+):
     """A curve of one image, as it once was, says nothing, and neither does the gap drawn from it."""
     there = arena(recipe(data__val=0).data, "cpu")
-    assert len(there.probe_index_N) == min(len(there.split.test_labels_N), len(there.split.train_labels_N)) > 1
+    assert (
+        len(there.probe_index_N)
+        == min(len(there.split.test_labels_N), len(there.split.train_labels_N))
+        > 1
+    )
 
 
 def test_a_cutout_larger_than_the_images_is_refused_before_anything_runs() -> None:

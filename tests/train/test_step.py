@@ -13,28 +13,42 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from harness.errors import UsageError
-from harness.parts import ScheduleRecipe
-from harness.schedules import schedule_table
+from harness.study.recipe_fields import ScheduleRecipe
+from harness.study.schedules import schedule_table
 from harness.train.step import Step, StepSettings, cross_entropy
 from tests.train.tiny import CLASSES, Batch, batches, net
 
 STEPS = 50
 DECAY = 0.01
 
-# float32 on one thread: the same terms are multiplied in another order. Measured: 5e-7 in a weight, 2e-7 in a loss.
+# float32 on one thread: the same terms are multiplied in another order. Measured: 5e-7 in a weight,
+# 2e-7 in a loss.
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
-# SGD at a rate of 0.3 makes rounding grow: in a weight 1e-7 after 15 steps, and after 50 of them 4e-5 with torch 2.15 and 2e-4
-# with 2.11. With Nesterov's momentum in place of the plain one it would be 6e-2 after 5 steps.
+# SGD at a rate of 0.3 makes rounding grow: in a weight 1e-7 after 15 steps, and after 50 of them
+# 4e-5 with torch 2.15 and 2e-4 with 2.11. With Nesterov's momentum in place of the plain one it
+# would be 6e-2 after 5 steps.
 LOOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}
 
-RATES: dict[object, float] = {torch.optim.Adam: 0.01, torch.optim.AdamW: 0.01, torch.optim.SGD: 0.3, torch.optim.NAdam: 0.01}
+RATES: dict[object, float] = {
+    torch.optim.Adam: 0.01,
+    torch.optim.AdamW: 0.01,
+    torch.optim.SGD: 0.3,
+    torch.optim.NAdam: 0.01,
+}
 Optimizer = Callable[[Any], torch.optim.Optimizer]
 OPTIMIZERS: dict[str, tuple[Any, Optimizer]] = {
     "adam": (torch.optim.Adam, lambda weights: torch.optim.Adam(weights, weight_decay=DECAY)),
     "adamw": (torch.optim.AdamW, lambda weights: torch.optim.AdamW(weights, weight_decay=DECAY)),
-    "sgd": (torch.optim.SGD, lambda weights: torch.optim.SGD(weights, 0.1, 0.9, weight_decay=DECAY, nesterov=True)),
+    "sgd": (
+        torch.optim.SGD,
+        lambda weights: torch.optim.SGD(weights, 0.1, 0.9, weight_decay=DECAY, nesterov=True),
+    ),
 }
-CLIPS: dict[str, tuple[float | None, str]] = {"unclipped": (None, "value"), "value": (0.02, "value"), "norm": (0.1, "norm")}
+CLIPS: dict[str, tuple[float | None, str]] = {
+    "unclipped": (None, "value"),
+    "value": (0.02, "value"),
+    "norm": (0.1, "norm"),
+}
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -73,14 +87,20 @@ def textbook(
 
 
 def ours(model: nn.Module, content: list[Batch], settings: StepSettings) -> list[float]:
-    step = Step(model, schedule_table(ScheduleRecipe(max_lr=RATES[settings.opt_func]), len(content)), settings)
+    step = Step(
+        model,
+        schedule_table(ScheduleRecipe(max_lr=RATES[settings.opt_func]), len(content)),
+        settings,
+    )
     model.train()
     for x_NCHW, labels_N in content:
         step(x_NCHW, labels_N)
     return step.read(0).losses
 
 
-def pair(memory_format: torch.memory_format = torch.contiguous_format) -> tuple[nn.Module, nn.Module]:
+def pair(
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> tuple[nn.Module, nn.Module]:
     """Return a net of ours and the same with torch's dropout."""
     mine = net(dropout=0.25).to(memory_format=memory_format)
     plain = copy.deepcopy(mine)
@@ -96,21 +116,27 @@ def assert_agree(
     **book: Any,
 ) -> None:
     mine, plain = pair(memory_format)
-    content = [(x_NCHW.to(memory_format=memory_format), labels_N) for x_NCHW, labels_N in batches(STEPS)]
+    content = [
+        (x_NCHW.to(memory_format=memory_format), labels_N) for x_NCHW, labels_N in batches(STEPS)
+    ]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         expected = textbook(plain, content, **book)
         torch.manual_seed(7)
         losses = ours(mine, content, settings)
     torch.testing.assert_close(torch.tensor(losses), torch.tensor(expected), **close)
-    torch.testing.assert_close(list(mine.state_dict().values()), list(plain.state_dict().values()), **close)
+    torch.testing.assert_close(
+        list(mine.state_dict().values()), list(plain.state_dict().values()), **close
+    )
 
 
 @pytest.mark.parametrize("memory_format", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("clip", CLIPS.values(), ids=CLIPS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_fifty_steps_equal_a_textbook_loop(
-    optimizer: tuple[Any, Optimizer], clip: tuple[float | None, str], memory_format: torch.memory_format
+    optimizer: tuple[Any, Optimizer],
+    clip: tuple[float | None, str],
+    memory_format: torch.memory_format,
 ) -> None:
     settings = StepSettings(DECAY, *clip, opt_func=optimizer[0])
     assert_agree(settings, memory_format, make=optimizer[1], clip=clip[0], clip_by=clip[1])
@@ -123,17 +149,28 @@ def test_label_smoothing_equals_torchs_over_fifty_steps() -> None:
 
 def test_sgd_without_nesterov_equals_torchs_over_fifty_steps() -> None:
     settings = StepSettings(DECAY, opt_func=torch.optim.SGD, nesterov=False)
-    assert_agree(settings, close=LOOSE, make=lambda weights: torch.optim.SGD(weights, 0.1, 0.9, weight_decay=DECAY))
+    assert_agree(
+        settings,
+        close=LOOSE,
+        make=lambda weights: torch.optim.SGD(weights, 0.1, 0.9, weight_decay=DECAY),
+    )
 
 
 def test_a_foreign_optimiser_equals_a_textbook_loop_with_it() -> None:
     settings = StepSettings(DECAY, 0.1, "norm", opt_func=torch.optim.NAdam)
-    assert_agree(settings, make=lambda weights: torch.optim.NAdam(weights, weight_decay=DECAY), clip=0.1, clip_by="norm")
+    assert_agree(
+        settings,
+        make=lambda weights: torch.optim.NAdam(weights, weight_decay=DECAY),
+        clip=0.1,
+        clip_by="norm",
+    )
 
 
 def test_channels_last_and_nchw_give_the_same_losses() -> None:
     content = batches(STEPS)
-    lasts = [(x_NCHW.to(memory_format=torch.channels_last), labels_N) for x_NCHW, labels_N in content]
+    lasts = [
+        (x_NCHW.to(memory_format=torch.channels_last), labels_N) for x_NCHW, labels_N in content
+    ]
     settings = StepSettings(DECAY, 0.1)
     plain = ours(net(dropout=0), content, settings)
     last = ours(net(dropout=0).to(memory_format=torch.channels_last), lasts, settings)
@@ -151,7 +188,9 @@ def test_the_log_holds_the_norm_before_clipping_and_which_steps_clipped() -> Non
         norms.append(torch.cat([grad.flatten() for grad in grads]).norm())
         step(x_NCHW, labels_N)
     log = step.read(0)
-    torch.testing.assert_close(torch.tensor(log.grad_norms), torch.stack(norms), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        torch.tensor(log.grad_norms), torch.stack(norms), rtol=1e-4, atol=1e-6
+    )
     assert log.clipped == [float(norm > 0.5) for norm in log.grad_norms]
 
 

@@ -24,7 +24,12 @@ def test_no_two_streams_share_a_seed(keys: list[tuple[int, str, int]]) -> None:
 
 
 def test_neighbouring_seeds_purposes_and_epochs_are_all_distinct() -> None:
-    found = [stream_seed(s, p, e) for s in range(20) for p in (*PURPOSES, "crop", "flip", "hue") for e in range(20)]
+    found = [
+        stream_seed(s, p, e)
+        for s in range(20)
+        for p in (*PURPOSES, "crop", "flip", "hue")
+        for e in range(20)
+    ]
     assert len(set(found)) == len(found)
 
 
@@ -41,7 +46,8 @@ def test_a_stream_leaves_the_default_generator_alone() -> None:
 
 @pytest.mark.parametrize(
     ("purpose", "expected"),
-    # what the first release gave: a change moves every result, so ENGINE in recipe.py has to be bumped with these numbers
+    # what the first release gave: a change moves every result, so ENGINE in recipe.py has to be
+    # bumped with these numbers
     [
         ("init", 8930776925617410980),
         ("order", 6454563574245261914),

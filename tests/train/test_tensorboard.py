@@ -9,18 +9,25 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.trial import Cell
 from harness.train.run import check, run
 from harness.train.tensorboard import TensorBoardLog
-from harness.trial import Cell
 
 SMALL = Recipe().with_overrides(
     {
-        "data.name": "digits", "data.train": 50, "data.val": 50, "model.blocks": 1, "model.width": 0.1, "train.epochs": 2,
+        "data.name": "digits",
+        "data.train": 50,
+        "data.val": 50,
+        "model.blocks": 1,
+        "model.width": 0.1,
+        "train.epochs": 2,
         "train.batch_size": 25,
     }
-)  # fmt: skip
-needs_tensorboard = pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+)
+needs_tensorboard = pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed"
+)
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -28,7 +35,9 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
     events: Any = EventAccumulator(str(folder))
     events.Reload()
-    return {name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    return {
+        name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]
+    }
 
 
 @needs_tensorboard

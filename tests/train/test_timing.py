@@ -48,10 +48,14 @@ def test_a_layout_chosen_by_timing_uses_no_more_cores_than_there_are() -> None:
 
 
 def cost(epochs: int, rate: float) -> float:
-    return extrapolate(recipe(train__epochs=epochs), shape=(1, 8, 8), classes=10, images=1500, rate=rate)
+    return extrapolate(
+        recipe(train__epochs=epochs), shape=(1, 8, 8), classes=10, images=1500, rate=rate
+    )
 
 
-def test_an_extrapolated_cost_grows_by_as_much_with_every_epoch_and_ends_with_one_evaluation_of_all_images() -> None:
+def test_an_extrapolated_cost_grows_by_as_much_with_every_epoch_and_ends_with_one_evaluation_of_all_images() -> (
+    None
+):
     assert cost(30, 100.0) - cost(20, 100.0) == pytest.approx(cost(20, 100.0) - cost(10, 100.0))
     assert cost(10, 100.0) < 10 * cost(1, 100.0)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.parts import ModelRecipe
-from harness.recipe import Recipe
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import AugmentRecipe, ModelRecipe
+from harness.study.trial import Cell
 from harness.train.model import build
-from harness.trial import Cell
 
 CLASSES = 4
 SIDE = 6
@@ -33,7 +33,9 @@ DIGITS: dict[str, Any] = {
 
 def recipe(**changes: Any) -> Recipe:
     """Return a recipe of a second's training on scikit-learn's digits; ``part__field`` stands for ``part.field``."""
-    return Recipe().with_overrides({**DIGITS, **{name.replace("__", "."): value for name, value in changes.items()}})
+    return Recipe().with_overrides(
+        {**DIGITS, **{name.replace("__", "."): value for name, value in changes.items()}}
+    )
 
 
 def cell(seed: int = 0, **changes: Any) -> Cell:
@@ -42,7 +44,9 @@ def cell(seed: int = 0, **changes: Any) -> Cell:
 
 def net(*, seed: int = 0, dropout: float = 0.25, **fields: Any) -> nn.Module:
     shape = {"blocks": 2, "channels": (4, 6), "pool": (1,), "hidden": 12, **fields}
-    return build(ModelRecipe(dropout=dropout, **shape), in_channels=3, side=SIDE, classes=CLASSES, seed=seed)
+    return build(
+        ModelRecipe(dropout=dropout, **shape), in_channels=3, side=SIDE, classes=CLASSES, seed=seed
+    )
 
 
 def batches(count: int, *, size: int = 16, seed: int = 0) -> list[Batch]:
@@ -70,3 +74,9 @@ class Stream:
 def weights(model: nn.Module) -> list[Tensor]:
     """Return copies of everything that a net holds, statistics of the normalisation included."""
     return [value.detach().clone() for value in model.state_dict().values()]
+
+
+def augmentation(strengths: Mapping[str, float | str]) -> AugmentRecipe:
+    """Return an ``augment`` section with these strengths and everything else off."""
+    off = {"crop": 0, "flip": "none", "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+    return AugmentRecipe.model_validate({**off, **strengths})

@@ -1,7 +1,8 @@
 """Paper, pens and printing for every drawing: one style, exact bytes, no global state left behind.
 
-seaborn draws on matplotlib figures that belong to nobody (no pyplot window, no current axes). SVG text stays text and takes the
-page's font. The same drawing on the same matplotlib gives the same bytes: its name salts its ids and no date is written.
+seaborn draws on matplotlib figures that belong to nobody (no pyplot window, no current axes). SVG
+text stays text and takes the page's font. The same drawing on the same matplotlib gives the same
+bytes: its name salts its ids and no date is written.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-WIDTH = 6.8  # inches; 490 units of the SVG, shown at 34rem or wider, so that 9.5-unit text is never below 10 px
+# inches; 490 units of the SVG, shown at 34rem or wider, so that 9.5-unit text is never below 10 px
+WIDTH = 6.8
 TEXT = 9.5
 FORMATS = ("svg", "png", "pdf")
-_DRAWN = re.compile(r' (?:d|x|y|width|height|transform|points)="[^"]*"')  # never the text of a label
+# never the text of a label
+_DRAWN = re.compile(r' (?:d|x|y|width|height|transform|points)="[^"]*"')
 _FONTS = "-apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 
@@ -49,7 +52,13 @@ class Sheet:
 
 @contextmanager
 def sheet(
-    name: str, height: float, *, rows: int = 1, columns: int = 1, formats: Sequence[str] = FORMATS, **subplots: Any
+    name: str,
+    height: float,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    formats: Sequence[str] = FORMATS,
+    **subplots: Any,
 ) -> Iterator[Sheet]:
     """Open a sheet of ``WIDTH`` x ``height`` inches, and print it when the block ends.
 
@@ -66,7 +75,12 @@ def sheet(
     from matplotlib.figure import Figure as Drawing
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    style: Any = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_style(), "svg.hashsalt": name}
+    style: Any = {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("paper"),
+        **_style(),
+        "svg.hashsalt": name,
+    }
     with mpl.rc_context(style):
         engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.05, hspace=0.05)
         drawing = Drawing(figsize=(WIDTH, height), layout=engine)
@@ -96,25 +110,37 @@ def _freeze_ticks(ax: Axes) -> None:
         if isinstance(axis.get_major_locator(), AutoLocator):
             low, high = sorted(axis.get_view_interval())
             pad = 1e-9 * (high - low)
-            axis.set_major_locator(FixedLocator([tick for tick in axis.get_majorticklocs() if low - pad <= tick <= high + pad]))
+            axis.set_major_locator(
+                FixedLocator(
+                    [tick for tick in axis.get_majorticklocs() if low - pad <= tick <= high + pad]
+                )
+            )
 
 
 def _print(drawing: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
     printed = {}
     buffer = io.BytesIO()
-    drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawing.savefig(
+        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+    )
     svg = _tidy(buffer.getvalue().decode())
     printed["page"] = svg.encode()
     if "svg" in formats:  # the same, on paper of its own
         head, _, rest = svg.partition(">\n")
-        printed["svg"] = f'{head}>\n <rect width="100%" height="100%" fill="#ffffff"/>\n{rest}'.encode()
+        printed["svg"] = (
+            f'{head}>\n <rect width="100%" height="100%" fill="#ffffff"/>\n{rest}'.encode()
+        )
     if "png" in formats:
         buffer = io.BytesIO()
-        drawing.savefig(buffer, format="png", dpi=160, metadata={"Software": None}, facecolor="white")
+        drawing.savefig(
+            buffer, format="png", dpi=160, metadata={"Software": None}, facecolor="white"
+        )
         printed["png"] = _quantised(buffer.getvalue())
     if "pdf" in formats:
         buffer = io.BytesIO()
-        drawing.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        drawing.savefig(
+            buffer, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None}
+        )
         printed["pdf"] = buffer.getvalue()
     return printed
 
@@ -201,8 +227,26 @@ def directions(ax: Axes, left: str, right: str) -> None:
     """Say above an axis of differences what its two sides mean."""
     low, high = ax.get_xlim()
     if low < 0:
-        ax.annotate(f"← {left}", (0, 1), (-4, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="right",
-                    va="bottom", color=PAGE["muted"], annotation_clip=False)  # fmt: skip
+        ax.annotate(
+            f"← {left}",
+            (0, 1),
+            (-4, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            color=PAGE["muted"],
+            annotation_clip=False,
+        )
     if high > 0:
-        ax.annotate(f"{right} →", (0, 1), (4, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="left",
-                    va="bottom", color=PAGE["muted"], annotation_clip=False)  # fmt: skip
+        ax.annotate(
+            f"{right} →",
+            (0, 1),
+            (4, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="left",
+            va="bottom",
+            color=PAGE["muted"],
+            annotation_clip=False,
+        )

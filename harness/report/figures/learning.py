@@ -15,9 +15,9 @@ from harness.report.lookup import arm_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.palette import PAGE
 from harness.report.words import confidence, listed, number
-from harness.schedules import schedule_table
+from harness.study.schedules import schedule_table
+from harness.study.trial import Curve, Trial
 from harness.text import plural
-from harness.trial import Curve, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,13 +45,17 @@ class _Job:
 _TRAIN, _VAL = PAGE["worse"], PAGE["better"]
 
 
-def learning(material: Material, analysis: Analysis, formats: Sequence[str], *, brief: bool = False) -> list[Figure]:
+def learning(
+    material: Material, analysis: Analysis, formats: Sequence[str], *, brief: bool = False
+) -> list[Figure]:
     """Draw losses, accuracies, gaps and learning rates by epoch; only the losses when ``brief``."""
     trials = {name: found for name, found in scores.by_arm(material, analysis).items() if found}
     if not any(len(material.curves.get(t.cell, ())) for found in trials.values() for t in found):
         return []
     names, left = scores.chosen_arms(analysis)
-    job = _Job(material, analysis, trials, [name for name in names if name in trials], left, formats)
+    job = _Job(
+        material, analysis, trials, [name for name in names if name in trials], left, formats
+    )
     drawn = [_losses(job)]
     if not brief:
         drawn += [_accuracies(job), _gaps(job), _rates(job)]
@@ -63,13 +67,21 @@ def _losses(job: _Job) -> Figure | None:
     if not bands:
         return None
     early = max(1, min(len(b.mean_E) for pair in bands.values() for b in pair.values()) // 10)
-    top = max(float(pair["val"].high_E[early:].max(initial=0.0)) for pair in bands.values() if "val" in pair)
+    top = max(
+        float(pair["val"].high_E[early:].max(initial=0.0))
+        for pair in bands.values()
+        if "val" in pair
+    )
     with _panels("losses", bands, job.formats) as (opened, panels):
         _draw(panels, bands, job.analysis, label="loss")
         for name, ax in panels.items():
-            ax.set_ylim(0, 1.04 * top)
+            ax.set_ylim(0, 1.04 * top or 1.0)
             _onset(ax, job.analysis, name, bands[name].get("val"))
-    onsets = {name: arm.onset_epoch for name in bands if (arm := arm_of(job.analysis, name)) and arm.onset_epoch is not None}
+    onsets = {
+        name: arm.onset_epoch
+        for name in bands
+        if (arm := arm_of(job.analysis, name)) and arm.onset_epoch is not None
+    }
     if onsets:
         first = min(onsets, key=lambda name: onsets[name] or 0.0)
         count = plural(len(onsets), "arm")
@@ -77,7 +89,10 @@ def _losses(job: _Job) -> Figure | None:
     else:
         alt = f"{_loss(job)} does not turn up in any of {plural(len(bands), 'arm')}."
     curve = "test" if job.analysis.study.without_validation else "validation"
-    caption = _caption(job, "Cross-entropy") + f" A tick on the {curve} curve marks the onset: the median epoch of lowest loss."
+    caption = (
+        _caption(job, "Cross-entropy")
+        + f" A tick on the {curve} curve marks the onset: the median epoch of lowest loss."
+    )
     behind = _table(bands, "Loss", _curves(job), "1")
     return canvas.figure(opened, "losses", "Loss by epoch", alt=alt, caption=caption, table=behind)
 
@@ -97,7 +112,9 @@ def _accuracies(job: _Job) -> Figure | None:
     alt = f"At the last epoch {best} has the highest {on_held_out(job.analysis, 'accuracy')}, {number(finals[best])} %."
     behind = _table(bands, "Accuracy, %", _curves(job), "pp")
     caption = _caption(job, "Accuracy")
-    return canvas.figure(opened, "accuracies", "Accuracy by epoch", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened, "accuracies", "Accuracy by epoch", alt=alt, caption=caption, table=behind
+    )
 
 
 def _gaps(job: _Job) -> Figure | None:
@@ -110,16 +127,27 @@ def _gaps(job: _Job) -> Figure | None:
         for trial in job.trials[name]:
             curve = job.material.curves.get(trial.cell, Curve())
             if len(curve.train_accuracy) == len(curve.val_accuracy) > 0:
-                rows.append(100 * (np.asarray(curve.train_accuracy) - np.asarray(curve.val_accuracy)))
+                rows.append(
+                    100 * (np.asarray(curve.train_accuracy) - np.asarray(curve.val_accuracy))
+                )
         if rows:
             epochs = min(map(len, rows))
-            bands[name] = {"gap": scores.band_of(np.asarray([row[:epochs] for row in rows]), alpha=job.analysis.study.alpha)}
+            band = scores.band_of(
+                np.asarray([row[:epochs] for row in rows]), alpha=job.analysis.study.alpha
+            )
+            if band is not None:
+                bands[name] = {"gap": band}
     if not bands:
         return None
     with _panels("gaps", bands, job.formats) as (opened, panels):
         _draw(panels, bands, job.analysis, label="gap, pp")
-        low = min(float(pair["gap"].low_E[len(pair["gap"].low_E) // 8 :].min()) for pair in bands.values())
-        high = max(float(pair["gap"].high_E[len(pair["gap"].high_E) // 8 :].max()) for pair in bands.values())
+        low = min(
+            float(pair["gap"].low_E[len(pair["gap"].low_E) // 8 :].min()) for pair in bands.values()
+        )
+        high = max(
+            float(pair["gap"].high_E[len(pair["gap"].high_E) // 8 :].max())
+            for pair in bands.values()
+        )
         for ax in panels.values():
             ax.axhline(0, color=PAGE["faint"], linewidth=0.8)
             ax.set_ylim(low - 0.04 * (high - low) - 0.5, high + 0.04 * (high - low) + 0.5)
@@ -130,9 +158,13 @@ def _gaps(job: _Job) -> Figure | None:
         if wide != narrow
         else f"The gap of {wide} ends at {number(finals[wide])} pp."
     )
-    caption = _caption(job, f"Clean train accuracy minus {on_held_out(job.analysis, 'accuracy')}", lines="")
+    caption = _caption(
+        job, f"Clean train accuracy minus {on_held_out(job.analysis, 'accuracy')}", lines=""
+    )
     behind = _table(bands, "Gap, pp", {"gap": "gap"}, "pp")
-    return canvas.figure(opened, "gaps", "Overfitting gap by epoch", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened, "gaps", "Overfitting gap by epoch", alt=alt, caption=caption, table=behind
+    )
 
 
 def _rates(job: _Job) -> Figure | None:
@@ -143,15 +175,20 @@ def _rates(job: _Job) -> Figure | None:
         return None
 
     shapes: dict[tuple[tuple[float, ...], int], list[str]] = {}
-    recipes = {key: trial.recipe for key, trial in zip(recipe_ids(job.material.trials), job.material.trials, strict=True)}
+    recipes = {
+        key: trial.recipe
+        for key, trial in zip(recipe_ids(job.material.trials), job.material.trials, strict=True)
+    }
     for arm in job.analysis.arms:
         recipe = recipes.get(arm.recipe_id)
         if recipe is None:
             continue
-        images = recipe.data.train or 100 * recipe.train.batch_size  # all images: the shape does not depend on how many
+        # all images: the shape does not depend on how many
+        images = recipe.data.train or 100 * recipe.train.batch_size
         steps = recipe.train.epochs * max(1, -(-images // recipe.train.batch_size))
         every = max(1, steps // 300)
-        if is_plugin(recipe.schedule.name):  # code of the user's is not run for a report: what its trials noted is drawn
+        # code of the user's is not run for a report: what its trials noted is drawn
+        if is_plugin(recipe.schedule.name):
             rates = _noted(job, arm.name)
             if not rates:
                 continue
@@ -167,7 +204,13 @@ def _rates(job: _Job) -> Figure | None:
             x = [(k + 1) * epochs / len(rates) for k in range(len(rates))]
             label = "every arm" if len(shapes) == 1 else canvas.short(listed(names, 3), 40)
             sns.lineplot(
-                x=x, y=list(rates), ax=opened.ax, color=pens[i % 4], linestyle=styles[i % 4], label=label, errorbar=None
+                x=x,
+                y=list(rates),
+                ax=opened.ax,
+                color=pens[i % 4],
+                linestyle=styles[i % 4],
+                label=label,
+                errorbar=None,
             )
         opened.ax.set_xlabel("epoch")
         opened.ax.set_ylabel("learning rate")
@@ -191,23 +234,39 @@ def _rates(job: _Job) -> Figure | None:
         ]
         rows.append([Cell(", ".join(names)), *cells])
     alt = f"{plural(len(shapes), 'schedule')}; the highest rate, {tops[0][0]:.3g}, is reached at epoch {tops[0][1]:.1f}."
-    behind = table("Learning rate of each distinct schedule.", ["Arms", ">First", ">Highest", ">At epoch", ">Last"], rows)
-    caption = "Learning rate of every step, from the recipe" + ("; the same in every arm." if len(shapes) == 1 else ".")
+    behind = table(
+        "Learning rate of each distinct schedule.",
+        ["Arms", ">First", ">Highest", ">At epoch", ">Last"],
+        rows,
+    )
+    caption = "Learning rate of every step, from the recipe" + (
+        "; the same in every arm." if len(shapes) == 1 else "."
+    )
     return canvas.figure(opened, "rates", "Learning rate", alt=alt, caption=caption, table=behind)
 
 
 def _noted(job: _Job, arm: str) -> tuple[float, ...]:
     """Return the last learning rate of every epoch, as the first trial of an arm that has a curve noted it."""
     curves = (job.material.curves.get(trial.cell) for trial in job.trials.get(arm, ()))
-    return next((curve.learning_rate for curve in curves if curve is not None and curve.learning_rate), ())
+    return next(
+        (curve.learning_rate for curve in curves if curve is not None and curve.learning_rate), ()
+    )
 
 
-def _bands(job: _Job, columns: Mapping[str, str], scale: float = 1.0) -> dict[str, dict[str, scores.Band]]:
+def _bands(
+    job: _Job, columns: Mapping[str, str], scale: float = 1.0
+) -> dict[str, dict[str, scores.Band]]:
     found = {}
     for name in job.names:
         pair = {}
         for label, column in columns.items():
-            band = scores.band(job.trials[name], job.material.curves, column, alpha=job.analysis.study.alpha, scale=scale)
+            band = scores.band(
+                job.trials[name],
+                job.material.curves,
+                column,
+                alpha=job.analysis.study.alpha,
+                scale=scale,
+            )
             if band is not None:
                 pair[label] = band
         if "val" in pair:
@@ -216,13 +275,17 @@ def _bands(job: _Job, columns: Mapping[str, str], scale: float = 1.0) -> dict[st
 
 
 @contextmanager
-def _panels(name: str, bands: Mapping[str, object], formats: Sequence[str]) -> Iterator[tuple[canvas.Sheet, dict[str, Axes]]]:
+def _panels(
+    name: str, bands: Mapping[str, object], formats: Sequence[str]
+) -> Iterator[tuple[canvas.Sheet, dict[str, Axes]]]:
     """Open a sheet with one panel an arm, axes shared; those left over are removed."""
     count = len(bands)
     across = min(_ACROSS, count)
     down = -(-count // across)
     height = 0.55 + 1.45 * down if across > 1 else 2.6
-    with canvas.sheet(name, height, rows=down, columns=across, formats=formats, sharex=True, sharey=True) as opened:
+    with canvas.sheet(
+        name, height, rows=down, columns=across, formats=formats, sharex=True, sharey=True
+    ) as opened:
         for ax in opened.axes[count:]:
             ax.remove()
         opened.axes = opened.axes[:count]
@@ -232,15 +295,22 @@ def _panels(name: str, bands: Mapping[str, object], formats: Sequence[str]) -> I
 
 
 def _draw(
-    panels: Mapping[str, Axes], bands: Mapping[str, Mapping[str, scores.Band]], analysis: Analysis, *, label: str
+    panels: Mapping[str, Axes],
+    bands: Mapping[str, Mapping[str, scores.Band]],
+    analysis: Analysis,
+    *,
+    label: str,
 ) -> None:
     """Draw each arm's curves in front of the baseline's in grey."""
-    import numpy as np
     import seaborn as sns
     from matplotlib.lines import Line2D
 
     dashed: Any = (0, (3.2, 1.4))
-    styles: dict[str, tuple[str, Any]] = {"train": (_TRAIN, dashed), "val": (_VAL, "-"), "gap": (_VAL, "-")}
+    styles: dict[str, tuple[str, Any]] = {
+        "train": (_TRAIN, dashed),
+        "val": (_VAL, "-"),
+        "gap": (_VAL, "-"),
+    }
     baseline = analysis.study.baseline
     some: Axes | None = None
     lines: dict[str, Line2D] = {}
@@ -248,15 +318,31 @@ def _draw(
         some = ax
         for which, band in bands[name].items():
             colour, line = styles[which]
-            epochs = np.arange(1, len(band.mean_E) + 1)
+            epochs = band.epochs_E
             if name != baseline and baseline in bands and which in bands[baseline]:
-                behind = bands[baseline][which].mean_E
-                ax.plot(np.arange(1, len(behind) + 1), behind, color=PAGE["faint"], linewidth=1.3,
-                        linestyle=line, zorder=1)  # fmt: skip
+                behind = bands[baseline][which]
+                ax.plot(
+                    behind.epochs_E,
+                    behind.mean_E,
+                    color=PAGE["faint"],
+                    linewidth=1.3,
+                    linestyle=line,
+                    zorder=1,
+                )
             if band.n > 1:
-                ax.fill_between(epochs, band.low_E, band.high_E, color=colour, alpha=0.18, linewidth=0, zorder=2)
-            sns.lineplot(x=epochs, y=band.mean_E, ax=ax, color=colour, linewidth=1.6, errorbar=None, zorder=3,
-                         linestyle=line)  # fmt: skip
+                ax.fill_between(
+                    epochs, band.low_E, band.high_E, color=colour, alpha=0.18, linewidth=0, zorder=2
+                )
+            sns.lineplot(
+                x=epochs,
+                y=band.mean_E,
+                ax=ax,
+                color=colour,
+                linewidth=1.6,
+                errorbar=None,
+                zorder=3,
+                linestyle=line,
+            )
             words = {"train": "train, clean", "val": on_held_out(analysis, ""), "gap": "gap"}
             lines[words[which]] = Line2D([], [], color=colour, linewidth=1.6, linestyle=line)
         ax.set_title(canvas.short(name, 24), color=PAGE["ink"])
@@ -265,20 +351,41 @@ def _draw(
         ax.set_xlabel("epoch" if index + across >= len(panels) else "")
     if some is not None:
         if baseline in bands and len(bands) > 1:
-            lines[f"{canvas.short(baseline, 20)}, for comparison"] = Line2D([], [], color=PAGE["faint"], linewidth=1.3)
-        some.figure.legend(lines.values(), lines.keys(), loc="outside lower left", ncols=len(lines), labelcolor=PAGE["muted"],
-                           handlelength=2.6, columnspacing=1.6)  # fmt: skip
+            lines[f"{canvas.short(baseline, 20)}, for comparison"] = Line2D(
+                [], [], color=PAGE["faint"], linewidth=1.3
+            )
+        some.figure.legend(
+            lines.values(),
+            lines.keys(),
+            loc="outside lower left",
+            ncols=len(lines),
+            labelcolor=PAGE["muted"],
+            handlelength=2.6,
+            columnspacing=1.6,
+        )
 
 
 def _onset(ax: Axes, analysis: Analysis, name: str, band: scores.Band | None) -> None:
     arm = arm_of(analysis, name)
     if arm is None or band is None or arm.onset_epoch is None:
         return
-    index = min(max(round(arm.onset_epoch) - 1, 0), len(band.mean_E) - 1)
-    y = float(band.mean_E[index])
-    ax.plot([arm.onset_epoch], [y], marker="|", markersize=13, markeredgewidth=1.8, color=PAGE["ink"], zorder=5)
+    y = float(band.mean_E[band.at(round(arm.onset_epoch))])
+    ax.plot(
+        [arm.onset_epoch],
+        [y],
+        marker="|",
+        markersize=13,
+        markeredgewidth=1.8,
+        color=PAGE["ink"],
+        zorder=5,
+    )
     ax.annotate(
-        f"{arm.onset_epoch:g}", (arm.onset_epoch, y), (0, 9), textcoords="offset points", ha="center", color=PAGE["ink"]
+        f"{arm.onset_epoch:g}",
+        (arm.onset_epoch, y),
+        (0, 9),
+        textcoords="offset points",
+        ha="center",
+        color=PAGE["ink"],
     )
 
 
@@ -288,7 +395,10 @@ def _loss(job: _Job) -> str:
 
 
 def _curves(job: _Job) -> dict[str, str]:
-    return {"train": "train", "val": on_held_out(job.analysis, "") if job.analysis.study.without_validation else "val"}
+    return {
+        "train": "train",
+        "val": on_held_out(job.analysis, "") if job.analysis.study.without_validation else "val",
+    }
 
 
 def _caption(job: _Job, what: str, lines: str | None = None) -> str:
@@ -304,9 +414,11 @@ def _caption(job: _Job, what: str, lines: str | None = None) -> str:
     return text
 
 
-def _table(bands: Mapping[str, Mapping[str, scores.Band]], what: str, words: Mapping[str, str], unit: str) -> Table:
+def _table(
+    bands: Mapping[str, Mapping[str, scores.Band]], what: str, words: Mapping[str, str], unit: str
+) -> Table:
     """The curves at a quarter, a half, three quarters and the end."""
-    epochs = max(len(b.mean_E) for pair in bands.values() for b in pair.values())
+    epochs = max(int(b.epochs_E[-1]) for pair in bands.values() for b in pair.values())
     marks = sorted({max(1, round(epochs * share)) for share in (0.25, 0.5, 0.75, 1.0)})
     rows = []
     for name, pair in bands.items():
@@ -315,8 +427,14 @@ def _table(bands: Mapping[str, Mapping[str, scores.Band]], what: str, words: Map
             if band is None:
                 continue
             cells = [
-                Cell(number(float(band.mean_E[m - 1]), unit), float(band.mean_E[m - 1])) if m <= len(band.mean_E) else Cell("–")
+                Cell(number(float(band.mean_E[band.at(m)]), unit), float(band.mean_E[band.at(m)]))
+                if band.epochs_E[0] <= m <= band.epochs_E[-1]
+                else Cell("–")
                 for m in marks
             ]
             rows.append([Cell(name), word, *cells, Cell(str(band.n))])
-    return table(f"{what} at some epochs, mean over n seeds.", ["Arm", "Curve", *(f">epoch {m}" for m in marks), ">n"], rows)
+    return table(
+        f"{what} at some epochs, mean over n seeds.",
+        ["Arm", "Curve", *(f">epoch {m}" for m in marks), ">n"],
+        rows,
+    )

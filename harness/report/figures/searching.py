@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis.tuning_facts import SearchTrial, TuningFacts
 from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas
 from harness.report.figures.search import scaled
 from harness.report.palette import PAGE
-from harness.report.tuning import SearchTrial, TuningFacts
 from harness.report.words import number, seconds
 from harness.text import plural
 
@@ -29,25 +29,46 @@ def timeline(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             if these:
                 at, ran = [trial.number for trial in these], [trial.epoch for trial in these]
                 ax.vlines(at, 0, ran, color=PAGE[pen], linewidth=1.4, alpha=0.5)
-                ax.plot(at, ran, linestyle="none", marker=_MARKS[state], markersize=4.5, color=PAGE[pen], label=state)
+                ax.plot(
+                    at,
+                    ran,
+                    linestyle="none",
+                    marker=_MARKS[state],
+                    markersize=4.5,
+                    color=PAGE[pen],
+                    label=state,
+                )
         ax.set_ylim(bottom=0)
         ax.set_xlabel("trial of the search")
         ax.set_ylabel("epochs run")
         handles, names = ax.get_legend_handles_labels()
-        opened.drawing.legend(handles, names, loc="outside lower left", ncols=4, labelcolor=PAGE["muted"], columnspacing=1.4)
+        opened.drawing.legend(
+            handles,
+            names,
+            loc="outside lower left",
+            ncols=4,
+            labelcolor=PAGE["muted"],
+            columnspacing=1.4,
+        )
     saved = 1 - sum(trial.epoch for trial in trials) / sum(trial.epochs for trial in trials)
     ended = f"{plural(len(stopped), 'trial')} of {len(trials)} stopped before the last epoch"
     alt = f"{ended}, which saved {100 * saved:.0f} % of the epochs."
     caption = f"A stopped trial is censored: it has no score. Stopping saved {100 * saved:.0f} % of the epochs."
     rows = [[str(t.number), t.state, Cell(f"{t.epoch} of {t.epochs}", t.epoch)] for t in stopped]
     behind = table(caption, [">Trial", "State", ">Epochs"], rows)
-    return canvas.figure(opened, "search-epochs", "How far each trial came", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened, "search-epochs", "How far each trial came", alt=alt, caption=caption, table=behind
+    )
 
 
 def front(facts: TuningFacts) -> list[SearchTrial]:
     """Return the complete trials within the limits that no other beats in both seconds and score, the fastest first."""
     sign = scaled(facts)[2]
-    done = [trial for trial in facts.history if trial.value is not None and trial.seconds > 0 and not trial.broken]
+    done = [
+        trial
+        for trial in facts.history
+        if trial.value is not None and trial.seconds > 0 and not trial.broken
+    ]
     found: list[SearchTrial] = []
     for trial in sorted(done, key=lambda t: (t.seconds, -sign * (t.value or 0.0))):
         if not found or sign * (trial.value or 0.0) > sign * (found[-1].value or 0.0):
@@ -70,18 +91,52 @@ def against_seconds(facts: TuningFacts, formats: Sequence[str]) -> Figure | None
             if these:
                 at, level = [t.seconds for t in these], [scale * (t.value or 0.0) for t in these]
                 told = "within the limits" if within else "beyond a limit"
-                ax.plot(at, level, linestyle="none", marker=marker, markersize=5, alpha=0.7, color=PAGE[pen], label=told)
+                ax.plot(
+                    at,
+                    level,
+                    linestyle="none",
+                    marker=marker,
+                    markersize=5,
+                    alpha=0.7,
+                    color=PAGE[pen],
+                    label=told,
+                )
         reference = next((trial for trial in done if trial.number == 0), None)
         if reference is not None:
-            ax.plot([reference.seconds], [scale * (reference.value or 0.0)], linestyle="none", marker="D", markersize=7,
-                    markerfacecolor="none", color=PAGE["worse"], label="reference")  # fmt: skip
-        ax.step([t.seconds for t in best], [scale * (t.value or 0.0) for t in best], where="post", color=PAGE["ink"],
-                linewidth=1.1, linestyle=(0, (4, 2)), label="Pareto line")  # fmt: skip
+            ax.plot(
+                [reference.seconds],
+                [scale * (reference.value or 0.0)],
+                linestyle="none",
+                marker="D",
+                markersize=7,
+                markerfacecolor="none",
+                color=PAGE["worse"],
+                label="reference",
+            )
+        ax.step(
+            [t.seconds for t in best],
+            [scale * (t.value or 0.0) for t in best],
+            where="post",
+            color=PAGE["ink"],
+            linewidth=1.1,
+            linestyle=(0, (4, 2)),
+            label="Pareto line",
+        )
         ax.set_xlabel("training seconds, evaluation left out")
         ax.set_ylabel(label)
         handles, names = ax.get_legend_handles_labels()
-        opened.drawing.legend(handles, names, loc="outside lower left", ncols=4, labelcolor=PAGE["muted"], columnspacing=1.4)
-    ends = [f"{number(scale * (t.value or 0.0), unit)} in {seconds(t.seconds)}" for t in (best[0], best[-1])]
+        opened.drawing.legend(
+            handles,
+            names,
+            loc="outside lower left",
+            ncols=4,
+            labelcolor=PAGE["muted"],
+            columnspacing=1.4,
+        )
+    ends = [
+        f"{number(scale * (t.value or 0.0), unit)} in {seconds(t.seconds)}"
+        for t in (best[0], best[-1])
+    ]
     alt = f"{plural(len(best), 'trial')} of {len(done)} on the Pareto line, from {ends[0]} to {ends[1]}."
     caption = (
         "Search scores, one seed each: neighbours on the line need not differ. Times include what ran beside a trial on the "
@@ -96,4 +151,11 @@ def against_seconds(facts: TuningFacts, formats: Sequence[str]) -> Figure | None
         for t in best
     ]
     behind = table("The trials on the Pareto line.", [">Trial", ">Training", f">{label}"], rows)
-    return canvas.figure(opened, "search-seconds", "Search score against time", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened,
+        "search-seconds",
+        "Search score against time",
+        alt=alt,
+        caption=caption,
+        table=behind,
+    )

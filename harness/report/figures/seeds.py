@@ -26,13 +26,18 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     import seaborn as sns
 
     metric = metric_of(analysis)
-    found = {name: scores.scores(trials, analysis, metric.name) for name, trials in scores.by_arm(material, analysis).items()}
+    found = {
+        name: scores.scores(trials, analysis, metric.name)
+        for name, trials in scores.by_arm(material, analysis).items()
+    }
     found = {name: values for name, values in found.items() if values}
     if not found:
         return None
     paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences}
     names, limit = list(found), scores.dots(len(found))
-    with canvas.sheet("seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True) as opened:
+    with canvas.sheet(
+        "seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True
+    ) as opened:
         left = opened.axes[0]
         for y, name in enumerate(names):
             _dots(left, scores.thinned(list(found[name].values()), limit), y)
@@ -51,10 +56,24 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
                 effect = paired[name]
                 _dots(right, scores.thinned(effect.differences, limit), y)
                 if effect.low is not None and effect.high is not None:
-                    right.plot([effect.low, effect.high], [y + 0.34, y + 0.34], color=PAGE["ink"], linewidth=1.4, zorder=4)
-                right.plot([effect.estimate or 0.0] * 2, [y - 0.3, y + 0.34], color=PAGE["ink"], linewidth=1.6, zorder=4)
+                    right.plot(
+                        [effect.low, effect.high],
+                        [y + 0.34, y + 0.34],
+                        color=PAGE["ink"],
+                        linewidth=1.4,
+                        zorder=4,
+                    )
+                right.plot(
+                    [effect.estimate or 0.0] * 2,
+                    [y - 0.3, y + 0.34],
+                    color=PAGE["ink"],
+                    linewidth=1.6,
+                    zorder=4,
+                )
             right.grid(visible=False, axis="y")
-            right.set_xlabel(f"difference to its reference, same seed{', pp' if metric.unit == 'pp' else ''}")
+            right.set_xlabel(
+                f"difference to its reference, same seed{', pp' if metric.unit == 'pp' else ''}"
+            )
     sns.despine(fig=opened.drawing)
     spread = max(found, key=lambda name: max(found[name].values()) - min(found[name].values()))
     width = max(found[spread].values()) - min(found[spread].values())
@@ -63,26 +82,46 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
         f"seeds of {spread} spread the most, over {number(width, metric.unit)}{' pp' if metric.unit == 'pp' else ''}."
     )
     caption = "A dot is one seed; within an arm, seeds are spread vertically in their order. The upright line is the mean"
-    caption += f"; under the differences lies {sample(analysis.study, list(paired.values()))}." if paired else "."
+    caption += (
+        f"; under the differences lies {sample(analysis.study, list(paired.values()))}."
+        if paired
+        else "."
+    )
     if any(len(values) > limit for values in found.values()):
         caption += f" Arms of more than {limit} seeds show {limit} evenly spaced order statistics."
     behind = _seed_table(found, metric.unit, metric.label)
-    return canvas.figure(opened, "seeds", "Scores and paired differences", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened, "seeds", "Scores and paired differences", alt=alt, caption=caption, table=behind
+    )
 
 
 def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
     import seaborn as sns
 
-    spread = [y + (0.0 if len(values) == 1 else -0.22 + 0.44 * i / (len(values) - 1)) for i in range(len(values))]
+    spread = [
+        y + (0.0 if len(values) == 1 else -0.22 + 0.44 * i / (len(values) - 1))
+        for i in range(len(values))
+    ]
     sns.scatterplot(
-        x=list(values), y=spread, ax=ax, s=22, color=PAGE["better"], alpha=0.6, edgecolor="none", zorder=3, legend=False
+        x=list(values),
+        y=spread,
+        ax=ax,
+        s=22,
+        color=PAGE["better"],
+        alpha=0.6,
+        edgecolor="none",
+        zorder=3,
+        legend=False,
     )
 
 
 def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Table:
     every = sorted({seed for values in found.values() for seed in values})
     if len(every) <= _WIDE:
-        rows = [[Cell(name), *(Cell(number(v.get(s), unit) or "–", v.get(s)) for s in every)] for name, v in found.items()]
+        rows = [
+            [Cell(name), *(Cell(number(v.get(s), unit) or "–", v.get(s)) for s in every)]
+            for name, v in found.items()
+        ]
         return table(f"{label} of every seed.", ["Arm", *(f">seed {seed}" for seed in every)], rows)
     rows = []
     for name, values in found.items():
@@ -94,7 +133,13 @@ def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Ta
             ordered[3 * len(ordered) // 4],
             ordered[-1],
         ]
-        rows.append([Cell(name), Cell(str(len(ordered))), *(Cell(number(value, unit), value) for value in cells)])
+        rows.append(
+            [
+                Cell(name),
+                Cell(str(len(ordered))),
+                *(Cell(number(value, unit), value) for value in cells),
+            ]
+        )
     heads = ["Arm", ">n", ">lowest", ">lower quarter", ">middle", ">upper quarter", ">highest"]
     return table(f"{label} by seed; all of them are in trials.csv.", heads, rows)
 
@@ -107,25 +152,54 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     behind = evidence.classes(analysis)
     if behind is None:
         return None
-    names, labels = [row[0].text for row in behind.rows], [column.head for column in behind.columns[1:]]
+    names, labels = (
+        [row[0].text for row in behind.rows],
+        [column.head for column in behind.columns[1:]],
+    )
     shown = names if len(names) <= 20 else scores.chosen_arms(analysis, 20)[0]
     rows = [row for row in behind.rows if row[0].text in shown]
     labels = labels[:20]
-    values = np.asarray([[np.nan if cell.value is None else cell.value for cell in row[1 : 1 + len(labels)]] for row in rows])
+    values = np.asarray(
+        [
+            [np.nan if cell.value is None else cell.value for cell in row[1 : 1 + len(labels)]]
+            for row in rows
+        ]
+    )
     if not values.size or np.isnan(values).all():
         return None
     limit = float(np.nanmax(np.abs(values))) or 1.0
     digits = -1 if len(labels) > 6 else None  # one decimal where the cells are narrow
-    text = np.asarray([[number(float(v), signed=True)[:digits] if np.isfinite(v) else "" for v in row] for row in values])
+    text = np.asarray(
+        [
+            [number(float(v), signed=True)[:digits] if np.isfinite(v) else "" for v in row]
+            for row in values
+        ]
+    )
     with canvas.sheet("classes", 1.25 + 0.31 * len(rows), formats=formats) as opened:
         ax = opened.ax
         sns.heatmap(
-            values, ax=ax, cmap="PuOr", vmin=-1.6 * limit, vmax=1.6 * limit, annot=text, fmt="", cbar=False,
-            linewidths=1.5, linecolor=PAGE["bg"], annot_kws={"fontsize": 9.5, "color": "#1a1a1a"},
-        )  # fmt: skip
-        ax.set_xticks(np.arange(len(labels)) + 0.5, [canvas.short(label, 10) for label in labels], rotation=35, ha="right",
-                      rotation_mode="anchor")  # fmt: skip
-        ax.set_yticks(np.arange(len(rows)) + 0.5, [canvas.short(row[0].text) for row in rows], rotation=0)
+            values,
+            ax=ax,
+            cmap="PuOr",
+            vmin=-1.6 * limit,
+            vmax=1.6 * limit,
+            annot=text,
+            fmt="",
+            cbar=False,
+            linewidths=1.5,
+            linecolor=PAGE["bg"],
+            annot_kws={"fontsize": 9.5, "color": "#1a1a1a"},
+        )
+        ax.set_xticks(
+            np.arange(len(labels)) + 0.5,
+            [canvas.short(label, 10) for label in labels],
+            rotation=35,
+            ha="right",
+            rotation_mode="anchor",
+        )
+        ax.set_yticks(
+            np.arange(len(rows)) + 0.5, [canvas.short(row[0].text) for row in rows], rotation=0
+        )
         for tick in ax.get_yticklabels():
             tick.set_color(PAGE["ink"])
         ax.grid(visible=False)
@@ -142,6 +216,12 @@ def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         f"Difference in {on_held_out(analysis, 'accuracy')} within each class, pp; purple is up, orange is down, the number "
         "says by how much. "
         f"Intervals ({confidence(analysis.study)}) are in the table; exploratory, uncorrected."
-        + (f" The {plural(left, 'arm')} with the smallest effects {'is' if left == 1 else 'are'} left out." if left else "")
+        + (
+            f" The {plural(left, 'arm')} with the smallest effects {'is' if left == 1 else 'are'} left out."
+            if left
+            else ""
+        )
     )
-    return canvas.figure(opened, "classes", "Effect within each class", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened, "classes", "Effect within each class", alt=alt, caption=caption, table=behind
+    )

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_PLACES = (  # of a name beside its dot, in points: corners first, which intervals and steps leave free
-    (7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (0, 14, "center"), (0, -14, "center"),
-    (10, 0, "left"), (-10, 0, "right"),
-)  # fmt: skip
+# of a name beside its dot, in points: corners first, which intervals and steps leave free
+_PLACES = (
+    (7, 9, "left"),
+    (7, -9, "left"),
+    (-7, 9, "right"),
+    (-7, -9, "right"),
+    (0, 14, "center"),
+    (0, -14, "center"),
+    (10, 0, "left"),
+    (-10, 0, "right"),
+)
 
 
 def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
@@ -38,10 +45,35 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         ax = opened.ax
         for name, x, y in points:
             mark = _mark(analysis, name)
-            if x.low is not None and x.high is not None and y.low is not None and y.high is not None:
-                ax.plot([x.low, x.high], [y.mean or 0.0] * 2, color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
-                ax.plot([x.mean or 0.0] * 2, [y.low, y.high], color=colour(mark), alpha=0.45, linewidth=1.1, zorder=2)
-            _dot(ax, float(x.mean or 0), float(y.mean or 0), mark, base=name == analysis.study.baseline)
+            if (
+                x.low is not None
+                and x.high is not None
+                and y.low is not None
+                and y.high is not None
+            ):
+                ax.plot(
+                    [x.low, x.high],
+                    [y.mean or 0.0] * 2,
+                    color=colour(mark),
+                    alpha=0.45,
+                    linewidth=1.1,
+                    zorder=2,
+                )
+                ax.plot(
+                    [x.mean or 0.0] * 2,
+                    [y.low, y.high],
+                    color=colour(mark),
+                    alpha=0.45,
+                    linewidth=1.1,
+                    zorder=2,
+                )
+            _dot(
+                ax,
+                float(x.mean or 0),
+                float(y.mean or 0),
+                mark,
+                base=name == analysis.study.baseline,
+            )
         held_out = "test" if analysis.study.without_validation else "validation"
         ax.set_xlabel(f"overfitting gap, pp  (clean train minus {held_out})")
         ax.set_ylabel(f"{scored}, %")
@@ -58,9 +90,19 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         f"Means over seeds, bars {confidence(analysis.study)}, n = {spread}. "
         "Up is better; left overfits less. Symbols are the verdicts; the ring marks the baseline."
     )
-    rows = [[Cell(n), tables.level_cell(analysis, n, "accuracy"), tables.level_cell(analysis, n, "gap")] for n, _, _ in points]
+    rows = [
+        [Cell(n), tables.level_cell(analysis, n, "accuracy"), tables.level_cell(analysis, n, "gap")]
+        for n, _, _ in points
+    ]
     behind = table(caption, ["Arm", f">{scored[:1].upper()}{scored[1:]}", ">Overfitting gap"], rows)
-    return canvas.figure(opened, "against-gap", "Accuracy against overfitting gap", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened,
+        "against-gap",
+        "Accuracy against overfitting gap",
+        alt=alt,
+        caption=caption,
+        table=behind,
+    )
 
 
 def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
@@ -81,8 +123,15 @@ def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None
     with canvas.sheet("against-seconds", 3.5, formats=formats) as opened:
         ax = opened.ax
         if len(front) > 1:
-            ax.step([p[1] for p in front], [p[2] for p in front], where="post", color=PAGE["unresolved"], linewidth=1.2,
-                    linestyle=(0, (4, 2)), zorder=1)  # fmt: skip
+            ax.step(
+                [p[1] for p in front],
+                [p[2] for p in front],
+                where="post",
+                color=PAGE["unresolved"],
+                linewidth=1.2,
+                linestyle=(0, (4, 2)),
+                zorder=1,
+            )
         for name, x, y in points:
             _dot(ax, x, y, _mark(analysis, name), base=name == analysis.study.baseline)
         ax.set_xlabel("training seconds a trial, evaluation left out")
@@ -95,10 +144,20 @@ def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None
         "neighbours on it need not differ. Times of arms that ran beside others on one machine include the contention."
     )
     rows = [
-        [Cell(n), Cell(seconds(x), x), Cell(number(y, metric.unit), y), "yes" if n in names else "no"] for n, x, y in points
+        [
+            Cell(n),
+            Cell(seconds(x), x),
+            Cell(number(y, metric.unit), y),
+            "yes" if n in names else "no",
+        ]
+        for n, x, y in points
     ]
-    behind = table("Means over seeds.", ["Arm", ">Training", f">{metric.label}", "On the Pareto line"], rows)
-    return canvas.figure(opened, "against-seconds", "Accuracy against time", alt=alt, caption=caption, table=behind)
+    behind = table(
+        "Means over seeds.", ["Arm", ">Training", f">{metric.label}", "On the Pareto line"], rows
+    )
+    return canvas.figure(
+        opened, "against-seconds", "Accuracy against time", alt=alt, caption=caption, table=behind
+    )
 
 
 def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -> Figure | None:
@@ -119,7 +178,14 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
         for y, name in enumerate(names):
             values = scores.thinned(found[name], scores.dots(len(names)))
             sns.scatterplot(
-                x=values, y=[y] * len(values), ax=ax, s=20, color=PAGE["better"], alpha=0.5, edgecolor="none", legend=False
+                x=values,
+                y=[y] * len(values),
+                ax=ax,
+                s=20,
+                color=PAGE["better"],
+                alpha=0.5,
+                edgecolor="none",
+                legend=False,
             )
             ax.plot([middles[name]] * 2, [y - 0.3, y + 0.3], color=PAGE["ink"], linewidth=1.8)
         canvas.name_rows(ax, names)
@@ -132,9 +198,15 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
     for name, values in found.items():
         cells = [Cell(f"{v:,.0f}", v) for v in (values[0], middles[name], values[-1])]
         rows.append([Cell(name), *cells, Cell(str(len(values)))])
-    behind = table("Images per second of training, evaluation left out.", ["Arm", ">lowest", ">median", ">highest", ">n"], rows)
+    behind = table(
+        "Images per second of training, evaluation left out.",
+        ["Arm", ">lowest", ">median", ">highest", ">n"],
+        rows,
+    )
     caption = "A dot is one trial, the upright line the median. Trials that ran beside others share the machine."
-    return canvas.figure(opened, "throughput", "Images per second", alt=alt, caption=caption, table=behind)
+    return canvas.figure(
+        opened, "throughput", "Images per second", alt=alt, caption=caption, table=behind
+    )
 
 
 def _mark(analysis: Analysis, name: str) -> str:
@@ -146,10 +218,29 @@ def _dot(ax: Axes, x: float, y: float, mark: str, *, base: bool) -> None:
     import seaborn as sns
 
     hollow = mark in ("unresolved", "none")
-    sns.scatterplot(x=[x], y=[y], ax=ax, marker=MARKERS[mark], s=62, color=PAGE["bg"] if hollow else colour(mark), zorder=3,
-                    edgecolor=colour(mark), linewidth=1.4 if hollow else 0.4, legend=False)  # fmt: skip
+    sns.scatterplot(
+        x=[x],
+        y=[y],
+        ax=ax,
+        marker=MARKERS[mark],
+        s=62,
+        color=PAGE["bg"] if hollow else colour(mark),
+        zorder=3,
+        edgecolor=colour(mark),
+        linewidth=1.4 if hollow else 0.4,
+        legend=False,
+    )
     if base:
-        ax.plot(x, y, "o", markersize=13, markerfacecolor="none", markeredgecolor=PAGE["ink"], markeredgewidth=1.1, zorder=2)
+        ax.plot(
+            x,
+            y,
+            "o",
+            markersize=13,
+            markerfacecolor="none",
+            markeredgecolor=PAGE["ink"],
+            markeredgewidth=1.1,
+            zorder=2,
+        )
 
 
 def _labels(opened: canvas.Sheet, points: Sequence[tuple[str, float, float]]) -> None:
@@ -169,8 +260,23 @@ def _labels(opened: canvas.Sheet, points: Sequence[tuple[str, float, float]]) ->
         for dx, dy, ha in _PLACES:
             left = x + dx * scale - (0 if ha == "left" else width if ha == "right" else width / 2)
             box = (left, y + dy * scale - height / 2, left + width, y + dy * scale + height / 2)
-            inside = box[0] >= edge.x0 and box[2] <= edge.x1 + 4 and box[1] >= edge.y0 and box[3] <= edge.y1
-            if inside and not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
+            inside = (
+                box[0] >= edge.x0
+                and box[2] <= edge.x1 + 4
+                and box[1] >= edge.y0
+                and box[3] <= edge.y1
+            )
+            if inside and not any(
+                box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken
+            ):
                 taken.append(box)
-                ax.annotate(text, (px, py), (dx, dy), textcoords="offset points", ha=ha, va="center", color=PAGE["ink"])
+                ax.annotate(
+                    text,
+                    (px, py),
+                    (dx, dy),
+                    textcoords="offset points",
+                    ha=ha,
+                    va="center",
+                    color=PAGE["ink"],
+                )
                 break

@@ -1,0 +1,105 @@
+"""What a command was told of storage, workers and place, filled up with the defaults of ``harness.toml``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from harness.cli import console
+from harness.config import find_defaults
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.commands.place import Place
+
+_TASK = ("partition", "account", "minutes", "gpus", "cpus", "address")
+
+
+class LauncherName(StrEnum):
+    """What starts the workers."""
+
+    local = "local"
+    slurm = "slurm"
+    ray = "ray"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for a run, wherever it was said."""
+
+    workers: int | None
+    storage: str | None
+    artifacts: str | None
+    device: str
+    place: Place
+
+    def as_arguments(self) -> dict[str, Any]:
+        """Return it as arguments of a verb."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def settle(
+    *,
+    workers: str | None,
+    storage: str | None,
+    artifacts: str | None,
+    device: str | None,
+    launcher: LauncherName | None,
+) -> Settings:
+    """Fill up what a command left unsaid, and say which defaults were taken, and from where.
+
+    Raises:
+        UsageError: a default or an option cannot be.
+    """
+    from harness.commands.place import Place
+    from harness.workers.cluster import Ask
+
+    given = {
+        "workers": workers,
+        "storage": storage,
+        "artifacts": artifacts,
+        "device": device,
+        "launcher": launcher,
+    }
+    count = worker_count(workers) if workers is not None else None
+    found = find_defaults()
+    chosen = launcher.value if launcher is not None else found.launcher or "local"
+    unused = {name for name, value in given.items() if value is not None} | {"data"}
+    for line in found.told(
+        without=frozenset(unused | (set(_TASK) if chosen == "local" else set()))
+    ):
+        console.say(f"defaults of {line}")
+    task = {name: getattr(found, name) for name in _TASK if getattr(found, name) not in (None, "")}
+    return Settings(
+        workers=count if workers is not None else worker_count(found.workers or "auto"),
+        storage=storage if storage is not None else found.storage,
+        artifacts=artifacts if artifacts is not None else found.artifacts,
+        device=device or found.device or "auto",
+        place=Place(chosen, Ask(**task)),
+    )
+
+
+def storage_of(given: str | None) -> str | None:
+    """Return where the ledger is kept: as a command was told, else as ``harness.toml`` says.
+
+    Raises:
+        UsageError: a default cannot be.
+    """
+    return given if given is not None else find_defaults().storage
+
+
+def worker_count(text: str) -> int | None:
+    """Return what ``--workers`` asks for; None for auto.
+
+    Raises:
+        UsageError: neither.
+    """
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(
+            f"--workers {text!r} is neither 'auto' nor a whole number from 1",
+            "for example --workers 2",
+        )
+    return int(text)

@@ -1,0 +1,241 @@
+"""Confirming a search: its best and the reference on seeds that it never saw, and what may be said of the winner.
+
+The best of N scores on validation is optimistic, by .4 pp and more for N = 100. So the k best are
+run again on fresh seeds, one is chosen by its mean there, and only then are the test scores of that
+one and of the reference looked at, paired by seed. An improvement is claimed when the study's own
+verdict over all k finalists (Holm) is "better". The test set decides nothing: how much better is
+told by its figure, since fresh seeds do not undo a search on the same validation images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.analysis import analyze
+from harness.analysis.tuning_facts import Confirmed, Finalist
+from harness.search import Tried, best
+from harness.stats import mean_interval, paired_t
+from harness.study.study import HandArm, Study
+from harness.study.trial import Trial, complete
+
+if TYPE_CHECKING:
+    from harness.analysis import Effect
+
+# confirmations begin here: used by no search, and by an ablation only if asked for
+CONFIRM_SEED = 500_000
+_SUFFIX = "-confirm"
+
+
+def finalists(study: Study, found: Sequence[Tried]) -> list[Tried]:
+    """Return the trials of a search that are worth confirming: the best k within the limits, besides the reference."""
+    return best(found, study.search.confirm, besides=study.base_recipe)
+
+
+def arm_name(one: Tried) -> str:
+    """Return what a finalist is called as an arm."""
+    return f"trial {one.slot}"
+
+
+def departures(study: Study, one: Tried) -> dict[str, Any]:
+    """Return the recipe fields in which a trial departs from the reference, with its values."""
+    return {name: there for name, (_, there) in study.base_recipe.difference(one.recipe).items()}
+
+
+def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
+    """Return the ordinary study that runs finalists and reference on fresh seeds.
+
+    Args:
+        study: the search's, under its profile.
+        chosen: the finalists, best first.
+    """
+    return study.model_copy(
+        update={
+            "name": f"{study.name}{_SUFFIX}",
+            "question": "Does the best of the search beat the reference on seeds that the search never saw?",
+            "design": "arms",
+            "factors": (),
+            "looks": (),
+            "control": False,
+            "arms": tuple(
+                HandArm(
+                    name=arm_name(one),
+                    set=departures(study, one),
+                    why=f"number {place} of the search",
+                )
+                for place, one in enumerate(chosen, 1)
+            ),
+            "space": {},
+            "retune": (),
+            "first_seed": CONFIRM_SEED,
+        }
+    )
+
+
+def is_confirmation(study: Study) -> bool:
+    """Return whether a study is the confirmation of a search, and its trials therefore part of that search's report."""
+    return study.name.endswith(_SUFFIX) and study.first_seed == CONFIRM_SEED
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a confirmation came to.
+
+    Attributes:
+        finalists: the reference, then the finalists, best of the search first.
+        confirmed: the choice and what is said of it; None before every seed of any finalist is there.
+        trials: of the confirmation; test scores are left only with the chosen and the reference.
+        winner: recipe fields of the winner; empty where no improvement is claimed.
+    """
+
+    finalists: tuple[Finalist, ...]
+    confirmed: Confirmed | None
+    trials: tuple[Trial, ...]
+    winner: Mapping[str, Any]
+
+
+def judge(
+    study: Study, chosen: Sequence[Tried], reference: Tried | None, trials: Sequence[Trial]
+) -> Judged:
+    """Choose on fresh validation means, then look at the test scores of the chosen and of the reference.
+
+    Args:
+        study: of the confirmation, by ``confirmation``.
+        chosen: the finalists of the search, in the order of the study's arms.
+        reference: the reference's trial of the search, if it is final.
+        trials: of the confirmation.
+    """
+    scores = {arm.name: _by_seed(study, arm.set, trials, "accuracy") for arm in study.arms}
+    base = _by_seed(study, {}, trials, "accuracy")
+    whole = [
+        name
+        for name, by_seed in scores.items()
+        if base and by_seed.keys() == base.keys() and len(base) == study.seeds
+    ]
+    # of equal ones the search's better
+    winner = max(whole, key=lambda name: sum(scores[name].values()), default="")
+    seen = {
+        name: _by_seed(study, arm.set, trials, "test_accuracy")
+        for name, arm in _arms(study).items()
+        if name == winner
+    }
+    base_test = _by_seed(study, {}, trials, "test_accuracy") if winner else {}
+    rows = [_finalist(study.baseline, {}, reference.value if reference else None, base, base_test)]
+    rows += [
+        _finalist(
+            name,
+            _arms(study)[name].set,
+            one.value,
+            scores[name],
+            seen.get(name, {}),
+            chosen=name == winner,
+        )
+        for name, one in ((arm_name(one), one) for one in chosen)
+    ]
+    if not winner:
+        return Judged(tuple(rows), None, tuple(map(_without_test, trials)), {})
+    open_recipes = (study.base_recipe, study.base_recipe.with_overrides(_arms(study)[winner].set))
+    shown = tuple(
+        trial if trial.recipe in open_recipes else _without_test(trial) for trial in trials
+    )
+    confirmed = _confirmed(study, winner, trials, seen.get(winner, {}), base_test)
+    return Judged(
+        tuple(rows), confirmed, shown, _arms(study)[winner].set if confirmed.improved else {}
+    )
+
+
+def _arms(study: Study) -> dict[str, HandArm]:
+    return {arm.name: arm for arm in study.arms}
+
+
+def _by_seed(
+    study: Study, changes: Mapping[str, Any], trials: Sequence[Trial], metric: str
+) -> dict[int, float]:
+    recipe = study.base_recipe.with_overrides(changes)
+    return {
+        t.seed: t.metrics[metric]
+        for t in complete(trials)
+        if t.recipe == recipe and metric in t.metrics
+    }
+
+
+def _without_test(trial: Trial) -> Trial:
+    return trial.model_copy(
+        update={"metrics": {k: v for k, v in trial.metrics.items() if not k.startswith("test_")}}
+    )
+
+
+def _finalist(
+    name: str,
+    changes: Mapping[str, Any],
+    search: float | None,
+    fresh: Mapping[int, float],
+    test: Mapping[int, float],
+    *,
+    chosen: bool = False,
+) -> Finalist:
+    val, tested = (_mean(list(by_seed.values())) for by_seed in (fresh, test))
+    return Finalist(
+        name=name,
+        overrides=dict(changes),
+        search=search,
+        n=len(fresh),
+        chosen=chosen,
+        fresh=val[0],
+        fresh_low=val[1],
+        fresh_high=val[2],
+        test=tested[0],
+        test_low=tested[1],
+        test_high=tested[2],
+    )
+
+
+def _mean(values: list[float]) -> tuple[float | None, float | None, float | None]:
+    if not values:
+        return None, None, None
+    found = mean_interval(values)
+    return found.mean, _known(found.low), _known(found.high)
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124 - nan is the one number that differs from itself
+
+
+def _confirmed(
+    study: Study,
+    winner: str,
+    trials: Sequence[Trial],
+    test: Mapping[int, float],
+    base_test: Mapping[int, float],
+) -> Confirmed:
+    analysis = analyze(study, trials)
+    effect: Effect | None = next(
+        (
+            e
+            for e in analysis.effects
+            if e.kind == "arm" and e.term == winner and e.metric == "accuracy"
+        ),
+        None,
+    )
+    seeds = sorted(test.keys() & base_test.keys())
+    paired = paired_t([test[s] for s in seeds], [base_test[s] for s in seeds]) if seeds else None
+    verdict = effect.verdict if effect is not None else ""
+
+    def stored(value: float | None) -> float | None:
+        return None if value is None else value / 100  # effects are in percentage points
+
+    return Confirmed(
+        name=winner,
+        n=effect.n if effect is not None else 0,
+        fresh=stored(effect.estimate) if effect is not None else None,
+        fresh_low=stored(effect.low) if effect is not None else None,
+        fresh_high=stored(effect.high) if effect is not None else None,
+        p_holm=effect.p_holm if effect is not None else None,
+        verdict=verdict,
+        test=paired.mean if paired else None,
+        test_low=_known(paired.low) if paired else None,
+        test_high=_known(paired.high) if paired else None,
+        test_reads=len(test) + len(base_test),
+        improved=verdict == "better",
+    )

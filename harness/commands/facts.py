@@ -1,0 +1,172 @@
+"""What a run of a study says of itself: its plan, how far it is, what it came to. Plain data; no console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from harness.study.trial import deciding_images
+from harness.text import duration, plural
+
+OnEvent = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What retuning adds to a run: words, and at most so many trials and seconds."""
+
+    words: str
+    trials: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What is about to be run and what it will cost, for people to read before it starts.
+
+    ``lines()`` says it in words; every number of it is a field. ``adopted`` counts trials that were finished elsewhere, by
+    the folder that holds them. What retuning adds at most stands in fields of its own. Of a user's ``script`` nothing is known
+    of images, and of its seconds nothing before its first trial: then they are None.
+    """
+
+    study: str
+    question: str
+    profile: str
+    why_profile: str
+    arms: int
+    seeds: int
+    cells: int
+    to_run: int
+    device: str
+    workers: int
+    threads: int
+    why_workers: str
+    seconds_per_trial: float | None
+    seconds: float | None
+    estimated_from: str
+    data: str
+    train_images: int
+    val_images: int
+    test_images: int
+    report: str
+    power: str = ""
+    engine: str = ""
+    adopted: Mapping[str, int] = field(default_factory=dict)
+    retune: str = ""
+    retune_trials: int = 0
+    retune_seconds: float = 0.0
+    script: str = ""
+    seedless: bool = False
+
+    def lines(self) -> list[str]:
+        """Return the plan, a fact a line."""
+        done = self.cells - self.to_run
+        kept = f", {done} of them done already" if done else ""
+        where = (
+            f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
+        )
+        held = deciding_images(train=self.train_images, val=self.val_images, test=self.test_images)
+        held += f", {self.test_images:,} test (read once)"
+        if not self.val_images:
+            held = f"{self.test_images:,} test (its curves are drawn; without validation images nothing is judged)"
+        taken = ", ".join(f"{count} from {place}" for place, count in self.adopted.items())
+        what = f"images {self.data}: {self.train_images:,} train, {held}"
+        if self.script:
+            what = f"script {self.script}"
+        if self.seedless:
+            what += " (no {seed} among its words: it has to read HARNESS_SEED, or every seed trains the same)"
+        cost = f"cost unknown: {self.estimated_from}"
+        if self.seconds is not None and self.seconds_per_trial is not None:
+            cost = f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}"
+        return [
+            *([f"profile {self.profile}: {self.why_profile}"] if self.profile else []),
+            what,
+            f"{plural(self.arms, 'arm')} x {plural(self.seeds, 'seed')} = {plural(self.cells, 'trial')}{kept}",
+            *([f"adopted: {taken}"] if taken else []),
+            f"{where} on {self.device}: {self.why_workers}",
+            *([f"engine {self.engine}"] if self.engine else []),
+            cost,
+            *([self.retune] if self.retune else []),
+            *([self.power] if self.power else []),
+            f"report: {self.report}",
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressFacts:
+    """How far a run has come; ``line`` is set when a trial has just ended."""
+
+    title: str
+    done: int
+    total: int
+    before: int
+    note: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of a study came to; ``elsewhere`` is the study's folder name where a cluster runs its trials."""
+
+    study: str
+    profile: str
+    plan: PlanFacts
+    answer: str = ""
+    report: Path | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+    out_of_time: bool = False
+    failures: Sequence[str] = ()
+    next_command: str = ""
+    dry: bool = False
+    elsewhere: str = ""
+    again: str = ""  # the command that runs failed trials again
+    notes: Sequence[str] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 ran with failures or no trial came to its end, 130 stopped before the end."""
+        if self.interrupted or self.out_of_time:
+            return 130
+        barren = bool(self.counts) and not self.counts.get("complete")
+        return 1 if self.failures or barren else 0
+
+    def closing(self) -> list[str]:
+        """Return what remains to be said, a line each."""
+        lines = [*self.notes, *(f"failed: {failure}" for failure in self.failures)]
+        if self.failures and self.again:
+            lines.append(f"once the cause is repaired, `{self.again}` runs the failed trials again")
+        left = self.counts.get("waiting", 0) + self.counts.get("running", 0)
+        if left and not self.dry:
+            if self.interrupted and self.elsewhere:
+                follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
+                lines.append(
+                    f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}"
+                )
+                return lines
+            why = (
+                "stopped by hand"
+                if self.interrupted
+                else "out of time"
+                if self.out_of_time
+                else "not done"
+            )
+            lines.append(f"{why}: {plural(left, 'trial')} left; the same command goes on from here")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "study": self.study,
+            "profile": self.profile,
+            "plan": {item.name: getattr(self.plan, item.name) for item in fields(self.plan)},
+            "answer": self.answer,
+            "report": str(self.report) if self.report else None,
+            "trials": dict(self.counts),
+            "interrupted": self.interrupted,
+            "out_of_time": self.out_of_time,
+            "failures": list(self.failures),
+            "next": self.next_command,
+        }

@@ -1,0 +1,179 @@
+"""``plan``: what a study can find and what it will cost, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.commands.facts import OnEvent
+from harness.commands.script_places import choose_places
+from harness.errors import DataError, StorageError
+from harness.study.arms import arms
+from harness.study.metrics import own_metrics
+from harness.study.retune_settings import most_trials
+from harness.study.study import load_study
+from harness.study.trial import Trial, complete
+from harness.text import duration, plural
+
+if TYPE_CHECKING:
+    from harness.analysis.power_plan import PowerPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Power and cost of a study.
+
+    Attributes:
+        power: what it can find.
+        seconds_per_trial: None where it is not known.
+        cost_from: where the seconds come from, or why there are none.
+        workers: trials that run side by side here.
+        retune_trials: that retuning adds at most.
+    """
+
+    study: str
+    profile: str
+    power: PowerPlan
+    seconds_per_trial: float | None
+    cost_from: str
+    workers: int
+    retune_trials: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds until all trials are done on this machine, those of retuning too."""
+        trials = self.power.trials + self.retune_trials
+        return (
+            None
+            if self.seconds_per_trial is None
+            else self.seconds_per_trial * trials / self.workers
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the plan as (what, value) rows."""
+        plan = self.power
+        unit = plan.unit
+
+        def by_correlation(
+            values: Any, form: str = "{:.2g} " + unit, none: str = "out of reach"
+        ) -> str:
+            return ", ".join(
+                f"{form.format(value) if value is not None else none} at correlation {rho:g}"
+                for rho, value in values.items()
+            )
+
+        looks = f", looks at {', '.join(map(str, plan.looks))}" if plan.looks else ""
+        among = f", one of {plan.family} under Holm" if plan.family > 1 else ""
+        judged = f"{plan.contrast}{among}"
+        rows = [
+            ("study", f"{self.study}, profile {self.profile}" if self.profile else self.study),
+            ("decides", f"{plan.metric}, alpha {plan.alpha:g}"),
+            (
+                "trials",
+                f"{plural(plan.arms, 'arm')} x {plural(plan.seeds, 'seed')} = {plan.trials:,}{looks}",
+            ),
+            (
+                "sd between seeds",
+                f"{plan.sd:.2g} {unit}, {plan.source}"
+                if plan.sd is not None
+                else f"unknown: {plan.source}",
+            ),
+            (
+                "smallest effect found",
+                f"{by_correlation(plan.detectable, none='unknown')} (80 % power, {judged})",
+            ),
+            (
+                f"seeds for {plan.effect:g} {unit}",
+                f"{by_correlation(plan.seeds_needed, '{:,}')} (80 % power)",
+            ),
+            (
+                f"power for {plan.effect:g} {unit}",
+                by_correlation(plan.power_family, "{:.2f}", "unknown"),
+            ),
+        ]
+        if plan.looks:
+            takes = by_correlation(plan.expected_seeds, "{:.1f}", "unknown")
+            none = by_correlation(plan.expected_seeds_null, "{:.1f}", "unknown")
+            rows.append(("expected seeds", f"{takes}; without an effect {none}"))
+        if self.retune_trials:
+            rows.insert(3, ("retuning", f"at most {plural(self.retune_trials, 'trial')} more"))
+        if self.seconds is None or self.seconds_per_trial is None:
+            rows.append(("time", f"unknown: {self.cost_from}"))
+        else:
+            each = f"{self.seconds_per_trial:.1f} s a trial, {plural(self.workers, 'process', 'processes')}"
+            rows.append(("time", f"about {duration(self.seconds)}: {each}, {self.cost_from}"))
+        return rows + [("note", caveat) for caveat in plan.caveats]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**asdict(self), "seconds": self.seconds}
+
+
+def plan_study(
+    study: str,
+    *,
+    profile: str | None = None,
+    effect: float | None = None,
+    seeds: int | None = None,
+    on_event: OnEvent,
+) -> Forecast:
+    """Work out what a study can find and what it will cost. Trains nothing but a few timed steps.
+
+    Args:
+        study: its name or file.
+        profile: under which it would be run; None for quick, or for a study that runs a script as
+            its file has it.
+        effect: that should be found, in the deciding metric's unit; None for the margin.
+        seeds: in place of the profile's.
+        on_event: told what is being timed.
+    """
+    from harness.analysis.power_plan import plan_power
+
+    loaded = load_study(study)
+    resolved = loaded.under(
+        ("" if loaded.scripted else "quick") if profile is None else profile, seeds=seeds
+    )
+    finished = _finished(resolved.folder)
+    seconds: float | None = None
+    workers, source = 1, ""
+    try:
+        if resolved.scripted:
+            workers = choose_places(resolved, device="auto", workers=None).workers
+            source = "what the script takes is known once its first trial is done"
+        else:
+            from harness.train.timing import choose_layout
+
+            on_event("timing a few steps")
+            layout = choose_layout(arms(resolved)[0].recipe)
+            seconds, workers, source = (
+                layout.timing.seconds,
+                layout.workers,
+                f"from {layout.timing.steps} timed steps",
+            )
+    except DataError as error:
+        source = error.message
+    done = complete(finished)
+    if done and seconds is None:
+        seconds = sum(trial.train_seconds + trial.eval_seconds for trial in done) / len(done)
+        source = f"the mean of {plural(len(done), 'finished trial')}"
+    power = plan_power(
+        resolved,
+        effect=effect,
+        finished=finished,
+        seconds_per_trial=seconds,
+        metrics=own_metrics(resolved),
+    )
+    return Forecast(
+        resolved.name, resolved.profile, power, seconds, source, workers, most_trials(resolved)
+    )
+
+
+def _finished(folder: str) -> list[Trial]:
+    from harness.commands.place import RUNS
+    from harness.ledger import Ledger
+
+    try:
+        with Ledger.open(folder, runs=RUNS, create=False) as ledger:
+            return ledger.trials()
+    except StorageError:
+        return []

@@ -1,0 +1,148 @@
+"""``tune``: from a study with a space to a confirmed recipe, through search, confirmation and report.
+
+facts    what a search says of itself
+job      one search under one profile, from plan to report
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from harness.commands.choose_profile import choose_profile, command
+from harness.commands.facts import OnEvent
+from harness.commands.place import Place
+from harness.commands.tune_facts import TuneOutcome, TunePlan
+from harness.commands.tune_run import SearchJob, count, ruled
+from harness.errors import StudyError, UsageError
+from harness.study.space import conditional, place_of
+from harness.study.study import Study, load_study
+
+__all__ = ["TuneOutcome", "TunePlan", "tune"]
+
+
+def tune(
+    study: Study | str = "tune",
+    *,
+    trials: int | None = None,
+    profile: str | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    sampler: Literal["tpe", "gp", "random"] | None = None,
+    pruner: Literal["median", "none"] | None = None,
+    workers: int | None = None,
+    storage: str | None = None,
+    artifacts: str | None = None,
+    device: str = "auto",
+    place: Place = Place(),  # noqa: B008 - frozen
+    timeout: float | None = None,
+    dry_run: bool = False,
+    on_event: OnEvent = lambda _: None,
+) -> TuneOutcome:
+    """Search a study's space for a recipe that beats the reference, run the best again on fresh seeds, and report.
+
+    Run again, it goes on where it stopped; with more ``trials`` it searches on.
+
+    Args:
+        study: a study with a space, its name, or a study file.
+        trials: budget of the search; None for the study's (50 unless it says otherwise).
+        profile: quick, small, medium, full or the study's own; None takes the largest that fits
+            here.
+        seeds: fresh seeds of the confirmation, in place of the profile's.
+        overrides: recipe fields of the reference and of every trial, after the profile's.
+        sampler: tpe, gp or random, in place of the study's.
+        pruner: median or none, in place of the study's.
+        workers: processes; None lets timed steps decide.
+        storage: where the ledgers are kept; None for ``runs/<study>-<profile>/journal.log``.
+        artifacts: folder for curves.
+        device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
+        place: what starts the workers: this machine, or SLURM or Ray on a database.
+        timeout: seconds from now (on a cluster: from a task's start) after which no new trial
+            starts.
+        dry_run: work out the plan and touch nothing.
+        on_event: given ``TunePlan``, ``ProgressFacts`` and lines of text as they come.
+
+    Raises:
+        HarnessError: nothing ran: the study, its space, the images or the storage cannot be used.
+        UnreportedError: trials ran, and their report cannot be written.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    loaded = load_study(study) if isinstance(study, str) else study
+    changes = {"trials": trials, "sampler": sampler, "pruner": pruner}
+    rules = {name: value for name, value in changes.items() if value is not None}
+    if profile or loaded.profile:
+        chosen, why = profile or loaded.profile, "as asked"
+    else:
+        chosen, why = choose_profile(
+            loaded,
+            device=place.timed_on(device),
+            on_event=on_event,
+            count=lambda one: count(ruled(one, rules)),
+        )
+    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = ruled(resolved, rules)
+    _check(resolved)
+    _check_place(place, storage)
+    place.check(device=device, workers=workers, timeout=timeout)
+    source = study if isinstance(study, str) else study.name
+    flags = " ".join(f"--{name} {value}" for name, value in rules.items())
+    job = SearchJob.prepare(
+        resolved,
+        why,
+        workers=workers,
+        device=device,
+        storage=storage,
+        artifacts=artifacts,
+        place=place,
+        source=source,
+        asked=command(
+            source,
+            loaded.profile or chosen,
+            seeds=seeds,
+            overrides=overrides,
+            flags=flags,
+            verb="tune",
+        ),
+    )
+    if dry_run:
+        facts = job.plan_facts(*job.already_done())
+        on_event(facts)
+        return TuneOutcome(
+            resolved.name, resolved.profile, facts, next_command=job.next_command(), dry=True
+        )
+    return job.run(deadline, on_event)
+
+
+def _check_place(place: Place, storage: str | None) -> None:
+    """Refuse shards for a search: which recipe comes next depends on all trials so far, and a shard sees only its own."""
+    if not place.here and "://" not in (storage or ""):
+        raise UsageError(
+            f"a search on {place.launcher} needs a database: each of its trials looks at all that were before it",
+            "`--storage postgresql+psycopg://user@host/database`, or `--launcher local`",
+        )
+
+
+def _check(study: Study) -> None:
+    """Refuse a space that is empty, cannot hold the reference, or cannot be searched as asked."""
+    if not study.space:
+        raise UsageError(
+            f"study {study.name!r} has no [space]", "`harness show tune` shows one that has"
+        )
+    faults = place_of(study.space, study.base_recipe)[1]
+    if study.search.pruner == "median" and any(
+        "train.epochs" in entry.fields(name) for name, entry in study.space.items()
+    ):
+        faults.append(
+            "space.train.epochs: trials of different length cannot be compared by epoch; use the pruner 'none'"
+        )
+    if study.search.sampler == "gp" and conditional(study.space):
+        names = ", ".join(name for name, entry in study.space.items() if entry.when)
+        faults.append(
+            f"search.sampler: 'gp' does not model entries with a condition ({names}); use 'tpe'"
+        )
+    if faults:
+        raise StudyError(
+            f"study {study.name!r} under profile {study.profile!r}: " + "; ".join(faults),
+            "widen the space, or change the reference with [base], the profile or --set",
+        )

@@ -1,0 +1,234 @@
+"""The report of a search: from its ledger and the ledger of its confirmation to facts, document and recipe file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
+from harness.commands.confirm import Judged, confirmation, departures, finalists, judge
+from harness.errors import ReportError, StorageError
+from harness.ledger import Ledger
+from harness.report import Provenance, Written, read_folder, write_report
+from harness.report.searched import answer
+from harness.search import ENOUGH, SearchLedger, Tried, importances, is_search, tried
+from harness.search.limits import words
+from harness.study.plugin_fields import self_standing
+from harness.study.recipe import digest
+from harness.study.recipe_file import write_recipe
+from harness.study.study import Study
+from harness.study.trial import Curve, Outcomes
+from harness.text import plural
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+RECIPE = "recipe.toml"  # the winner: of a search that found nothing, the reference
+CANDIDATE = "candidate.toml"  # the best finalist where no improvement is claimed
+
+
+def report_search(
+    ledger: SearchLedger,
+    folder: Path,
+    *,
+    storage: str | None = None,
+    runs: Path = Path("runs"),
+    labels: npt.NDArray[np.int64] | None = None,
+    classes: Sequence[str] = (),
+    provenance: Provenance | None = None,
+    provisional: bool = False,
+) -> Written:
+    """Write the report of a search and, once it is confirmed, the recipe file of its winner.
+
+    Labels, class names and provenance that are not given are taken over from the report that is
+    there.
+
+    Args:
+        ledger: of the search.
+        folder: of the report.
+        storage: where the ledger of the confirmation is, as ``Ledger.open`` takes it.
+        runs: the folder of all runs.
+        labels: as ``write_report`` takes it.
+        classes: as ``write_report`` takes it.
+        provenance: as ``write_report`` takes it.
+        provisional: as ``write_report`` takes it.
+
+    Raises:
+        ReportError: nothing was planned, or the folder cannot be written.
+    """
+    plan = ledger.latest_plan()
+    if plan is None or not is_search(ledger.cells()):
+        raise ReportError(f"{ledger.name} is not a search", "start one with `harness tune`")
+    study, found = plan.study, tried(ledger)
+    chosen = finalists(study, found)
+    over = confirmation(study, chosen)
+    judged, curves, outcomes, left = _confirmed(
+        over, chosen, _reference(found), storage=storage, runs=runs
+    )
+    left += ledger.counts().open
+    facts = _facts(study, found, judged, left)
+    if facts.confirmed is not None and not left and not provisional:
+        facts = facts.model_copy(update={"recipe": _write_winner(folder, study, judged)})
+    samples: Mapping[str, npt.NDArray[np.uint8]] = {}
+    if labels is None and (folder / "trials.parquet").is_file():
+        before = read_folder(folder)
+        labels, classes = before.labels_N, classes or before.classes
+        samples, provenance = before.samples, provenance or before.provenance
+    shown = over.model_copy(
+        update={"name": study.name, "question": study.question, "why": study.why}
+    )
+    return write_report(
+        folder,
+        shown,
+        judged.trials,
+        curves=curves,
+        outcomes=outcomes,
+        labels=labels,
+        classes=classes,
+        samples=samples,
+        incomplete=left > 0,
+        provenance=provenance,
+        provisional=provisional,
+        tuning=facts,
+    )
+
+
+def _reference(found: Sequence[Tried]) -> Tried | None:
+    return found[0] if found and found[0].slot == 0 else None
+
+
+def _confirmed(
+    over: Study,
+    chosen: Sequence[Tried],
+    reference: Tried | None,
+    *,
+    storage: str | None,
+    runs: Path,
+) -> tuple[Judged, dict[str, Curve], dict[str, Outcomes], int]:
+    """Return what the confirmation came to, its curves, the outcomes that may be seen, and how many trials are missing."""
+    curves: dict[str, Curve] = {}
+    outcomes: dict[str, Outcomes] = {}
+    try:
+        ledger = Ledger.open(over.folder, storage=storage, runs=runs, create=False)
+    except StorageError:
+        return judge(over, chosen, reference, ()), curves, outcomes, 0
+    with ledger:
+        recipes = {
+            over.base_recipe,
+            *(over.base_recipe.with_overrides(arm.set) for arm in over.arms),
+        }
+        trials = [trial for trial in ledger.trials() if trial.recipe in recipes]
+        judged = judge(over, chosen, reference, trials)
+        for trial in judged.trials:
+            if trial.epochs:
+                curves[trial.cell], kept = ledger.artifact(trial)
+                if kept is not None and "test_accuracy" in trial.metrics:
+                    outcomes[trial.cell] = kept
+        return judged, curves, outcomes, ledger.counts().open
+
+
+def _facts(study: Study, found: Sequence[Tried], judged: Judged, left: int) -> TuningFacts:
+    import numpy as np
+
+    rules, top = (
+        study.search,
+        finalists(
+            study.model_copy(update={"search": study.search.model_copy(update={"confirm": 1})}),
+            found,
+        ),
+    )
+    reference = _reference(found)
+    shares, floor = importances(
+        found, rng=np.random.default_rng(int(digest(["importances", study.folder]), 16))
+    )
+    named = set().union(*(one.params for one in found)) if found else set()
+    left_out = sorted(named - {share.parameter for share in shares}) if shares else []
+    return TuningFacts(
+        metric="accuracy",
+        sampler=rules.sampler,
+        pruner=f"median, one look after {100 * rules.warmup:.0f} % of the epochs"
+        if rules.pruner == "median"
+        else "none",
+        budget=rules.trials,
+        history=tuple(_history(one) for one in found),
+        best=departures(study, top[0]) if top else {},
+        best_value=top[0].value if top else None,
+        reference_value=reference.value if reference else None,
+        importances=tuple(
+            Importance(parameter=s.parameter, value=s.value, low=s.low, high=s.high) for s in shares
+        ),
+        floor=floor.value if floor else None,
+        floor_high=floor.high if floor else None,
+        space={name: entry.words() for name, entry in study.space.items()},
+        limits=words(rules),
+        finalists=judged.finalists if judged.confirmed else (),
+        confirmed=None if left else judged.confirmed,
+        answer=answer(judged.finalists, None if left else judged.confirmed, open_trials=left),
+        note=_note(found, shares=bool(shares), left_out=left_out),
+    )
+
+
+def _history(one: Tried) -> SearchTrial:
+    return SearchTrial(
+        number=one.slot,
+        state=one.state,
+        value=one.value,
+        epoch=one.epochs,
+        epochs=one.epochs_planned,
+        seconds=one.seconds,
+        gap=one.gap,
+        broken=one.broken,
+        params=dict(one.params),
+    )
+
+
+def _note(found: Sequence[Tried], *, shares: bool, left_out: Sequence[str]) -> str:
+    told = []
+    done = sum(one.value is not None for one in found)
+    if not shares:
+        have = f"there {'is' if done == 1 else 'are'} {done}"
+        told.append(
+            f"Importances need {ENOUGH} complete trials; {have}. The same command with more --trials searches on."
+        )
+    if left_out:
+        told.append(
+            f"Without importance, because they take part in some trials only: {', '.join(left_out)}."
+        )
+    broken = sum(bool(one.broken) for one in found)
+    if broken:
+        told.append(f"{plural(broken, 'trial')} broke a limit and could not be chosen.")
+    return " ".join(told)
+
+
+def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
+    """Write the winner's recipe file and, where no improvement is claimed, the best finalist's beside it."""
+    confirmed = judged.confirmed
+    if confirmed is None:
+        return ""
+    candidate = next((row for row in judged.finalists if row.chosen), None)
+    origin = f"{study.folder}, {plural(confirmed.n, 'fresh seed')}"
+    verdict = (
+        "beats the reference"
+        if confirmed.improved
+        else "the reference: nothing was confirmed to beat it"
+    )
+    base = study.base_recipe.flat()
+    write_recipe(
+        folder / RECIPE,
+        self_standing(judged.winner, base),
+        name=f"{study.folder}-winner",
+        why=f"{origin}: {verdict}",
+    )
+    if not confirmed.improved and candidate is not None:
+        fields = self_standing(candidate.overrides, base)
+        write_recipe(
+            folder / CANDIDATE,
+            fields,
+            name=f"{study.folder}-candidate",
+            why=f"{origin}: unconfirmed",
+        )
+    else:
+        (folder / CANDIDATE).unlink(missing_ok=True)
+    return RECIPE

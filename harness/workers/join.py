@@ -1,0 +1,122 @@
+"""Joining a study's workers: what ``harness worker`` does, and what every launcher starts somewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError, StorageError
+from harness.ledger import Plan
+from harness.search import SearchLedger
+from harness.study.fingerprints import study_code
+from harness.workers.drain import DrainResult, drain
+from harness.workers.events import Event
+from harness.workers.runner import OWN_RUNNER, runner_for
+from harness.workers.script import check_script
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchResult:
+    """How a run of workers ended.
+
+    Attributes:
+        recorded, failed: trials recorded, and how many of them failed.
+        died: worker processes that ended unasked.
+        open: planned cells that are not final.
+        interrupted: whether somebody pressed Ctrl-C or sent SIGTERM.
+        out_of_time: whether the deadline ended it.
+        error: what made workers give up; None when nothing did.
+    """
+
+    recorded: int
+    failed: int
+    died: int
+    open: int
+    interrupted: bool
+    out_of_time: bool
+    error: HarnessError | None = None
+
+
+def join(
+    *,
+    name: str,
+    storage: str | None = None,
+    artifacts: str | None = None,
+    runs: Path = Path("runs"),
+    worker: str = "",
+    device: str = "",
+    shard: tuple[int, int] | None = None,
+    runner: str = OWN_RUNNER,
+    deadline: float | None = None,
+    max_trials: int | None = None,
+    on_event: Callable[[Event], None],
+    stop: threading.Event | None = None,
+) -> DrainResult:
+    """Work in this process on a study that was planned elsewhere, after checking that it would run what was planned.
+
+    Args:
+        name: the study's folder name.
+        storage: as ``Ledger.open`` takes it.
+        artifacts: the same.
+        runs: the same.
+        worker: this worker's name; empty for host and process.
+        device: empty for the plan's.
+        shard: (I, N) to work off that share in a journal of its own, without a server.
+        runner: ``module:function`` or ``file.py:function``.
+        deadline: on ``time.monotonic()``; no cell is claimed after it.
+        max_trials: leave after so many.
+        on_event: told what happens.
+        stop: set to make the worker leave.
+
+    Raises:
+        StorageError: there is no such plan, or engine, recipe schema, images, plug-in code or a
+            script differ from it.
+        UsageError: there is no such runner.
+        DataError: the images are missing or unreadable here.
+    """
+    ledger = (
+        SearchLedger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False)
+        if shard is None
+        else SearchLedger.open_shard(name, shard, storage=storage, runs=runs)
+    )
+    with ledger:
+        plan = ledger.latest_plan()
+        if plan is None:
+            raise StorageError(f"nothing is planned for {name}", "`harness ablate` plans a study")
+        for variable in THREADS:  # before anything is imported that counts threads
+            os.environ[variable] = str(plan.threads)
+        found = runner_for(runner, plan.study, runs / name)
+        if runner == OWN_RUNNER:
+            code = check_script(plan.study) if plan.study.scripted else study_code(plan.study)
+            ledger.match(data_fingerprint=_images(plan), code_fingerprint=code)
+        return drain(
+            ledger,
+            found,
+            worker=worker or f"{socket.gethostname()}-{os.getpid()}",
+            device=device or plan.device,
+            threads=plan.threads,
+            deadline=deadline,
+            max_trials=max_trials,
+            on_event=on_event,
+            stop=stop or threading.Event(),
+        )
+
+
+def _images(plan: Plan) -> str:
+    if plan.study.scripted:
+        return ""
+    from harness.train.run import arena
+
+    return arena(plan.study.base_recipe.data, "cpu").split.fingerprint

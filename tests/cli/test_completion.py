@@ -1,0 +1,75 @@
+"""Shell completion: names of studies, profiles and fields, without loading a heavy library, whatever state the files are in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.study.plugin_fields import OPEN
+from harness.study.recipe import fields
+from harness.study.study import available_studies
+
+HEAVY = ["torch", "numpy", "pandas", "optuna", "scipy"]
+
+
+def complete(line: str, folder: Path) -> list[str]:
+    """Return what bash is offered for the last word of a command line."""
+    words = line.split(" ")
+    code = (
+        "import atexit, sys; sys.argv = ['harness']; from harness.cli import main;"
+        f"atexit.register(lambda: print(*[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)); main()"
+    )
+    asked = {
+        "_HARNESS_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.strip() == ""  # nothing said, and nothing heavy loaded
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("command", ["ablate --study", "plan -s", "show"])
+def test_studies_complete_by_name(command: str, tmp_path: Path) -> None:
+    assert set(complete(f"harness {command} ", tmp_path)) >= set(available_studies())
+    assert complete(f"harness {command} augm", tmp_path) == ["augmentations"]
+
+
+def test_profiles_complete_with_those_of_the_study(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'schema = 1\nquestion = "?"\nseeds = 3\nmargin_pp = 1\n[profiles.tiny]\nseeds = 1\n'
+    )
+    assert complete("harness ablate --study own.toml --profile ", tmp_path) == [
+        "quick",
+        "small",
+        "medium",
+        "full",
+        "tiny",
+    ]
+
+
+def test_fields_complete_with_an_equals_sign_and_values_after_it(tmp_path: Path) -> None:
+    offered = complete("harness ablate --set augment.", tmp_path)
+    chosen = [f"{start}." for start in OPEN if start.startswith("augment.")]
+    assert sorted(offered) == sorted(
+        [*(f"{name}=" for name in fields() if name.startswith("augment.")), *chosen]
+    )
+    values = complete("harness ablate --set augment.flip=", tmp_path)
+    assert values == ["augment.flip=none", "augment.flip=random", "augment.flip=alternating"]
+
+
+def test_a_broken_study_file_still_completes_by_name(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "wrong.toml").write_text("= =")
+    assert complete("harness show wro", tmp_path) == ["wrong"]
