@@ -198,14 +198,14 @@ def test_no_character_of_a_table_is_lost(rows: list[tuple[str, str, str]]) -> No
 
 def test_a_table_fits_a_narrow_terminal() -> None:
     written = on_a_terminal(
-        "from harness import console\nconsole.table(['arm', 'name', 'why'], [['crop ' * 6, 'flip ' * 6, 'jitter ' * 9]])",
+        "from harness.cli import console\nconsole.table(['arm', 'name', 'why'], [['crop ' * 6, 'flip ' * 6, 'jitter ' * 9]])",
         columns=40,
     )
     assert max(len(line) for line in ESCAPES.sub("", written).splitlines()) <= 40
 
 
 def test_an_error_on_a_terminal_says_the_same_words_in_colour() -> None:
-    written = on_a_terminal("from harness import console\nconsole.error('it failed', 'try again')")
+    written = on_a_terminal("from harness.cli import console\nconsole.error('it failed', 'try again')")
     assert "\x1b[" in written
     assert ESCAPES.sub("", written) == "error: it failed\n\nhint: try again\n"
 
@@ -213,7 +213,7 @@ def test_an_error_on_a_terminal_says_the_same_words_in_colour() -> None:
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_a_terminal_that_wants_no_colour_gets_plain_text(variable: str, value: str) -> None:
     code = """
-from harness import console
+from harness.cli import console
 console.error('it failed', 'try again')
 console.table(['arm'], [['x']])
 with console.Progress('a', 2) as progress:
@@ -225,7 +225,7 @@ with console.Progress('a', 2) as progress:
 
 def test_an_old_encoding_costs_a_sign_and_not_the_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from harness import console; console.data('1.0 ± 0.1')"],
+        [sys.executable, "-c", "from harness.cli import console; console.data('1.0 ± 0.1')"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=False,
@@ -236,7 +236,7 @@ def test_an_old_encoding_costs_a_sign_and_not_the_line() -> None:
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_reader_that_goes_away_stops_nothing(stream: str, tmp_path: Path) -> None:
     write = "console.data" if stream == "stdout" else "console.say"
-    code = f"from harness import console\nfor n in range(20000): {write}('a line of text')\nopen('end', 'w').close()"
+    code = f"from harness.cli import console\nfor n in range(20000): {write}('a line of text')\nopen('end', 'w').close()"
     reading, writing = os.pipe()
     os.close(reading)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: writing}
@@ -260,7 +260,7 @@ needs_full = pytest.mark.skipif(
     "write", ["console.data('x')", "console.table(('a',), [('b',)])", "console.data_json({'a': 1})"]
 )
 def test_a_full_disk_behind_stdout_loses_the_output_and_nothing_else(write: str) -> None:
-    code = f"import sys; from harness import console\nfor _ in range(2): {write}\nsys.stderr.write(console.lost())"
+    code = f"import sys; from harness.cli import console\nfor _ in range(2): {write}\nsys.stderr.write(console.lost())"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -303,7 +303,7 @@ def test_a_run_that_has_finished_nothing_yet_promises_nothing() -> None:
 
 def test_progress_on_a_terminal_shows_means_count_and_time_left() -> None:
     code = """
-from harness import console
+from harness.cli import console
 now = [0.0]
 with console.Progress('augmentations', 4, clock=lambda: now[0]) as progress:
     now[0] = 30.0
@@ -346,7 +346,7 @@ def test_a_duration_is_said_as_a_person_plans_it(seconds: float, words: str) -> 
 
 
 def test_drawing_loads_rich_and_importing_does_not() -> None:
-    code = "import sys\nfrom harness import console\nconsole.say('x')\nconsole.data_json({})\nassert 'rich' not in sys.modules"
+    code = "import sys\nfrom harness.cli import console\nconsole.say('x')\nconsole.data_json({})\nassert 'rich' not in sys.modules"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
         == 0

@@ -231,7 +231,7 @@ def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor
 ABLATE = """
 import sys
 from pathlib import Path
-from harness.workers import run_local
+from harness.workers.local import run_local
 from harness.ledger import Ledger
 from harness.errors import StorageError
 from tests import light

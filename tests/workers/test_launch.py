@@ -150,7 +150,7 @@ def test_ctrl_c_hands_cells_back_in_the_midst_of_an_epoch_and_running_again_comp
 PROGRAM = """
 import sys
 from pathlib import Path
-from harness.workers import run_local
+from harness.workers.local import run_local
 from tests import light
 run_local(name=light.study().folder, runs=Path(sys.argv[1]), workers=2, threads=1,
           runner=f"{light.__file__}:slow", on_event=lambda event: print(type(event).__name__, flush=True))
@@ -169,9 +169,9 @@ def test_when_the_program_is_killed_its_workers_end_and_the_next_run_completes_t
         env={**os.environ, "PYTHONPATH": str(here)},
     ) as program:
         assert program.stdout is not None
-        while program.stdout.readline().strip() != "Finished":
-            pass
+        heard = next((line for line in program.stdout if line.strip() == "Finished"), None)
         program.kill()
+        assert heard is not None, "the program ended before its first trial did"
     result, _ = launch(tmp_path)
     with reopened(tmp_path) as ledger:
         assert ledger.counts().complete == 6
