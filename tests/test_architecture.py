@@ -60,18 +60,8 @@ STILL_LONG: set[str] = {
 STILL_SHARED: set[str] = {
     "Cell",
     "Entry",
-    "Job",
-    "Progress",
-    "Recorder",
-    "Settings",
-    "Shards",
-    "Share",
     "Source",
     "Table",
-    "Tried",
-    "_Stored",
-    "_Strict",
-    "_Watch",
 }
 USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]
 # A distribution that has another name than its module, for those that need not be installed where

@@ -19,7 +19,7 @@ from harness.analysis.effects import (
     gap_tests,
     summaries,
 )
-from harness.analysis.looks import Progress, progress
+from harness.analysis.looks import LookState, progress
 from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
 from harness.analysis.standing import (
     AT_CHANCE,
@@ -146,7 +146,7 @@ def analyze(
     )
 
 
-def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
+def _withheld(effect: Effect, table: Table, state: LookState, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
     """Take p-values and verdict from an effect between looks, in a screening, and where the test set drew the curves."""
     between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
     barred = table.study.without_validation
@@ -170,7 +170,7 @@ def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) ->
 
 
 def _facts(
-    table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: Chance | None
+    table: Table, state: LookState, arm: Arm, effects: Sequence[Effect], line: Chance | None
 ) -> ArmFacts:
     runs = table.of(arm.name)
     done = [run for run in runs if run.status == "complete"]
@@ -210,7 +210,7 @@ def _facts(
     )
 
 
-def _trouble(table: Table, state: Progress, arm: str, line: Chance | None) -> str:
+def _trouble(table: Table, state: LookState, arm: str, line: Chance | None) -> str:
     """Why an arm's own runs cannot be judged, whatever it is compared with."""
     among = state.shown[arm]
     return own_reason(table, arm, among, state.missing) or (
@@ -218,7 +218,7 @@ def _trouble(table: Table, state: Progress, arm: str, line: Chance | None) -> st
     )
 
 
-def _planned(table: Table, state: Progress, arm: str) -> int:
+def _planned(table: Table, state: LookState, arm: str) -> int:
     """How many seeds the plan now has for an arm: with looks, those up to the last look that it is in for."""
     if not table.study.looks:
         return len(table.seeds)
@@ -257,7 +257,7 @@ def _environment(environment: Environment) -> str:
 
 def _classes(
     table: Table,
-    state: Progress,
+    state: LookState,
     outcomes: Mapping[str, Outcomes],
     labels_N: Any,
     classes: Sequence[str],

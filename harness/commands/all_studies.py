@@ -17,7 +17,8 @@ from harness.commands.choose_profile import all_trials, check_device, choose_pro
 from harness.commands.facts import OnEvent, Outcome
 from harness.commands.retune import SettingsPhase
 from harness.commands.run import REPORTS
-from harness.commands.tune import count, ruled, tune
+from harness.commands.search_phase import count, ruled
+from harness.commands.tune import tune
 from harness.errors import HarnessError, ReportError, UsageError
 from harness.study.study import Study, builtin_studies, load_study
 from harness.text import duration, plural

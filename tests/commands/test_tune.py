@@ -13,7 +13,8 @@ import pytest
 from harness.analysis.tuning_facts import TuningFacts
 from harness.commands.facts import ProgressFacts, TuneOutcome, TunePlan
 from harness.commands.report import report
-from harness.commands.tune import count, ruled, tune
+from harness.commands.search_phase import count, ruled
+from harness.commands.tune import tune
 from harness.errors import StorageError, StudyError, UsageError
 from harness.ledger import Ledger
 from harness.report import read_folder
