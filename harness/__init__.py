@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from harness.analysis.epoch_history import history_frame
     from harness.commands.ablate import ablate
     from harness.commands.analyze import analyze_table
-    from harness.commands.facts import Outcome
+    from harness.commands.facts import Outcome, TuneOutcome
     from harness.commands.tune import tune
-    from harness.commands.tune_facts import TuneOutcome
     from harness.errors import HarnessError
     from harness.report import read_analysis, write_report
     from harness.study.recipe import Recipe
@@ -42,7 +41,7 @@ _API: dict[str, str] = {
     "Recipe": "harness.study.recipe",
     "Study": "harness.study.study",
     "Trial": "harness.study.trial",
-    "TuneOutcome": "harness.commands.tune_facts",
+    "TuneOutcome": "harness.commands.facts",
     "ablate": "harness.commands.ablate",
     "analyze": "harness.analysis",
     "analyze_table": "harness.commands.analyze",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from harness.analysis.looks import Progress
+from harness.analysis.looks import LookState
 from harness.analysis.model import Effect
 from harness.analysis.table import Table
 from harness.analysis.terms import main_series
@@ -171,7 +171,7 @@ class _Change:
     helps_alone: bool
 
 
-def recommend(table: Table, state: Progress, effects: Sequence[Effect]) -> Advice:
+def recommend(table: Table, state: LookState, effects: Sequence[Effect]) -> Advice:
     """Return what to change in the baseline's recipe, in order.
 
     Candidates are arms that are better than the baseline, and components whose absence is better or
@@ -242,7 +242,7 @@ def _order(change: _Change) -> tuple[bool, float, list[str]]:
 # Candidates
 
 
-def _candidates(table: Table, state: Progress, effects: Sequence[Effect]) -> list[_Change]:
+def _candidates(table: Table, state: LookState, effects: Sequence[Effect]) -> list[_Change]:
     """Every change of the baseline that the verdict on it allows."""
     arms = {arm.name: arm for arm in table.arms}
     by_place = {(effect.kind, effect.term, effect.metric): effect for effect in effects}
@@ -377,7 +377,7 @@ def asked(table: Table) -> list[str]:
 
 
 def _joint(
-    table: Table, state: Progress, steps: Sequence[_Change], change: _Change
+    table: Table, state: LookState, steps: Sequence[_Change], change: _Change
 ) -> tuple[bool, str]:
     """Return whether the changes so far and this one are shown to stay inside every margin, and the figures in words.
 
@@ -404,7 +404,7 @@ def _joint(
 
 
 def _total(
-    table: Table, state: Progress, changes: Sequence[_Change], metric: str
+    table: Table, state: LookState, changes: Sequence[_Change], metric: str
 ) -> tuple[Series, str]:
     """Return the joint change at each seed, or why it is not known: of the arm with these changes, else their sum."""
     arm = _arm_with(table, changes)
@@ -472,13 +472,13 @@ def _arm_with(table: Table, changes: Sequence[_Change | Mapping[str, Any]]) -> A
     )
 
 
-def _own(table: Table, state: Progress, arm: Arm, metric: str) -> dict[int, float]:
+def _own(table: Table, state: LookState, arm: Arm, metric: str) -> dict[int, float]:
     """An arm's difference to its reference at each seed."""
     seeds, scores, reference = table.pairs(arm.name, arm.reference, metric, state.own[arm.name])
     return dict(zip(seeds, differences(scores, reference).tolist(), strict=True))
 
 
-def _against_baseline(table: Table, state: Progress, arm: Arm, metric: str) -> dict[int, float]:
+def _against_baseline(table: Table, state: LookState, arm: Arm, metric: str) -> dict[int, float]:
     """An arm's difference to the baseline at each seed, whatever it is compared with in its table."""
     base = table.arms[0].name
     if arm.reference == base:

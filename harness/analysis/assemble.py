@@ -19,8 +19,8 @@ from harness.analysis.effects import (
     gap_tests,
     summaries,
 )
-from harness.analysis.looks import Progress, progress
-from harness.analysis.model import Analysis, ArmFacts, Effect, Verdict
+from harness.analysis.looks import LookState, progress
+from harness.analysis.model import Analysis, ArmFacts, ClassEffect, Effect, Verdict
 from harness.analysis.standing import (
     AT_CHANCE,
     Chance,
@@ -85,43 +85,67 @@ def analyze(
         planned_seeds=seeds,
     )
     labels_N = None if labels is None else np.asarray(labels)
-    counts_K = np.unique(
-        np.zeros(0, dtype=np.int64) if labels_N is None else labels_N, return_counts=True
-    )[1]
-    many, images = max(len(classes), counts_K.size), int(counts_K.sum())
+    known_N = np.zeros(0, dtype=np.int64) if labels_N is None else labels_N
+    counts_K = np.unique(known_N, return_counts=True)[1]
+    many = max(len(classes), counts_K.size)
+
     line = chance_line(table, many, counts_K.tolist())
     state = progress(table, line)
-    exploratory = ["exploratory: the plan changed"] if changed else []
-    effects = arm_effects(
+    effects = _effects(
         table,
         state,
         outcomes=outcomes,
-        exploratory=exploratory,
+        exploratory=["exploratory: the plan changed"] if changed else [],
         chance=chance_accuracy(table, many),
+        screening=screening,
     )
-    effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
-    effects = gap_tests(effects, table)
-    effects = [_withheld(effect, table, state, screening) for effect in effects]
-    primary = [effect for effect in effects if effect.metric == study.metric]
-    judged = [effect for effect in primary if effect.kind in ("arm", "main")]
+    return _analysis(
+        table,
+        state,
+        effects,
+        line=line,
+        classes=_classes(table, state, outcomes, labels_N, classes),
+        images=int(counts_K.sum()),
+        screening=screening,
+        changed=changed,
+    )
+
+
+def _analysis(
+    table: Table,
+    state: LookState,
+    effects: list[Effect],
+    *,
+    line: Chance | None,
+    classes: Sequence[ClassEffect],
+    images: int,
+    screening: bool,
+    changed: Sequence[str],
+) -> Analysis:
+    """Put together what is known once every effect is."""
+    study = table.study
+    judged = [e for e in effects if e.metric == study.metric and e.kind in ("arm", "main")]
     advice = recommend(table, state, effects)
-    every = {run.trial.cell: run.trial for run in (*table.runs.values(), *table.control.values())}
+    checks = all_checks(
+        table, state, effects=effects, line=line, changed=changed, screening=screening
+    )
+
+    # A run of the baseline serves as an arm's where both have one recipe: it counts once.
+    runs = (*table.runs.values(), *table.control.values())
+    every = {run.trial.cell: run.trial for run in runs}
+    places = {_environment(trial.environment) for trial in every.values()} - {""}
+    controlled = all(seed in table.control for seed in table.seeds[: state.due])
     return Analysis(
         study=study,
         seeds=state.blocks,
         seeds_planned=len(table.seeds),
-        finished=not state.arms_in
-        and (not study.control or all(seed in table.control for seed in table.seeds[: state.due])),
+        finished=not state.arms_in and (not study.control or controlled),
         screening=screening,
         arms=tuple(_facts(table, state, arm, effects, line) for arm in table.arms),
         summaries=tuple(summaries(table, state)),
         effects=tuple(effects),
-        classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
-        checks=tuple(
-            all_checks(
-                table, state, effects=effects, line=line, changed=changed, screening=screening
-            )
-        ),
+        classes=tuple(classes),
+        checks=tuple(checks),
         primary=study.metric,
         higher_is_better=table.primary.higher_is_better,
         gap=table.gap,
@@ -132,9 +156,7 @@ def analyze(
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
         images=images,
-        environments=tuple(
-            sorted({_environment(trial.environment) for trial in every.values()} - {""})
-        ),
+        environments=tuple(sorted(places)),
         detectable_pp=detectable(table, judged_family(table, judged)),
         seeds_needed=needed(table, judged),
         recommended=advice.changes,
@@ -146,7 +168,22 @@ def analyze(
     )
 
 
-def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
+def _effects(
+    table: Table,
+    state: LookState,
+    *,
+    outcomes: Mapping[str, Outcomes],
+    exploratory: list[str],
+    chance: float | None,
+    screening: bool,
+) -> list[Effect]:
+    """Every effect, with p-values and verdict where the study has a right to them."""
+    effects = arm_effects(table, state, outcomes=outcomes, exploratory=exploratory, chance=chance)
+    effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
+    return [_withheld(effect, table, state, screening) for effect in gap_tests(effects, table)]
+
+
+def _withheld(effect: Effect, table: Table, state: LookState, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
     """Take p-values and verdict from an effect between looks, in a screening, and where the test set drew the curves."""
     between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
     barred = table.study.without_validation
@@ -170,7 +207,7 @@ def _withheld(effect: Effect, table: Table, state: Progress, screening: bool) ->
 
 
 def _facts(
-    table: Table, state: Progress, arm: Arm, effects: Sequence[Effect], line: Chance | None
+    table: Table, state: LookState, arm: Arm, effects: Sequence[Effect], line: Chance | None
 ) -> ArmFacts:
     runs = table.of(arm.name)
     done = [run for run in runs if run.status == "complete"]
@@ -210,7 +247,7 @@ def _facts(
     )
 
 
-def _trouble(table: Table, state: Progress, arm: str, line: Chance | None) -> str:
+def _trouble(table: Table, state: LookState, arm: str, line: Chance | None) -> str:
     """Why an arm's own runs cannot be judged, whatever it is compared with."""
     among = state.shown[arm]
     return own_reason(table, arm, among, state.missing) or (
@@ -218,7 +255,7 @@ def _trouble(table: Table, state: Progress, arm: str, line: Chance | None) -> st
     )
 
 
-def _planned(table: Table, state: Progress, arm: str) -> int:
+def _planned(table: Table, state: LookState, arm: str) -> int:
     """How many seeds the plan now has for an arm: with looks, those up to the last look that it is in for."""
     if not table.study.looks:
         return len(table.seeds)
@@ -257,7 +294,7 @@ def _environment(environment: Environment) -> str:
 
 def _classes(
     table: Table,
-    state: Progress,
+    state: LookState,
     outcomes: Mapping[str, Outcomes],
     labels_N: Any,
     classes: Sequence[str],

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isnan
 
-from harness.analysis.looks import Progress
+from harness.analysis.looks import LookState
 from harness.analysis.model import Check, Effect
 from harness.analysis.standing import Chance, at_chance
 from harness.analysis.table import Table
@@ -27,7 +27,7 @@ _FIELDS = ("harness", "torch", "device", "cpu", "threads", "precision", "engine"
 
 def all_checks(
     table: Table,
-    state: Progress,
+    state: LookState,
     *,
     effects: Sequence[Effect],
     line: Chance | None,
@@ -128,7 +128,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _baseline(table: Table, state: Progress) -> Check:
+def _baseline(table: Table, state: LookState) -> Check:
     name = table.arms[0].name
     if not table.count(name, "complete"):
         bad = f"the baseline {name} has no finished trial, so nothing can be compared"
@@ -142,7 +142,7 @@ def _baseline(table: Table, state: Progress) -> Check:
     )
 
 
-def _seeds(table: Table, state: Progress) -> Check:
+def _seeds(table: Table, state: LookState) -> Check:
     base, planned = table.arms[0].name, len(table.seeds)
     others = [arm.name for arm in table.arms[1:]] or [base]
 
@@ -175,7 +175,7 @@ def _seeds(table: Table, state: Progress) -> Check:
     )
 
 
-def _missing(table: Table, state: Progress) -> Check:
+def _missing(table: Table, state: LookState) -> Check:
     """Seeds lost before a complete block fail; blocks that are not there yet, or that a timeout cut off, warn."""
     if state.missing:
         lost = _listed(
@@ -279,7 +279,7 @@ def _environments(table: Table) -> Check:
     )
 
 
-def _chance(table: Table, state: Progress, line: Chance | None) -> Check:
+def _chance(table: Table, state: LookState, line: Chance | None) -> Check:
     hint = "check the labels, raise schedule.max_lr or train.epochs"
     if line is None:
         return _idle(
@@ -315,7 +315,7 @@ def _chance(table: Table, state: Progress, line: Chance | None) -> Check:
     )
 
 
-def _nothing(table: Table, state: Progress) -> Check:
+def _nothing(table: Table, state: LookState) -> Check:
     if len(table.arms) > 1 and not any(
         _paired(table, arm.name, arm.reference, state) for arm in table.arms if arm.reference
     ):
@@ -332,7 +332,7 @@ def _nothing(table: Table, state: Progress) -> Check:
     )
 
 
-def _paired(table: Table, arm: str, reference: str, state: Progress) -> bool:
+def _paired(table: Table, arm: str, reference: str, state: LookState) -> bool:
     """Whether an arm and its reference both finished at a seed."""
     return any(
         table.status(arm, seed) == "complete" == table.status(reference, seed)
@@ -340,7 +340,7 @@ def _paired(table: Table, arm: str, reference: str, state: Progress) -> bool:
     )
 
 
-def _variances(table: Table, state: Progress) -> Check:
+def _variances(table: Table, state: LookState) -> Check:
     """Pitman and Morgan's test of each arm against its reference, Holm over arms."""
     names, values = [], []
     for arm in table.arms:

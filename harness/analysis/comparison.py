@@ -24,7 +24,6 @@ from math import exp, log, nan, sqrt
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy.special import chdtri, ndtr, stdtrit
 
 from harness.analysis import Analysis, ArmFacts, Summary, Verdict
@@ -33,6 +32,7 @@ from harness.analysis.verdicts import FEWEST_PAIRS, SAME_ON_EVERY_SEED, TIE, dec
 from harness.errors import UsageError
 from harness.stats import differences, holm, on_grid, paired_t, size_of, tost, zero_below
 from harness.stats.paired import moments, two_sided_p, upper_p
+from harness.study.trial import Stored
 
 SPEED = "images_per_second"
 SPEED_MARGIN = 0.05  # share; two runs of one program on a shared machine differ by less than that
@@ -43,11 +43,7 @@ _SLICES = 400  # of the distribution of the sd, for an integral that needs three
 Answer = Literal["pass", "worse", "cannot tell"]
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Difference(_Stored):
+class Difference(Stored):
     """One arm on one metric: B minus A.
 
     Attributes:
@@ -74,7 +70,7 @@ class Difference(_Stored):
     note: str = ""
 
 
-class Ruling(_Stored):
+class Ruling(Stored):
     """What the gate says of one arm on one metric.
 
     Attributes:
@@ -91,7 +87,7 @@ class Ruling(_Stored):
     seeds: int | None = None
 
 
-class Comparison(_Stored):
+class Comparison(Stored):
     """Every arm that both sides have, and what only one of them has.
 
     Attributes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.analysis.looks import Progress
+from harness.analysis.looks import LookState
 from harness.analysis.model import ClassEffect, Effect, Summary
 from harness.analysis.table import Table
 from harness.analysis.verdicts import Judgement, interval_alpha, judge, number
@@ -24,7 +24,7 @@ from harness.study.trial import Outcomes
 _NO_ESTIMATE = ("censored", "did nothing")  # reasons for which a number would be read as a result
 
 
-def summaries(table: Table, state: Progress) -> list[Summary]:
+def summaries(table: Table, state: LookState) -> list[Summary]:
     """Return the level of every arm on every metric, with its t interval over the seeds that completed."""
     found = []
     for arm in table.arms:
@@ -63,7 +63,7 @@ def _scores(
 
 def arm_effects(
     table: Table,
-    state: Progress,
+    state: LookState,
     *,
     outcomes: Mapping[str, Outcomes],
     exploratory: Sequence[str] = (),
@@ -175,7 +175,7 @@ def with_judgement(
     )
 
 
-def look_notes(table: Table, state: Progress, arm: str, reason: str = "") -> list[str]:
+def look_notes(table: Table, state: LookState, arm: str, reason: str = "") -> list[str]:
     """Say at which look an arm stopped, or that it is between looks, or that the seeds are not all there yet."""
     looks = table.study.looks
     if not looks:
@@ -320,7 +320,7 @@ def _control_pair(table: Table, seed: int) -> bool:
 
 def class_effects(
     table: Table,
-    state: Progress,
+    state: LookState,
     *,
     outcomes: Mapping[str, Outcomes],
     labels_N: npt.NDArray[np.integer[npt.NBitBase]],

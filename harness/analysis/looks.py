@@ -20,7 +20,7 @@ from harness.study.trial import Curve, Metric, Trial
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LookState:
     """How far a study has come.
 
     Attributes:
@@ -50,7 +50,7 @@ class Progress:
     missing: Mapping[str, tuple[int, ...]]
 
 
-def progress(table: Table, line: Chance | None = None) -> Progress:
+def progress(table: Table, line: Chance | None = None) -> LookState:
     """Work out how far the trials of a table have come.
 
     Args:
@@ -92,14 +92,14 @@ def look_decisions(
     return progress(table, chance_line(table, classes)).arms_in
 
 
-def _fixed(table: Table, line: Chance | None) -> Progress:
+def _fixed(table: Table, line: Chance | None) -> LookState:
     names = [arm.name for arm in table.arms]
     present = [name for name in names if table.of(name)]
     blocks = complete_blocks(table, present, table.seeds) if present else ()
     missing = holes(table, blocks)
     reasons = unjudged(table, blocks, line, missing)
     unfinished = any((name, seed) not in table.runs for name in names for seed in table.seeds)
-    return Progress(
+    return LookState(
         blocks=blocks,
         own=dict.fromkeys(names, blocks),
         shown=dict.fromkeys(names, blocks),
@@ -114,7 +114,7 @@ def _fixed(table: Table, line: Chance | None) -> Progress:
     )
 
 
-def _by_looks(table: Table, line: Chance | None) -> Progress:
+def _by_looks(table: Table, line: Chance | None) -> LookState:
     names = [arm.name for arm in table.arms]
     own: dict[str, tuple[int, ...]] = {}
     stopped: dict[str, int] = {}
@@ -156,7 +156,7 @@ def _by_looks(table: Table, line: Chance | None) -> Progress:
         shown = dict.fromkeys(names, blocks)
         own = dict.fromkeys(names, blocks)
         reasons = unjudged(table, blocks, line, {})
-    return Progress(
+    return LookState(
         blocks=blocks,
         own={name: own.get(name, ()) for name in names},
         shown={name: shown.get(name, ()) for name in names},

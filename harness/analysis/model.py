@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from harness.study.study import Study
+from harness.study.trial import Stored
 
 Verdict = Literal["", "better", "worse", "equivalent", "unresolved"]
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Summary(_Stored):
+class Summary(Stored):
     """One arm's level of one metric: mean over seeds with its t interval.
 
     Attributes:
@@ -40,7 +35,7 @@ class Summary(_Stored):
     scores: tuple[float, ...] = ()
 
 
-class Effect(_Stored):
+class Effect(Stored):
     """A difference between an arm (or a term of a design) and its reference, with what is known of it.
 
     Verdict and p-values are those of the study's primary metric; every other metric has its interval alone, but for the gap,
@@ -76,7 +71,7 @@ class Effect(_Stored):
     sd_real: float | None = None
 
 
-class ArmFacts(_Stored):
+class ArmFacts(Stored):
     """What an arm is and what became of its trials."""
 
     name: str
@@ -103,7 +98,7 @@ class ArmFacts(_Stored):
     trouble: str = ""
 
 
-class ClassEffect(_Stored):
+class ClassEffect(Stored):
     """Difference of an arm's validation accuracy within one class, in pp."""
 
     arm: str
@@ -114,7 +109,7 @@ class ClassEffect(_Stored):
     high: float | None
 
 
-class Check(_Stored):
+class Check(Stored):
     """Something that was looked at: ok, warn or fail, what was found, and what to do about it."""
 
     level: Literal["ok", "warn", "fail"]
@@ -123,7 +118,7 @@ class Check(_Stored):
     hint: str = ""
 
 
-class Setting(_Stored):
+class Setting(Stored):
     """What retuning chose for one arm.
 
     Attributes:
@@ -144,7 +139,7 @@ class Setting(_Stored):
     high: float | None = None
 
 
-class Pair(_Stored):
+class Pair(Stored):
     """One effect as it is and with every arm retuned.
 
     Attributes:
@@ -162,7 +157,7 @@ class Pair(_Stored):
     high: float | None = None
 
 
-class Retuning(_Stored):
+class Retuning(Stored):
     """What retuning a study came to, as it is kept beside the report.
 
     Attributes:
@@ -182,7 +177,7 @@ class Retuning(_Stored):
     missing: int = 0
 
 
-class Retuned(_Stored):
+class Retuned(Stored):
     """The effects of a study as it is beside those of its retuned arms; ``flips`` counts verdicts that turn."""
 
     entries: dict[str, str] = {}
@@ -193,7 +188,7 @@ class Retuned(_Stored):
     flips: int = 0
 
 
-class Analysis(_Stored):
+class Analysis(Stored):
     """All that a report says in numbers.
 
     Attributes:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from harness.analysis.effects import effect_of, look_notes, with_judgement
-from harness.analysis.looks import Progress
+from harness.analysis.looks import LookState
 from harness.analysis.model import Effect
 from harness.analysis.standing import AT_CHANCE
 from harness.analysis.table import Table
@@ -36,7 +36,9 @@ def pair_name(term: Sequence[str]) -> str:
     return " x ".join(term)
 
 
-def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = ()) -> list[Effect]:
+def term_effects(
+    table: Table, state: LookState, *, exploratory: Sequence[str] = ()
+) -> list[Effect]:
     """Return main effects, two-factor interactions and, of a full factorial, Shapley values, on every metric.
 
     Holm runs over the main effects and over the interactions, each its own family, on the primary
@@ -81,7 +83,7 @@ def term_effects(table: Table, state: Progress, *, exploratory: Sequence[str] = 
     return found
 
 
-def main_series(table: Table, state: Progress, metric: str) -> dict[str, dict[int, float]]:
+def main_series(table: Table, state: LookState, metric: str) -> dict[str, dict[int, float]]:
     """Return ``{component: {seed: main effect}}`` of a factorial or a fraction; empty where no seed has every arm."""
     on = switches(table.study, table.arms)
     names = [factor.name for factor in table.study.factors]
@@ -98,7 +100,7 @@ def _matters(reason: str) -> bool:
     return reason not in (AT_CHANCE, "did nothing") and not reason.startswith("its reference")
 
 
-def _shared_seeds(table: Table, state: Progress, arms: Sequence[str], metric: str) -> list[int]:
+def _shared_seeds(table: Table, state: LookState, arms: Sequence[str], metric: str) -> list[int]:
     """Seeds at which every arm of the design completed and carries the metric, up to the last look."""
     among = [seed for seed in table.seeds if all(seed in state.shown[arm] for arm in arms)]
     return [
@@ -172,7 +174,7 @@ def _effect(
     return with_judgement(effect, judgement, notes=notes)
 
 
-def orders(table: Table, state: Progress) -> list[Effect]:
+def orders(table: Table, state: LookState) -> list[Effect]:
     """Return what each component adds when it comes last and when it comes first, where the design has both arms.
 
     leave-one-out: everything on minus everything but the component. add-one-in: the component alone
@@ -203,7 +205,7 @@ def orders(table: Table, state: Progress) -> list[Effect]:
 
 
 def _difference(
-    table: Table, state: Progress, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]
+    table: Table, state: LookState, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]
 ) -> Effect:
     one, other = pair
     among = [seed for seed in state.shown[one] if seed in state.shown[other]]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from harness.study.trial import Stored
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SearchTrial(_Stored):
+class SearchTrial(Stored):
     """One trial of a search.
 
     Attributes:
@@ -36,7 +32,7 @@ class SearchTrial(_Stored):
     params: dict[str, Any] = {}
 
 
-class Importance(_Stored):
+class Importance(Stored):
     """Association of one parameter with the metric within this search space; never an effect.
 
     ``low`` and ``high`` hold the middle 80 % of bootstrap resamples.
@@ -48,7 +44,7 @@ class Importance(_Stored):
     high: float | None = None
 
 
-class Finalist(_Stored):
+class Finalist(Stored):
     """A recipe that was run again on fresh seeds, beside its search score.
 
     Attributes:
@@ -72,7 +68,7 @@ class Finalist(_Stored):
     chosen: bool = False
 
 
-class Confirmed(_Stored):
+class Confirmed(Stored):
     """What fresh seeds say of the chosen recipe against the reference: differences paired by seed, in the metric's stored unit.
 
     Attributes:
@@ -105,7 +101,7 @@ class Confirmed(_Stored):
     improved: bool = False
 
 
-class TuningFacts(_Stored):
+class TuningFacts(Stored):
     """A search as the report shows it.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.bench.cases import USUAL, groups_of, threads_on
+from harness.bench.cases import USUAL, Group, groups_of, threads_on
 from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
 from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
@@ -70,26 +70,14 @@ def bench(
     Raises:
         UsageError: an unknown group, or a device that is not there.
     """
-    if unknown := set(groups) - set(_SHARES):
-        raise UsageError(
-            f"there is no group {', '.join(sorted(unknown))}", f"groups: {', '.join(_SHARES)}"
-        )
-    if device == "auto":
-        device = auto()
-    kind, _, index = device.partition(":")
-    if int(index or 0) >= number_of(kind):
-        raise UsageError(f"the device {device} is not there", "use --device cpu")
-    cuda = kind == "cuda"
+    device = _checked(device, groups)
     prepare(device)
     before, busy = torch.get_num_threads(), _busy_cores()
-    meter = Meter(device)
-    devices = [torch.device(device)] if cuda else []
-    samples: list[Sample] = []
-    cases: list[Case] = []
-    held = set()
     started = time.perf_counter()
+
     try:
-        with torch.random.fork_rng(devices=devices):
+        # what the benchmark draws leaves the caller's random numbers where they were
+        with torch.random.fork_rng(devices=_gpus(device)):
             torch.manual_seed(0)
             ground = ground_on(device)
             channels, side, _ = ground.arena.shape
@@ -97,48 +85,26 @@ def bench(
             _, mflop = cost_of(
                 ground.recipe.model, in_channels=channels, side=side, classes=classes
             )
-            available = {group.name: group for group in groups_of(ground, mflop)}
             total = sum(_SHARES[name] for name in groups)
-            for name in groups:
-                built = available[name].build()
-                cases += built
-                seconds = budget_seconds * _SHARES[name] / total
-                try:
-
-                    def told(turn: int, name: str = name) -> None:
-                        on_event(f"{name}: round {turn + 1}")
-                        held.add(meter.throttled())
-
-                    samples += measure(
-                        built,
-                        device=device,
-                        rounds=rounds,
-                        seconds=seconds,
-                        on_round=told,
-                        sample_seconds=sample_seconds,
-                    )
-                finally:
-                    for case in built:
-                        case.close()
+            samples, cases, held = _timed(
+                {group.name: group for group in groups_of(ground, mflop)},
+                {name: budget_seconds * _SHARES[name] / total for name in groups},
+                device=device,
+                rounds=rounds,
+                sample_seconds=sample_seconds,
+                on_event=on_event,
+            )
     finally:
         torch.set_num_threads(before)
+
     samples, cases = _with_best_usual(samples, cases)
-    facts = completed(
-        environment(
-            device, precision_on(device, ground.recipe.train.precision), choose(device).name
-        ),
-        device=device,
-        threads=usable_cores(),
-    ).model_dump()
-    facts |= {
-        "threads": threads_on(device),
-        "cores": usable_cores(),
+    facts = _machine(device, ground) | {
         "recipe": ground.recipe.changed(),
         "mflop_per_image": mflop,
         "seconds": time.perf_counter() - started,
         "interval": "distribution-free 95 % interval of the median; the range below six rounds",
         "ceilings": {case.name: case.ceiling for case in cases if case.ceiling},
-        "warnings": _warnings(samples, cases, busy, held - {""}, device),
+        "warnings": _warnings(samples, cases, busy, held, device),
     }
     result = BenchResult(
         facts,
@@ -155,9 +121,76 @@ def bench(
     return result
 
 
+def _checked(device: str, groups: Sequence[str]) -> str:
+    """Return the device by name, after checking that it and the groups are there."""
+    if unknown := set(groups) - set(_SHARES):
+        raise UsageError(
+            f"there is no group {', '.join(sorted(unknown))}", f"groups: {', '.join(_SHARES)}"
+        )
+    if device == "auto":
+        device = auto()
+    kind, _, index = device.partition(":")
+    if int(index or 0) >= number_of(kind):
+        raise UsageError(f"the device {device} is not there", "use --device cpu")
+    return device
+
+
+def _gpus(device: str) -> list[torch.device]:
+    return [torch.device(device)] if torch.device(device).type == "cuda" else []
+
+
+def _timed(
+    groups: Mapping[str, Group],
+    seconds: Mapping[str, float],
+    *,
+    device: str,
+    rounds: int | None,
+    sample_seconds: float,
+    on_event: Callable[[str], object],
+) -> tuple[list[Sample], list[Case], set[str]]:
+    """Time groups one after the other; return samples, cases, and what held the GPU's clocks down meanwhile.
+
+    ``seconds`` has those that are timed, in this order; all else is as ``bench`` takes it.
+    """
+    samples: list[Sample] = []
+    cases: list[Case] = []
+    held: set[str] = set()
+    meter = Meter(device)
+
+    for name, budget in seconds.items():
+        built = groups[name].build()
+        cases += built
+
+        def after_round(turn: int, name: str = name) -> None:
+            on_event(f"{name}: round {turn + 1}")
+            held.add(meter.throttled())
+
+        try:
+            samples += measure(
+                built,
+                device=device,
+                rounds=rounds,
+                seconds=budget,
+                on_round=after_round,
+                sample_seconds=sample_seconds,
+            )
+        finally:
+            for case in built:
+                case.close()
+    return samples, cases, held - {""}
+
+
+def _machine(device: str, ground: Ground) -> dict[str, Any]:
+    """Return with what was timed, as trials record it."""
+    precision = precision_on(device, ground.recipe.train.precision)
+    place = environment(device, precision, choose(device).name)
+    facts = completed(place, device=device, threads=usable_cores()).model_dump()
+    return facts | {"threads": threads_on(device), "cores": usable_cores()}
+
+
 def ground_on(device: str) -> Ground:
     """Return what a benchmark trains with on a device; see `bench`."""
-    if torch.device(device).type != "cuda":
+    if not _gpus(device):
         fields = {
             name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"
         }
@@ -195,7 +228,7 @@ def _with_best_usual(samples: list[Sample], cases: list[Case]) -> tuple[list[Sam
             rates.setdefault(sample.name, []).append(sample.rate)
     if not rates:
         return samples, cases
-    best = max(rates, key=lambda one: median(rates[one]))
+    best = max(rates, key=lambda case: median(rates[case]))
     first = next(index for index, case in enumerate(cases) if case.name == best)
     chosen = replace(cases[first], name=name, reference=None)
     return (
@@ -215,27 +248,27 @@ def _warnings(
     samples: list[Sample], cases: list[Case], busy: float, held: set[str], device: str
 ) -> list[str]:
     """Return what makes the figures doubtful, each with its remedy."""
-    found = []
-    if busy > _BUSY and torch.device(device).type != "cuda":
-        found.append(
+    doubts = []
+    if busy > _BUSY and not _gpus(device):
+        doubts.append(
             f"other programs kept {busy:.1f} of {usable_cores()} cores busy before the start: "
             "end them and repeat; ratios, taken round by round, suffer less than rates"
         )
     alone = {case.name for case in cases if case.alone and case.threads == 1}
-    shares = [one.cpu_seconds / one.seconds for one in samples if one.name in alone]
-    if shares and torch.device(device).type != "cuda" and median(shares) < _STARVED:
-        found.append(
+    shares = [s.cpu_seconds / s.seconds for s in samples if s.name in alone]
+    if shares and not _gpus(device) and median(shares) < _STARVED:
+        doubts.append(
             f"single threads had their core for {100 * median(shares):.0f} % of the time: others compete for it; "
             "repeat on an idle machine, or give more rounds"
         )
-    rates = [one.rate for one in samples if one.name == "ceiling/matmul"]
+    rates = [s.rate for s in samples if s.name == "ceiling/matmul"]
     if rates and max(rates) > _SWAYED * min(rates):
-        found.append(
+        doubts.append(
             f"the same matrix product ran at rates up to {max(rates) / min(rates):.1f} times apart: clocks change or cores are "
             "shared; fix the clock (cpupower frequency-set -g performance, nvidia-smi -lgc) and repeat"
         )
-    found += [
+    doubts += [
         f"the GPU's clocks were held down by {why}: let it cool, or raise its limit"
         for why in sorted(held)
     ]
-    return found
+    return doubts

@@ -25,7 +25,7 @@ class LauncherName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RunDefaults:
     """What holds for a run, wherever it was said."""
 
     workers: int | None
@@ -46,7 +46,7 @@ def settle(
     artifacts: str | None,
     device: str | None,
     launcher: LauncherName | None,
-) -> Settings:
+) -> RunDefaults:
     """Fill up what a command left unsaid, and say which defaults were taken, and from where.
 
     Raises:
@@ -71,7 +71,7 @@ def settle(
     ):
         console.say(f"defaults of {line}")
     task = {name: getattr(found, name) for name in _TASK if getattr(found, name) not in (None, "")}
-    return Settings(
+    return RunDefaults(
         workers=count if workers is not None else worker_count(found.workers or "auto"),
         storage=storage if storage is not None else found.storage,
         artifacts=artifacts if artifacts is not None else found.artifacts,

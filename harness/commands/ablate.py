@@ -1,13 +1,7 @@
 """``ablate``: from a study's name to a finished report, through plan, ledger and workers.
 
-facts    what a run says of itself
-choose   profile, recommended recipe, next size up
-launching where the workers are
-setup    what every run needs: images, workers, storage
-job      one study under one profile, from plan to report
-retune   a study whose arms are retuned: settings, choice, the same study again
-watch    following the workers
-forecast power and cost before anything runs
+What is run is a list of phases (``run``): the study itself (``arms_phase``) and, where it retunes its
+arms, its settings and the retuned arms (``retune``).
 """
 
 from __future__ import annotations
@@ -16,47 +10,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.commands.choose_profile import (
-    all_trials,
-    check_device,
-    choose_profile,
-    command,
-    next_size,
-    recommended_study,
-)
-from harness.commands.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
-from harness.commands.follow import Follower, counted
-from harness.commands.place import RUNS, Place
-from harness.commands.plan import Forecast, plan_study
-from harness.commands.retune import RetunedJob
-from harness.commands.run import Job
-from harness.commands.setup import REPORTS, Setup
+from harness.commands.arms_phase import ArmsPhase
+from harness.commands.choose_profile import choose_profile, command, recommended_study
+from harness.commands.facts import OnEvent, Outcome
+from harness.commands.place import Place
+from harness.commands.retune import SettingsPhase, run_retuned
+from harness.commands.run import REPORTS, run_phases
 from harness.errors import UsageError
 from harness.study.study import Study, load_study
-
-__all__ = [
-    "REPORTS",
-    "RUNS",
-    "Follower",
-    "Forecast",
-    "Job",
-    "OnEvent",
-    "Outcome",
-    "Place",
-    "PlanFacts",
-    "ProgressFacts",
-    "RetunedJob",
-    "Setup",
-    "ablate",
-    "all_trials",
-    "check_device",
-    "choose_profile",
-    "command",
-    "counted",
-    "next_size",
-    "plan_study",
-    "recommended_study",
-]
 
 
 def ablate(
@@ -131,7 +92,7 @@ def ablate(
     )
     if not resolved.scripted:
         on_event("timing a few steps")
-    job = Job.prepare(
+    phase = ArmsPhase.prepare(
         resolved,
         why,
         workers=workers,
@@ -146,14 +107,16 @@ def ablate(
             source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags
         ),
     )
-    if job.ground is not None:
-        split = job.ground.split
+    if phase.ground is not None:
+        split = phase.ground.split
         for line in (str(split), *split.notes):
             on_event(f"images: {line}")
-    retuned = RetunedJob.prepare(job) if resolved.retune and not screen else None
+    settings = SettingsPhase.prepare(phase) if resolved.retune and not screen else None
     if dry_run:
-        facts = job.facts(job.already_done())
+        facts = phase.facts(phase.already_done())
         on_event(facts)
-        following = job.next_command()
+        following = phase.next_command()
         return Outcome(resolved.name, resolved.profile, facts, next_command=following, dry=True)
-    return (retuned or job).run(deadline, on_event)
+    if settings is not None:
+        return run_retuned(phase, settings, deadline, on_event)
+    return phase.outcome(run_phases([phase], deadline, on_event))

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.commands.ablate import ablate
+from harness.commands.arms_phase import ArmsPhase
 from harness.commands.choose_profile import all_trials, check_device, choose_profile
 from harness.commands.facts import OnEvent, Outcome
-from harness.commands.retune import RetunedJob
-from harness.commands.run import Job
-from harness.commands.setup import REPORTS
+from harness.commands.retune import SettingsPhase
+from harness.commands.run import REPORTS
+from harness.commands.search_phase import count, ruled
 from harness.commands.tune import tune
-from harness.commands.tune_run import count, ruled
 from harness.errors import HarnessError, ReportError, UsageError
 from harness.study.study import Study, builtin_studies, load_study
 from harness.text import duration, plural
@@ -247,13 +247,13 @@ def _searched(study: Study) -> bool:
     return bool(study.space) and not study.arms and not study.factors
 
 
-def _retuning(job: Job) -> tuple[int, int]:
+def _retuning(phase: ArmsPhase) -> tuple[int, int]:
     """How many trials retuning a study's arms adds at most, and how many of them are not final; none where it does not."""
-    if not job.study.retune:
+    if not phase.study.retune:
         return 0, 0
-    retuned = RetunedJob.prepare(job)
-    more = job.extra.trials if job.extra is not None else 0
-    return more, more - retuned.already_done()
+    settings = SettingsPhase.prepare(phase)
+    more = phase.extra.trials if phase.extra is not None else 0
+    return more, more - settings.already_done()
 
 
 def _profile(names: Sequence[str], device: str, on_event: OnEvent) -> tuple[str, str]:
@@ -292,7 +292,7 @@ def _planned(
                 # a search is always timed
                 shares.append(Share(name, facts.cells, facts.to_run, facts.seconds or 0.0))
                 continue
-            job = Job.prepare(
+            phase = ArmsPhase.prepare(
                 study,
                 why,
                 workers=workers,
@@ -302,13 +302,13 @@ def _planned(
                 screen=False,
                 retry_failed=False,
             )
-            counted |= {trial.cell for trial in job.already_done()}
-            new = {cell.key for cell in job.cells} - counted
+            counted |= {trial.cell for trial in phase.already_done()}
+            new = {cell.key for cell in phase.cells} - counted
             counted |= new
-            more, left = _retuning(job)
+            more, left = _retuning(phase)
             # of our engine, as all that is built in: timed
-            seconds = job.seconds_of(len(new) + left) or 0.0
-            shares.append(Share(name, len(job.cells) + more, len(new) + left, seconds))
+            seconds = phase.seconds_of(len(new) + left) or 0.0
+            shares.append(Share(name, len(phase.cells) + more, len(new) + left, seconds))
         except HarnessError as error:
             shares.append(Share(name, error=f"{error.message} ({error.hint})"))
     return WholePlan(profile, why, tuple(shares))

@@ -73,6 +73,13 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
     )
 
 
+def of_confirmation(study: Study, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials of a confirmation's ledger that are of its present finalists, or of the reference."""
+    base = study.base_recipe
+    recipes = {base, *(base.with_overrides(arm.set) for arm in study.arms)}
+    return [trial for trial in trials if trial.recipe in recipes]
+
+
 def is_confirmation(study: Study) -> bool:
     """Return whether a study is the confirmation of a search, and its trials therefore part of that search's report."""
     return study.name.endswith(_SUFFIX) and study.first_seed == CONFIRM_SEED

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.facts import OnEvent
-from harness.commands.script_places import choose_places
+from harness.commands.place import choose_places
 from harness.errors import DataError, StorageError
 from harness.study.arms import arms
 from harness.study.metrics import own_metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.confirm import is_confirmation
-from harness.commands.retune_report import retuning_of
+from harness.commands.retune import retuning_of
 from harness.commands.tune_report import report_search
 from harness.config import hide_password
 from harness.errors import HarnessError, RecipeError, ReportError, UnreportedError, did_you_mean

@@ -1,421 +1,387 @@
-"""One study under one profile, on its way from plan through workers to the report."""
+"""The one loop that every run goes through: plan, start the workers, look, report.
+
+A run is a list of phases, each a study in a ledger of its own. ``ablate`` has one; the search of
+``tune`` is followed by its confirmation; a study that retunes runs as it is, tries settings, and
+runs again. What a phase plans and says is its own (``arms_phase``, ``tune``, ``retune``); the way
+through it is here.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.commands.choose_profile import command, next_size
-from harness.commands.facts import Extra, OnEvent, Outcome, PlanFacts
-from harness.commands.follow import Watch
-from harness.commands.place import RUNS, Place
-from harness.commands.script_places import Places, choose_places
-from harness.commands.setup import REPORTS, Setup
-from harness.study.arms import Arm, arms
-from harness.study.cells import CONTROL_OFFSET, cells
-from harness.study.fingerprints import cell_code, study_code
-from harness.study.metrics import own_metrics
-from harness.study.plugin_fields import carried
-from harness.study.recipe import Recipe
+from harness.commands.facts import OnEvent, PlanFacts, ProgressFacts
+from harness.commands.place import RUNS, Place, Places
 from harness.study.study import Study
-from harness.study.trial import Cell, Trial, complete
-from harness.text import plural
+from harness.study.trial import Cell, Trial, curve_images, split_words
 
 if TYPE_CHECKING:
-    from harness.ledger import Ledger, Offer
+    from harness.errors import HarnessError
+    from harness.ledger import Offer, Plan, Planned
     from harness.report import Provenance, Written
+    from harness.search import SearchLedger
     from harness.train.run import Arena
     from harness.train.timing import Layout
     from harness.workers.join import LaunchResult
 
-
-def _all_failed(trials: Sequence[Trial]) -> bool:
-    return bool(trials) and all(trial.state == "failed" for trial in trials)
+REPORTS = Path("reports")
 
 
-def same_scores(planned: Sequence[Arm], trials: Sequence[Trial], metric: str) -> tuple[str, ...]:
-    """Return a sentence for every arm whose score is the same to the last digit at every seed: its seed changes nothing."""
-    notes = []
-    for arm in planned:
-        scores = [
-            trial.metrics.get(metric) for trial in complete(trials) if trial.recipe == arm.recipe
-        ]
-        if len(scores) > 1 and len(set(scores)) == 1 and scores[0] is not None:
-            told = f"{arm.name}: {metric} is the same, {scores[0]:.6g}, at all {len(scores)} seeds"
-            notes.append(f"{told}: the seed seems to change nothing, so its interval means nothing")
-    return tuple(notes)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a phase ended.
+
+    Attributes:
+        facts: its plan, in words for people; None where an earlier phase's covers it.
+        counts: cells by state, and their total.
+        trials: that are final.
+        failures: a sentence for every trial that failed, and for what kept the workers from going on.
+        interrupted: whether it was stopped by hand with trials left.
+        broken: whether something kept the workers from going on, with trials left.
+        written: its report; None where a later phase writes it.
+    """
+
+    facts: PlanFacts | None
+    counts: Mapping[str, int]
+    trials: Sequence[Trial]
+    failures: tuple[str, ...]
+    interrupted: bool
+    broken: bool
+    written: Written | None
+
+    @property
+    def left(self) -> int:
+        """Trials that are not final."""
+        return self.counts["waiting"] + self.counts["running"]
 
 
 @dataclass(slots=True, kw_only=True)
-class Job(Setup):
-    """One study under one profile, on its way from plan to report.
+class Phase:
+    """One study of a run, under its profile: what it runs on, and its way through the loop.
 
     Attributes:
-        write: writes the report in place of this study's own: that of the search which it confirms.
+        ground: the images; None where a script reads its own.
+        layout: devices, workers and threads.
+        storage: where the ledger is kept.
+        artifacts: folder for curves and per-image outcomes.
+        place: what starts the workers.
+        code: fingerprint of the plug-ins.
+        screen: whether an arm may be stopped for being worse.
+        retry_failed: whether cells are run again that failed by their code.
+        cells: all that may be run.
+        planned: those of them that are planned so far: fewer until the last look.
+        before: trials that were final before this run.
+        earlier: trials of the phases before this one.
+        later: trials that the phases after this one take at most.
     """
 
-    arms: tuple[Arm, ...]
-    cells: tuple[Cell, ...]
+    study: Study
+    why_profile: str
+    ground: Arena | None
+    layout: Layout | Places
+    storage: str | None
+    artifacts: str | None
+    place: Place = Place()  # noqa: RUF009 - frozen
+    code: str = ""
+    screen: bool = False
     retry_failed: bool = False
-    codes: Mapping[str, str] = field(default_factory=dict)
+    cells: tuple[Cell, ...] = ()
     planned: tuple[Cell, ...] = ()
     before: int = 0
-    reported: float = 0.0
-    source: str = ""
-    asked: str = ""
-    extra: Extra | None = None
-    write: Callable[[bool], Written] | None = None
+    earlier: int = 0
+    later: int = 0
 
-    @classmethod
-    def prepare(
-        cls,
-        study: Study,
-        why: str,
-        *,
-        workers: int | None,
-        device: str,
-        storage: str | None,
-        artifacts: str | None,
-        screen: bool,
-        retry_failed: bool,
-        source: str = "",
-        asked: str = "",
-        place: Place = Place(),  # noqa: B008 - frozen
-    ) -> Job:
-        """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
+    # Whether an error of the launcher counts as a failure, so that the report is written all the
+    # same; otherwise it ends the run.
+    outlives_errors: ClassVar[bool] = False
 
-        Of a script of the user's, it is checked that it is there; what a trial of it takes is not
-        known before the first.
+    def setting(self) -> dict[str, Any]:
+        """Return what another phase of the same run takes over: the way it runs, not what."""
+        kept = ("why_profile", "ground", "layout", "storage", "artifacts", "place", "code")
+        return {name: getattr(self, name) for name in (*kept, "retry_failed")}
 
-        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
-        these trials again.
-        """
-        from harness.workers.script import check_script
+    @property
+    def folder(self) -> Path:
+        """Where the report lies."""
+        return REPORTS / self.study.folder
 
-        planned = arms(study)
-        ground: Arena | None = None
-        layout: Layout | Places
-        codes: dict[str, str] = {}
-        if study.scripted:
-            place.check_script()
-            code, fingerprint = check_script(study), ""
-            layout = choose_places(study, device=device, workers=workers)
-        else:
-            from harness.train.run import check
+    @property
+    def fingerprint(self) -> str:
+        """Of the images; empty where a script reads its own."""
+        return self.ground.split.fingerprint if self.ground is not None else ""
 
-            grounds = [check(arm.recipe) for arm in planned]
-            ground = grounds[0]
-            layout = place.layout(planned[0].recipe, device=device, workers=workers)
-            code, fingerprint = study_code(study), ground.split.fingerprint
-            codes = {arm.recipe.id: cell_code(study, arm.recipe) for arm in planned}
-        found = cells(study, fingerprint, codes or code)
-        return cls(
-            study=study,
-            why_profile=why,
-            arms=planned,
-            cells=found,
-            ground=ground,
-            layout=layout,
-            storage=storage,
-            artifacts=artifacts,
-            screen=screen,
-            retry_failed=retry_failed,
-            code=code,
-            codes=codes,
-            source=source,
-            asked=asked,
-            place=place,
-        )
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, as far as they are known."""
+        return self.ground.split.classes if self.ground is not None else ()
 
-    def already_done(self) -> list[Trial]:
-        """Return the final trials of this plan, in its ledger or to be adopted, touching nothing."""
-        from harness.errors import StorageError
-        from harness.ledger import Ledger
+    def image_counts(self) -> dict[str, int]:
+        """Images of each part; 0 where a script reads its own."""
+        parts = ("train", "val", "test")
+        if self.ground is None:
+            return dict.fromkeys(parts, 0)
+        return {part: len(getattr(self.ground.split, f"{part}_labels_N")) for part in parts}
 
-        keys = {cell.key for cell in self.cells}
-        try:
-            with Ledger.open(
-                self.study.folder, storage=self.storage, runs=RUNS, create=False
-            ) as ledger:
-                done = [trial for trial in ledger.trials() if trial.cell in keys]
-        except StorageError:
-            done = []
-        there = {trial.cell for trial in done}
-        return done + [
-            trial
-            for trial, _, _ in self.offers([cell for cell in self.cells if cell.key not in there])
-        ]
+    # What a phase decides for itself
 
-    def offers(self, wanted: Sequence[Cell]) -> list[Offer]:
-        """Return trials of these cells that are finished elsewhere: in other ledgers under runs/, else in reports."""
-        from harness.ledger import find_adoptable
-        from harness.report import find_reported
-
-        found = find_adoptable(wanted, RUNS)
-        there = {trial.cell for trial, _, _ in found}
-        return found + find_reported([cell for cell in wanted if cell.key not in there], REPORTS)
-
-    def facts(self, finished: Sequence[Trial]) -> PlanFacts:
-        """Return the plan for people, given the trials that are final already."""
-        to_run = len(self.cells) - len(finished)
-        each, source = self._cost(finished)
-        counts = self.image_counts()
-        return PlanFacts(
-            study=self.study.name,
-            question=self.study.question,
-            profile=self.study.profile,
-            why_profile=self.why_profile,
-            arms=len(self.arms),
-            seeds=self.study.seeds,
-            cells=len(self.cells),
-            to_run=to_run,
-            device=self.layout.devices[0]
-            if len(self.layout.devices) == 1
-            else ", ".join(self.layout.devices),
-            workers=self.layout.workers,
-            threads=self.layout.threads,
-            why_workers=self.layout.why,
-            engine=f"{self.layout.engine}: {self.layout.why_engine}"
-            if not isinstance(self.layout, Places)
-            else "",
-            seconds_per_trial=each,
-            seconds=self.seconds_of(to_run, finished),
-            estimated_from=source,
-            script=" ".join(self.study.command) or self.study.runner,
-            seedless=bool(self.study.command)
-            and not any("{seed}" in word for word in self.study.command),
-            data=self.arms[0].recipe.data.name if self.ground is not None else "",
-            **{f"{part}_images": count for part, count in counts.items()},
-            report=str(self.folder / "index.html"),
-            power=self._power(finished),
-            adopted=dict(
-                sorted(Counter(trial.adopted for trial in finished if trial.adopted).items())
-            ),
-            retune=self.extra.words if self.extra is not None else "",
-            retune_trials=self.extra.trials if self.extra is not None else 0,
-            retune_seconds=self.extra.seconds if self.extra is not None else 0.0,
-        )
-
-    def seconds_of(self, trials: int, finished: Sequence[Trial] = ()) -> float | None:
-        """Return what so many trials take here; None for a script that has never run to its end."""
-        each, _ = self._cost(finished)
-        return None if each is None else each * trials / min(self.layout.workers, max(trials, 1))
-
-    def _cost(self, finished: Sequence[Trial]) -> tuple[float | None, str]:
-        """Seconds of a trial and where they come from; None for a script that has never run to its end."""
-        if not isinstance(self.layout, Places):
-            return self.layout.timing.seconds, f"from {self.layout.timing.steps} timed steps"
-        done = complete(finished)
-        if not done:
-            return None, "what the script takes is known once its first trial is done"
-        mean = sum(trial.train_seconds for trial in done) / len(done)
-        return mean, f"the mean of {plural(len(done), 'finished trial')}"
-
-    def _power(self, finished: Sequence[Trial]) -> str:
-        from harness.analysis.power_plan import plan_power
-
-        if len(self.arms) < 2:
-            return ""  # nothing is compared
-        return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
-
-    def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
-        """Plan, drain and report."""
-        from harness.commands.report import trials_kept
-        from harness.ledger import Ledger
-
-        plan = self.plan(self.study)
-        with Ledger.open(
-            self.study.folder, storage=self.storage, artifacts=self.artifacts, runs=RUNS
-        ) as ledger:
-            result: LaunchResult | None = None
-            facts: PlanFacts | None = None
-            wanted = self.first_cells()
-            while True:
-                # Where nothing but failures came of an earlier run, its cause was repaired, or
-                # shows again at once.
-                retry = facts is None and (self.retry_failed or _all_failed(ledger.trials()))
-                planned = ledger.plan(plan, wanted, adopt=self.offers(wanted), retry_failed=retry)
-                self.before, self.planned = planned.total - planned.new, wanted
-                if facts is None:
-                    facts = self.facts(ledger.trials())
-                    on_event(facts)
-                if planned.new:
-                    result = (
-                        self.drain(self.study, planned.new, deadline, Watch(self, ledger, on_event))
-                        or result
-                    )
-                    if ledger.counts().open:
-                        break
-                more = self.after_look(ledger)
-                if not more:
-                    break
-                names = ", ".join(sorted({self.arms_of(cell.recipe) for cell in more}))
-                on_event(
-                    f"look at {len({cell.seed for cell in wanted})} seeds: still undecided: {names}"
-                )
-                wanted = (*wanted, *more)
-            on_event("writing the report")
-            with trials_kept(self.study.folder, storage=self.storage):
-                written = self.report(ledger)
-                self.write_recommended(written)
-            return self._outcome(ledger, facts, written, result)
+    def check(self, ledger: SearchLedger) -> None:
+        """Check that the ledger holds nothing that this phase cannot go on from."""
 
     def first_cells(self) -> tuple[Cell, ...]:
-        """Return the cells that are planned at the start: all, or those up to the first look."""
-        if not self.study.looks:
-            return self.cells
-        return cells(
-            self.study, self.fingerprint, self.codes or self.code, upto_seed=self.study.looks[0]
-        )
+        """Return the cells that are planned at the start."""
+        return self.cells
 
-    def after_look(self, ledger: Ledger) -> tuple[Cell, ...]:
+    def after_look(self, ledger: SearchLedger) -> tuple[Cell, ...]:  # noqa: ARG002 - for those that look
         """Return the cells that a completed look calls for, beyond those planned; none when all is decided."""
-        from harness.analysis import look_decisions
+        return ()
 
-        if not self.study.looks:
-            return ()
-        trials = ledger.trials()
-        curves = {trial.cell: ledger.artifact(trial)[0] for trial in trials if trial.epochs}
-        names = look_decisions(
-            self.study,
-            trials,
-            curves=curves,
-            classes=len(self.classes),
+    def offers(self, wanted: Sequence[Cell]) -> list[Offer]:  # noqa: ARG002 - for those that adopt
+        """Return trials of these cells that are finished elsewhere."""
+        return []
+
+    def retries(self, ledger: SearchLedger) -> bool:  # noqa: ARG002 - for those that look at them
+        """Return whether failed trials are run again."""
+        return self.retry_failed
+
+    def plan_facts(self, ledger: SearchLedger, planned: Planned) -> PlanFacts | None:  # noqa: ARG002
+        """Return the plan for people; None where an earlier phase's covers it."""
+        return None
+
+    def look_line(self, more: Sequence[Cell]) -> str:
+        """Return a line about a look that calls for more cells."""
+        raise NotImplementedError
+
+    def line(self, trial: Trial) -> str:
+        """Return a line about a trial that has ended."""
+        raise NotImplementedError
+
+    def failure(self, trial: Trial) -> str:
+        """Return what failed: which trial, and why."""
+        raise NotImplementedError
+
+    def note(self, trials: Collection[Trial]) -> str:  # noqa: ARG002 - for those that have one
+        """Return what the bar shows next to the count."""
+        return ""
+
+    def begin(self, trials: Mapping[str, Trial]) -> None:
+        """Take note of the trials that are there when the workers start, by cell."""
+
+    def after_trial(
+        self, ledger: SearchLedger, trials: Mapping[str, Trial], on_event: OnEvent
+    ) -> None:
+        """Do what is done after each trial."""
+
+    def finish(self, ledger: SearchLedger, on_event: OnEvent) -> Written | None:  # noqa: ARG002
+        """Write the report; None where a later phase writes it."""
+        return None
+
+    # The loop
+
+    def open(self, *, create: bool = True) -> SearchLedger:
+        """Open the ledger, which serves a study without a search as well."""
+        from harness.search import SearchLedger
+
+        return SearchLedger.open(
+            self.study.folder,
+            storage=self.storage,
+            artifacts=self.artifacts if create else None,
+            runs=RUNS,
+            create=create,
+        )
+
+    def run(self, deadline: float | None, on_event: OnEvent) -> Ended:
+        """Plan, start the workers, look, as long as a look calls for more; then report."""
+        facts: PlanFacts | None = None
+        result: LaunchResult | None = None
+
+        with self.open() as ledger:
+            self.check(ledger)
+            more = self.first_cells()
+            while more:
+                retry = not self.planned and self.retries(ledger)
+                first, self.planned = not self.planned, (*self.planned, *more)
+                planned = ledger.plan(
+                    self.plan(), self.planned, adopt=self.offers(self.planned), retry_failed=retry
+                )
+                self.before = planned.total - planned.new
+                if first and (facts := self.plan_facts(ledger, planned)) is not None:
+                    on_event(facts)
+
+                if planned.new:
+                    result = self.drain(ledger, planned.new, deadline, on_event) or result
+                    if ledger.counts().open:
+                        break
+                if more := self.after_look(ledger):
+                    on_event(self.look_line(more))
+
+            if result is not None and result.error is not None and not self.outlives_errors:
+                raise result.error
+            written = self.finish(ledger, on_event)
+            return self._ended(ledger, facts, result, written)
+
+    def plan(self) -> Plan:
+        """Return the plan: the study, and all that decides a result or how it is worked out."""
+        from harness.ledger import Plan, chance_level
+
+        return Plan(
+            study=self.study,
             data_fingerprint=self.fingerprint,
-            metrics=own_metrics(self.study),
-        )
-        done = {cell.key for cell in self.planned}
-        seeds_done = len({cell.seed for cell in self.planned if cell.seed < CONTROL_OFFSET})
-        due = next((look for look in self.study.looks if look > seeds_done), None)
-        if not names or due is None:
-            return ()
-        found = cells(
-            self.study, self.fingerprint, self.codes or self.code, arms_in=names, upto_seed=due
-        )
-        return tuple(cell for cell in found if cell.key not in done)
-
-    def report(self, ledger: Ledger, *, provisional: bool = False) -> Written:
-        """Write the report over what the ledger holds."""
-        if self.write is not None:
-            return self.write(provisional)
-
-        from harness.commands.report import from_ledger
-        from harness.commands.retune_report import retuning_of
-
-        return from_ledger(
-            ledger,
-            self.study,
-            self.folder,
-            **self._pictures(),
-            provenance=self._provenance(ledger.trials()),
-            provisional=provisional,
-            screening=self.screen,
-            metrics=own_metrics(self.study),
-            retuning=retuning_of(self.study, storage=self.storage, runs=RUNS)
-            if not self.screen
-            else None,
+            code_fingerprint=self.code,
+            threads=self.layout.threads,
+            device=self.layout.devices[0].partition(":")[0],
+            workers=self.layout.workers,
+            data_root=self._data_root(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            screen=self.screen,
+            chance=chance_level(len(self.classes), curve_images(**self.image_counts())),
         )
 
-    def _pictures(self) -> dict[str, Any]:
-        """Labels, class names and augmented images; nothing where a script sees to its own images."""
+    def _data_root(self) -> str:
+        """Where the images lie; empty where a script reads its own."""
         if self.ground is None:
-            return {}
-        from harness.train.samples import augmented
-
-        return {
-            "labels": self.ground.split.val_labels_N.cpu().numpy(),
-            "classes": self.classes,
-            "samples": {arm.name: augmented(arm.recipe, self.ground) for arm in self.arms},
-        }
-
-    def write_recommended(self, written: Written) -> None:
-        """Write what the report recommends as a recipe file that ``--base`` takes, or take an outdated one away."""
-        from harness.study.recipe_file import write_recipe
-
-        if self.write is not None:  # a search's report has the recipe of its winner beside it
-            return
-        path = self.folder / "recommended.toml"
-        changes = written.analysis.recommended
-        if (
-            not changes
-            or self.study.scripted
-            or written.analysis.seeds_planned > len(written.analysis.seeds)
-        ):
-            path.unlink(missing_ok=True)
-            return
-        fields = {**carried(self.arms[0].recipe.changed(), changes), **changes}
-        arm = written.analysis.recommended_arm
-        why = (
-            f"run as arm {arm}, chosen after seeing its results"
-            if arm
-            else "unconfirmed until it is run on fresh seeds"
-        )
-        write_recipe(path, fields, name=f"{self.study.folder}-recommended", why=why)
-
-    def _provenance(self, trials: Sequence[Trial]) -> Provenance:
-        from harness.bench.result import saved_benchmark
-
-        places = sorted(
-            {
-                f"{t.environment.device} ({t.environment.cpu})"
-                for t in trials
-                if t.environment.device
-            }
-        )
-        commits = sorted({t.environment.commit for t in trials if t.environment.commit})
-        return self.provenance(
-            *([self.asked] if self.asked else []),
-            hardware="; ".join(places),
-            harness=next((t.environment.harness for t in trials), ""),
-            commit=", ".join(commits),
-            bench=saved_benchmark(
-                next((t.environment for t in trials if t.environment.device), None)
-            ),
-        )
-
-    def _outcome(
-        self, ledger: Ledger, facts: PlanFacts, written: Written, result: LaunchResult | None
-    ) -> Outcome:
-        from harness.report import support
-
-        counts = ledger.counts()
-        failures = [
-            f"{self.arms_of(t.recipe)} seed {t.seed}: {t.error}"
-            for t in ledger.trials()
-            if t.state == "failed"
-        ]
-        left = counts.open > 0
-        interrupted = bool(result and result.interrupted)
-        error = result.error if result and left else None
-        if error is not None:
-            failures.append(f"{error.message}\n{error.hint}" if error.hint else error.message)
-        return Outcome(
-            study=self.study.name,
-            profile=self.study.profile,
-            plan=facts,
-            answer="\n".join((written.answer, *support(written.analysis)[:1])),
-            report=written.index,
-            counts={name: getattr(counts, name) for name in counts.__slots__},
-            interrupted=interrupted and left,
-            out_of_time=left and not interrupted and error is None,
-            elsewhere=self.study.folder if self.place.launcher == "slurm" else "",
-            failures=failures,
-            next_command=self.next_command(),
-            again=f"{self.asked} --retry-failed" if failures and self.asked else "",
-            notes=same_scores(self.arms, ledger.trials(), self.study.metric),
-        )
-
-    def next_command(self) -> str:
-        """Return the command for the next size up with its cost; empty at the largest, and for a script, which has no sizes."""
-        if isinstance(self.layout, Places):
             return ""
-        source = self.source or self.study.name
-        return next_size(
-            self.study, self.layout, source, line=lambda profile: command(source, profile)
+        from harness.train import data
+
+        return str(data.data_root())
+
+    def drain(
+        self, ledger: SearchLedger, new: int, deadline: float | None, on_event: OnEvent
+    ) -> LaunchResult | None:
+        """Start the workers and follow them until they leave; None where it is too late to start any.
+
+        Args:
+            ledger: planned.
+            new: trials to run; no more workers than these are started.
+            deadline: on ``time.monotonic()``; after it, no worker would claim anything.
+            on_event: given the progress.
+        """
+        if deadline is not None and time.monotonic() >= deadline:
+            return None
+
+        follow = Follower(self, ledger, on_event)
+        on_event(follow.progress())
+        return self.place.start(
+            self.layout,
+            name=self.study.folder,
+            storage=self.storage,
+            artifacts=self.artifacts,
+            runs=RUNS,
+            workers=min(self.layout.workers, new),
+            deadline=deadline,
+            on_event=follow,
         )
 
-    def arms_of(self, recipe: Recipe) -> str:
-        """Return the names of the arms that have a recipe."""
-        return ", ".join(arm.name for arm in self.arms if arm.recipe == recipe) or recipe.id
+    def _ended(
+        self,
+        ledger: SearchLedger,
+        facts: PlanFacts | None,
+        result: LaunchResult | None,
+        written: Written | None,
+    ) -> Ended:
+        counts, trials = ledger.counts(), ledger.trials()
+        failures = [self.failure(trial) for trial in trials if trial.state == "failed"]
+        error = result.error if result is not None and counts.open else None
+        if error is not None:
+            failures.append(self.error_line(error))
+
+        return Ended(
+            facts=facts,
+            counts={name: getattr(counts, name) for name in counts.__slots__},
+            trials=trials,
+            failures=tuple(failures),
+            interrupted=bool(result and result.interrupted and counts.open),
+            broken=error is not None,
+            written=written,
+        )
+
+    def error_line(self, error: HarnessError) -> str:
+        """Return what kept the workers from going on, with its hint."""
+        return f"{error.message}\n{error.hint}" if error.hint else error.message
+
+    def provenance(
+        self, *commands: str, hardware: str, commit: str, harness: str = "", bench: str = ""
+    ) -> Provenance:
+        """Return where a report comes from."""
+        from harness.report import Provenance
+
+        images = ""
+        if self.ground is not None:
+            images = split_words(self.study.base_recipe.data.name, **self.image_counts())
+        return Provenance(
+            commands=commands,
+            data=images,
+            data_fingerprint=self.fingerprint,
+            hardware=hardware,
+            harness=harness,
+            commit=commit,
+            bench=bench,
+        )
+
+
+class Follower:
+    """Follows the workers of a phase: a line a trial, counted among all trials of the run."""
+
+    def __init__(self, phase: Phase, ledger: SearchLedger, on_event: OnEvent) -> None:
+        self.phase, self.ledger, self.on_event = phase, ledger, on_event
+        self.trials = {trial.cell: trial for trial in ledger.trials()}
+        phase.begin(self.trials)
+
+    def __call__(self, event: Any) -> None:
+        """Take one event of the launcher."""
+        from harness.workers.events import Finished, Note
+
+        if isinstance(event, Finished):
+            self.trials[event.trial.cell] = event.trial
+            self.on_event(self.progress(self.phase.line(event.trial)))
+            self.phase.after_trial(self.ledger, self.trials, self.on_event)
+        elif isinstance(event, Note):
+            self.on_event(event.text)
+
+    def progress(self, line: str = "") -> ProgressFacts:
+        """Return how far the run is."""
+        phase = self.phase
+        return ProgressFacts(
+            title=phase.study.folder,
+            done=phase.earlier + len(self.trials),
+            total=phase.earlier + len(phase.planned) + phase.later,
+            before=phase.earlier + phase.before,
+            note=phase.note(self.trials.values()),
+            line=line,
+        )
+
+
+def run_phases(phases: Iterable[Phase], deadline: float | None, on_event: OnEvent) -> list[Ended]:
+    """Run phases one after the other; one that has trials left is the last.
+
+    Args:
+        phases: may be a generator: the next is asked for when the one before it has ended.
+        deadline: on ``time.monotonic()``.
+        on_event: given plan, progress and lines of text.
+    """
+    ended: list[Ended] = []
+    for phase in phases:
+        phase.earlier = sum(before.counts["total"] for before in ended)
+        ended.append(phase.run(deadline, on_event))
+        if ended[-1].left:
+            break
+    return ended
+
+
+def summed(ended: Sequence[Ended]) -> dict[str, Any]:
+    """Return what an ``Outcome`` has from all phases of a run: plan, counts, failures, and why trials are left."""
+    counts = {name: sum(part.counts[name] for part in ended) for name in ended[0].counts}
+    interrupted = any(part.interrupted for part in ended)
+    broken = any(part.broken for part in ended)
+    left = bool(ended[-1].left)
+    return {
+        "plan": ended[0].facts,  # covers the later phases
+        "counts": counts,
+        "failures": [failure for part in ended for failure in part.failures],
+        "interrupted": interrupted,
+        "out_of_time": left and not interrupted and not broken,
+    }

@@ -1,7 +1,7 @@
 """``tune``: from a study with a space to a confirmed recipe, through search, confirmation and report.
 
-facts    what a search says of itself
-job      one search under one profile, from plan to report
+A run of two phases: the search (``search_phase``), and the ordinary study of ``confirm``, whose
+report is the search's.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from harness.commands.choose_profile import choose_profile, command
-from harness.commands.facts import OnEvent
+from harness.commands.facts import OnEvent, TuneOutcome
 from harness.commands.place import Place
-from harness.commands.tune_facts import TuneOutcome, TunePlan
-from harness.commands.tune_run import SearchJob, count, ruled
+from harness.commands.search_phase import SearchPhase, count, ruled
 from harness.errors import StudyError, UsageError
 from harness.study.space import conditional, place_of
 from harness.study.study import Study, load_study
-
-__all__ = ["TuneOutcome", "TunePlan", "tune"]
 
 
 def tune(
@@ -78,7 +75,7 @@ def tune(
             loaded,
             device=place.timed_on(device),
             on_event=on_event,
-            count=lambda one: count(ruled(one, rules)),
+            count=lambda under: count(ruled(under, rules)),
         )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
@@ -87,7 +84,7 @@ def tune(
     place.check(device=device, workers=workers, timeout=timeout)
     source = study if isinstance(study, str) else study.name
     flags = " ".join(f"--{name} {value}" for name, value in rules.items())
-    job = SearchJob.prepare(
+    search = SearchPhase.prepare(
         resolved,
         why,
         workers=workers,
@@ -106,12 +103,12 @@ def tune(
         ),
     )
     if dry_run:
-        facts = job.plan_facts(*job.already_done())
+        facts = search.facts(*search.already_done())
         on_event(facts)
         return TuneOutcome(
-            resolved.name, resolved.profile, facts, next_command=job.next_command(), dry=True
+            resolved.name, resolved.profile, facts, next_command=search.next_command(), dry=True
         )
-    return job.run(deadline, on_event)
+    return search.run_all(deadline, on_event)
 
 
 def _check_place(place: Place, storage: str | None) -> None:

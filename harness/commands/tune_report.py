@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
-from harness.commands.confirm import Judged, confirmation, departures, finalists, judge
+from harness.commands.confirm import (
+    Judged,
+    confirmation,
+    departures,
+    finalists,
+    judge,
+    of_confirmation,
+)
 from harness.errors import ReportError, StorageError
 from harness.ledger import Ledger
 from harness.report import Provenance, Written, read_folder, write_report
@@ -115,12 +122,7 @@ def _confirmed(
     except StorageError:
         return judge(over, chosen, reference, ()), curves, outcomes, 0
     with ledger:
-        recipes = {
-            over.base_recipe,
-            *(over.base_recipe.with_overrides(arm.set) for arm in over.arms),
-        }
-        trials = [trial for trial in ledger.trials() if trial.recipe in recipes]
-        judged = judge(over, chosen, reference, trials)
+        judged = judge(over, chosen, reference, of_confirmation(over, ledger.trials()))
         for trial in judged.trials:
             if trial.epochs:
                 curves[trial.cell], kept = ledger.artifact(trial)

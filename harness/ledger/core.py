@@ -50,7 +50,7 @@ from harness.ledger.plan_document import (
     declared,
 )
 from harness.ledger.planner import Planner
-from harness.ledger.records import Recorder
+from harness.ledger.records import TrialRecorder
 from harness.ledger.rows import (
     ACTIVE,
     artifact_of,
@@ -60,7 +60,7 @@ from harness.ledger.rows import (
     standing_of,
     trial_of,
 )
-from harness.ledger.shards import Shards
+from harness.ledger.shards import ShardLedgers
 from harness.ledger.stopping import reported
 from harness.study.trial import Cell, Curve, Outcomes, Trial
 
@@ -80,13 +80,13 @@ class Ledger:
         artifacts: the store of curves and per-image outcomes.
     """
 
-    def __init__(self, book: Book, artifacts: ArtifactFolder, shards: Shards) -> None:
+    def __init__(self, book: Book, artifacts: ArtifactFolder, shards: ShardLedgers) -> None:
         self.name = book.name
         self.where = book.opened.label
         self.artifacts = artifacts
         self._book = book
         self._leases = Leases(book)
-        self._recorder = Recorder(book, artifacts)
+        self._recorder = TrialRecorder(book, artifacts)
         self._planner = Planner(book, self._leases, self._recorder, shards)
         self._shards = shards
         self._artifacts: dict[str, str] = {}
@@ -168,7 +168,7 @@ class Ledger:
         folder = plan.attribute("artifacts") or ""
         with plan.reachable("making a shard"):
             book = shards.begin(shard, plan)
-        nothing = Shards(name, runs / name / "no-shards")
+        nothing = ShardLedgers(name, runs / name / "no-shards")
         return cls(
             book, ArtifactFolder(Path(folder) if folder else runs / name / "artifacts"), nothing
         )
@@ -473,6 +473,6 @@ class Ledger:
             ) from None
 
 
-def _shards(book: Book, runs: Path) -> Shards:
+def _shards(book: Book, runs: Path) -> ShardLedgers:
     journal = book.opened.journal
-    return Shards(book.name, (journal.parent if journal else runs / book.name) / "shards")
+    return ShardLedgers(book.name, (journal.parent if journal else runs / book.name) / "shards")

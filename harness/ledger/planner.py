@@ -12,7 +12,7 @@ from harness.ledger.adoption import Offer
 from harness.ledger.book import Book
 from harness.ledger.leases import UNLEASED_SECONDS, Leases
 from harness.ledger.plan_document import Document, Plan, Planned
-from harness.ledger.records import Recorder
+from harness.ledger.records import TrialRecorder
 from harness.ledger.rows import (
     ACTIVE,
     FINAL,
@@ -23,7 +23,7 @@ from harness.ledger.rows import (
     key_of,
     lease_of,
 )
-from harness.ledger.shards import Shards
+from harness.ledger.shards import ShardLedgers
 from harness.study.trial import Cell
 
 QUEUE = 200  # cells enqueued ahead in a journal
@@ -35,7 +35,9 @@ PATIENCE_SECONDS = 10.0
 class Planner:
     """Plans a study and keeps its queue filled."""
 
-    def __init__(self, book: Book, leases: Leases, recorder: Recorder, shards: Shards) -> None:
+    def __init__(
+        self, book: Book, leases: Leases, recorder: TrialRecorder, shards: ShardLedgers
+    ) -> None:
         self._book, self._leases, self._recorder, self._shards = book, leases, recorder, shards
 
     def plan(

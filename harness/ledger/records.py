@@ -20,7 +20,7 @@ from harness.ledger.rows import attrs_of, stored, value_of
 from harness.study.trial import Outcomes, Trial, pack_artifact
 
 
-class Recorder:
+class TrialRecorder:
     """Writes finished trials into a study."""
 
     def __init__(self, book: Book, artifacts: ArtifactFolder) -> None:

@@ -1,4 +1,4 @@
-"""Shards: many tasks on one plan without a server.
+"""ShardLedgers: many tasks on one plan without a server.
 
 Task I of N works off its share of what the plan left to do in a journal of its own, in the folder
 ``shards`` beside the study's journal: one writer a file, so that no lock has to cross a network
@@ -50,7 +50,7 @@ def shard_of_environment(environment: Mapping[str, str]) -> tuple[int, int] | No
     return task - lowest + 1, count
 
 
-class Shards:
+class ShardLedgers:
     """The journals of the tasks of a study.
 
     Args:

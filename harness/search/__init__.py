@@ -7,7 +7,7 @@ tried.
 
 from __future__ import annotations
 
-from harness.search.importance import ENOUGH, Share, importances
+from harness.search.importance import ENOUGH, ImportanceShare, importances
 from harness.search.pruner import LateMedian
 from harness.search.results import Tried, best, tried
 from harness.search.sampling import suggest
@@ -16,9 +16,9 @@ from harness.search.search_ledger import SEARCH_SEED, SearchLedger, is_search, s
 __all__ = [
     "ENOUGH",
     "SEARCH_SEED",
+    "ImportanceShare",
     "LateMedian",
     "SearchLedger",
-    "Share",
     "Tried",
     "best",
     "importances",

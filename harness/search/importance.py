@@ -22,7 +22,7 @@ RESAMPLES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ImportanceShare:
     """A parameter's share of the association: the median over resamples, and where the middle 80 % of them lie."""
 
     parameter: str
@@ -33,7 +33,7 @@ class Share:
 
 def importances(
     found: Sequence[Tried], *, rng: np.random.Generator, resamples: int = RESAMPLES
-) -> tuple[list[Share], Share | None]:
+) -> tuple[list[ImportanceShare], ImportanceShare | None]:
     """Return the shares of the parameters that every complete trial has, largest first, and the dummy's, the noise floor.
 
     Nothing below ``ENOUGH`` complete trials. Parameters under a condition are left out: they are
@@ -60,7 +60,7 @@ def importances(
         ).items():
             drawn[name].append(float(value))
     shares = [
-        Share(name, *map(float, np.quantile(values, (0.5, 0.1, 0.9))))
+        ImportanceShare(name, *map(float, np.quantile(values, (0.5, 0.1, 0.9))))
         for name, values in drawn.items()
         if values
     ]

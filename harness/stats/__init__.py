@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.stats.contrasts import contrast_signs, factorial_contrast, shapley
 from harness.stats.curves import calibration_error, onset_epoch
-from harness.stats.families import binomial_interval, holm
+from harness.stats.families import holm
 from harness.stats.images import TwoWay, image_variance, two_way_interval
 from harness.stats.paired import (
     Mean,
@@ -39,7 +39,6 @@ from harness.stats.sequential import (
     expected_seeds,
     level_at,
     look_statistics,
-    repeated_interval,
     sequential_noninferiority,
     sequential_p,
     sequential_power,
@@ -51,7 +50,6 @@ __all__ = [
     "Mean",
     "Paired",
     "TwoWay",
-    "binomial_interval",
     "binomial_sd",
     "bootstrap_interval",
     "boundary_levels",
@@ -73,7 +71,6 @@ __all__ = [
     "onset_epoch",
     "paired_t",
     "power",
-    "repeated_interval",
     "seeds_needed",
     "seeds_to_settle",
     "sequential_noninferiority",

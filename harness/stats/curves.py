@@ -8,6 +8,8 @@ import numpy.typing as npt
 from harness.errors import UsageError
 from harness.stats.paired import as_vector
 
+_RISE = 0.02  # share of the lowest loss by which a later one is above it where a net overfits
+
 
 def calibration_error(
     confidence_N: npt.ArrayLike, correct_N: npt.ArrayLike, *, bins: int = 15
@@ -63,19 +65,18 @@ def calibration_error(
     return float(sum(abs(float(part.sum())) for part in parts) / gap.size)
 
 
-def onset_epoch(val_loss_E: npt.ArrayLike, *, rise: float = 0.02) -> int | None:
+def onset_epoch(val_loss_E: npt.ArrayLike) -> int | None:
     """Epoch at which overfitting sets in by the validation loss, or None when it has not by the last epoch (censored).
 
     Definition: the minimum of the loss smoothed by a running median of 3 (of tied ones that with
-    the lowest loss, then the first), when the highest smoothed loss after it is more than `rise` (a
-    share) above it. The two ends take Tukey's rule, the median of the end, its smoothed neighbour
+    the lowest loss, then the first), when the highest smoothed loss after it is more than 2 % above
+    it. The two ends take Tukey's rule, the median of the end, its smoothed neighbour
     and the line through the next two smoothed values, so that a single odd last epoch is no onset.
     Source of the smoother: Tukey (1977), Exploratory Data Analysis, chapter 7.
 
     Args:
         val_loss_E: one loss an epoch; nan before a later finite loss is an epoch without one.
             Epochs from the first infinite loss on are left out.
-        rise: smallest later rise that counts.
 
     Returns:
         Zero-based epoch, or None; None for fewer than three epochs.
@@ -97,4 +98,4 @@ def onset_epoch(val_loss_E: npt.ArrayLike, *, rise: float = 0.02) -> int | None:
     tied = np.flatnonzero(smooth_E == smooth_E.min())
     lowest = int(tied[loss_E[tied].argmin()])
     risen = float(smooth_E[lowest:].max() - smooth_E[lowest])
-    return int(epoch_E[lowest]) if risen > rise * abs(float(smooth_E[lowest])) else None
+    return int(epoch_E[lowest]) if risen > _RISE * abs(float(smooth_E[lowest])) else None

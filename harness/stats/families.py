@@ -1,13 +1,12 @@
-"""Corrections for many tests, and exact intervals for counts."""
+"""Corrections for many tests."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
 from harness.errors import UsageError
-from harness.stats.paired import FloatArray, as_vector, check_level
+from harness.stats.paired import FloatArray, as_vector
 
 
 def holm(p_values: npt.ArrayLike) -> FloatArray:
@@ -42,27 +41,3 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
     adjusted_M = np.full_like(p_M, np.nan)
     adjusted_M[tested_M] = adjusted
     return adjusted_M
-
-
-def binomial_interval(k: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Exact two-sided interval for a proportion, from k successes in n.
-
-    Definition: the proportions p for which neither P(X >= k) nor P(X <= k) is below (1 - level) /
-    2, X binomial(n, p). Covers at least `level`, often more. Source: Clopper and Pearson (1934),
-    Biometrika 26.
-
-    Returns:
-        Lower and upper end, in [0, 1].
-
-    Raises:
-        UsageError: n is below 1, k lies outside 0 to n, or the level outside 0 to 1.
-    """
-    check_level(level, "level")
-    if n < 1 or not 0 <= k <= n:
-        raise UsageError(
-            f"{k} successes in {n} cannot be", "k must lie between 0 and n, and n be at least 1"
-        )
-    tail = (1.0 - level) / 2.0
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1.0 - tail))
-    return low, high

@@ -40,7 +40,6 @@ from harness.stats.paired import (
     as_vector,
     check_level,
     check_margin,
-    half_width,
     moments,
     on_grid,
     size_of,
@@ -215,50 +214,6 @@ def level_at(
     """
     reached = sum(look <= seeds for look in check_looks(looks))
     return boundary_levels(looks, alpha=alpha, boundary=boundary)[max(reached - 1, 0)]
-
-
-def repeated_interval(
-    differences_S: npt.ArrayLike,
-    looks: Sequence[int],
-    *,
-    look_index: int | None = None,
-    alpha: float = 0.05,
-    boundary: Boundary = WANG_TSIATIS,
-) -> tuple[float, float]:
-    """Confidence interval after stopping at a look: covers at all looks together with probability at least 1 - alpha.
-
-    Definition: the t interval of the first n_j differences at the level of that look instead of
-    alpha, so it excludes zero exactly when the rule stops there. Whatever made one stop, it covers
-    at least 1 - alpha (conservative, since one look is reported).
-
-    Args:
-        differences_S: per-seed paired differences in seed order; those after the look are not used.
-        looks: all declared looks.
-        look_index: position in `looks` of the look reported; default the last one reached.
-        alpha: overall level.
-        boundary: declared with the looks.
-
-    Returns:
-        Lower and upper end in the unit of the differences; nan when no look was reached or a
-        difference is not finite.
-
-    Raises:
-        UsageError: the look has not been reached or is not declared, or the looks do not rise.
-    """
-    values_S, declared = as_vector(differences_S, "differences"), check_looks(looks)
-    if look_index is None:
-        look_index = sum(look <= values_S.size for look in declared) - 1
-        if look_index < 0:
-            return nan, nan
-    if not 0 <= look_index < len(declared) or declared[look_index] > values_S.size:
-        raise UsageError(
-            f"look {look_index} of {declared} is not reached by {values_S.size} differences",
-            "report a look that is complete",
-        )
-    n = declared[look_index]
-    mean, sd = moments(values_S[:n])
-    half = half_width(sd, n, boundary_levels(declared, alpha=alpha, boundary=boundary)[look_index])
-    return mean - half, mean + half
 
 
 def sequential_power(

@@ -21,7 +21,7 @@ Counts = Annotated[
 
 
 class Part(BaseModel):
-    """A group of recipe fields: frozen, strict about types, closed to unknown names."""
+    """A group of fields of a recipe or a study file: frozen, strict about types, closed to unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -134,7 +134,7 @@ def retuning_study(study: Study) -> Study:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class ChosenSetting:
     """What came of one arm's settings.
 
     Attributes:
@@ -154,7 +154,7 @@ class Tried:
     final: int
 
 
-def choose(study: Study, trials: Sequence[Trial]) -> tuple[Tried, ...]:
+def choose(study: Study, trials: Sequence[Trial]) -> tuple[ChosenSetting, ...]:
     """Return the best setting of every arm by the study's metric on validation; of equal ones the first.
 
     An arm none of whose settings ran to its end stays as it is.
@@ -172,7 +172,7 @@ def _best(
     known: Mapping[Recipe, Trial],
     metric: str,
     sign: float,
-) -> Tried:
+) -> ChosenSetting:
     met = [known.get(arm.recipe.with_overrides(setting)) for setting in tried]
     scores = [
         one.metrics.get(metric) if one is not None and one.state == "complete" else None
@@ -180,7 +180,7 @@ def _best(
     ]
     there = [(sign * score, -place) for place, score in enumerate(scores) if score is not None]
     place = -max(there)[1] if there else 0
-    return Tried(
+    return ChosenSetting(
         arm=arm.name,
         setting=tried[place],
         score=scores[place],
@@ -190,7 +190,7 @@ def _best(
     )
 
 
-def retuned_study(study: Study, chosen: Sequence[Tried]) -> Study:
+def retuned_study(study: Study, chosen: Sequence[ChosenSetting]) -> Study:
     """Return the ordinary study in which every arm has its best setting, over the study's own seeds."""
     return study.model_copy(
         update={

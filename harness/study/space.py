@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from harness.errors import did_you_mean
 from harness.study.plugin_fields import open_field
 from harness.study.recipe import Recipe, shown
+from harness.study.recipe_fields import Part
 
 # a parameter of every search that nothing depends on: the noise floor of importances
 DUMMY = "dummy"
@@ -42,11 +43,7 @@ def _conditions(value: object) -> object:
     return found
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Dimension(_Strict):
+class Dimension(Part):
     """One entry of a search space: an interval (``low``, ``high``, ``log``, ``step``) or ``choices``.
 
     Attributes:
@@ -93,7 +90,7 @@ class Dimension(_Strict):
         return f"{spread}{', log' if self.log else ''}{f' in steps of {self.step:g}' if self.step else ''}"
 
 
-class Search(_Strict):
+class Search(Part):
     """How a space is searched and what becomes of the best.
 
     Attributes:

@@ -24,7 +24,9 @@ State = Literal["complete", "failed", "pruned", "diverged"]
 CURVE_IMAGES = 2_000  # held-out images that draw curves and feed pruners, at most
 
 
-class _Stored(BaseModel):
+class Stored(BaseModel):
+    """What is written to a file and read back: frozen, closed to unknown names."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -71,7 +73,7 @@ METRICS = {
 }
 
 
-class Cell(_Stored):
+class Cell(Stored):
     """One recipe at one seed on one set of images: the unit of work.
 
     ``key`` identifies the result that it must give: recipe, seed, image fingerprint, plug-in code and engine version.
@@ -93,7 +95,7 @@ class Cell(_Stored):
         )
 
 
-class Environment(_Stored):
+class Environment(Stored):
     """Where and with what a trial ran."""
 
     harness: str = ""
@@ -110,7 +112,7 @@ class Environment(_Stored):
     engine: str = ""
 
 
-class Curve(_Stored):
+class Curve(Stored):
     """Epoch history of a trial, one number an epoch in every column; not a number where an epoch has none.
 
     ``train_*`` is clean: eval mode, no augmentation, on a fixed training subset. ``online_*`` is what the training loop saw.
@@ -171,7 +173,7 @@ class Outcomes:
     test_correct_N: npt.NDArray[np.bool_]
 
 
-class Trial(_Stored):
+class Trial(Stored):
     """What came of a cell.
 
     ``metrics`` are of the last epoch, under the names of ``METRICS``; empty unless the state is complete.

@@ -131,7 +131,7 @@ def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> A
         for path in files:
             yield from _rows(_open(path), path, columns, [])
 
-    progress, findings = pixels.Progress(name, total, on_event), pixels.Findings(every)
+    progress, findings = pixels.DecodingCount(name, total, on_event), pixels.Findings(every)
     decoded = [
         pixels.decode_all(rows(k), size=size, progress=progress, findings=findings)
         for k in range(len(files))

@@ -98,52 +98,62 @@ def run_slurm(
         raise UsageError(
             "the slurm launcher needs submitit", "pip install 'harness[slurm]'"
         ) from None
+
     folder = runs.resolve() / name / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        options: dict[str, Any] = {
-            "name": f"harness-{name}",
-            "timeout_min": ask.minutes,
-            "cpus_per_task": ask.cpus,
-        }
-        if ask.gpus:
-            options["gpus_per_node"] = max(1, round(ask.gpus))
-        named = {"slurm_partition": ask.partition, "slurm_account": ask.account}
-        executor.update_parameters(
-            **options, **{key: value for key, value in named.items() if value}
-        )
+        executor.update_parameters(**_slurm_options(name, ask))
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
             f"no tasks can be submitted here: {error}", "run it on a login node of the cluster"
         ) from None
+
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
-        given = {
-            "name": name,
-            "storage": storage,
-            "artifacts": artifacts,
-            "runner": runner,
-            "seconds": seconds,
-        }
         if cluster == "slurm":
             _refuse_second_array(folder)
-        tasks = _tasks(ledger, runs=runs, workers=workers, **given)
-        with executor.batch():
-            jobs = [executor.submit(task, one) for one in tasks]
-        told: list[Note] = []
-        if jobs:
-            number = str(jobs[0].job_id).partition("_")[0]
-            told.append(
-                Note(
-                    "slurm",
-                    f"submitted {plural(len(jobs), 'task')} as job {number}; their logs are in {folder}",
-                )
-            )
-            told.append(Note("slurm", _HOW.format(name=name)))
-        left = (
-            _Queue(jobs).left if cluster == "slurm" else lambda: sum(not job.done() for job in jobs)
+        tasks = _tasks(
+            ledger,
+            workers=workers,
+            runs=runs,
+            name=name,
+            storage=storage,
+            artifacts=artifacts,
+            runner=runner,
+            seconds=seconds,
         )
-        return _follow(ledger, left, seconds, on_event, told=told)
+        with executor.batch():
+            jobs = [executor.submit(task, given) for given in tasks]
+
+        notes: list[Note] = []
+        if jobs:
+            sent = f"submitted {plural(len(jobs), 'task')} as job {_number(jobs[0])}"
+            notes.append(Note("slurm", f"{sent}; their logs are in {folder}"))
+            notes.append(Note("slurm", _HOW.format(name=name)))
+        # submitit's own processes on this machine are in no queue
+        left = _Queue(jobs).left if cluster == "slurm" else lambda: sum(not j.done() for j in jobs)
+        return _follow(ledger, left, seconds, on_event, notes=notes)
+
+
+def _slurm_options(name: str, ask: Ask) -> dict[str, Any]:
+    """Return what is asked of SLURM, as submitit has it; what is left empty is the cluster's to decide."""
+    options: dict[str, Any] = {
+        "name": f"harness-{name}",
+        "timeout_min": ask.minutes,
+        "cpus_per_task": ask.cpus,
+    }
+    if ask.gpus:
+        options["gpus_per_node"] = max(1, round(ask.gpus))
+    if ask.partition:
+        options["slurm_partition"] = ask.partition
+    if ask.account:
+        options["slurm_account"] = ask.account
+    return options
+
+
+def _number(job: Any) -> str:
+    """Return the number of the array that a task is of."""
+    return str(job.job_id).partition("_")[0]
 
 
 class _Queue:
@@ -161,7 +171,7 @@ class _Queue:
         self._jobs = [job for job in self._jobs if not job.paths.result_pickle.exists()]
         if self._jobs and time.monotonic() - self._asked > _ASK_SECONDS:
             self._asked = time.monotonic()
-            listed = _listed(str(self._jobs[0].job_id).partition("_")[0])
+            listed = _listed(_number(self._jobs[0]))
             if listed is not None:
                 self._jobs = [job for job in self._jobs if str(job.job_id) in listed]
         return len(self._jobs)
@@ -227,17 +237,19 @@ def run_ray(
     # left.
     remote = ray.remote(num_cpus=ask.cpus, num_gpus=ask.gpus, max_retries=5)(task)
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
-        given = {
-            "name": name,
-            "storage": storage,
-            "artifacts": artifacts,
-            "runner": runner,
-            "seconds": seconds,
-        }
-        tasks = _tasks(ledger, runs=runs, workers=workers, **given)
-        open_ = [remote.remote(one) for one in tasks]
+        tasks = _tasks(
+            ledger,
+            workers=workers,
+            runs=runs,
+            name=name,
+            storage=storage,
+            artifacts=artifacts,
+            runner=runner,
+            seconds=seconds,
+        )
+        open_ = [remote.remote(given) for given in tasks]
         sent = f"sent {plural(len(open_), 'task')} to the cluster; they end with this command"
-        told = [Note("ray", sent)] if open_ else []
+        notes = [Note("ray", sent)] if open_ else []
 
         def left() -> int:
             nonlocal open_
@@ -248,7 +260,7 @@ def run_ray(
                     ray.get(reference)
             return len(open_)
 
-        return _follow(ledger, left, seconds, on_event, told=told)
+        return _follow(ledger, left, seconds, on_event, notes=notes)
 
 
 def _refuse_silence(address: str) -> None:
@@ -309,15 +321,15 @@ def _follow(
     seconds: float | None,
     on_event: Callable[[Event], None],
     *,
-    told: Sequence[Note] = (),
+    notes: Sequence[Note] = (),
 ) -> LaunchResult:
-    """Say what was sent, then tell of every trial that appears until no task is left; Ctrl-C ends it from its first word."""
+    """Say what was sent, then report every trial that appears until no task is left; Ctrl-C ends it from its first word."""
     end = None if seconds is None else time.monotonic() + seconds
     recorded = failed = 0
     interrupts = Interrupts()
     with interrupts.counted():
         known = {trial.cell for trial in ledger.trials()}
-        for note in told:
+        for note in notes:
             on_event(note)
         while not interrupts.count:
             running = left()

@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis import Analysis, Effect, analyze, look_decisions
-from harness.stats import repeated_interval, sequential_p
+from harness.stats import sequential_p
 from harness.stats.sequential import look_statistics
 from harness.study.arms import arms
 from harness.study.cells import cells
 from harness.study.study import Study
 from harness.study.trial import Trial
+from tests.intervals import repeated_interval
 from tests.planted import IMAGES, planted, replaced, study_of, switched, without
 
 LOOKS = [5, 10]
@@ -103,7 +104,7 @@ def test_p_values_are_sequential_and_intervals_repeated(study: Study, trials: li
     vague = effect(analyze(study, trials), "vague")
     assert vague.n == 10
     assert vague.p == pytest.approx(sequential_p(look_statistics(vague.differences, LOOKS), LOOKS))
-    assert (vague.low, vague.high) == pytest.approx(repeated_interval(vague.differences, LOOKS))
+    assert (vague.low, vague.high) == pytest.approx(repeated_interval(vague.differences, LOOKS, 1))
 
 
 def test_an_equivalent_arm_leaves(study: Study) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from harness.commands.confirm import CONFIRM_SEED, arm_name, confirmation, finalists, judge
 from harness.report.searched import answer
 from harness.search import SEARCH_SEED, Tried
-from harness.stats import binomial_interval
 from harness.study.cells import CONTROL_OFFSET, cells, seeds
 from harness.study.study import Study, parse_study
 from harness.study.trial import Cell, Trial
+from tests.intervals import rate_bounds
 
 RATES = (0.002, 0.003, 0.005, 0.006)
 
@@ -224,7 +224,7 @@ def test_where_all_configurations_are_equal_an_improvement_is_claimed_as_rarely_
         judged = judge(over, chosen, None, trials(over, {}, rng))
         claims += judged.confirmed is not None and judged.confirmed.improved
     # alpha is two-sided and shared by three finalists
-    assert binomial_interval(claims, runs, level=0.999)[0] <= 0.025
+    assert rate_bounds(claims, runs)[0] <= 0.025
 
 
 def test_arm_names_are_those_of_the_search() -> None:

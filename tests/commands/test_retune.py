@@ -14,7 +14,7 @@ from harness.commands.ablate import ablate
 from harness.commands.all_studies import ablate_all
 from harness.commands.facts import PlanFacts, ProgressFacts
 from harness.commands.report import report
-from harness.commands.retune_report import retuning_of
+from harness.commands.retune import retuning_of
 from harness.errors import HarnessError, ReportError
 from harness.ledger import Ledger
 from harness.report import Written, read_analysis, read_folder, rebuild, write_report

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from harness.analysis.tuning_facts import TuningFacts
-from harness.commands.facts import ProgressFacts
+from harness.commands.facts import ProgressFacts, TuneOutcome, TunePlan
 from harness.commands.report import report
+from harness.commands.search_phase import count, ruled
 from harness.commands.tune import tune
-from harness.commands.tune_facts import TuneOutcome, TunePlan
-from harness.commands.tune_run import count, ruled
 from harness.errors import StorageError, StudyError, UsageError
 from harness.ledger import Ledger
 from harness.report import read_folder

@@ -20,12 +20,12 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
-from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
 from harness import stats
 from harness.errors import UsageError
 from harness.stats.paired import FloatArray
+from tests.intervals import repeated_interval
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parent.parent / "data" / "vectors.json").read_text()
@@ -331,15 +331,6 @@ def test_holm_of_an_empty_family_is_empty() -> None:
     assert stats.holm([]).shape == (0,)
 
 
-@given(
-    st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
-    st.sampled_from([0.9, 0.95, 0.999]),
-)
-def test_the_binomial_interval_equals_statsmodels(count: tuple[int, int], level: float) -> None:
-    expected = proportion_confint(*count, alpha=1 - level, method="beta")
-    assert_allclose(stats.binomial_interval(*count, level=level), expected, rtol=1e-9, atol=1e-12)
-
-
 # Power.
 
 
@@ -454,7 +445,7 @@ def test_one_look_is_the_plain_test() -> None:
         stats.one_sample_t(differences).p
     )
     plain = stats.one_sample_t(differences)
-    assert_allclose(stats.repeated_interval(differences, [8]), (plain.low, plain.high))
+    assert_allclose(repeated_interval(differences, [8], 0), (plain.low, plain.high))
     assert stats.sequential_tost(differences, 0.4, looks=[8]) == pytest.approx(
         stats.tost(differences, 0.4)
     )
@@ -487,7 +478,7 @@ def test_the_repeated_interval_excludes_zero_exactly_when_the_rule_stops_at_its_
     values: FloatArray, index: int
 ) -> None:
     looks, differences = [5, 10], values - 50.0
-    low, high = stats.repeated_interval(differences, looks, look_index=index)
+    low, high = repeated_interval(differences, looks, index)
     p = stats.one_sample_t(differences[: looks[index]]).p
     level = stats.boundary_levels(looks)[index]
     if abs(p - level) > 1e-9:
@@ -534,7 +525,6 @@ def test_looks_one_seed_apart_have_the_level_of_their_plain_simulation(
 
 def test_without_a_complete_look_there_is_no_sequential_p() -> None:
     assert math.isnan(stats.sequential_p(stats.look_statistics([1.0, 2.0], [5, 10]), [5, 10]))
-    assert all(math.isnan(bound) for bound in stats.repeated_interval([1.0, 2.0], [5, 10]))
     assert math.isnan(stats.sequential_tost([1.0, 2.0], 0.3, looks=[5, 10]))
 
 
@@ -948,8 +938,6 @@ def test_the_bootstrap_interval_holds_any_scores_without_a_warning(values: Float
         lambda: stats.tost([1.0, 2.0], 0.0),
         lambda: stats.tost([1.0, 2.0], math.nan),
         lambda: stats.holm([0.5, 1.5]),
-        lambda: stats.binomial_interval(3, 2),
-        lambda: stats.binomial_interval(0, 0),
         lambda: stats.power(0.2, 0.1, n=1),
         lambda: stats.power(0.0, 0.1, n=5),
         lambda: stats.power(0.2, 0.1, n=5, correlation=1.0),
@@ -962,8 +950,6 @@ def test_the_bootstrap_interval_holds_any_scores_without_a_warning(values: Float
         lambda: stats.boundary_levels([1, 5]),
         lambda: stats.boundary_levels([]),
         lambda: stats.sequential_p([1.0, 2.0, 3.0], [5, 10]),
-        lambda: stats.repeated_interval([1.0] * 7, [5, 10], look_index=1),
-        lambda: stats.repeated_interval([1.0] * 7, [5, 10], look_index=2),
         lambda: stats.sequential_tost([1.0] * 7, -1.0, looks=[5]),
         lambda: stats.contrast_signs([[0, 2], [1, 0]]),
         lambda: stats.contrast_signs([[0, 1], [1, 1]]),

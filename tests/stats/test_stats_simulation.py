@@ -17,6 +17,7 @@ import pytest
 
 from harness import stats
 from harness.stats.paired import FloatArray
+from tests.intervals import rate_bounds, repeated_interval
 
 STUDIES = 2000
 SEED = 20_251_123
@@ -28,7 +29,7 @@ Bools = npt.NDArray[np.bool_]
 
 def rate_interval(hits: Bools, what: str, record_property: Record) -> tuple[float, float]:
     """Print and record the rate; return its exact 99.9 % interval."""
-    low, high = stats.binomial_interval(int(hits.sum()), hits.size, level=0.999)
+    low, high = rate_bounds(int(hits.sum()), hits.size)
     record_property(what, float(hits.mean()))
     sys.stdout.write(
         f"\n  {what}: {hits.mean():.4f}, 99.9 % [{low:.4f}, {high:.4f}], n = {hits.size}"
@@ -162,9 +163,7 @@ def test_repeated_intervals_cover_at_all_looks_together(
     rows = effect + 0.2 * rng.standard_normal((STUDIES, looks[-1]))
 
     def covers_everywhere(row: FloatArray) -> bool:
-        bounds = [
-            stats.repeated_interval(row, looks, look_index=index) for index in range(len(looks))
-        ]
+        bounds = [repeated_interval(row, looks, place) for place in range(len(looks))]
         return all(low <= effect <= high for low, high in bounds)
 
     covered = np.array([covers_everywhere(row) for row in rows])
@@ -185,7 +184,7 @@ def test_the_repeated_interval_covers_after_stopping(record_property: Record) ->
     def covers(row: FloatArray) -> bool:
         path = stats.look_statistics(row, looks)
         stopped = (i for i in range(3) if stats.sequential_p(path[: i + 1], looks) <= ALPHA)
-        low, high = stats.repeated_interval(row, looks, look_index=next(stopped, 2))
+        low, high = repeated_interval(row, looks, next(stopped, 2))
         return low <= effect <= high
 
     _, high = rate_interval(
