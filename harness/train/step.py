@@ -332,10 +332,11 @@ class Step:
         optimizer = self.optimizer
         if optimizer is None:  # pragma: no cover - one of the two always exists
             return
-        start = 0
-        for p, present in zip(self.weights.parameters, self.weights.present, strict=True):
+        places = zip(
+            self.weights.parameters, self.weights.starts, self.weights.present, strict=True
+        )
+        for p, start, present in places:
             p.grad = grad_P.as_strided(p.shape, p.stride(), start) if present else None
-            start += p.numel()
         rate, momentum = self.schedule[self.done]
         for group, share in zip(optimizer.param_groups, self.shares, strict=True):
             group["lr"] = rate * share
