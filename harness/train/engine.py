@@ -217,7 +217,8 @@ class Program:
                 "use torch.optim.Adam, AdamW or SGD, or the eager engine",
             )
         self.model = model
-        self.step = Step(model, [(0.0, 0.9)], settings, room=room)
+        ours = isinstance(loader, TrainLoader)
+        self.step = Step(model, [(0.0, 0.9)], settings, room=room, trusted=ours)
         self.recordings = 0
         self.warm_seconds = 0.0
         self._recorder, self._lane = recorder, Lane()

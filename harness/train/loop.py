@@ -211,7 +211,7 @@ def _driver(
     if isinstance(engine, str):
         choice = choose(_device_of(model), engine, settings.opt_func)
         if choice.name == "eager":
-            driver = Eager(Step(model, table, settings))
+            driver = Eager(Step(model, table, settings, trusted=isinstance(loader, TrainLoader)))
             if isinstance(loader, TrainLoader) and driver.step.device.type == "cuda":
                 driver.warm_up(loader)
             return driver
