@@ -12,6 +12,7 @@ do about it. The command line prints them as ``error: ...`` and ``hint: ...`` an
     ├── StorageError             a ledger that cannot be opened, is held by another planner, or does not match
     ├── ReportError              a folder or a table that cannot be turned into a report
     │   └── UnreportedError      trials that are kept, and whose report could not be written
+    ├── DeviceLostError          a GPU that does not answer this process any more
     └── TrialError               a trial that cannot give a result
         └── DivergedError        its loss stopped being a finite number
 """
@@ -62,6 +63,10 @@ class UnreportedError(ReportError):
     """Trials that are kept, and whose report could not be written."""
 
 
+class DeviceLostError(HarnessError):
+    """A GPU that does not answer this process any more; a new process can use it."""
+
+
 class TrialError(HarnessError):
     """A trial that cannot give a result."""
 
@@ -84,6 +89,17 @@ class DivergedError(TrialError):
 
     def __reduce__(self) -> tuple[type[HarnessError], tuple[int, int]]:  # type: ignore[override]
         return type(self), (self.epoch, self.step)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, or a device's (known by name, so that no framework need be imported)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # cuDNN and cuBLAS say it in a status of their own: CUDNN_STATUS_ALLOC_FAILED, CUBLAS_STATUS_ALLOC_FAILED
+    message = str(error)
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in message.lower() or "STATUS_ALLOC_FAILED" in message
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -153,6 +153,24 @@ def suicidal(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
     return run(cell, **context)
 
 
+def lost_gpu(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
+    """Lose the GPU at the first attempt of each cell, as an assertion on the device does: each call raises after it."""
+    import torch
+
+    mark = Path(os.environ["LIGHT_MARKS"]) / cell.key
+    if mark.exists():
+        return run(cell, **context)
+    mark.touch()
+
+    def dead(*_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    torch.cuda.is_initialized = lambda: True
+    torch.cuda.synchronize = dead  # type: ignore[assignment]
+    dead()
+    raise AssertionError
+
+
 def doomed(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
     """Kill the worker, always."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -46,7 +46,7 @@ class Ground:
         settings = step_settings(self.recipe, self.device)
         table = [(self.recipe.schedule.max_lr / 10, 0.9)] * ROOM
         if engine == "eager":
-            return Eager(Step(model, table, settings))
+            return Eager(Step(model, table, settings, trusted=True))
         program = Program(model, settings, loader, room=ROOM)
         program.begin(table, settings, loader)
         return program

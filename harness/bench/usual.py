@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from harness.study.recipe import Recipe
 from harness.study.recipe_fields import AugmentRecipe
+from harness.train.arithmetic import precision_on
 from harness.train.model import Dropout
 from harness.train.step import AUTOCAST
 
@@ -176,5 +177,5 @@ class PlainTraining:
         return right / max(seen, 1)
 
     def _autocast(self) -> tuple[torch.dtype | None, bool]:
-        dtype = AUTOCAST[self.recipe.train.precision]
+        dtype = AUTOCAST[precision_on(self.device, self.recipe.train.precision)]
         return dtype, dtype is not None

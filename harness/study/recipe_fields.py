@@ -219,8 +219,9 @@ class TrainRecipe(Part):
 
     epochs: int = Field(30, ge=1, le=10_000, description="passes over the training images")
     batch_size: int = Field(512, ge=2, le=65_536, description="images a step")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="arithmetic of forward and backward"
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32",
+        description="arithmetic of forward and backward; auto is bf16 or fp16 on a GPU, fp32 elsewhere",
     )
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads a trial; 0 lets the plan choose"

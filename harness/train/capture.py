@@ -8,13 +8,17 @@ Legend: N images, B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import copy
+import gc
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import UsageError
 from harness.train.loaders import TrainLoader
@@ -29,85 +33,213 @@ WARM_STEPS = 3
 class Replay(Protocol):
     """Recorded work that can be done again, on the same memory."""
 
+    held: tuple[torch.UntypedStorage, ...]  # what it uses and did not make
+    peak_bytes: int  # what it takes while it runs, above what it finds; 0 where nobody counts
+
     def __call__(self) -> None:
         """Do it again."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class EagerReplay:
-    """Work that is launched anew every time: the same on any device, without the gain."""
+class Accesses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it untyped
+    """Collects the memory that a body uses and did not make itself: what a recording of it goes on using.
 
-    body: Callable[[], None]
+    Attributes:
+        outside: that memory by its address, held for as long as this dictionary is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.outside: dict[int, torch.UntypedStorage] = {}
+        # weak: holding what the body made would add up all its intermediate results
+        self._made: dict[int, StorageWeakRef] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here: no need to import the compiler in order to be left out of it
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one operation, and note whose memory goes in and whose comes out."""
+        for storage in _storages((args, kwargs)):
+            made = self._made.get(storage._cdata)  # noqa: SLF001 - the identity of a storage, which has no public name
+            if made is None:
+                self.outside[storage._cdata] = storage  # noqa: SLF001
+
+        out = func(*args, **(kwargs or {}))
+
+        # views and results written in place are of memory that is known by now
+        for storage in _storages(out):
+            if storage._cdata not in self.outside and storage._cdata not in self._made:  # noqa: SLF001
+                self._made[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        return out
+
+
+def _storages(tree: object) -> Iterator[torch.UntypedStorage]:
+    if isinstance(tree, Tensor):
+        yield tree.untyped_storage()
+    elif isinstance(tree, dict):
+        yield from _storages(tuple(tree.values()))
+    elif isinstance(tree, list | tuple):
+        for branch in tree:
+            yield from _storages(branch)
+
+
+class EagerReplay:
+    """Work that is launched from Python every time: the same on any device, without the gain.
+
+    Args:
+        body: the work.
+        held: memory that it uses and did not make, kept for as long as this replay.
+    """
+
+    def __init__(
+        self, body: Callable[[], None], held: Collection[torch.UntypedStorage] = ()
+    ) -> None:
+        self.body, self.held, self.peak_bytes = body, tuple(held), 0
 
     def __call__(self) -> None:
         """Run the body."""
         self.body()
 
 
+class Lane:
+    """Where one program warms up and records: a stream and a pool of memory of its own.
+
+    Libraries keep a workspace a stream, and the death of a graph frees those of its stream (pytorch/pytorch#193402), so that
+    programs that live and die apart must not share one. A pool lends its memory only within a stream.
+    """
+
+    def __init__(self) -> None:
+        self._stream: torch.cuda.Stream | None = None
+        self._graphs: WeakSet[CudaReplay] = WeakSet()  # those that live
+        self._pool: Any = None
+
+    def stream(self, device: torch.device) -> torch.cuda.Stream:
+        """Return the program's stream, made at the first call."""
+        if self._stream is None:
+            # torch deals out a fixed number of streams in turn: one that another program holds is passed over
+            dealt = (torch.cuda.Stream(device) for _ in range(_STREAMS))  # type: ignore[no-untyped-call]
+            self._stream = next(
+                (stream for stream in dealt if stream not in _TAKEN), None
+            ) or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            _TAKEN.add(self._stream)
+        return self._stream
+
+    def pool(self) -> Any:
+        """Return the pool of the program's graphs. It dies with the last of them: then the next one needs a new handle."""
+        if not self._graphs:
+            self._pool = torch.cuda.graph_pool_handle()
+        return self._pool
+
+    def add(self, replay: CudaReplay) -> None:
+        """Note that a graph lives in the pool."""
+        self._graphs.add(replay)
+
+
+_STREAMS = 32  # that torch has for each device
+_TAKEN: WeakSet[Any] = WeakSet()  # streams of living programs
+
+
 class CudaReplay:
     """A body as one CUDA graph.
 
     Torch's default generator is registered with a graph by torch itself, so that dropout draws what it draws in eager mode.
-    All graphs of a process share one memory pool: they are never replayed at the same time, and nothing inside lives on.
+    A graph reads addresses and keeps nothing alive: this object holds all memory that the body uses and did not make.
 
     Args:
         body: free of waits for the device; everything that it leaves behind lies in memory allocated before.
         device: a CUDA device.
         rewind: called before each warm-up, so that counters stay within what they count.
+        lane: of the program that records.
     """
 
     def __init__(
-        self, body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]
+        self,
+        body: Callable[[], None],
+        device: torch.device,
+        *,
+        rewind: Callable[[], None],
+        lane: Lane,
     ) -> None:
+        self.body, self.lane = body, lane
         with torch.cuda.device(device):
-            side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                for _ in range(WARM_STEPS):
+            before, stream = torch.cuda.current_stream(device), lane.stream(device)
+            stream.wait_stream(before)
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_STEPS - 1):
                     rewind()
                     body()
-            torch.cuda.current_stream(device).wait_stream(side)
+                rewind()
+                self.held, self.peak_bytes = _measured(body, device)
+            before.wait_stream(stream)
+
             rewind()
             self.graph = torch.cuda.CUDAGraph()
-            # thread_local: what another thread of the worker asks of the device does not spoil the
-            # recording
-            with torch.cuda.graph(
-                self.graph, pool=_pool(device), capture_error_mode="thread_local"
-            ):
+            graph = torch.cuda.graph(
+                self.graph,
+                pool=lane.pool(),
+                stream=stream,
+                # what another thread of the worker asks of the device does not spoil the recording
+                capture_error_mode="thread_local",
+            )
+            # the outer one puts the stream back: a recording that fails at its start leaves its own
+            # one current
+            with torch.cuda.stream(before), graph:
                 body()
+        lane.add(self)
 
     def __call__(self) -> None:
         """Launch the graph on the current stream."""
         self.graph.replay()
 
 
-_POOLS: dict[torch.device, Any] = {}
+def _measured(
+    body: Callable[[], None], device: torch.device
+) -> tuple[tuple[torch.UntypedStorage, ...], int]:
+    """Run a body; return the memory that it uses and did not make, and the bytes that it takes above what it finds.
 
-
-def _pool(device: torch.device) -> Any:
-    if device not in _POOLS:
-        _POOLS[device] = torch.cuda.graph_pool_handle()
-    return _POOLS[device]
+    Not the first call, in which libraries may try kernels and take memory for that.
+    """
+    wait(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    there = torch.cuda.memory_allocated(device)
+    with Accesses() as accesses:
+        body()
+    wait(device)
+    return tuple(accesses.outside.values()), torch.cuda.max_memory_allocated(device) - there
 
 
 class Recorder(Protocol):
     """Makes a replay of a body; see `record`."""
 
     def __call__(
-        self, body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]
+        self,
+        body: Callable[[], None],
+        device: torch.device,
+        *,
+        rewind: Callable[[], None],
+        lane: Lane,
     ) -> Replay:
         """Record."""
         ...
 
 
-def record(body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]) -> Replay:
+def record(
+    body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None], lane: Lane
+) -> Replay:
     """Record a body on its device. It has been run when this returns, so that state has to be put back by the caller."""
     if device.type == "cuda":
-        return CudaReplay(body, device, rewind=rewind)
+        return CudaReplay(body, device, rewind=rewind, lane=lane)
     rewind()
-    body()
-    return EagerReplay(body)
+    with Accesses() as accesses:
+        body()
+    return EagerReplay(body, accesses.outside.values())
 
 
 def wait(device: torch.device | str) -> None:
@@ -117,11 +249,24 @@ def wait(device: torch.device | str) -> None:
         torch.accelerator.synchronize(device)
 
 
+def release() -> None:
+    """Give memory that nothing uses back to the GPU, once what only cycles hold is gone."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
 @contextmanager
 def kept(step: Step) -> Iterator[None]:
     """Put back, at the end, all that steps change: weights, moments, log, and torch's default generators."""
     before = [(tensor, tensor.detach().clone()) for tensor in step.state()]
-    done = step.done
+    done, optimizer = step.done, step.optimizer
+    # one of the user's may keep no state that can be read
+    moments = (
+        copy.deepcopy(optimizer.state_dict())
+        if optimizer is not None and hasattr(optimizer, "state_dict")
+        else None
+    )
     devices = [step.device] if step.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices), modes_kept(step.model):
@@ -130,6 +275,8 @@ def kept(step: Step) -> Iterator[None]:
         with torch.no_grad():
             for tensor, value in before:
                 tensor.copy_(value)
+        if optimizer is not None and moments is not None:
+            optimizer.load_state_dict(moments)
         step.done = done
 
 
@@ -142,10 +289,16 @@ class Resident:
 
     The epoch's order and draws are copied into buffers that stay, and a counter on the device says which rows are next, so that
     a step needs nothing from the host.
+
+    Args:
+        loader: recorded; its images, labels and constants are read by every replay and stay with this object.
+
+    Attributes:
+        loader: of the trial that runs: gives the orders and the draws.
     """
 
     def __init__(self, loader: TrainLoader) -> None:
-        self.loader = loader
+        self.recorded = self.loader = loader
         self.whole = len(loader.images_NCHW) // loader.batch_size  # batches of full size an epoch
         self.drawn = loader.draw()
         self.next_1 = torch.zeros(1, dtype=torch.int64, device=loader.device)
@@ -157,7 +310,7 @@ class Resident:
         Raises:
             UsageError: it is not such a loader.
         """
-        if not isinstance(loader, TrainLoader) or _shape(loader) != _shape(self.loader):
+        if not isinstance(loader, TrainLoader) or _shape(loader) != _shape(self.recorded):
             raise UsageError(
                 "this loader is not of the kind that the step was recorded with",
                 "record another program",
@@ -179,7 +332,7 @@ class Resident:
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Return the next batch and move on."""
-        loader, rows_B = self.loader, self.next_1 + self.row_B
+        loader, rows_B = self.recorded, self.next_1 + self.row_B
         index_B = self.drawn.order_N.index_select(0, rows_B)
         rows = {
             name: tuple(part.index_select(0, rows_B) for part in parts)
@@ -196,14 +349,8 @@ class Resident:
 
 def _shape(loader: TrainLoader) -> tuple[object, ...]:
     ops = tuple((op.name, getattr(op, "border", "")) for op in loader.ops)
-    return (
-        loader.images_NCHW.data_ptr(),
-        loader.images_NCHW.shape,
-        loader.batch_size,
-        ops,
-        loader.dtype,
-        loader.memory_format,
-    )
+    places = (loader.images_NCHW.data_ptr(), loader.labels_N.data_ptr(), loader.images_NCHW.shape)
+    return (*places, loader.constants, loader.batch_size, ops, loader.dtype, loader.memory_format)
 
 
 class Handed:
@@ -226,6 +373,10 @@ class Handed:
 
     def rewind(self) -> None:
         """Do nothing: there is one batch."""
+
+    def rest(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield nothing: what other batches there are is not known."""
+        yield from ()
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Return what was put last."""

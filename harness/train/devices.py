@@ -83,11 +83,18 @@ def reset_peak(device: torch.device | str) -> None:
         torch.get_device_module(kind_of(device)).reset_peak_memory_stats(device)
 
 
-def peak_mib(device: torch.device | str) -> float:
+def peak_mib(device: torch.device | str, recorded_bytes: int = 0) -> float:
     """Return the peak memory in MiB: of a GPU since `reset_peak`, of the process on a CPU.
 
     On mps, what the process holds of the GPU's memory now, its caches included: they only grow.
+
+    Args:
+        device: that the trial ran on.
+        recorded_bytes: what recordings measured of themselves, which is then the answer: a replay
+            allocates nothing, and torch's own peak would be that of whichever trial recorded.
     """
+    if recorded_bytes:
+        return recorded_bytes / _MIB
     kind = kind_of(device)
     if kind == "mps":
         return torch.mps.driver_allocated_memory() / _MIB

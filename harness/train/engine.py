@@ -2,11 +2,12 @@
 
 ``eager`` launches every operation of a step from Python. ``graph`` records one whole step (draws
 looked up, images gathered and augmented, forward, loss, backward, clipping, update, log) as a CUDA
-graph and replays it: one launch a step instead of some three hundred. A recorded step is a
-`Program`: it owns a net, its optimiser state and the buffers that it reads, all at addresses that
-stay. A trial copies its fresh weights, its schedule and its numbers in; what is recorded serves
-every trial of the same structure, architecture and batch size. The mathematics are those of
-``Step`` in both engines; what differs is who launches it.
+graph and replays it: one launch a step instead of the 325 that were counted for the reference net.
+A recorded step is a `Program`: it owns a net, its optimiser state and the buffers that it reads,
+all at addresses that stay. A trial copies its fresh weights, its schedule and its numbers in; what
+is recorded serves every trial of the same structure, architecture and batch size. Evaluation is
+recorded, too. The mathematics are those of ``Step`` in both engines; what differs is who launches
+it.
 
 Legend: N batch, C channels, H height, W width.
 """
@@ -24,12 +25,24 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UsageError, did_you_mean
-from harness.train.capture import WARM_STEPS, Handed, Recorder, Replay, Resident, kept, record, wait
+from harness.errors import UsageError, did_you_mean, out_of_memory
+from harness.train.capture import (
+    WARM_STEPS,
+    Handed,
+    Lane,
+    Recorder,
+    Replay,
+    Resident,
+    kept,
+    record,
+    release,
+    wait,
+)
 from harness.train.devices import overlaps
 from harness.train.first_batch import checked_batch
-from harness.train.loaders import TrainLoader
-from harness.train.modes import begin_training
+from harness.train.loaders import EvalLoader, TrainLoader
+from harness.train.modes import begin_training, modes_kept
+from harness.train.scores import RecordedScores, Scores, first_of_each_shape
 from harness.train.step import FLAT_OPTIMIZERS, OptFunc, Step, StepSettings
 
 ENGINES = ("auto", "eager", "graph")
@@ -110,6 +123,15 @@ class Driver(Protocol):
     step: Step
     warm_seconds: float
 
+    @property
+    def scores(self) -> Scores:
+        """What adds up the batches of an evaluation."""
+        ...
+
+    def warm_scores(self, loader: Iterable[Any]) -> None:
+        """Make the first calls of an evaluation over a loader."""
+        ...
+
     def epoch(self, loader: Iterable[Any], steps: int) -> int:
         """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
         ...
@@ -120,17 +142,31 @@ class Eager:
 
     def __init__(self, step: Step) -> None:
         self.step = step
+        self.scores = Scores(step.model, step.settings.precision)
         self.warm_seconds = 0.0
 
     def warm_up(self, loader: TrainLoader) -> None:
-        """Take some steps and take them back, so that first-call costs are not counted as training."""
+        """Take some steps, of every size that the epoch has, and take them back: first calls are not counted as training."""
+        if self.step.optimizer is not None and not hasattr(self.step.optimizer, "load_state_dict"):
+            return  # what such an optimiser remembers could not be taken back
+
         started = time.perf_counter()
         with kept(self.step):
             begin_training(self.step.model)
-            for batch in itertools.islice(loader, min(WARM_STEPS, self.step.room)):
+            drawn = loader.draw()
+            rest = loader.batches(
+                drawn, start=len(loader.images_NCHW) // loader.batch_size * loader.batch_size
+            )
+            whole = itertools.islice(loader.batches(drawn), min(WARM_STEPS, self.step.room - 1))
+            for batch in itertools.chain(whole, rest):
                 self.step(*batch)
         wait(self.step.device)
         self.warm_seconds += time.perf_counter() - started
+
+    def warm_scores(self, loader: Iterable[Any]) -> None:
+        """Evaluate a batch of each shape and forget it, where a loader is ours and can be read twice."""
+        if isinstance(loader, EvalLoader):
+            self.warm_seconds += _warmed(self.scores, loader)
 
     def epoch(self, loader: Iterable[Any], steps: int) -> int:
         """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
@@ -157,8 +193,9 @@ class Program:
         room: steps that the longest run may have.
 
     Attributes:
-        recordings: how many were made.
-        warm_seconds: spent on making them.
+        recordings: how many were made of the step.
+        scores: evaluation of the net, recorded too.
+        warm_seconds: spent on recordings and first calls.
 
     Raises:
         UsageError: the optimiser is none of Adam, AdamW and SGD of torch.optim, whose arithmetic is not ours to record.
@@ -180,10 +217,12 @@ class Program:
                 "use torch.optim.Adam, AdamW or SGD, or the eager engine",
             )
         self.model = model
-        self.step = Step(model, [(0.0, 0.9)], settings, room=room)
+        ours = isinstance(loader, TrainLoader)
+        self.step = Step(model, [(0.0, 0.9)], settings, room=room, trusted=ours)
         self.recordings = 0
         self.warm_seconds = 0.0
-        self._recorder = recorder
+        self._recorder, self._lane = recorder, Lane()
+        self.scores = RecordedScores(model, settings.precision, recorder=recorder, lane=self._lane)
         self._replay: Replay | None = None
         self._feed: Resident | Handed | None = None
         if (
@@ -201,6 +240,24 @@ class Program:
                 *zip(self.model.buffers(), fresh.buffers(), strict=True),
             ):
                 mine.copy_(new, non_blocking=True)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that a trial takes: what its recordings use and keep, and what the largest takes while it runs.
+
+        Measured when they were made, so that it is the same for every trial and whatever else the process holds. 0 on a CPU.
+        """
+        replays = [replay for replay in (self._replay, *self.scores.replays) if replay is not None]
+        used = {
+            storage.data_ptr(): storage.nbytes() for replay in replays for storage in replay.held
+        }
+        most = max((replay.peak_bytes for replay in replays), default=0)
+        return sum(used.values()) + most if most else 0
+
+    def warm_scores(self, loader: Iterable[Any]) -> None:
+        """Record evaluation for a batch of each shape, where a loader is ours and can be read twice."""
+        if isinstance(loader, EvalLoader):
+            self.warm_seconds += _warmed(self.scores, loader)
 
     def begin(
         self, schedule: Sequence[tuple[float, float]], settings: StepSettings, loader: Iterable[Any]
@@ -265,7 +322,11 @@ class Program:
 
         with kept(self.step):
             begin_training(self.model)
-            self._replay = self._recorder(body, self.step.device, rewind=rewind)
+            self._replay = self._recorder(body, self.step.device, rewind=rewind, lane=self._lane)
+            # the smaller batch at an epoch's end is launched from Python: on a GPU its first call
+            # is slow, too
+            for batch in feed.rest() if self.step.device.type == "cuda" else ():
+                self.step.compute(*batch)
         feed.rewind()
         wait(self.step.device)
         self._feed = feed
@@ -274,29 +335,84 @@ class Program:
         return feed
 
 
-class Programs:
-    """The programs of a process by what was recorded; the ``keep`` used last stay in memory."""
+def _warmed(scores: Scores, loader: EvalLoader) -> float:
+    """Evaluate a batch of each shape; return the seconds that it took."""
+    started = time.perf_counter()
+    with modes_kept(scores.model), torch.no_grad():
+        scores.model.eval()
+        for x_NCHW, labels_N in first_of_each_shape(loader):  # on the device, as ours are
+            scores.add(x_NCHW, labels_N)
+    scores.start()
+    wait(scores.device)
+    return time.perf_counter() - started
 
-    def __init__(self, keep: int = 4) -> None:
-        self.keep = keep
-        self._found: OrderedDict[Hashable, Program] = OrderedDict()
+
+KEEP = 16  # the shipped studies have up to nine structures, and cells run seed by seed: fewer would be recorded every time
+_SPARE = 0.25  # share of the device's memory that has to be free before more are kept
+
+
+def has_room(device: torch.device) -> bool:
+    """Return whether a device has memory for one more program beyond those that are always kept."""
+    if device.type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    # what torch has reserved and does not use is free, too
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + idle > _SPARE * total
+
+
+class Programs:
+    """The programs of a process by what was recorded; those used longest ago go where memory is short.
+
+    Args:
+        keep: so many stay as long as there is any memory for a new one.
+        room: whether a device has memory for more than those.
+    """
+
+    def __init__(self, keep: int = KEEP, room: Callable[[torch.device], bool] = has_room) -> None:
+        self.keep, self.room = keep, room
+        self._kept: OrderedDict[Hashable, Program] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._kept)
 
     def get(self, key: Hashable, make: Callable[[], Program]) -> Program:
-        """Return the program of a key, made when there is none yet."""
-        program = self._found.pop(key, None)
+        """Return the program of a key, made when there is none yet.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit the device even alone.
+        """
+        program = self._kept.pop(key, None)
         if program is None:
-            while len(self._found) >= self.keep:
-                self._found.popitem(last=False)
-            program = make()
-        self._found[key] = program
+            while len(self._kept) >= self.keep and not self.room(self._oldest.step.device):
+                self._drop_oldest()
+            program = self._made(make)
+        self._kept[key] = program
         return program
 
     def clear(self) -> None:
         """Forget them all, and with them their memory."""
-        self._found.clear()
+        self._kept.clear()
+
+    @property
+    def _oldest(self) -> Program:
+        return next(iter(self._kept.values()))
+
+    def _drop_oldest(self) -> None:
+        self._kept.popitem(last=False)
+
+    def _made(self, make: Callable[[], Program]) -> Program:
+        """Make a program, giving up the oldest ones one by one while memory runs out."""
+        while self._kept:
+            try:
+                return make()
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            # outside of the except: the error's traceback holds the memory of the attempt
+            self._drop_oldest()
+            release()
+        return make()
 
 
 def room_for(steps: int) -> int:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from harness.plugins import load_plugin
 from harness.study.trial import Outcomes
 from harness.train.loaders import EvalLoader
-from harness.train.loop import Entry, log_probabilities
+from harness.train.loop import Entry
 from harness.train.modes import modes_kept
+from harness.train.scores import log_probabilities
 from harness.train.step import AUTOCAST
 
 if TYPE_CHECKING:

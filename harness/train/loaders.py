@@ -81,6 +81,11 @@ class TrainLoader:
             memory_format,
         )
         self.device = labels_N.device
+        self.constants = (
+            tuple(mean),
+            tuple(std),
+            classes,
+        )  # on the host, so that two loaders are compared without waiting
         self.mean_C = torch.tensor(mean, dtype=torch.float32, device=self.device)
         self.std_C = torch.tensor(std, dtype=torch.float32, device=self.device)
         self.classes_K = torch.arange(classes, device=self.device)

@@ -11,19 +11,19 @@ from numbers import Integral, Real
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
 
 from harness.errors import DivergedError, UsageError
 from harness.study.recipe_fields import ScheduleRecipe
 from harness.train.capture import wait
-from harness.train.devices import overlaps, wide_float
+from harness.train.devices import overlaps
 from harness.train.engine import Driver, Eager, Program, choose, room_for
-from harness.train.first_batch import batch_fault, explain_dtype, output_fault, target_fault
+from harness.train.first_batch import batch_fault, target_fault
 from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.modes import modes_kept
 from harness.train.own import table_of
-from harness.train.step import AUTOCAST, LossFunc, OptFunc, Step, StepSettings
+from harness.train.scores import Scores
+from harness.train.step import LossFunc, OptFunc, Step, StepSettings
 from harness.train.streams import stream_seed
 
 Entry = dict[str, Any]
@@ -131,6 +131,9 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     before = engine.warm_seconds if isinstance(engine, Program) else 0.0
     driver = _driver(engine, model, table, settings, train_loader)
     step = driver.step
+    if step.device.type == "cuda":  # where a first call is slow, and a recording takes several
+        for loader in (val_loader, clean_loader or ()):
+            driver.warm_scores(loader)
     history: list[Entry] = []
     trained = processor = 0.0
     with _on_loan(model, driver, kept=driver is engine):
@@ -162,12 +165,12 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
             if bad is not None:
                 raise DivergedError(epoch, epoch * steps + bad)
             started = time.perf_counter()
-            val = evaluate(model, val_loader, precision=precision)
+            val = evaluate(model, val_loader, scores=driver.scores)
             # the last update broke the net, and no training step came after it
             if not math.isfinite(val["loss"]):
                 raise DivergedError(epoch, (epoch + 1) * steps - 1)
             clean = (
-                evaluate(model, clean_loader, precision=precision)
+                evaluate(model, clean_loader, scores=driver.scores)
                 if clean_loader is not None
                 else None
             )
@@ -208,7 +211,7 @@ def _driver(
     if isinstance(engine, str):
         choice = choose(_device_of(model), engine, settings.opt_func)
         if choice.name == "eager":
-            driver = Eager(Step(model, table, settings))
+            driver = Eager(Step(model, table, settings, trusted=isinstance(loader, TrainLoader)))
             if isinstance(loader, TrainLoader) and driver.step.device.type == "cuda":
                 driver.warm_up(loader)
             return driver
@@ -276,21 +279,24 @@ def epoch_line(entry: Entry, epochs: int) -> str:
     )
 
 
-def log_probabilities(out_NK: Tensor, *, softmax: bool) -> Tensor:
-    """Return log p_NK of what a net returned: logits, or with ``softmax`` probabilities already."""
-    return (
-        out_NK.float().clamp_min(1e-12).log() if softmax else F.log_softmax(out_NK.float(), dim=1)
-    )
-
-
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, loader: Iterable[Any], *, precision: str = "fp32"
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    precision: str = "fp32",
+    scores: Scores | None = None,
 ) -> dict[str, float]:
     """Return the mean cross-entropy of the probabilities and the accuracy of a net over a loader.
 
     Eval mode, no gradients; every module is left in the mode it was in. Works with logits and with
     softmax heads.
+
+    Args:
+        model: the net.
+        loader: of (images, class numbers).
+        precision: of the arithmetic.
+        scores: of the same net and precision, to add the batches up with; new ones by default.
 
     Returns:
         ``{"loss": nats, "accuracy": in [0, 1], "images": count}``.
@@ -299,59 +305,32 @@ def evaluate(
         UsageError: the loader is empty, or gives what is no pair of images and class numbers; or
             the net returns no logits_NK.
     """
-    if precision not in AUTOCAST:
-        raise UsageError(f"precision is {precision!r}", "use 'fp32', 'bf16' or 'fp16'")
     device = _device_of(model)
-    # a net may have a layer of this name, which says nothing
-    softmax = getattr(model, "softmax", False) is True
-    loss = torch.zeros((), dtype=wide_float(device), device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    images, behind = 0, overlaps(device)
+    scores = scores or Scores(model, precision)
+    scores.start()
+    images = 0
     with modes_kept(model):
         model.eval()
         for batch in loader:
-            x_NCHW, labels_N = batch if isinstance(loader, EvalLoader) else _checked_pair(batch)
-            x_NCHW, labels_N = (
-                x_NCHW.to(device, non_blocking=behind),
-                labels_N.to(device, non_blocking=behind),
-            )
-            with torch.autocast(
-                device.type, AUTOCAST[precision], enabled=AUTOCAST[precision] is not None
-            ):
-                out_NK = _checked_output(model, x_NCHW)
-            if not isinstance(loader, EvalLoader):
-                _check_labels(labels_N, out_NK)
-            log_NK = log_probabilities(out_NK, softmax=softmax)
-            loss += F.nll_loss(log_NK, labels_N, reduction="sum")
-            correct += (log_NK.argmax(dim=1) == labels_N).sum()
+            ours = isinstance(loader, EvalLoader)
+            x_NCHW, labels_N = batch if ours else _checked_pair(batch, scores.classes)
+            x_NCHW = x_NCHW.to(device, non_blocking=overlaps(device))
+            labels_N = labels_N.to(device, non_blocking=overlaps(device))
+            scores.add(x_NCHW, labels_N, trusted=ours or scores.classes > 0)
             images += len(x_NCHW)
     if images == 0:
         raise UsageError("there is nothing to evaluate: the loader is empty")
     return {
-        "loss": float(loss) / images,
-        "accuracy": float(correct) / images,
+        "loss": float(scores.loss) / images,
+        "accuracy": float(scores.correct) / images,
         "images": float(images),
     }
 
 
-def _checked_pair(batch: Any) -> tuple[Tensor, Tensor]:
+def _checked_pair(batch: Any, classes: int) -> tuple[Tensor, Tensor]:
     if fault := batch_fault(batch):
         raise UsageError(f"a batch of the validation loader {fault.problem}", fault.hint)
     images, labels = batch
-    return images, labels
-
-
-def _checked_output(model: nn.Module, x_NCHW: Tensor) -> Tensor:
-    try:
-        out_NK: Tensor = model(x_NCHW)
-    except RuntimeError as error:
-        explain_dtype(model.parameters(), x_NCHW, error)
-        raise
-    if fault := output_fault(out_NK, len(x_NCHW)):
-        raise UsageError(f"the model {fault.problem}", fault.hint)
-    return out_NK
-
-
-def _check_labels(labels_N: Tensor, out_NK: Tensor) -> None:
-    if fault := target_fault(labels_N, len(out_NK), classes=out_NK.shape[1], soft=False):
+    if fault := target_fault(labels, len(images), classes=classes, soft=False):
         raise UsageError(f"the labels of the validation loader {fault.problem}", fault.hint)
+    return images, labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ class Meter:
     _handle: Any = None
     _started: float = 0.0
     _millijoules: float | None = None
+    _shared: bool = False  # whether another process was seen on the GPU
     _sm_mhz: list[float] = field(default_factory=list)
     _celsius: list[float] = field(default_factory=list)
 
@@ -46,9 +48,11 @@ class Meter:
         )
 
     def sample(self) -> None:
-        """Note the clock and the temperature of this moment."""
+        """Note the clock and the temperature of this moment, and whether another process computes on the GPU."""
         if self._nvml is None:
             return
+        with suppress(self._nvml.NVMLError):  # nobody says: then the energy is taken for ours
+            self._shared |= len(self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)) > 1
         clock = self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
         heat = self._ask("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU)
         if clock is not None:
@@ -57,10 +61,13 @@ class Meter:
             self._celsius.append(heat)
 
     def readings(self) -> dict[str, float]:
-        """Return joules and watts since the start, sm_mhz (a mean), celsius (the highest); what is unknown is absent."""
+        """Return joules and watts since the start, sm_mhz (a mean), celsius (the highest); what is unknown is absent.
+
+        The counter is the whole GPU's: of one that is shared nobody knows which part is this trial's.
+        """
         found: dict[str, float] = {}
         now = self._ask("nvmlDeviceGetTotalEnergyConsumption")
-        if now is not None and self._millijoules is not None:
+        if now is not None and self._millijoules is not None and not self._shared:
             found["joules"] = (now - self._millijoules) / 1000
             found["watts"] = found["joules"] / max(time.perf_counter() - self._started, 1e-9)
         if self._sm_mhz:

@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
+from harness.train.devices import wide_float
 
 BETA2 = 0.999
 EPSILON = 1e-8
 FIRST_SCALE = 2.0**16  # of the loss, in float16
 PATIENCE = 2000  # good steps before it doubles
 Row = Tensor | tuple[Tensor, Tensor, Tensor, Tensor]  # of a schedule, see COLUMNS
+# floats, 128 bytes: a weight of an odd size would put all that follow it off what kernels load at
+# once
+ALIGNMENT = 32
 COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
 
 
@@ -32,8 +36,11 @@ class FlatParameters:
 
     Args:
         model: its parameters must be float32 and share one device.
+        alignment: every weight starts at a multiple of so many floats, zeros between; by default 32
+            on a GPU, and 1 on a CPU, where zeros would change the order in which a norm is summed.
 
     Attributes:
+        starts: of each weight in the vector.
         present: whether each weight had a gradient when they were last gathered.
         uneven: whether a weight ever had none, so that not all of them took the same number of steps.
         skipped_W: steps that each of W weights had no gradient in, on the device.
@@ -42,18 +49,22 @@ class FlatParameters:
         UsageError: the net has nothing to train, weights of another dtype or on several devices, or weights that share memory.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, alignment: int = 0) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         _check_weights(model, self.parameters)
         device = self.parameters[0].device
-        sizes = [p.numel() for p in self.parameters]
-        self.flat_P = torch.empty(sum(sizes), dtype=self.parameters[0].dtype, device=device)
-        self.sizes_W = torch.tensor(sizes, device=device)
-        self.skipped_W = torch.zeros(len(sizes), dtype=torch.int64, device=device)
-        self.present = [True] * len(sizes)
+        alignment = alignment or (ALIGNMENT if device.type == "cuda" else 1)
+        # with the zeros that follow each weight
+        self.sizes = [-(-p.numel() // alignment) * alignment for p in self.parameters]
+        self.starts = [0, *itertools.accumulate(self.sizes[:-1])]
+        self.flat_P = torch.zeros(sum(self.sizes), dtype=self.parameters[0].dtype, device=device)
+        self.sizes_W = torch.tensor(self.sizes, device=device)
+        self.skipped_W = torch.zeros(len(self.sizes), dtype=torch.int64, device=device)
+        self.present = [True] * len(self.sizes)
         self.uneven = False
-        start = 0
-        for p in self.parameters:
+        # the gradient of what lies between two weights
+        self._gap = torch.zeros(alignment, dtype=self.flat_P.dtype, device=device)
+        for p, start in zip(self.parameters, self.starts, strict=True):
             # as_strided keeps each weight's own memory order, channels_last included; what is not
             # dense gets a dense order
             strides = torch.empty_like(p, device="meta").stride()
@@ -61,7 +72,6 @@ class FlatParameters:
             view.copy_(p.detach())
             p.data = view
             p.grad = None  # of a backward pass before ours
-            start += p.numel()
 
     def release(self) -> None:
         """Give every weight memory of its own again: a part of the net then stores and saves what it holds, and no more."""
@@ -73,7 +83,7 @@ class FlatParameters:
         self.present = [p.grad is not None for p in self.parameters]
         self.uneven = self.uneven or not all(self.present)
         rows = []
-        for p in self.parameters:
+        for p, size in zip(self.parameters, self.sizes, strict=True):
             grad = torch.zeros_like(p) if p.grad is None else p.grad
             if grad.layout is not torch.strided:  # an embedding with sparse=True
                 grad = grad.to_dense()
@@ -82,6 +92,8 @@ class FlatParameters:
                     p.shape, p.stride(), dtype=p.dtype, device=p.device
                 ).copy_(grad)
             rows.append(grad.as_strided((p.numel(),), (1,)))
+            if size > p.numel():
+                rows.append(self._gap[: size - p.numel()])
             p.grad = None
         return torch.cat(rows)
 
@@ -90,8 +102,9 @@ class FlatParameters:
         for number, present in enumerate(self.present):
             if not present:
                 self.skipped_W[number] += 1
-        pairs = zip(self.parameters, self.present, strict=True)
-        return torch.cat([torch.full((p.numel(),), there, device=p.device) for p, there in pairs])
+        pairs = zip(self.sizes, self.present, strict=True)
+        device = self.flat_P.device
+        return torch.cat([torch.full((size,), there, device=device) for size, there in pairs])
 
     def corrections(self, step: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
         """Return Adam's two bias corrections of every entry, from the steps that its own weight has taken.
@@ -100,8 +113,9 @@ class FlatParameters:
             step: number of the step, from 0.
             momentum: beta1 of the step.
         """
-        taken_W = (step + 1 - self.skipped_W).double()
-        first_W = 1 - torch.pow(momentum.double(), taken_W)
+        wide = wide_float(self.flat_P.device)
+        taken_W = (step + 1 - self.skipped_W).to(wide)
+        first_W = 1 - torch.pow(momentum.to(wide), taken_W)
         second_W = (1 - torch.pow(BETA2, taken_W)).sqrt()
         total = self.flat_P.numel()
         first_P, second_P = (

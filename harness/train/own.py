@@ -219,7 +219,7 @@ def table_of(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
 
 
 def cannot_be_recorded(recipe: Recipe) -> str:
-    """Return why a CUDA graph cannot hold a recipe's step, in words; empty when it can."""
+    """Return why a CUDA graph cannot hold a recipe's step whatever its net does, in words; empty when it can."""
     return "an augmentation of yours draws on the host" if recipe.augment.own else ""
 
 

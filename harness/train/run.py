@@ -6,23 +6,24 @@ Legend: N images, K classes, E epochs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import DataError, DivergedError
+from harness.errors import DataError, DivergedError, out_of_memory
 from harness.plugins import is_plugin
 from harness.study.recipe import Recipe
 from harness.study.recipe_fields import DataRecipe
 from harness.study.trial import Cell, Curve, Outcomes, State, Trial, curve_images
 from harness.train import augment, augment_own, data, nets, own, tensorboard
 from harness.train.arithmetic import precision_on, prepare
-from harness.train.capture import wait
-from harness.train.devices import empty_cache, free_bytes, peak_mib, reset_peak
+from harness.train.capture import release, wait
+from harness.train.devices import free_bytes, peak_mib, reset_peak
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.environment import environment
 from harness.train.judge import judge
@@ -30,7 +31,7 @@ from harness.train.loaders import EvalLoader, TrainLoader, steps_an_epoch
 from harness.train.loop import Entry, fit_one_cycle
 from harness.train.meter import Meter
 from harness.train.model import build, cost_of
-from harness.train.step import StepSettings
+from harness.train.step import FLAT_OPTIMIZERS, StepSettings
 from harness.train.streams import generator, stream_seed
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
@@ -149,8 +150,49 @@ def engine_for(recipe: Recipe, device: str, asked: str = "auto") -> Choice:
     Raises:
         UsageError: there is no such engine, or it cannot run them.
     """
-    return choose(
-        device, asked, own.optimizer_of(recipe.optimizer), obstacle=own.cannot_be_recorded(recipe)
+    obstacle = own.cannot_be_recorded(recipe)
+    if not obstacle and asked != "eager" and torch.device(device).type == "cuda":
+        obstacle = leaves_device(recipe)
+    return choose(device, asked, own.optimizer_of(recipe.optimizer), obstacle=obstacle)
+
+
+class _Evaluated(nn.Module):
+    """A net that stays in eval mode, whatever it is asked for."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's signature
+        return super().train(False)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        out_NK: Tensor = self.net(x_NCHW)
+        return out_NK
+
+
+@lru_cache(maxsize=64)
+def leaves_device(recipe: Recipe) -> str:
+    """Return why a net or a loss of the user's cannot be recorded: where it reads from the device; empty when it does not.
+
+    Found by a dry run on tensors without memory, in training and in eval mode. Ours are tested so, and not tried again here.
+    """
+    function = own.loss_of(recipe.loss)
+    if not is_plugin(recipe.model.name) and function is None:
+        return ""
+
+    from harness.train.dry_run import reads_device
+
+    ground = arena(recipe.data, "cpu")
+    model, memory_format = place(recipe, ground, "cpu", 0)
+    labels_N = torch.zeros(2, dtype=torch.int64)
+    mixes = recipe.augment.mixup > 0 or recipe.augment.cutmix > 0
+    target = (
+        nn.functional.one_hot(labels_N, len(ground.split.classes)).float() if mixes else labels_N
+    )
+    x_NCHW = torch.zeros(2, *ground.shape).to(memory_format=memory_format)
+    return reads_device(model, x_NCHW, target, function) or reads_device(
+        _Evaluated(model), x_NCHW, labels_N
     )
 
 
@@ -182,9 +224,10 @@ def run(
     torch.set_num_threads(cell.recipe.train.threads or threads)
     try:
         return _run(cell, device, chosen, metric, on_epoch)
-    except torch.OutOfMemoryError:  # the next trial may be a smaller one: it gets all there is
-        _PROGRAMS.clear()
-        empty_cache()
+    except RuntimeError as error:
+        if out_of_memory(error):  # the next trial may be a smaller one: it gets all there is
+            _PROGRAMS.clear()
+            release()
         raise
 
 
@@ -198,7 +241,7 @@ def _run(
     ground = arena(recipe.data, device)
     model, memory_format = place(recipe, ground, device, cell.seed)
     loaders = Loaders.of(recipe, ground, cell.seed, memory_format)
-    precision = precision_on(device, recipe.train.precision)
+    precision = step_settings(recipe, device).precision
     program = program_for(recipe, ground, loaders.train, model) if chosen.name == "graph" else None
     if program is not None:
         program.load(model)
@@ -248,7 +291,7 @@ def _run(
         "images_per_second": len(history) * len(ground.split.train_labels_N) / trained
         if trained
         else 0.0,
-        "peak_mib": peak_mib(device),
+        "peak_mib": peak_mib(device, program.peak_bytes if program is not None else 0),
         "params": params,
         "mflop_per_image": mflop,
         "data_fingerprint": ground.split.fingerprint,
@@ -294,34 +337,39 @@ def program_for(recipe: Recipe, ground: Arena, loader: TrainLoader, model: nn.Mo
         loader: of the training images.
         model: a net of the recipe in its place; a new program takes it for its own.
     """
-    device = next(model.parameters()).device
+    settings = step_settings(recipe, loader.device)
     room = room_for(recipe.train.epochs * len(loader))
+    key = program_key(recipe, loader, resident=ground.resident)
+    return _PROGRAMS.get(key, lambda: Program(model, settings, loader, room=room))
+
+
+def program_key(recipe: Recipe, loader: TrainLoader, *, resident: bool) -> Hashable:
+    """Return what two trials must have in common to share a recording."""
     numberless = recipe.model.model_copy(update={"dropout": float(recipe.model.dropout > 0)})
     ops = tuple((op.name, getattr(op, "border", "")) for op in loader.ops)
-    settings = step_settings(recipe, device)
     # the images by their address: a program holds on to those that it was recorded with
-    key = (
-        device,
-        loader.images_NCHW.data_ptr(),
+    images = (loader.device, loader.images_NCHW.data_ptr(), resident)
+    structure = step_settings(recipe, loader.device).structure
+    return (
+        *images,
         numberless,
         loader.batch_size,
         ops,
-        settings.structure,
-        room,
-        ground.resident,
+        structure,
+        room_for(recipe.train.epochs * len(loader)),
     )
-    return _PROGRAMS.get(key, lambda: Program(model, settings, loader, room=room))
 
 
 def step_settings(recipe: Recipe, device: torch.device | str) -> StepSettings:
     """Return what a recipe asks of the training step on a device."""
+    opt_func = own.optimizer_of(recipe.optimizer)
     return StepSettings(
         recipe.optimizer.weight_decay,
         recipe.optimizer.grad_clip or None,
         recipe.optimizer.grad_clip_by,
         recipe.loss.label_smoothing,
-        precision_on(device, recipe.train.precision),
-        own.optimizer_of(recipe.optimizer),
+        precision_on(device, recipe.train.precision, scales=opt_func in FLAT_OPTIMIZERS),
+        opt_func,
         loss_func=own.loss_of(recipe.loss),
     )
 
@@ -332,8 +380,8 @@ def place(
     """Return a fresh net on the device and the memory format of its convolutions."""
     channels, side, _ = ground.shape
     classes = len(ground.split.classes)
-    # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets, on the CPU (see
-    # tests/benchmarks) and on GPUs
+    # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets on the CPU (see
+    # tests/benchmarks)
     memory_format = torch.channels_last
     if is_plugin(recipe.model.name):
         memory_format = nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
@@ -432,7 +480,7 @@ def fit(
         grad_clip_by=optimizer.grad_clip_by,
         label_smoothing=recipe.loss.label_smoothing,
         loss_func=own.loss_of(recipe.loss),
-        precision=precision_on(loaders.train.device, recipe.train.precision),
+        precision=step_settings(recipe, loaders.train.device).precision,
         engine=engine,
         clean_loader=loaders.probe,
         seed=seed,

@@ -140,6 +140,8 @@ class Step:
         schedule: (learning rate, momentum) of every step of the run.
         settings: see ``StepSettings``.
         room: steps that the schedule and the log have room for, the schedule's own number by default.
+        trusted: whether the batches are of a loader of ours, whose targets fit the net. Those of
+            any other are looked at once, which waits for the device.
     """
 
     def __init__(
@@ -149,8 +151,9 @@ class Step:
         settings: StepSettings,
         *,
         room: int = 0,
+        trusted: bool = False,
     ) -> None:
-        self.model = model
+        self.model, self.trusted = model, trusted
         self.weights = FlatParameters(model)
         self.device = self.weights.flat_P.device
         self.room = max(room, len(schedule))
@@ -298,9 +301,10 @@ class Step:
                 "the model returns an output without a gradient",
                 "compute it without no_grad() and detach()",
             )
-        own = self.settings.loss_func is not None
-        if fault := target_fault(target, len(x_NCHW), classes=out_NK.shape[1], own=own):
-            raise UsageError(f"the training labels {fault.problem}", fault.hint)
+        if not self.trusted:
+            own = self.settings.loss_func is not None
+            if fault := target_fault(target, len(x_NCHW), classes=out_NK.shape[1], own=own):
+                raise UsageError(f"the training labels {fault.problem}", fault.hint)
         self.classes = out_NK.shape[1]
         return out_NK
 
@@ -332,10 +336,11 @@ class Step:
         optimizer = self.optimizer
         if optimizer is None:  # pragma: no cover - one of the two always exists
             return
-        start = 0
-        for p, present in zip(self.weights.parameters, self.weights.present, strict=True):
+        places = zip(
+            self.weights.parameters, self.weights.starts, self.weights.present, strict=True
+        )
+        for p, start, present in places:
             p.grad = grad_P.as_strided(p.shape, p.stride(), start) if present else None
-            start += p.numel()
         rate, momentum = self.schedule[self.done]
         for group, share in zip(optimizer.param_groups, self.shares, strict=True):
             group["lr"] = rate * share

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
+from harness import errors
+from harness.errors import HarnessError, TrialError, UsageError
 from harness.study.recipe import Recipe
 from harness.study.trial import curve_images
 from harness.train import devices
-from harness.train.arithmetic import precision_on, prepare
+from harness.train.arithmetic import prepare
 from harness.train.capture import wait
 from harness.train.engine import Choice, Program
 from harness.train.loop import evaluate
@@ -64,6 +70,7 @@ class Layout:
     timing: Timing
     engine: str = "eager"
     why_engine: str = ""
+    precision: str = ""  # of the arithmetic, where only the device could say it
 
 
 def time_trial(
@@ -76,18 +83,19 @@ def time_trial(
     model, memory_format = place(recipe, ground, device, seed=0)
     loaders = Loaders.of(recipe, ground, 0, memory_format)
     settings, table = step_settings(recipe, device), table_of(recipe.schedule, _ROOM)
-    precision = precision_on(device, recipe.train.precision)
+    scores = None
     model.train()
     if engine_for(recipe, device, engine).name == "graph":
         program = Program(model, settings, loaders.train, room=_ROOM)
         program.begin(table, settings, loaders.train)
+        scores = program.scores
         # steps share the draws that an epoch starts with
         at_once = min(len(loaders.train), _AT_ONCE)
 
         def train_one() -> None:
             program.epoch(loaders.train, at_once)
     else:
-        step, batches, at_once = Step(model, table, settings), _endless(loaders), 1
+        step, batches, at_once = Step(model, table, settings, trusted=True), _endless(loaders), 1
 
         def train_one() -> None:
             step(*next(batches))
@@ -95,7 +103,9 @@ def time_trial(
     sample = [batch for batch, _ in zip(loaders.val, range(2), strict=False)]
     per_call, calls = _timed(train_one, device, warm=3)
     per_step, steps = per_call / at_once, calls * at_once
-    per_sample, _ = _timed(lambda: evaluate(model, sample, precision=precision), device, warm=1)
+    per_sample, _ = _timed(
+        lambda: evaluate(model, sample, precision=settings.precision, scores=scores), device, warm=1
+    )
     per_image = per_sample / sum(len(labels_B) for _, labels_B in sample)
     still_an_epoch = len(loaders.probe.labels_N) + len(loaders.curve.labels_N)
     at_the_end = sum(len(part.labels_N) for part in (loaders.val, loaders.test, loaders.clean))
@@ -107,6 +117,68 @@ def time_trial(
         recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes)
     )
     return Timing(seconds, images / per_step, per_step, steps, threads, mflop * images / per_step)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedApart:
+    """What another process found: a trial's timing, whether the images fit the device, and its arithmetic."""
+
+    timing: Timing
+    resident: bool
+    precision: str
+
+
+_BOOT = (
+    "import json,sys; asked=json.loads(sys.stdin.readline()); sys.path[:]=asked['path']; "
+    "from harness.train.timing import answer; answer(asked)"
+)
+
+
+def time_apart(recipe: Recipe, *, device: str, engine: str = "auto") -> TimedApart:
+    """Time a trial as `time_trial` does, in a process that then ends.
+
+    A process keeps its CUDA context, and what torch reserved, until it ends: the planner, which lives as long as the workers,
+    would hold memory of their GPU.
+
+    Raises:
+        HarnessError: as in `time_trial`.
+        TrialError: the process died.
+    """
+    asked = {
+        "path": sys.path,
+        "recipe": recipe.model_dump(mode="json"),
+        "device": device,
+        "engine": engine,
+    }
+    command = [sys.executable, "-c", _BOOT]
+    done = subprocess.run(  # noqa: S603 - this Python, a constant program
+        command, input=json.dumps(asked) + "\n", capture_output=True, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise TrialError(
+            f"timing a few steps on {device} failed: {last}",
+            "`harness doctor` says whether the device computes",
+        )
+    # what training code prints comes before it
+    told = json.loads(lines[-1])
+    if "error" in told:
+        raise getattr(errors, told["kind"], UsageError)(told["error"], told["hint"])
+    return TimedApart(Timing(**told["timing"]), told["resident"], told["precision"])
+
+
+def answer(asked: Mapping[str, Any]) -> None:
+    """Be the process of `time_apart`: time what was asked for and write the answer as the last line of standard output."""
+    recipe, device = Recipe.model_validate(asked["recipe"]), asked["device"]
+    told: dict[str, Any]
+    try:
+        timing = time_trial(recipe, device=device, threads=1, engine=asked["engine"])
+        told = {"timing": asdict(timing), "resident": arena(recipe.data, device).resident}
+        told["precision"] = step_settings(recipe, device).precision
+    except HarnessError as error:
+        told = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
+    sys.stdout.write("\n" + json.dumps(told) + "\n")
 
 
 def extrapolate(
@@ -156,18 +228,30 @@ def choose_layout(
         device = devices.auto()
     chosen = engine_for(recipe, device, engine)
     make = _layout if devices.kind_of(device) in ("cpu", "cuda") else _accelerator_layout
-    return replace(make(recipe, device, workers, chosen), engine=chosen.name, why_engine=chosen.why)
+    layout = make(recipe, device, workers, chosen)
+    precision = layout.precision or step_settings(recipe, device).precision
+    # what the recipe says is in the plan; what comes of it on this device is not
+    asked = recipe.train.precision
+    why = chosen.why if asked == precision else f"{chosen.why}; arithmetic: {precision}"
+    return replace(layout, engine=chosen.name, why_engine=why, precision=precision)
 
 
 def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if device == "cuda" else 1
         places = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
-        timing = time_trial(recipe, device=places[0], threads=1, engine=engine.name)
+        timed = time_apart(recipe, device=places[0], engine=engine.name)
         why = "one process a GPU" if workers is None else "as asked"
-        if not arena(recipe.data, places[0]).resident:
+        if not timed.resident:
             why += "; images streamed from host memory, too many for the device's"
-        return Layout(workers or count, recipe.train.threads or 1, places, why, timing)
+        return Layout(
+            workers or count,
+            recipe.train.threads or 1,
+            places,
+            why,
+            timed.timing,
+            precision=timed.precision,
+        )
     cores = usable_cores()
     if workers is not None or recipe.train.threads:
         chosen = workers or max(1, cores // recipe.train.threads)
@@ -204,7 +288,7 @@ def _accelerator_layout(recipe: Recipe, device: str, workers: int | None, engine
     count = devices.number_of(device) if device == "xpu" else 1
     places = tuple(f"xpu:{index}" for index in range(count)) if device == "xpu" else (device,)
     timing = time_trial(recipe, device=places[0], threads=1, engine=engine.name)
-    precision = precision_on(device, recipe.train.precision)
+    precision = step_settings(recipe, device).precision
     why = f"one process each, in {precision}" if workers is None else f"as asked, in {precision}"
     return Layout(workers or count, recipe.train.threads or 1, places, why, timing)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from harness.errors import DataError, StorageError
+from harness.errors import DataError, DeviceLostError, StorageError
 from harness.ledger import Claim, Ledger
 from harness.ledger.provenance import completed
 from harness.study.trial import Outcomes, Trial
@@ -79,6 +80,8 @@ def drain(
     Raises:
         StorageError: the storage or the artifact folder cannot be used.
         DataError: the images are missing or unreadable here; the cell is handed back.
+        DeviceLostError: the GPU stopped answering during a trial, which is recorded as lost to the infrastructure. Every
+            further trial of this process would fail, too: the worker has to be replaced.
     """
     ledger.artifacts.check()
     recorded = lost = 0
@@ -151,6 +154,9 @@ def _work(
     ):  # data missing, storage away, the loop's own end: nothing that this cell is to blame for
         ledger.release(claim)
         raise
+    lost = trial.state == "failed" and _device_lost(device)
+    if lost:
+        trial = trial.model_copy(update={"cause": "infrastructure"})
     environment = completed(trial.environment, device=device, threads=threads)
     trial = trial.model_copy(
         update={"environment": environment, "started": trial.started or started}
@@ -164,7 +170,24 @@ def _work(
         )
     else:
         on_event(Finished(claim.worker, kept, raised))
+    if lost:
+        raise DeviceLostError(
+            f"{device} stopped answering: {trial.error}",
+            "a new process can use it, unless it is broken",
+        )
     return kept
+
+
+def _device_lost(device: str) -> bool:
+    """Return whether CUDA answers this process no more: after some errors each further call raises the same one."""
+    torch = sys.modules.get("torch")  # not imported for the sake of the question
+    if torch is None or not device.startswith("cuda") or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _attempt(runner: Runner, claim: Claim, **context: Any) -> tuple[Trial, Outcomes | None, str]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness import errors
-from harness.errors import HarnessError, TrialError
+from harness.errors import DeviceLostError, HarnessError, TrialError
 from harness.ledger import Ledger
 from harness.search import SearchLedger
 from harness.workers.drain import drain
@@ -222,7 +222,10 @@ class _Crew:
                 slot.ended = json.loads(line)
             return
         if isinstance(event, Finished):
-            slot.deaths = 0
+            if (
+                event.trial.cause != "infrastructure"
+            ):  # a broken GPU fails a trial before each death
+                slot.deaths = 0
             self._recorded += 1
             self._failed += event.trial.state == "failed"
         self._on_event(event)
@@ -382,6 +385,8 @@ def serve(spec: Mapping[str, Any]) -> None:
                 stop=threading.Event(),
             )
         _say(channel, json.dumps({"ended": result.why}))
+    except DeviceLostError:
+        raise  # ends this process without a last message: it is replaced, as one that was killed
     except HarnessError as error:
         _say(
             channel,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from harness.errors import DivergedError, UsageError
+from harness.errors import DivergedError, UsageError, out_of_memory
 from harness.plugins import is_plugin, load_plugin
 from harness.study.study import Study
 from harness.study.trial import Cell, Outcomes, Trial
@@ -96,13 +96,6 @@ def failed(cell: Cell, error: BaseException) -> Trial:
         cause=cause,
         error=_sentence(error),
     )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: Python's, or a device's (known by name, so that no framework need be imported)."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
 
 
 def _sentence(error: BaseException) -> str:

@@ -6,13 +6,18 @@ Written on a machine without a GPU: until somebody runs them on one, what they c
 from __future__ import annotations
 
 import gc
+import importlib
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from harness.errors import out_of_memory
 from harness.study.schedules import schedule_table
 from harness.study.trial import Trial
 from harness.train import run
@@ -21,16 +26,22 @@ from harness.train.engine import Program, choose
 from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.loop import fit_one_cycle
 from harness.train.run import Loaders, arena, place, program_for, step_settings
-from harness.workers.runner import failed, out_of_memory
+from harness.workers.runner import failed
 from tests.train.tiny import batches, cell, net, recipe, weights
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="there is no CUDA device here"
-)
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+    pytest.mark.filterwarnings(
+        "default"
+    ),  # what a library says of a GPU that nobody tried is no fault of ours
+]
 GPU = "cuda:0"
+run_module = importlib.import_module(
+    "harness.train.run"
+)  # by its full name: the package has a function of that name, too
 
-# Both engines launch the same kernels in the same order; convolution kernels chosen by timing may
-# add in another one.
+# Both engines launch the same kernels in the same order; a graph keeps the kernels that its warm-up
+# chose.
 CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
 
 
@@ -105,6 +116,42 @@ def test_a_repeated_trial_gives_the_same_curve(engine: str) -> None:
     first, second = trained(engine), trained(engine)
     assert first.curve.online_loss == second.curve.online_loss
     assert first.curve.val_loss == second.curve.val_loss
+
+
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+def test_another_process_gives_the_same_curve(engine: str) -> None:
+    told = (
+        "from harness.train import run; from tests.train.tiny import cell; "
+        f"trial, _ = run(cell(), device={GPU!r}, engine={engine!r}); print(trial.curve.model_dump_json())"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == json.loads(
+        trained(engine).curve.model_dump_json()
+    )
+
+
+def test_nothing_that_a_graph_reads_is_freed_by_later_trials() -> None:
+    changes = {"augment__mixup": 0.4}
+    first = trained("graph", **changes)
+    trained("graph", augment__mixup=0.2)
+    gc.collect()
+    rubbish = [
+        torch.full((1024,), float("nan"), device=GPU) for _ in range(2000)
+    ]  # takes what was freed
+    assert trained("graph", **changes).curve.online_loss == first.curve.online_loss
+    assert len(rubbish) == 2000
+
+
+def test_a_recording_s_peak_memory_is_the_same_for_every_trial() -> None:
+    first, second = trained("graph"), trained("graph", optimizer__weight_decay=0.1)
+    assert first.peak_mib == second.peak_mib > 0
+
+
+def test_a_program_can_be_recorded_after_the_last_one_died() -> None:
+    prepared()
+    run_module._PROGRAMS.clear()
+    gc.collect()
+    assert prepared()[0].recordings == 1
 
 
 def test_fp32_is_not_tf32() -> None:

@@ -16,7 +16,7 @@ from harness.study.recipe_fields import ScheduleRecipe
 from harness.study.schedules import schedule_table
 from harness.train import engine as engines
 from harness.train import run
-from harness.train.capture import EagerReplay, Handed, Resident, kept
+from harness.train.capture import EagerReplay, Handed, Lane, Resident, kept
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.loop import fit_one_cycle
 from harness.train.model import Dropout
@@ -247,8 +247,9 @@ def test_recording_leaves_weights_log_and_random_state_as_they_were() -> None:
     seen: list[int] = []
 
     def recorder(
-        body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None]
+        body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None], lane: Lane
     ) -> EagerReplay:
+        assert isinstance(lane, Lane)
         assert device == CPU
         for _ in range(3):
             rewind()
@@ -320,7 +321,7 @@ def test_too_few_batches_are_a_usage_error_on_a_program_too() -> None:
 
 
 def test_only_the_programs_used_last_are_kept() -> None:
-    shelf, made = Programs(keep=2), []
+    shelf, made = Programs(keep=2), []  # a CPU has no room for more than are always kept
 
     def make() -> Program:
         made.append(1)

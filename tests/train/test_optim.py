@@ -104,3 +104,22 @@ def test_weights_of_two_dtypes_are_a_usage_error_that_names_both() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
     with pytest.raises(UsageError, match=r"float32.*float64"):
         FlatParameters(model)
+
+
+def test_aligned_weights_train_as_close_ones_do_and_the_gaps_stay_zero() -> None:
+    source = torch.Generator().manual_seed(0)
+    x_NF = torch.randn(8, 3, generator=source)
+    first = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1))
+    ends = []
+    for alignment in (1, 32):
+        model = copy.deepcopy(first)
+        flat = FlatParameters(model, alignment)
+        update = Update("adam", torch.tensor(0.1))
+        for row_C in schedule_rows([(0.01, 0.9)] * 3, torch.device("cpu")):
+            model(x_NF).square().mean().backward()
+            update(flat.flat_P, flat.gather_gradients(), row_C)
+        assert all(start % alignment == 0 for start in flat.starts)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert len(flat.flat_P) == 4 * 32
+    assert int((flat.flat_P == 0).sum()) == 4 * 32 - 26
+    assert torch.equal(*ends)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import types
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from harness.errors import UsageError
+from harness.errors import DataError, UsageError
 from harness.train.environment import environment
 from harness.train.meter import Meter
-from harness.train.timing import choose_layout, extrapolate, time_trial, usable_cores
+from harness.train.timing import choose_layout, extrapolate, time_apart, time_trial, usable_cores
 from tests.train.tiny import recipe
 
 
@@ -87,3 +89,42 @@ def test_a_device_without_nvml_gives_no_readings() -> None:
     meter.sample()
     assert meter.readings() == {}
     assert meter.throttled() == ""
+
+
+def test_a_trial_can_be_timed_in_a_process_of_its_own() -> None:
+    found = time_apart(recipe(train__precision="auto"), device="cpu")
+    assert found.timing.seconds > 0
+    assert found.timing.steps >= 3
+    assert (found.resident, found.precision) == (True, "fp32")
+
+
+def test_an_error_of_the_timing_process_comes_back_as_it_was() -> None:
+    with pytest.raises(DataError, match="digits"):
+        time_apart(recipe(data__train=100_000), device="cpu")
+
+
+def test_a_layout_names_the_arithmetic_where_the_recipe_leaves_it_to_the_device() -> None:
+    layout = choose_layout(recipe(train__precision="auto"), device="cpu", workers=1)
+    assert layout.precision == "fp32"
+    assert layout.why_engine.endswith("arithmetic: fp32")
+    assert "arithmetic" not in choose_layout(recipe(), device="cpu", workers=1).why_engine
+
+
+@pytest.mark.parametrize(("processes", "names"), [(1, {"joules", "watts"}), (2, set())])
+def test_the_energy_of_a_shared_gpu_is_nobody_s(processes: int, names: set[str]) -> None:
+    counter = iter((5000.0, 8000.0))
+    nvml = types.SimpleNamespace(
+        NVMLError=OSError,
+        NVML_CLOCK_SM=1,
+        NVML_TEMPERATURE_GPU=0,
+        nvmlDeviceGetComputeRunningProcesses=lambda _: [object()] * processes,
+        nvmlDeviceGetTotalEnergyConsumption=lambda _: next(counter),
+        nvmlDeviceGetClockInfo=lambda *_: 1500,
+        nvmlDeviceGetTemperature=lambda *_: 50,
+    )
+    meter = Meter("cpu", _nvml=nvml, _handle=object())
+    meter._millijoules = next(counter)
+    meter.sample()
+    readings = meter.readings()
+    assert set(readings) == {"sm_mhz", "celsius", *names}
+    assert all(math.isfinite(value) for value in readings.values())

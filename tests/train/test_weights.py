@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.study.recipe_fields import ScheduleRecipe
 from harness.study.schedules import schedule_table
 from harness.train import evaluate, fit_one_cycle
-from harness.train.capture import EagerReplay
+from harness.train.capture import EagerReplay, Lane
 from harness.train.engine import Program
 from harness.train.step import StepSettings
 from tests.train.tiny import CLASSES, SIDE, batches
@@ -297,7 +297,7 @@ def test_half_precision_too_leaves_a_weight_without_a_gradient_alone() -> None:
 
 def test_a_recorded_step_leaves_a_weight_without_a_gradient_alone() -> None:
     def recorder(
-        body: Callable[[], None], _: torch.device, *, rewind: Callable[[], None]
+        body: Callable[[], None], _: torch.device, *, rewind: Callable[[], None], **__: Lane
     ) -> EagerReplay:
         rewind()
         body()

@@ -141,9 +141,21 @@ def test_streamed_images_cross_without_a_wait_after_the_order(
     assert [tuple(shape) for shape in shapes] == BATCHES
 
 
+class AllSeenError(Exception):
+    """The last batch was taken, and nothing was read before."""
+
+
+class UntilTheEnd(EvalLoader):
+    """Images whose end is an error, so that the sums are not read."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from super().__iter__()
+        raise AllSeenError
+
+
 def eval_loader(images_on: str) -> EvalLoader:
     images_NCHW = torch.zeros(IMAGES, 3, SIDE, SIDE, dtype=torch.uint8, device=images_on)
-    return EvalLoader(
+    return UntilTheEnd(
         images_NCHW,
         torch.zeros(IMAGES, dtype=torch.int64, device=GPU),
         batch_size=BATCH,
@@ -155,17 +167,10 @@ def eval_loader(images_on: str) -> EvalLoader:
 def test_evaluation_reads_nothing_before_its_last_batch(
     images_on: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class AllSeenError(Exception):
-        pass
-
-    def until_the_end(loader: EvalLoader) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from loader
-        raise AllSeenError
-
     with pretended(GPU, monkeypatch):
         model, loader = model_on(GPU), eval_loader(images_on)
         with DeviceWatch(streams=images_on == "cpu"), pytest.raises(AllSeenError):
-            evaluate(model, until_the_end(loader))
+            evaluate(model, loader)
 
 
 # --- planted faults
@@ -308,7 +313,7 @@ def test_a_planted_fault_is_caught_on_another_accelerator(
 def test_a_whole_training_on_the_cpu_needs_no_double_where_the_device_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in ("model", "loop"):
+    for module in ("model", "optim", "scores"):
         monkeypatch.setattr(f"harness.train.{module}.wide_float", lambda _: torch.float32)
     wanted = recipe(
         model__dropout=0.3, augment__mixup=0.4, augment__cutmix=1.0, augment__erasing=0.3

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import DataError, StorageError, UsageError
+from harness.errors import DataError, DeviceLostError, StorageError, UsageError, out_of_memory
 from harness.ledger import Ledger
 from harness.study.trial import Cell, Curve, Outcomes, Trial
 from harness.workers.drain import DrainResult, drain
@@ -133,6 +133,37 @@ def test_a_device_out_of_memory_is_told_by_name_without_importing_a_framework(
     with light.planned(tmp_path, seeds=1, retries=0) as ledger:
         work(ledger, hungry)
         assert {trial.cause for trial in ledger.trials()} == {"infrastructure"}
+
+
+@pytest.mark.parametrize(
+    "status", ["CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"]
+)
+def test_a_library_that_could_not_allocate_ran_out_of_memory(status: str) -> None:
+    assert out_of_memory(RuntimeError(f"CUDA error: {status}"))
+    assert not out_of_memory(ValueError(status))
+
+
+def test_a_gpu_that_answers_no_more_ends_the_worker_and_the_trial_is_lost_to_the_infrastructure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def dead(*_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", dead)
+
+    def runner(_: Cell, **__: Any) -> tuple[Trial, Outcomes | None]:
+        dead()
+        raise AssertionError
+
+    with light.planned(tmp_path, seeds=1) as ledger:
+        with pytest.raises(DeviceLostError, match="device-side assert"):
+            work(ledger, runner, device="cuda")
+        assert [attempt.cause for attempt in ledger.attempts() if attempt.cause] == [
+            "infrastructure"
+        ]
 
 
 def test_a_loss_that_is_not_finite_makes_a_diverged_trial_that_names_the_step(

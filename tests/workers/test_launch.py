@@ -75,6 +75,22 @@ def test_a_worker_that_kills_itself_on_each_cell_once_is_replaced_and_every_cell
     assert any(isinstance(event, WorkerDied) and "SIGKILL" in event.reason for event in events)
 
 
+def test_a_worker_whose_gpu_is_lost_is_replaced_and_every_cell_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHT_MARKS", str(tmp_path))
+    light.planned(tmp_path, seeds=1, levels=2).close()
+    result, events = launch(tmp_path, "lost_gpu", workers=1, devices=("cuda",))
+    with Ledger.open(light.study(levels=2).folder, runs=tmp_path, create=False) as ledger:
+        assert ledger.counts().complete == 2
+        lost = [attempt for attempt in ledger.attempts() if attempt.state == "failed"]
+        assert [attempt.cause for attempt in lost] == ["infrastructure"] * 2
+    assert result.died == 2
+    assert any(
+        isinstance(event, WorkerDied) and "device-side assert" in event.reason for event in events
+    )
+
+
 def test_a_worker_that_dies_three_times_in_a_row_is_not_started_again(tmp_path: Path) -> None:
     light.planned(tmp_path, seeds=1).close()
     result, _ = launch(tmp_path, "doomed", workers=1)
