@@ -132,6 +132,7 @@ def analyze(
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
         images=images,
+        data_fingerprint=table.fingerprint,
         environments=tuple(
             sorted({_environment(trial.environment) for trial in every.values()} - {""})
         ),
