@@ -119,7 +119,13 @@ def analyze(
         classes=tuple(_classes(table, state, outcomes, labels_N, classes)),
         checks=tuple(
             all_checks(
-                table, state, effects=effects, line=line, changed=changed, screening=screening
+                table,
+                state,
+                effects=effects,
+                line=line,
+                images=images,
+                changed=changed,
+                screening=screening,
             )
         ),
         primary=study.metric,

@@ -218,7 +218,10 @@ class Job(Setup):
 
         if len(self.arms) < 2:
             return ""  # nothing is compared
-        return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
+        images = self.image_counts()["val"]
+        return plan_power(
+            self.study, finished=finished, metrics=own_metrics(self.study), images=images
+        ).finds()
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
         """Plan, drain and report."""
