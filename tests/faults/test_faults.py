@@ -58,7 +58,7 @@ def complete_once(runs: Path, cells: int, storage: str | None = None) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from harness.workers import join
+from harness.workers.join import join
 from tests import light
 join(name=light.study().folder, runs=Path(sys.argv[1]), runner="tests.light:" + sys.argv[2], worker=sys.argv[3],
      on_event=lambda event: print(type(event).__name__, flush=True))
@@ -231,7 +231,7 @@ def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor
 ABLATE = """
 import sys
 from pathlib import Path
-from harness.workers import run_local
+from harness.workers.local import run_local
 from harness.ledger import Ledger
 from harness.errors import StorageError
 from tests import light

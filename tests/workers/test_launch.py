@@ -150,7 +150,7 @@ def test_ctrl_c_hands_cells_back_in_the_midst_of_an_epoch_and_running_again_comp
 PROGRAM = """
 import sys
 from pathlib import Path
-from harness.workers import run_local
+from harness.workers.local import run_local
 from tests import light
 run_local(name=light.study().folder, runs=Path(sys.argv[1]), workers=2, threads=1,
           runner=f"{light.__file__}:slow", on_event=lambda event: print(type(event).__name__, flush=True))
