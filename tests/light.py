@@ -129,6 +129,11 @@ def broken(cell: Cell, **context: Any) -> tuple[Trial, Outcomes | None]:
     return run(cell, **context)
 
 
+def hopeless(cell: Cell, **__: Any) -> tuple[Trial, Outcomes | None]:
+    """Raise on every cell, each in words of its own."""
+    raise RuntimeError(f"the net has no layers at seed {cell.seed}")
+
+
 def hungry(_: Cell, **__: Any) -> tuple[Trial, Outcomes | None]:
     """Run out of memory, always."""
     raise MemoryError

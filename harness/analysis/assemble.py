@@ -127,7 +127,13 @@ def _analysis(
     judged = [e for e in effects if e.metric == study.metric and e.kind in ("arm", "main")]
     advice = recommend(table, state, effects)
     checks = all_checks(
-        table, state, effects=effects, line=line, changed=changed, screening=screening
+        table,
+        state,
+        effects=effects,
+        line=line,
+        images=images,
+        changed=changed,
+        screening=screening,
     )
 
     # A run of the baseline serves as an arm's where both have one recipe: it counts once.
@@ -156,6 +162,7 @@ def _analysis(
         looks_reached=state.reached,
         arms_in=tuple(sorted(state.arms_in)),
         images=images,
+        data_fingerprint=table.fingerprint,
         environments=tuple(sorted(places)),
         detectable_pp=detectable(table, judged_family(table, judged)),
         seeds_needed=needed(table, judged),

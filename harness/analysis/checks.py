@@ -31,6 +31,7 @@ def all_checks(
     *,
     effects: Sequence[Effect],
     line: Chance | None,
+    images: int = 0,
     changed: Sequence[str] = (),
     screening: bool = False,
 ) -> list[Check]:
@@ -41,6 +42,7 @@ def all_checks(
         state: how far the study has come.
         effects: of the arms and of the A/A arm.
         line: scores of a guessing net.
+        images: validation images that the scores are of; 0 where only the recipe says.
         changed: what of the plan changed after the first trial was claimed.
         screening: whether arms could be stopped by epoch.
     """
@@ -65,7 +67,7 @@ def all_checks(
             _nothing(table, state),
             _variances(table, state),
         ]
-        found += [_test_reads(table), _margin(table), _size(table)]
+        found += [_test_reads(table), _margin(table, images), _size(table)]
     optional = [
         _validation(table),
         _metric(table),
@@ -384,8 +386,9 @@ def _test_reads(table: Table) -> Check:
     return _check("test-set reads", bad, ok=ok, hint=hint)
 
 
-def _margin(table: Table) -> Check:
-    images = table.arms[0].recipe.data.val
+def _margin(table: Table, images: int) -> Check:
+    """A set that brings validation images of its own has its own number of them, whatever the recipe asks for."""
+    images = images or table.arms[0].recipe.data.val
     grain = 100.0 / images if images else 0.0
     bad = ""
     if table.primary.unit == "pp" and grain > table.study.margin_pp:

@@ -13,7 +13,7 @@ The gate (``compare --check``) has three answers for every arm of A:
   has to pass for the whole to pass, so that no correction for their number is needed (Berger 1982,
   Technometrics 24);
 - cannot tell: everything else. An arm is missing, unfinished or unstable, has fewer than 3 pairs,
-  or its interval is too wide.
+  its interval is too wide, or the two sides ran on different images.
 """
 
 from __future__ import annotations
@@ -93,11 +93,13 @@ class Comparison(Stored):
     Attributes:
         differences: by arm in the order of A, the deciding metric first, then the gap, then throughput.
         rulings: of the gate, for every arm of A on the deciding metric, then on throughput where that was asked for.
+        higher_is_better: which end of the deciding metric is the good one; None where neither is.
         answer: of the gate: worse if any ruling is, pass if all do, else "cannot tell".
         worse: whether the answer is "worse".
     """
 
     metric: str
+    higher_is_better: bool | None = None
     margin: float
     alpha: float
     differences: tuple[Difference, ...]
@@ -133,14 +135,21 @@ class _Tested:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """How a metric is judged: sign 1 when more is better, -1 when less is, 0 when neither; the margin in the metric's unit."""
+    """How a metric is judged: sign 1 when more is better, -1 when less is, 0 when neither; the margin in the metric's unit.
+
+    ``barred`` is why nothing is judged by it, empty where it is.
+    """
 
     metric: str
     sign: int
     margin: float
     alpha: float
     unit: str
-    judged: bool
+    barred: str = ""
+
+    @property
+    def judged(self) -> bool:
+        return bool(self.sign) and not self.barred
 
 
 def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
@@ -169,6 +178,7 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
         )
     same_ground = bool(a.environments) and a.environments == b.environments
     metrics = [a.primary, *([a.gap] if a.gap != a.primary else []), SPEED]
+    images = _other_images(a, b)
     rules = {metric: _rules(a, b, metric, same_ground=same_ground) for metric in metrics}
     by_metric = {metric: _differences(a, b, pairs, rules[metric]) for metric in metrics}
 
@@ -184,6 +194,8 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
         for one, other in pairs
         if one.recipe_id != other.recipe_id
     ]
+    if images:
+        notes.append(f"nothing is judged: {images}")
     if not same_ground:
         notes.append(
             "throughput is shown and not judged: the two ran in different environments, or it is not known in which"
@@ -194,6 +206,7 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
     )
     return Comparison(
         metric=a.primary,
+        higher_is_better=a.higher_is_better,
         margin=a.margin,
         alpha=a.study.alpha,
         differences=tuple(row for row in rows if row.test),
@@ -210,14 +223,25 @@ def _unmatched(a: Analysis, pairs: Sequence[tuple[ArmFacts, ArmFacts]]) -> list[
     return [arm for arm in a.arms if arm not in [one for one, _ in pairs]]
 
 
+def _other_images(a: Analysis, b: Analysis) -> str:
+    """Say that the two sides saw different images; empty when they did not, or when one side does not know its own."""
+    prints = (a.data_fingerprint, b.data_fingerprint)
+    if not all(prints) or prints[0] == prints[1]:
+        return ""
+    return f"the two ran on different images (fingerprints {prints[0]} and {prints[1]})"
+
+
 def _rules(a: Analysis, b: Analysis, metric: str, *, same_ground: bool) -> _Rules:
+    images = _other_images(a, b)
     if metric == SPEED:
-        return _Rules(metric, 1, log(1.0 + SPEED_MARGIN), a.study.alpha, "%", judged=same_ground)
+        barred = images or ("" if same_ground else "not judged: see the notes")
+        return _Rules(metric, 1, log(1.0 + SPEED_MARGIN), a.study.alpha, "%", barred)
     higher = a.higher_is_better if metric == a.primary else None
     sign = 0 if higher is None else 1 if higher else -1
     unit = next((summary.unit for summary in a.summaries if summary.metric == metric), "1")
-    barred = any(side.screening or side.study.without_validation for side in (a, b))
-    return _Rules(metric, sign, a.margin, a.study.alpha, unit, judged=bool(sign) and not barred)
+    if not images and any(side.screening or side.study.without_validation for side in (a, b)):
+        images = "nothing is judged in a screening or by test images"
+    return _Rules(metric, sign, a.margin, a.study.alpha, unit, images)
 
 
 def _matched(a: Analysis, b: Analysis) -> list[tuple[ArmFacts, ArmFacts]]:
@@ -356,16 +380,11 @@ def _open(t: _Tested, pair: tuple[ArmFacts, ArmFacts], rules: _Rules) -> str:
         for side, arm in zip("AB", pair, strict=True)
         if arm.completed < arm.planned
     ]
-    barred = (
-        "not judged: see the notes"
-        if rules.metric == SPEED
-        else "nothing is judged in a screening or by test images"
-    )
     reasons = (
         (bool(_trouble(*pair)), _trouble(*pair)),
         (not t.test, "no finished trials to compare"),
         (not rules.sign, "the metric has no better end"),
-        (not rules.judged, barred),
+        (bool(rules.barred), rules.barred),
         (bool(short), ", ".join(short)),
         (min(t.sizes) < FEWEST_PAIRS, f"fewer than {FEWEST_PAIRS} pairs"),
         (t.error == 0.0, SAME_ON_EVERY_SEED if t.mean else TIE),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from harness.study.study import Study
 from harness.study.trial import Stored
 
@@ -201,6 +203,8 @@ class Analysis(Stored):
         aliases: terms of a fraction that cannot be told apart, e.g. ``("crop x flip", "jitter x cutout")``.
         looks_reached, arms_in: looks complete so far, and the arms that go on to the next one.
         images: validation images that the scores are of, 0 where that is not known.
+        data_fingerprint: of the images that count; read back from the trials, which have it, and not
+            from analysis.json.
         environments: distinct hardware and software of the trials, one line each.
         retuned: the same effects with every arm retuned, where the study asks for it.
     """
@@ -226,6 +230,7 @@ class Analysis(Stored):
     looks_reached: int = 0
     arms_in: tuple[str, ...] = ()
     images: int = 0
+    data_fingerprint: str = Field("", exclude=True)
     environments: tuple[str, ...] = ()
     # smallest effect that these seeds find with 80 % power under Holm's correction
     detectable_pp: float | None = None

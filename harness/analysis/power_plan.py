@@ -9,7 +9,7 @@ from math import fsum, sqrt
 from harness.errors import UsageError
 from harness.study.arms import arms
 from harness.study.cells import CONTROL_OFFSET, cells
-from harness.study.profiles import Observed, observed
+from harness.study.profiles import PROFILES, Observed, builtin_profiles, observed
 from harness.study.study import Study
 from harness.study.trial import METRICS, Metric, Trial
 
@@ -103,6 +103,7 @@ def plan_power(
     finished: Sequence[Trial] = (),
     seconds_per_trial: float | None = None,
     metrics: Mapping[str, Metric] | None = None,
+    images: int = 0,
 ) -> PowerPlan:
     """Work out what a study can find.
 
@@ -119,6 +120,8 @@ def plan_power(
         finished: trials to take the sd from.
         seconds_per_trial: from timed steps or finished trials; buys the time estimate.
         metrics: metrics beyond the built-in ones.
+        images: validation images, where they are at hand; a set that brings its own has not the
+            number that the recipe asks for.
 
     Raises:
         UsageError: effect or sd is not above zero.
@@ -134,7 +137,8 @@ def plan_power(
             "effect and sd must be above zero", "for example --effect 0.3, in percentage points"
         )
     planned = arms(study)
-    spread = _spread(study, metric, sd, finished)
+    images = images or (0 if study.foreign else study.base_recipe.data.val)
+    spread = _spread(study, metric, sd, finished, images or 10_000)
     contrast, family, factor = _judged(study, len(planned))
     judged = None if spread.sd is None else spread.sd * factor
     alpha = study.alpha / family
@@ -146,7 +150,7 @@ def plan_power(
         unit=metric.unit if metric.unit == "pp" else "",
         sd=spread.sd,
         source=spread.source,
-        caveats=(*spread.caveats, *_more_images(study, spread, wanted, alpha)),
+        caveats=(*spread.caveats, *_more_images(spread, images, wanted, alpha)),
         effect=wanted,
         alpha=study.alpha,
         seeds=study.seeds,
@@ -182,9 +186,11 @@ def _judged(study: Study, count: int) -> tuple[str, int, float]:
     return "paired difference", max(1, count - 1), 1.0
 
 
-def _spread(study: Study, metric: Metric, sd: float | None, finished: Sequence[Trial]) -> _Spread:
+def _spread(
+    study: Study, metric: Metric, sd: float | None, finished: Sequence[Trial], images: int
+) -> _Spread:
     """Return what is known of the spread between seeds, from the best source there is."""
-    seen = observed(study.profile) if metric.name == "accuracy" and not study.foreign else None
+    seen = _seen(study) if metric.name == "accuracy" else None
     if sd is not None:
         return _Spread(sd, "as given", seen=seen)
     pooled, runs = _observed(study, metric, finished)
@@ -197,8 +203,6 @@ def _spread(study: Study, metric: Metric, sd: float | None, finished: Sequence[T
             f"nothing is known of how {metric.label} varies between seeds; run three of the baseline first",
         )
 
-    recipe = study.base_recipe
-    images = recipe.data.val or 10_000
     if seen is not None:
         single = sqrt(_at(images, seen, seen.sd, seen.sd_images))
         paired = sqrt(_at(images, seen, seen.paired_sd, seen.paired_sd_images))
@@ -218,14 +222,27 @@ def _spread(study: Study, metric: Metric, sd: float | None, finished: Sequence[T
     caveats = [
         f"the sd is what {images} validation images and {100 * _ACCURACY:.0f} % accuracy would give, not a measured one"
     ]
-    if recipe.train.epochs <= SHORT_RUN:
+    if study.base_recipe.train.epochs <= SHORT_RUN:
         caveats.append(
             f"runs of {SHORT_RUN} epochs or fewer vary more between seeds than that: count on more seeds"
         )
-    unseen = f": no runs of profile {study.profile} yet" if study.profile else ""
+    unseen = f": no such runs of profile {study.profile} yet" if study.profile else ""
     return _Spread(
         100.0 * binomial_sd(_ACCURACY, images), f"by the binomial fall-back{unseen}", tuple(caveats)
     )
+
+
+def _seen(study: Study) -> Observed | None:
+    """Return what the committed reports of a study's profile found; None where it trains on other images or for other epochs."""
+    if study.foreign or study.profile not in PROFILES:
+        return None
+    fields = study.base_recipe.flat()
+    alike = all(
+        fields[name] == value
+        for name, value in builtin_profiles()[study.profile].items()
+        if name in ("data.name", "data.size", "data.train", "train.epochs")
+    )
+    return observed(study.profile) if alike else None
 
 
 def _at(images: int, seen: Observed, sd: float, of_images: float) -> float:
@@ -233,9 +250,9 @@ def _at(images: int, seen: Observed, sd: float, of_images: float) -> float:
     return sd**2 - of_images**2 + of_images**2 * seen.images / images
 
 
-def _more_images(study: Study, spread: _Spread, wanted: float, alpha: float) -> tuple[str, ...]:
+def _more_images(spread: _Spread, images: int, wanted: float, alpha: float) -> tuple[str, ...]:
     """Say what twice the validation images would save in seeds, where they make most of a paired difference's variance."""
-    seen, images = spread.seen, study.base_recipe.data.val if not study.foreign else 0
+    seen = spread.seen
     if seen is None or not images:
         return ()
     now, then = (

@@ -222,7 +222,10 @@ class ArmsPhase(Phase):
 
         if len(self.arms) < 2:
             return ""  # nothing is compared
-        return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
+        images = self.image_counts()["val"]
+        return plan_power(
+            self.study, finished=finished, metrics=own_metrics(self.study), images=images
+        ).finds()
 
     def retries(self, ledger: SearchLedger) -> bool:
         """Return whether failed trials are run again: as asked, or where nothing but failures came of an earlier run.

@@ -135,16 +135,19 @@ def plan_study(
     )
     finished = _finished(resolved.folder)
     seconds: float | None = None
-    workers, source = 1, ""
+    workers, source, images = 1, "", 0
     try:
         if resolved.scripted:
             workers = choose_places(resolved, device="auto", workers=None).workers
             source = "what the script takes is known once its first trial is done"
         else:
+            from harness.train.run import arena
             from harness.train.timing import choose_layout
 
             on_event("timing a few steps")
-            layout = choose_layout(arms(resolved)[0].recipe)
+            recipe = arms(resolved)[0].recipe
+            layout = choose_layout(recipe)
+            images = len(arena(recipe.data, layout.devices[0]).split.val_labels_N)
             seconds, workers, source = (
                 layout.timing.seconds,
                 layout.workers,
@@ -162,6 +165,7 @@ def plan_study(
         finished=finished,
         seconds_per_trial=seconds,
         metrics=own_metrics(resolved),
+        images=images,
     )
     return Forecast(
         resolved.name, resolved.profile, power, seconds, source, workers, most_trials(resolved)

@@ -228,7 +228,10 @@ class Ledger:
         return tuple(document.cells.values()) if document else ()
 
     def amendments(self) -> tuple[str, ...]:
-        """Return what was changed after the first cell had been claimed: metric, margin_pp, alpha, seeds, looks, arms."""
+        """Return what was changed after the first cell had been claimed, by the names that ``declared`` gives the rules.
+
+        A plan of an earlier version says nothing of rules that came later: those count as unchanged.
+        """
         document = self._book.document()
         if document is None:
             return ()
@@ -239,7 +242,7 @@ class Ledger:
                 changed += [
                     rule
                     for rule, value in after["rules"].items()
-                    if before["rules"].get(rule) != value
+                    if before["rules"].get(rule, value) != value
                 ]
         return tuple(dict.fromkeys(changed))
 

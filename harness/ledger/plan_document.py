@@ -255,8 +255,11 @@ def declared(plan: Plan) -> dict[str, Any]:
     return {
         "metric": study.metric,
         "margin_pp": study.margin_pp,
+        "gap_margin_pp": study.gap_margin_pp,
         "alpha": study.alpha,
         "seeds": study.seeds,
+        "first_seed": study.first_seed,
         "looks": list(study.looks),
+        "boundary": study.boundary,
         "arms": sorted(arm.recipe.id for arm in arms(study)),
     }

@@ -71,9 +71,18 @@ def deciding(
         elif row.state in ACTIVE:
             if standing is None or standing.state == TrialState.FAIL:
                 found[key] = row
-        elif standing is None and document is not None and _ends(row, document, lost):
+        elif (
+            document is not None
+            and (standing is None or _of_shard(row, standing))
+            and _ends(row, document, lost)
+        ):
             found[key] = row
     return found
+
+
+def _of_shard(row: FrozenTrial, standing: FrozenTrial) -> bool:
+    """Whether a failure was taken over from a shard, whose cell still waits in the study's own journal."""
+    return "shard" in row.user_attrs and standing.state == TrialState.WAITING
 
 
 def _ends(row: FrozenTrial, document: Document, lost: dict[str, int]) -> bool:

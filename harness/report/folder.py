@@ -15,6 +15,7 @@ bench.json       saved throughput, when there was any
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,14 +77,14 @@ def read_folder(folder: Path) -> Material:
 
 
 def read_analysis(folder: Path) -> Analysis:
-    """Read a folder's analysis.json.
+    """Read a folder's analysis.json, and from its trials which images they saw.
 
     Raises:
         ReportError: it is missing or of another schema.
     """
     path = folder / "analysis.json"
     try:
-        return Analysis.model_validate_json(path.read_bytes())
+        analysis = Analysis.model_validate_json(path.read_bytes())
     except OSError:
         raise ReportError(
             f"{folder} has no analysis.json", "rebuild it with `harness report --from FOLDER`"
@@ -93,6 +94,19 @@ def read_analysis(folder: Path) -> Analysis:
             f"{path} does not fit this version: {error.errors()[0]['msg']}",
             "rebuild it with `harness report --from FOLDER`",
         ) from None
+    return analysis.model_copy(update={"data_fingerprint": _fingerprint(folder)})
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return the fingerprint of a folder's images: the plan's, else that of most trials; empty where it has no trials."""
+    if not (folder / "trials.parquet").is_file():
+        return ""
+    content = read_parquet(folder / "trials.parquet")
+    facts = json.loads((content.schema.metadata or {}).get(b"harness.provenance", b"{}"))
+    if facts.get("data_fingerprint") or "data_fingerprint" not in content.column_names:
+        return str(facts.get("data_fingerprint", ""))
+    prints = Counter(content["data_fingerprint"].to_pylist())
+    return min(prints, key=lambda text: (-prints[text], text), default="") or ""
 
 
 def _read_study(path: Path) -> Study:

@@ -92,10 +92,9 @@ def resolve(
     # What the file says for itself lies on top of the built-in profile, and its own profile on top
     # of both.
     own = flatten({key: value for key, value in table.items() if key not in _SPECIAL})
-    preset = _suitable(
-        builtin.get(profile, {}), raw["base"], net=_net((raw["base"], own, overrides))
-    )
-    for layer in (raw["base"], own, overrides):
+    layers = (raw["base"], own, overrides)
+    preset = _suitable(builtin.get(profile, {}), layers)
+    for layer in layers:
         preset = {**carried(preset, layer), **layer}
     out["base"] = preset
 
@@ -110,14 +109,15 @@ def _scripted(raw: Mapping[str, Any]) -> bool:
     return bool(raw.get("command") or raw.get("runner"))
 
 
-def _suitable(preset: Mapping[str, Any], base: Mapping[str, Any], *, net: str) -> dict[str, Any]:
-    """Return the recipe fields of a built-in profile that mean something for a study's images and its net."""
+def _suitable(preset: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the recipe fields of a built-in profile that mean something for the images and the net that the layers name."""
+    net = _named(layers, "model.name")
     fields = {
         name: value
         for name, value in preset.items()
         if name not in _SPECIAL and name not in owned("model", net)
     }
-    if base.get("data.name", fields.get("data.name")) == fields.get("data.name"):
+    if _named(layers, "data.name") in ("", fields.get("data.name")):
         return fields
 
     # Sizes, numbers of images and the crop were chosen for the profile's own images.
@@ -178,11 +178,9 @@ def _amend_parts(out: dict[str, Any], table: Mapping[str, Any], origin: str) -> 
     return faults
 
 
-def _net(layers: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the last of some overrides calls the net; empty where none does."""
-    return str(
-        next((fields["model.name"] for fields in reversed(layers) if "model.name" in fields), "")
-    )
+def _named(layers: Sequence[Mapping[str, Any]], field: str) -> str:
+    """Return what the last of some overrides calls the net or the images; empty where none does."""
+    return str(next((fields[field] for fields in reversed(layers) if field in fields), ""))
 
 
 def _amend_search(

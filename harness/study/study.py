@@ -180,7 +180,7 @@ class Study(_Strict):
         """Return the study as it is run under a profile.
 
         Precedence: reference < built-in profile < [base] < [profiles.X] < overrides < arm. So it is
-        with seeds and looks. Of a built-in profile nothing about images holds where ``[base]``
+        with seeds and looks. Of a built-in profile nothing about images holds where any of these
         names others.
 
         Args:

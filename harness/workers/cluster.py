@@ -28,6 +28,7 @@ from typing import Any
 from harness.errors import StorageError, TrialError, UsageError
 from harness.ledger import Ledger
 from harness.text import plural
+from harness.workers.alike import FirstFailures
 from harness.workers.events import Event, Finished, Note
 from harness.workers.join import LaunchResult, join
 from harness.workers.runner import OWN_RUNNER
@@ -327,6 +328,7 @@ def _follow(
     end = None if seconds is None else time.monotonic() + seconds
     recorded = failed = 0
     interrupts = Interrupts()
+    first = FirstFailures(ledger)
     with interrupts.counted():
         known = {trial.cell for trial in ledger.trials()}
         for note in notes:
@@ -340,14 +342,16 @@ def _follow(
                     recorded += 1
                     failed += trial.state == "failed"
                     on_event(Finished(trial.worker, trial))
+                    first.hear(Finished(trial.worker, trial))
             if not running:
                 break
             interrupts.came.wait(_LOOK_SECONDS)
     interrupted = bool(interrupts.count)
     missing = ledger.unfinished()
     late = end is not None and time.monotonic() >= end
-    error = None
-    if missing and not interrupted and not late:
+    # Each task stops by itself after its own first trials, and its log has the traceback.
+    error = first.error
+    if error is None and missing and not interrupted and not late:
         error = TrialError(
             f"the tasks ended with {missing} cells left",
             "run the same command again; the tasks' logs say why",

@@ -13,6 +13,7 @@ from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
 from harness.search import SearchLedger
 from harness.study.fingerprints import study_code
+from harness.workers.alike import FirstFailures
 from harness.workers.drain import DrainResult, drain
 from harness.workers.events import Event
 from harness.workers.runner import OWN_RUNNER, runner_for
@@ -25,6 +26,8 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+# a worker runs what is planned, and failed trials are not planned any more
+_PLAN_AGAIN = "run the command that planned this study again: it plans the failed trials anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def join(
     Raises:
         StorageError: there is no such plan, or engine, recipe schema, images, plug-in code or a
             script differ from it.
+        TrialError: the first trials here have all failed by one fault, and nobody else's ended better.
         UsageError: there is no such runner.
         DataError: the images are missing or unreadable here.
     """
@@ -101,7 +105,14 @@ def join(
         if runner == OWN_RUNNER:
             code = check_script(plan.study) if plan.study.scripted else study_code(plan.study)
             ledger.match(data_fingerprint=_images(plan), code_fingerprint=code)
-        return drain(
+        first, halt = FirstFailures(ledger, _PLAN_AGAIN), stop or threading.Event()
+
+        def hear(event: Event) -> None:
+            on_event(event)
+            if first.hear(event):
+                halt.set()
+
+        done = drain(
             ledger,
             found,
             worker=worker or f"{socket.gethostname()}-{os.getpid()}",
@@ -109,9 +120,12 @@ def join(
             threads=plan.threads,
             deadline=deadline,
             max_trials=max_trials,
-            on_event=on_event,
-            stop=stop or threading.Event(),
+            on_event=hear,
+            stop=halt,
         )
+    if first.error is not None:
+        raise first.error
+    return done
 
 
 def _images(plan: Plan) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import re
 import signal
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from harness import errors
 from harness.errors import DeviceLostError, HarnessError, TrialError
 from harness.ledger import Ledger
 from harness.search import SearchLedger
+from harness.workers.alike import FirstFailures
 from harness.workers.drain import drain
 from harness.workers.events import EpochDone, Event, Finished, Note, WorkerDied, decode, encode
 from harness.workers.join import THREADS, LaunchResult
@@ -42,10 +42,6 @@ _BOOT = (
     "from harness.workers.local import serve; serve(spec)"
 )
 _EPOCH_SECONDS = 0.5  # between two epochs that a worker tells of
-_ALIKE = 3  # first trials that fail alike before all is stopped
-# what differs between two reports of one fault: seeds, keys of cells, attempts
-_NUMBERS = re.compile(r"[0-9a-f]{6,}|\d+")
-_LOG_LINES = 20
 
 
 @dataclass(slots=True)
@@ -143,8 +139,7 @@ class _Crew:
         self._told = 0
         self._recorded = self._failed = self._died = 0
         self._error: HarnessError | None = None
-        # errors of the first trials, while all have failed
-        self._first: list[str] | None = None if _any_sound(ledger) else []
+        self._first = FirstFailures(ledger)
 
     def start(self, name: str, device: str, deaths: int = 0) -> None:
         """Start a worker in a place of its own."""
@@ -229,27 +224,10 @@ class _Crew:
             self._recorded += 1
             self._failed += event.trial.state == "failed"
         self._on_event(event)
-        if isinstance(event, Finished):
-            self._stop_if_alike(event)
-
-    def _stop_if_alike(self, event: Finished) -> None:
-        """Stop everything when the first trials have all failed by the same fault: the others would too."""
-        if event.trial.state != "failed":
-            self._first = None
-        if self._first is None or self._error is not None:
-            return
-        self._first.append(_NUMBERS.sub("#", event.trial.error))
-        if len(self._first) < _ALIKE or len(set(self._first)) > 1:
-            return
-
-        details = event.traceback or _log_of(event.trial.error)
-        self._error = TrialError(
-            f"stopped: the first {_ALIKE} trials failed alike: {event.trial.error}"
-            + (f"\n{details}" if details else ""),
-            "repair the cause and run the same command again",
-        )
-        for slot in self._slots:
-            self._tell(slot, "stop")
+        if self._error is None and self._first.hear(event):
+            self._error = self._first.error
+            for other in self._slots:
+                self._tell(other, "stop")
 
     def _ended(self, slot: _Slot) -> None:
         """See why a worker has ended, and replace it when it died."""
@@ -314,23 +292,6 @@ def _environment(device: str, threads: int, data_root: str) -> tuple[str, dict[s
         visible[int(index)] if int(index) < len(visible) else index
     )
     return "cuda", environment
-
-
-def _any_sound(ledger: Ledger) -> bool:
-    counts = ledger.counts()
-    return counts.complete + counts.pruned + counts.diverged > 0
-
-
-def _log_of(error: str) -> str:
-    """Return the end of the log that a script's error names; empty without one."""
-    named = re.search(r"\(log: (.+)\)$", error)
-    if named is None:
-        return ""
-    with suppress(OSError):
-        return "\n".join(
-            Path(named[1]).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-        )
-    return ""
 
 
 def _why(code: int, log: Path) -> str:

@@ -72,6 +72,30 @@ def test_a_tie_that_need_not_be_one_program_does_not_pass(few: bool, other_nll: 
     assert (comparison.answer, why(comparison)) == ("cannot tell", "tie on every seed")
 
 
+@pytest.mark.parametrize("speed", [False, True])
+def test_runs_on_other_images_are_shown_and_not_judged(speed: bool) -> None:
+    study = study_of("a", seeds=20)
+    here, there = (
+        analyze(study, [t.model_copy(update={"data_fingerprint": name}) for t in planted(study)])
+        for name in ("images-a", "images-b")
+    )
+    comparison = compare(here, there, speed=speed)
+    assert {ruling.answer for ruling in comparison.rulings} == {"cannot tell"}
+    assert "different images (fingerprints images-a and images-b)" in why(comparison)
+    assert any("nothing is judged" in note for note in comparison.notes)
+    assert {one.verdict for one in comparison.differences} == {""}
+    assert row(comparison, "a").low is not None
+
+
+def test_images_that_one_side_does_not_know_bar_nothing() -> None:
+    study = study_of("a", seeds=20)
+    known = analyze(study, planted(study))
+    unknown = analyze(
+        study, [t.model_copy(update={"data_fingerprint": ""}) for t in planted(study)]
+    )
+    assert compare(known, unknown).answer == "pass"
+
+
 def test_non_inferiority_within_the_margin_passes() -> None:
     comparison = both(study_of("a", seeds=20), {"a": -0.05})
     assert rulings(comparison) == {"reference": "pass", "a": "pass"}

@@ -152,8 +152,23 @@ def test_a_profile_with_committed_reports_lends_its_sd_at_the_number_of_images_o
 
 def test_a_profile_without_committed_reports_says_that_there_are_no_runs() -> None:
     assert (
-        "no runs of profile medium yet" in plan_power(load_study("dropout").under("medium")).source
+        "no such runs of profile medium yet"
+        in plan_power(load_study("dropout").under("medium")).source
     )
+
+
+@pytest.mark.parametrize("other", [{"data.name": "digits"}, {"train.epochs": 3}])
+def test_what_other_images_or_epochs_found_says_nothing_of_a_study(
+    other: dict[str, object],
+) -> None:
+    plan = plan_power(load_study("dropout").under("small", overrides=other))
+    assert "binomial fall-back: no such runs of profile small yet" in plan.source
+
+
+def test_the_images_at_hand_go_before_the_number_that_the_recipe_asks_for() -> None:
+    plan = plan_power(study_of("a", base={"data.val": 2000}), images=500)
+    assert plan.sd == pytest.approx(100 * binomial_sd(0.9, 500))
+    assert "500 validation images" in plan.caveats[0]
 
 
 def test_where_images_make_most_of_the_variance_the_plan_says_what_twice_as_many_would_save() -> (

@@ -58,7 +58,7 @@ def complete_once(runs: Path, cells: int, storage: str | None = None) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from harness.workers import join
+from harness.workers.join import join
 from tests import light
 join(name=light.study().folder, runs=Path(sys.argv[1]), runner="tests.light:" + sys.argv[2], worker=sys.argv[3],
      on_event=lambda event: print(type(event).__name__, flush=True))

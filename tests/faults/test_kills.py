@@ -6,6 +6,7 @@ cells of 0.3 s, 4 workers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -52,9 +53,12 @@ class Killer:
                     for row in ledger._book.rows()
                     if row.state.name == "RUNNING" and "lease" in row.user_attrs
                 ]
-                if rows:
-                    self.killed += 1
+                if not rows:
+                    continue
+                # the one it was on may have gone since the rows were read
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(self._random.choice(rows).user_attrs["lease"]["pid"], signal.SIGKILL)
+                    self.killed += 1
 
 
 def plain(trials: list[Trial]) -> list[str]:

@@ -147,6 +147,42 @@ def test_changed_rules_are_told_of_only_when_cells_had_been_claimed(tmp_path: Pa
         assert ledger.amendments() == ("margin_pp", "seeds")
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "rule"),
+    [
+        ({}, {"gap_margin_pp": 2.0}, "gap_margin_pp"),
+        ({"gap_margin_pp": 2.0}, {"gap_margin_pp": 1.0}, "gap_margin_pp"),
+        ({"looks": [3, 5]}, {"looks": [3, 5], "boundary": "pocock"}, "boundary"),
+        ({}, {"first_seed": 5}, "first_seed"),
+    ],
+)
+def test_every_rule_that_verdicts_and_advice_rest_on_is_declared(
+    tmp_path: Path, first: dict[str, object], second: dict[str, object], rule: str
+) -> None:
+    before, after = light.study(seeds=5, **first), light.study(seeds=5, **second)
+    with Ledger.open(NAME, runs=tmp_path) as ledger:
+        ledger.plan(light.plan_of(before), light.cells_of(before))
+        drained(ledger)
+        ledger.plan(light.plan_of(after), light.cells_of(after))
+        assert ledger.amendments() == (rule,)
+
+
+def test_a_rule_that_an_earlier_version_did_not_keep_counts_as_unchanged(tmp_path: Path) -> None:
+    study = light.study(gap_margin_pp=2.0)
+    changed = light.study(gap_margin_pp=2.0, margin_pp=3.0)
+    with Ledger.open(NAME, runs=tmp_path) as ledger:
+        ledger.plan(light.plan_of(study), light.cells_of(study))
+        drained(ledger)
+        ledger.plan(light.plan_of(changed), light.cells_of(changed))
+    stored = in_optuna(tmp_path)
+    plan = json.loads(stored.user_attrs["plan"])
+    for entry in plan["history"]:
+        del entry["rules"]["gap_margin_pp"]
+    stored.set_user_attr("plan", json.dumps(plan))
+    with Ledger.open(NAME, runs=tmp_path) as ledger:
+        assert ledger.amendments() == ("margin_pp",)
+
+
 def test_a_plan_is_read_back_as_it_was_written() -> None:
     plan = light.plan_of(light.study(base={"augment.crop": 2}), screen=True)
     document = Document(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import StorageError, UsageError
+from harness.errors import StorageError, TrialError, UsageError
 from harness.ledger import Ledger, parse_shard, shard_of_environment
 from harness.workers.drain import drain
 from harness.workers.join import join
@@ -122,3 +122,28 @@ def test_shards_count_from_one_and_job_arrays_from_wherever_they_start() -> None
     }
     assert parse_shard("3/10") == shard_of_environment(array) == (3, 10)
     assert shard_of_environment({}) is None
+
+
+def test_a_shard_whose_first_trials_fail_alike_stops_with_the_traceback(tmp_path: Path) -> None:
+    light.planned(tmp_path, seeds=4).close()
+    with pytest.raises(TrialError, match="stopped: the first 3 trials failed alike") as caught:
+        join(
+            name=light.study(4).folder,
+            runs=tmp_path,
+            shard=(1, 2),
+            runner="tests.light:hopeless",
+            on_event=lambda _: None,
+        )
+    assert "in hopeless" in caught.value.message
+    assert "the command that planned this study" in caught.value.hint
+    with Ledger.open(light.study(4).folder, runs=tmp_path, create=False) as ledger:
+        assert (ledger.counts().failed, ledger.counts().waiting) == (3, 9)
+
+
+def test_a_worker_goes_on_after_failures_where_another_trial_of_the_plan_has_ended_well(
+    tmp_path: Path,
+) -> None:
+    light.planned(tmp_path).close()
+    work(tmp_path, (1, 3), max_trials=1)
+    done = join(name=NAME, runs=tmp_path, runner="tests.light:hopeless", on_event=lambda _: None)
+    assert (done.recorded, done.failed) == (8, 8)

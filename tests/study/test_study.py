@@ -378,6 +378,22 @@ def test_sizes_chosen_for_other_images_leave_a_study_with_its_own_images_alone(i
     assert recipe.train == study(arms=[]).under("full").base_recipe.train
 
 
+def test_sizes_chosen_for_other_images_fall_wherever_the_images_are_named() -> None:
+    set_there = study(arms=[]).under("small", overrides={"data.name": "digits", "data.val": 300})
+    in_profile = study(arms=[], profiles={"small": {"data": {"name": "digits", "val": 300}}}).under(
+        "small"
+    )
+    wanted = DataRecipe(name="digits", val=300)
+    assert set_there.base_recipe.data == in_profile.base_recipe.data == wanted
+    assert set_there.base_recipe.augment == AugmentRecipe()
+
+
+def test_the_last_to_name_the_images_decides_whether_the_sizes_of_a_profile_hold() -> None:
+    of_digits = study(base={"data.name": "digits"}, arms=[])
+    back = of_digits.under("small", overrides={"data.name": "cifar10"}).base_recipe
+    assert back == study(arms=[]).under("small").base_recipe
+
+
 def test_a_study_that_names_the_images_of_the_profile_keeps_their_sizes() -> None:
     named, silent = (
         study(base=base, arms=[]).under("small").base_recipe

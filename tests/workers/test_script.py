@@ -350,7 +350,7 @@ import sys
 from pathlib import Path
 from harness.study import cells
 from harness.study.study import parse_study
-from harness.workers import runner_for
+from harness.workers.runner import runner_for
 study = parse_study({raw!r}, name="mine").under("")
 runner_for("harness.train:run", study, Path("runs/mine"))(cells(study, "")[0], device="cpu", threads=1, on_epoch=None)
 """
