@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.report.document import Figure, Table
+from harness.report.document import Figure, TableBlock
 from harness.report.palette import PAGE
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def sheet(
         opened.printed.update(_print(drawing, formats))
 
 
-def figure(opened: Sheet, name: str, title: str, *, alt: str, caption: str, table: Table) -> Figure:
+def figure(
+    opened: Sheet, name: str, title: str, *, alt: str, caption: str, table: TableBlock
+) -> Figure:
     """Return the closed sheet as a figure of the report."""
     files = {suffix: payload for suffix, payload in opened.printed.items() if suffix != "page"}
     return Figure(name, title, alt, caption, opened.printed["page"].decode(), table, files)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis, Effect
 from harness.report import tables
-from harness.report.document import Cell, Figure, table
+from harness.report.document import Figure, TableCell, table
 from harness.report.figures import canvas
 from harness.report.lookup import (
     effect_on,
@@ -100,7 +100,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     )
     rows = [
         [
-            Cell(e.term, note=f"against {e.reference}"),
+            TableCell(e.term, note=f"against {e.reference}"),
             tables.difference_cell(e),
             tables.difference_cell(b),
             MARKS[mark_of(e)].word,
@@ -160,7 +160,7 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         "is switched on, averaged over all settings of the others; a Shapley value averages over all orders of adding it."
     )
     rows = [
-        [Cell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word]
+        [TableCell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word]
         for kind, f in kinds
         for e in f
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis import Analysis
 from harness.plugins import is_plugin
-from harness.report.document import Cell, Figure, Table, table
+from harness.report.document import Figure, TableBlock, TableCell, table
 from harness.report.figures import canvas, scores
 from harness.report.lookup import arm_of, on_held_out
 from harness.report.material import Material, recipe_ids
@@ -227,12 +227,12 @@ def _rates(job: _Job) -> Figure | None:
         at = (rates.index(peak) + 1) * epochs / len(rates)
         tops.append((peak, at))
         cells = [
-            Cell(f"{rates[0]:.3g}", rates[0]),
-            Cell(f"{peak:.3g}", peak),
-            Cell(f"{at:.1f}", at),
-            Cell(f"{rates[-1]:.3g}", rates[-1]),
+            TableCell(f"{rates[0]:.3g}", rates[0]),
+            TableCell(f"{peak:.3g}", peak),
+            TableCell(f"{at:.1f}", at),
+            TableCell(f"{rates[-1]:.3g}", rates[-1]),
         ]
-        rows.append([Cell(", ".join(names)), *cells])
+        rows.append([TableCell(", ".join(names)), *cells])
     alt = f"{plural(len(shapes), 'schedule')}; the highest rate, {tops[0][0]:.3g}, is reached at epoch {tops[0][1]:.1f}."
     behind = table(
         "Learning rate of each distinct schedule.",
@@ -416,7 +416,7 @@ def _caption(job: _Job, what: str, lines: str | None = None) -> str:
 
 def _table(
     bands: Mapping[str, Mapping[str, scores.Band]], what: str, words: Mapping[str, str], unit: str
-) -> Table:
+) -> TableBlock:
     """The curves at a quarter, a half, three quarters and the end."""
     epochs = max(int(b.epochs_E[-1]) for pair in bands.values() for b in pair.values())
     marks = sorted({max(1, round(epochs * share)) for share in (0.25, 0.5, 0.75, 1.0)})
@@ -427,12 +427,14 @@ def _table(
             if band is None:
                 continue
             cells = [
-                Cell(number(float(band.mean_E[band.at(m)]), unit), float(band.mean_E[band.at(m)]))
+                TableCell(
+                    number(float(band.mean_E[band.at(m)]), unit), float(band.mean_E[band.at(m)])
+                )
                 if band.epochs_E[0] <= m <= band.epochs_E[-1]
-                else Cell("–")
+                else TableCell("–")
                 for m in marks
             ]
-            rows.append([Cell(name), word, *cells, Cell(str(band.n))])
+            rows.append([TableCell(name), word, *cells, TableCell(str(band.n))])
     return table(
         f"{what} at some epochs, mean over n seeds.",
         ["Arm", "Curve", *(f">epoch {m}" for m in marks), ">n"],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.tuning_facts import SearchTrial, TuningFacts
-from harness.report.document import Cell, Figure, table
+from harness.report.document import Figure, TableCell, table
 from harness.report.figures import canvas
 from harness.report.palette import PAGE
 from harness.report.words import number, plain
@@ -106,7 +106,10 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     caption = "Score on validation in the order of the search. The best of many is optimistic: it is a search score, not a result."
     caption += " The axis leaves out the worst tenth." if len(done) > 7 else ""
     ranked = sorted(done, key=lambda item: -sign * item[1])[:10]
-    rows = [[Cell(str(t.number)), Cell(number(v, unit), v), Cell(_params(t))] for t, v in ranked]
+    rows = [
+        [TableCell(str(t.number)), TableCell(number(v, unit), v), TableCell(_params(t))]
+        for t, v in ranked
+    ]
     behind = table("The ten best search scores.", [">Trial", f">{label}", "Parameters"], rows)
     return canvas.figure(
         opened, "search", "History of the search", alt=alt, caption=caption, table=behind
@@ -168,7 +171,9 @@ def importances(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         between = (
             f"{i.low:.3f} to {i.high:.3f}" if i.low is not None and i.high is not None else "–"
         )
-        rows.append([Cell(i.parameter), Cell(f"{i.value:.3f}", i.value), Cell(between)])
+        rows.append(
+            [TableCell(i.parameter), TableCell(f"{i.value:.3f}", i.value), TableCell(between)]
+        )
     behind = table(caption, ["Parameter", ">Importance", ">Middle 80 %"], rows)
     return canvas.figure(
         opened,
@@ -243,7 +248,7 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             if numeric
             else ", ".join(sorted({plain(v) for v in values}))
         )
-        rows.append([Cell(name), Cell(spread), Cell(plain(best))])
+        rows.append([TableCell(name), TableCell(spread), TableCell(plain(best))])
     behind = table(
         "What was tried, and the value in the best trial.",
         ["Parameter", "Tried", "In the best trial"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.tuning_facts import SearchTrial, TuningFacts
-from harness.report.document import Cell, Figure, table
+from harness.report.document import Figure, TableCell, table
 from harness.report.figures import canvas
 from harness.report.figures.search import scaled
 from harness.report.palette import PAGE
@@ -54,7 +54,9 @@ def timeline(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     ended = f"{plural(len(stopped), 'trial')} of {len(trials)} stopped before the last epoch"
     alt = f"{ended}, which saved {100 * saved:.0f} % of the epochs."
     caption = f"A stopped trial is censored: it has no score. Stopping saved {100 * saved:.0f} % of the epochs."
-    rows = [[str(t.number), t.state, Cell(f"{t.epoch} of {t.epochs}", t.epoch)] for t in stopped]
+    rows = [
+        [str(t.number), t.state, TableCell(f"{t.epoch} of {t.epochs}", t.epoch)] for t in stopped
+    ]
     behind = table(caption, [">Trial", "State", ">Epochs"], rows)
     return canvas.figure(
         opened, "search-epochs", "How far each trial came", alt=alt, caption=caption, table=behind
@@ -144,9 +146,9 @@ def against_seconds(facts: TuningFacts, formats: Sequence[str]) -> Figure | None
     )
     rows = [
         [
-            Cell(str(t.number)),
-            Cell(seconds(t.seconds), t.seconds),
-            Cell(number(scale * (t.value or 0.0), unit), scale * (t.value or 0.0)),
+            TableCell(str(t.number)),
+            TableCell(seconds(t.seconds), t.seconds),
+            TableCell(number(scale * (t.value or 0.0), unit), scale * (t.value or 0.0)),
         ]
         for t in best
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import Analysis
 from harness.report import evidence
-from harness.report.document import Cell, Figure, Table, table
+from harness.report.document import Figure, TableBlock, TableCell, table
 from harness.report.figures import canvas, scores
 from harness.report.lookup import effects_of, metric_of, on_held_out
 from harness.report.material import Material
@@ -115,11 +115,11 @@ def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
     )
 
 
-def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Table:
+def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> TableBlock:
     every = sorted({seed for values in found.values() for seed in values})
     if len(every) <= _WIDE:
         rows = [
-            [Cell(name), *(Cell(number(v.get(s), unit) or "–", v.get(s)) for s in every)]
+            [TableCell(name), *(TableCell(number(v.get(s), unit) or "–", v.get(s)) for s in every)]
             for name, v in found.items()
         ]
         return table(f"{label} of every seed.", ["Arm", *(f">seed {seed}" for seed in every)], rows)
@@ -135,9 +135,9 @@ def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Ta
         ]
         rows.append(
             [
-                Cell(name),
-                Cell(str(len(ordered))),
-                *(Cell(number(value, unit), value) for value in cells),
+                TableCell(name),
+                TableCell(str(len(ordered))),
+                *(TableCell(number(value, unit), value) for value in cells),
             ]
         )
     heads = ["Arm", ">n", ">lowest", ">lower quarter", ">middle", ">upper quarter", ">highest"]

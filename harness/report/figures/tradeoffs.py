@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis import Analysis, Effect
 from harness.report import tables
-from harness.report.document import Cell, Figure, table
+from harness.report.document import Figure, TableCell, table
 from harness.report.figures import canvas, scores
 from harness.report.lookup import effects_of, metric_of, on_held_out, summary_of
 from harness.report.material import Material
@@ -91,7 +91,11 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         "Up is better; left overfits less. Symbols are the verdicts; the ring marks the baseline."
     )
     rows = [
-        [Cell(n), tables.level_cell(analysis, n, "accuracy"), tables.level_cell(analysis, n, "gap")]
+        [
+            TableCell(n),
+            tables.level_cell(analysis, n, "accuracy"),
+            tables.level_cell(analysis, n, "gap"),
+        ]
         for n, _, _ in points
     ]
     behind = table(caption, ["Arm", f">{scored[:1].upper()}{scored[1:]}", ">Overfitting gap"], rows)
@@ -145,9 +149,9 @@ def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None
     )
     rows = [
         [
-            Cell(n),
-            Cell(seconds(x), x),
-            Cell(number(y, metric.unit), y),
+            TableCell(n),
+            TableCell(seconds(x), x),
+            TableCell(number(y, metric.unit), y),
             "yes" if n in names else "no",
         ]
         for n, x, y in points
@@ -196,8 +200,8 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
     alt = f"Median throughput runs from {middles[slow]:,.0f} images/s ({slow}) to {middles[fast]:,.0f} images/s ({fast})."
     rows = []
     for name, values in found.items():
-        cells = [Cell(f"{v:,.0f}", v) for v in (values[0], middles[name], values[-1])]
-        rows.append([Cell(name), *cells, Cell(str(len(values)))])
+        cells = [TableCell(f"{v:,.0f}", v) for v in (values[0], middles[name], values[-1])]
+        rows.append([TableCell(name), *cells, TableCell(str(len(values)))])
     behind = table(
         "Images per second of training, evaluation left out.",
         ["Arm", ">lowest", ">median", ">highest", ">n"],
