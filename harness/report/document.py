@@ -208,7 +208,7 @@ class Strips:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Blocks behind a summary line that opens them; open in print."""
+    """Blocks behind a summary line that opens them; in print only where the reader has opened them."""
 
     summary: str
     blocks: tuple[Block, ...]
@@ -224,6 +224,11 @@ class Section:
     id: str
     title: str
     blocks: tuple[Block, ...]
+
+    @property
+    def folded(self) -> bool:
+        """Whether all of it is folded, so that its heading would head nothing in print."""
+        return all(isinstance(block, Details) for block in self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,16 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     alerts: tuple[Alert, ...]
     sections: tuple[Section, ...]
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """What is folded on the screen, as its summaries call it."""
+        return tuple(
+            block.summary[:1].lower() + block.summary[1:]
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Details)
+        )
 
     @property
     def figures(self) -> tuple[Figure, ...]:

@@ -166,9 +166,9 @@ def _md_block(block: Block) -> Iterator[str]:
         yield from (
             f"### {escape_markdown(block.title)}",
             "",
-            f"![{_alt(block.alt)}](figures/{block.id}.png)",
+            f"![{_alt(block.title)}](figures/{block.id}.png)",
             "",
-            escape_markdown(block.caption),
+            escape_markdown(f"{block.alt} {block.caption}"),
             "",
         )
     elif isinstance(block, Details):

@@ -388,7 +388,7 @@ def trials(given: SectionInput) -> Section | None:
     return Section(
         "trials",
         "Every trial",
-        (Details("Show the table", (evidence.trials(given.material, given.analysis),)),),
+        (Details("Every trial in a table", (evidence.trials(given.material, given.analysis),)),),
     )
 
 

@@ -36,6 +36,7 @@ from harness.report.words import (
 )
 from harness.text import plural
 
+_SHARED = "other work shared the machine, so these times compare little"
 _MOST_NAMED = 6  # fields that an arm's line in the verdict table names
 
 
@@ -122,7 +123,7 @@ def _verdicts_heads(analysis: Analysis, shape: _Shape) -> list[Column | str]:
         heads.append(of(shape.second))
     if shape.timed:
         # seconds that other work stretched say little about an arm
-        note = "seconds a trial, busy machine" if busy(analysis) else "seconds a trial"
+        note = "seconds a trial" + ("; machine shared" if disturbed(analysis) == _SHARED else "")
         heads.append(Column("Extra time", numeric=True, note=note))
     return [*heads, "Verdict"]
 
@@ -148,9 +149,14 @@ def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effec
     )
 
 
-def busy(analysis: Analysis) -> bool:
-    """Return whether other work shared the processor, so that the seconds of arms compare little."""
-    return any(c.name == "busy machine" and c.level == "warn" for c in analysis.checks)
+def disturbed(analysis: Analysis) -> str:
+    """Return why the seconds of arms compare little: other work shared the machine, or nobody measured whether; else empty."""
+    check = next((c for c in analysis.checks if c.name == "busy machine"), None)
+    if check is not None:
+        return "" if check.level == "ok" else _SHARED
+    if any("cuda" in line for line in analysis.environments):
+        return ""  # a processor's time says nothing about a GPU's
+    return "whether other work shared the machine was not measured"
 
 
 def _baseline_row(analysis: Analysis, shape: _Shape) -> list[TableCell]:

@@ -203,6 +203,29 @@ def _style() -> dict[str, Any]:
     }
 
 
+def legend_below(opened: Sheet, handles: Sequence[Any], names: Sequence[str], **style: Any) -> None:
+    """Name what is drawn under the drawing, off the data, in as many rows as its names need."""
+    if not handles:
+        return
+    # 0.075 inches a letter at 9.5 points, and the handle before it; columns are as wide as the widest
+    inches = [len(name) * 0.075 + 0.55 for name in names]
+    fit = len(names) if sum(inches) <= WIDTH - 0.1 else int((WIDTH - 0.1) / max(inches))
+    opened.drawing.legend(
+        list(handles),
+        list(names),
+        loc="outside lower left",
+        ncols=max(1, fit),
+        labelcolor=PAGE["muted"],
+        columnspacing=1.4,
+        **style,
+    )
+
+
+def with_unit(label: str, unit: str, *, level: bool = False) -> str:
+    """Return the name of an axis with its unit: ``validation accuracy, %`` of a level, ``..., pp`` of a difference."""
+    return f"{label}{'' if unit != 'pp' else ', %' if level else ', pp'}"
+
+
 def short(name: str, limit: int = 26) -> str:
     """Return a name that fits beside an axis; the table behind the figure has it whole."""
     return name if len(name) <= limit else name[: limit - 1] + "…"
