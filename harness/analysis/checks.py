@@ -374,7 +374,9 @@ def _test_reads(table: Table) -> Check:
     decided = table.study.metric.startswith("test")
     ok = "the test set was not read"
     if reads:
-        ok = f"the test set was read {_count(reads, 'time')}, once a finished trial; nothing was chosen by it"
+        every = reads == sum(trial.state == "complete" for trial in _trials(table))
+        each = "a finished trial" if every else "for each trial whose test score is shown"
+        ok = f"the test set was read {_count(reads, 'time')}, once {each}; nothing was chosen by it"
     if reads and table.study.without_validation:
         ok = "the test set was read after every epoch, to draw the curves; nothing was chosen by it"
     bad = (

@@ -167,7 +167,7 @@ def _facts(study: Study, found: Sequence[Tried], judged: Judged, left: int) -> T
         limits=words(rules),
         finalists=judged.finalists if judged.confirmed else (),
         confirmed=None if left else judged.confirmed,
-        answer=answer(judged.finalists, None if left else judged.confirmed, open_trials=left),
+        answer=answer(None if left else judged.confirmed, open_trials=left),
         note=_note(found, shares=bool(shares), left_out=left_out),
     )
 

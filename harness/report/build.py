@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis import Analysis
-from harness.report import retuned, words
+from harness.report import answers, reproduction, retuned, searched, words
 from harness.report.document import Alert, Report
 from harness.report.material import Material
-from harness.report.sections import Job, sections
+from harness.report.sections import SectionInput, sections
 from harness.study.study import Study
 from harness.text import plural
 
@@ -25,45 +25,68 @@ def build(
         brief: fewer drawings, while the study still runs.
     """
     study = analysis.study
-    where = [study.name, *([f"profile {study.profile}"] if study.profile else []), study.design]
+    where = [
+        study.name,
+        *([f"profile {study.profile}"] if study.profile else []),
+        _design(material),
+    ]
     return Report(
         folder=study.folder,
         title=study.question,
         kicker=" · ".join(where),
-        answer=_answer(material, analysis),
-        support=(*words.support(analysis), *filter(None, (retuned.sentence(analysis),))),
+        answer=answer(material, analysis),
+        support=tuple(_support(material, analysis)),
         facts=_facts(material, analysis),
         alerts=_alerts(material, analysis),
-        sections=sections(Job(material, analysis, formats, brief)),
+        sections=sections(SectionInput(material, analysis, formats, brief)),
     )
 
 
-def _answer(material: Material, analysis: Analysis) -> str:
-    """A search answers with what its confirmation came to, everything else with the verdicts."""
-    told = material.tuning.answer if material.tuning is not None else ""
-    return told or words.answer(analysis)
+def answer(material: Material, analysis: Analysis) -> str:
+    """Return what answers the study: of a search its confirmation, of a reproduction theirs and ours, else the verdicts."""
+    if material.tuning is not None and material.tuning.answer:
+        return material.tuning.answer
+    return reproduction.answer(analysis) or answers.answer(analysis)
+
+
+def _design(material: Material) -> str:
+    """The design in a word: a search is one, whatever its confirmation is."""
+    if material.tuning is not None:
+        return "search"
+    return (
+        "one arm"
+        if not material.study.arms and material.study.design == "arms"
+        else material.study.design
+    )
+
+
+def _support(material: Material, analysis: Analysis) -> list[str]:
+    sentences = [*answers.support(analysis), retuned.sentence(analysis)]
+    if material.tuning is not None:
+        sentences += [searched.optimism(material.tuning), searched.package(material.tuning)]
+    return [sentence for sentence in sentences if sentence]
+
+
+# The tiles under the heading: the scale of what was run
 
 
 def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...]:
-    study, recipe = analysis.study, analysis.study.base_recipe
-    seeds = f"{len(analysis.seeds)}" + (
-        f" of {analysis.seeds_planned}" if len(analysis.seeds) != analysis.seeds_planned else ""
-    )
+    study = analysis.study
+    seeds, planned = len(analysis.seeds), analysis.seeds_planned
     device = next(
         (
-            t.environment.cpu or t.environment.device
-            for t in material.trials
-            if t.environment.device
+            trial.environment.cpu or trial.environment.device
+            for trial in material.trials
+            if trial.environment.device
         ),
         "",
     )
     facts = [
         ("Arms", str(len(analysis.arms))),
-        ("Seeds", seeds),
-        ("Trials", f"{analysis.trials_total:,}"),
-        ("Epochs", "" if study.foreign else str(recipe.train.epochs)),
-        ("Training time", "" if study.table else words.seconds(analysis.train_seconds_total)),
-        ("Images", "" if study.foreign else recipe.data.name),
+        ("Seeds", f"{seeds}" if seeds == planned else f"{seeds} of {planned}"),
+        ("Rows" if study.table else "Trials", _trials(material, analysis)),
+        *([] if study.foreign else _scale(material, analysis)),
+        ("Time", "" if study.table else time_spent(material, analysis)),
         ("Ran on", device),
         ("Table", study.table),
         ("Script", _script(study)),
@@ -71,11 +94,47 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
     return tuple((label, value) for label, value in facts if value)
 
 
+def _trials(material: Material, analysis: Analysis) -> str:
+    """How many trials were run; of a search those that searched and those that confirmed."""
+    if material.tuning is None:
+        return f"{analysis.trials_total:,}"
+    return f"{len(material.tuning.history):,} to search, {analysis.trials_total:,} to confirm"
+
+
+def _scale(material: Material, analysis: Analysis) -> list[tuple[str, str]]:
+    """Images, pixels, weights and epochs, which say at a glance how small or large the study is."""
+    recipe = analysis.study.base_recipe
+    sizes = sorted({arm.params_m for arm in analysis.arms if arm.params_m})
+    weights = " to ".join(f"{size:.3g} M" for size in dict.fromkeys((*sizes[:1], *sizes[-1:])))
+    side = f"{recipe.data.size} × {recipe.data.size}" if recipe.data.size else ""
+    return [
+        ("Images", material.provenance.data or recipe.data.name),
+        ("Pixels", side),
+        ("Weights", weights),
+        ("Epochs", str(recipe.train.epochs)),
+    ]
+
+
+def time_spent(material: Material, analysis: Analysis) -> str:
+    """Return what all trials took: training, evaluation and, of a search, its own training."""
+    evaluation = sum(trial.eval_seconds or 0.0 for trial in material.trials)
+    parts = [f"{words.seconds(analysis.train_seconds_total)} of training"]
+    if evaluation:
+        parts.append(f"{words.seconds(evaluation)} of evaluation")
+    if material.tuning is not None:
+        search = sum(trial.seconds for trial in material.tuning.history)
+        parts += [f"{words.seconds(search)} of training in the search"] if search else []
+    return ", ".join(parts)
+
+
 def _script(study: Study) -> str:
     """What of a user's training script was run, without the settings."""
     return study.runner or " ".join(
         word for word in study.command if "{" not in word and not word.startswith("-")
     )
+
+
+# What must be known before the numbers
 
 
 def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:
@@ -94,6 +153,9 @@ def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:
             Alert("warn", "Screening: arms may have been stopped early. Nothing here is a verdict.")
         )
     failed = [check for check in analysis.checks if check.level == "fail"]
+    if analysis.study.reported is not None and len(analysis.arms) == 1:
+        # nothing is to be judged, so that it is no fault to have no images to judge by
+        failed = [check for check in failed if check.name != "validation"]
     alerts += [
         Alert("fail", f"{check.name}: {check.what}" + (f" ({check.hint})" if check.hint else ""))
         for check in failed[:3]

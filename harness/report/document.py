@@ -34,7 +34,7 @@ class Glyph:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One cell of a table.
 
     Attributes:
@@ -62,7 +62,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableBlock:
     """A caption, columns and rows; the first column heads its row.
 
     Attributes:
@@ -72,7 +72,7 @@ class Table:
 
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     groups: Mapping[int, str] = field(default_factory=dict)
     verdicts: bool = False
 
@@ -93,7 +93,7 @@ def table(
     *,
     groups: Mapping[int, str] | None = None,
     verdicts: bool = False,
-) -> Table:
+) -> TableBlock:
     """Return a table from strings and cells; a head that starts with ``>`` is numeric, None is an empty cell."""
     heads = tuple(
         head
@@ -102,10 +102,10 @@ def table(
         for head in columns
     )
     cells = tuple(
-        tuple(cell if isinstance(cell, Cell) else Cell(str(cell or "")) for cell in row)
+        tuple(cell if isinstance(cell, TableCell) else TableCell(str(cell or "")) for cell in row)
         for row in rows
     )
-    return Table(caption, heads, cells, dict(groups or {}), verdicts)
+    return TableBlock(caption, heads, cells, dict(groups or {}), verdicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Figure:
     alt: str
     caption: str
     svg: str
-    table: Table
+    table: TableBlock
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -208,13 +208,13 @@ class Strips:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Blocks behind a summary line that opens them; open in print."""
+    """Blocks behind a summary line that opens them; in print only where the reader has opened them."""
 
     summary: str
     blocks: tuple[Block, ...]
 
 
-Block = Paragraph | Bullets | Listing | Definitions | Strips | Table | Figure | Details
+Block = Paragraph | Bullets | Listing | Definitions | Strips | TableBlock | Figure | Details
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +224,11 @@ class Section:
     id: str
     title: str
     blocks: tuple[Block, ...]
+
+    @property
+    def folded(self) -> bool:
+        """Whether all of it is folded, so that its heading would head nothing in print."""
+        return all(isinstance(block, Details) for block in self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,16 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     alerts: tuple[Alert, ...]
     sections: tuple[Section, ...]
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """What is folded on the screen, as its summaries call it."""
+        return tuple(
+            block.summary[:1].lower() + block.summary[1:]
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Details)
+        )
 
     @property
     def figures(self) -> tuple[Figure, ...]:

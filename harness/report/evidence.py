@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis import Analysis, Effect
-from harness.report.document import Cell, Column, Table, table
+from harness.report.document import Column, TableBlock, TableCell, table
 from harness.report.lookup import effects_of, in_order, leading, metric_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
@@ -18,7 +18,7 @@ from harness.text import plural
 SHOWN_TRIALS = 400  # more of them are in trials.csv
 
 
-def effects(analysis: Analysis, kind: str) -> Table | None:
+def effects(analysis: Analysis, kind: str) -> TableBlock | None:
     """Return every effect of one kind on the study's metric, with its p-values; None when there is none."""
     found = effects_of(analysis, kind)
     if not found:
@@ -27,15 +27,15 @@ def effects(analysis: Analysis, kind: str) -> Table | None:
     several = len({e.reference for e in found}) > 1
     rows = [
         [
-            Cell(e.term, note=f"against {e.reference}" if several else ""),
+            TableCell(e.term, note=f"against {e.reference}" if several else ""),
             difference_cell(e),
-            Cell(number(e.sd, e.unit), e.sd, note=_split(e)),
+            TableCell(number(e.sd, e.unit), e.sd, note=_split(e)),
             str(e.n),
             _p(e.p),
             _p(e.p_holm),
             _p(e.p_equivalence),
-            Cell(maybe(e.seed_correlation, "{:.2f}").replace("-", MINUS), e.seed_correlation),
-            Cell(bounds(e.image_low, e.image_high, e.unit, signed=True)),
+            TableCell(maybe(e.seed_correlation, "{:.2f}").replace("-", MINUS), e.seed_correlation),
+            TableCell(bounds(e.image_low, e.image_high, e.unit, signed=True)),
             verdict_cell(analysis, e),
         ]
         for e in found
@@ -55,7 +55,7 @@ def effects(analysis: Analysis, kind: str) -> Table | None:
     keep = [
         i
         for i in range(len(heads))
-        if i in (0, 1, 3) or any(row[i] not in ("", Cell("")) for row in map(_cells, rows))
+        if i in (0, 1, 3) or any(row[i] not in ("", TableCell("")) for row in map(_cells, rows))
     ]
     metric = metric_of(analysis)
     names = {
@@ -79,7 +79,7 @@ def _split(effect: Effect) -> str:
     return f"{number(effect.sd_real, effect.unit)} real, {number(noise, effect.unit)} images"
 
 
-def orders(analysis: Analysis) -> Table | None:
+def orders(analysis: Analysis) -> TableBlock | None:
     """Return leave-one-out, add-one-in and Shapley beside each other for every component; None without such a design."""
     found: dict[tuple[str, str], Effect] = {
         (e.kind, e.term): e for e in analysis.orders if e.metric == analysis.study.metric
@@ -89,7 +89,7 @@ def orders(analysis: Analysis) -> Table | None:
     }
     kinds = ("leave-one-out", "add-one-in", "main", "shapley")
     rows = [
-        [Cell(name), *(difference_cell(found.get((kind, name))) for kind in kinds)]
+        [TableCell(name), *(difference_cell(found.get((kind, name))) for kind in kinds)]
         for name in (factor.name for factor in analysis.study.factors)
     ]
     heads: list[str | Column] = [
@@ -110,29 +110,32 @@ def orders(analysis: Analysis) -> Table | None:
     return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
 
 
-def onsets(analysis: Analysis) -> Table | None:
-    """Return the epoch at which validation loss turns up, by arm; None without curves."""
+def onsets(analysis: Analysis) -> TableBlock | None:
+    """Return the epoch after which validation loss turns up, by arm, and in how many seeds; None without curves."""
     if all(arm.onset_epoch is None and not arm.onset_none for arm in analysis.arms):
         return None
     rows = []
     for arm in analysis.arms:
-        epochs = arm.onset_epoch
+        if arm.onset_epoch is None and not arm.onset_none:
+            continue  # no curve of it
+        seeds = len(analysis.seeds) or arm.completed
+        epoch = f"{arm.onset_epoch:g}" if arm.onset_epoch is not None else "does not turn up"
         rows.append(
             [
                 arm.name,
-                Cell(f"{epochs:g}" if epochs is not None else "none", epochs),
-                Cell(str(arm.onset_none) if arm.onset_none else "–"),
+                TableCell(epoch, arm.onset_epoch),
+                TableCell(f"{max(seeds - arm.onset_none, 0)} of {seeds}"),
             ]
         )
+    loss = on_held_out(analysis, "loss")
     caption = (
-        f"Onset of overfitting: epoch of the lowest {on_held_out(analysis, 'loss')} (median of 3) where it later rises by more "
-        "than 2 %; "
-        "median over the seeds that have one."
+        f"When {loss} turns up: the epoch of its lowest value (running median of 3 epochs), in seeds where it later "
+        f"rises by more than 2 %; the median over those seeds, within {plural(analysis.study.base_recipe.train.epochs, 'epoch')}."
     )
-    return table(caption, ["Arm", ">Onset epoch", ">Seeds without"], rows)
+    return table(caption, ["Arm", ">Onset epoch", ">Seeds that turn up"], rows)
 
 
-def sensitivity(analysis: Analysis) -> Table | None:
+def sensitivity(analysis: Analysis) -> TableBlock | None:
     """Return a second opinion on each difference, a bootstrap interval; None without pairs."""
     import numpy as np
 
@@ -147,7 +150,7 @@ def sensitivity(analysis: Analysis) -> Table | None:
             differences_S, np.random.default_rng(0), alpha=analysis.study.alpha
         )
         boot = bounds(_real(low), _real(high), effect.unit, signed=True)
-        rows.append([effect.term, difference_cell(effect), Cell(boot or "–")])
+        rows.append([effect.term, difference_cell(effect), TableCell(boot or "–")])
     if not rows:
         return None
     level = f"{100 * (1 - analysis.study.alpha):g} %"
@@ -163,7 +166,7 @@ def sensitivity(analysis: Analysis) -> Table | None:
     return table(caption, heads, rows)
 
 
-def classes(analysis: Analysis) -> Table | None:
+def classes(analysis: Analysis) -> TableBlock | None:
     """Return the difference within every class, arms by classes; None without per-image outcomes."""
     if not analysis.classes:
         return None
@@ -180,8 +183,8 @@ def classes(analysis: Analysis) -> Table | None:
                 if item
                 else "–"
             )
-            cells.append(Cell(text, item.estimate if item else None))
-        rows.append([Cell(name), *cells])
+            cells.append(TableCell(text, item.estimate if item else None))
+        rows.append([TableCell(name), *cells])
     counts = sorted({item.n for item in analysis.classes})
     caption = (
         f"Difference in {on_held_out(analysis, 'accuracy')} within each class, pp: mean [low, high], "
@@ -191,7 +194,7 @@ def classes(analysis: Analysis) -> Table | None:
     return table(caption, ["Arm", *(f">{label}" for label in labels)], rows)
 
 
-def rows_of_table(material: Material, analysis: Analysis) -> Table:
+def rows_of_table(material: Material, analysis: Analysis) -> TableBlock:
     """Return the rows of a table of finished runs, the first ``SHOWN_TRIALS`` of them."""
     carried = {name for trial in material.trials for name in trial.metrics}
     shown = [
@@ -205,8 +208,10 @@ def rows_of_table(material: Material, analysis: Analysis) -> Table:
             None if score is None else score * metric.scale
             for score, metric in zip(scores, metrics, strict=True)
         ]
-        cells = [Cell(number(v, m.unit) or "–", v) for v, m in zip(values, metrics, strict=True)]
-        rows.append([Cell(trial.label), Cell(str(trial.seed)), _state(trial), *cells])
+        cells = [
+            TableCell(number(v, m.unit) or "–", v) for v, m in zip(values, metrics, strict=True)
+        ]
+        rows.append([TableCell(trial.label), TableCell(str(trial.seed)), _state(trial), *cells])
     heads = [Column(m.label, numeric=True, note="%" if m.unit == "pp" else "") for m in metrics]
     left = len(material.trials) - len(rows)
     caption = f"{plural(len(material.trials), 'row')}" + (
@@ -215,7 +220,7 @@ def rows_of_table(material: Material, analysis: Analysis) -> Table:
     return table(caption + ".", ["Arm", ">Seed", "State", *heads], rows)
 
 
-def trials(material: Material, analysis: Analysis) -> Table:
+def trials(material: Material, analysis: Analysis) -> TableBlock:
     """Return the trials, one row each, the first ``SHOWN_TRIALS`` of them."""
     if analysis.study.table:
         return rows_of_table(material, analysis)
@@ -231,15 +236,19 @@ def trials(material: Material, analysis: Analysis) -> Table:
     tested = analysis.study.without_validation  # the same accuracy need not stand there twice
     shown = ("accuracy", "train_accuracy", "gap", *(() if tested else ("test_accuracy",)))
     for key, trial in listed[:SHOWN_TRIALS]:
-        cells = [Cell(" = ".join(named.get(key, ["–"]))), Cell(str(trial.seed)), _state(trial)]
+        cells = [
+            TableCell(" = ".join(named.get(key, ["–"]))),
+            TableCell(str(trial.seed)),
+            _state(trial),
+        ]
         for name in shown:
             value = trial.metrics.get(name)
             percent = None if value is None else 100 * value
-            cells.append(Cell(number(percent) or "–", percent))
+            cells.append(TableCell(number(percent) or "–", percent))
         cells += [
             _epochs(trial, analysis.study),
-            Cell(seconds(trial.train_seconds), trial.train_seconds),
-            Cell(trial.cell),
+            TableCell(seconds(trial.train_seconds), trial.train_seconds),
+            TableCell(trial.cell),
         ]
         rows.append(cells)
     left = len(material.trials) - len(rows)
@@ -265,7 +274,7 @@ def trials(material: Material, analysis: Analysis) -> Table:
     return table(caption + ".", heads, rows)
 
 
-def ended(material: Material) -> Table | None:
+def ended(material: Material) -> TableBlock | None:
     """Return the trials that did not end well, earlier attempts included; None when there are none."""
     bad = [*(t for t in material.trials if t.state != "complete"), *material.attempts]
     if not bad:
@@ -273,11 +282,11 @@ def ended(material: Material) -> Table | None:
     rows = [
         [
             t.cell,
-            Cell(str(t.seed)),
+            TableCell(str(t.seed)),
             _state(t),
-            Cell(str(t.attempt)),
+            TableCell(str(t.attempt)),
             _epochs(t, material.study),
-            Cell(t.error or "–", note=t.cause),
+            TableCell(t.error or "–", note=t.cause),
         ]
         for t in bad[:SHOWN_TRIALS]
     ]
@@ -285,26 +294,26 @@ def ended(material: Material) -> Table | None:
     return table(caption, ["Cell", ">Seed", "State", ">Attempt", ">Epochs", "What happened"], rows)
 
 
-def _state(trial: Trial) -> Cell:
+def _state(trial: Trial) -> TableCell:
     mark = {"complete": "ok", "pruned": "warn"}.get(trial.state, "fail")
-    return Cell(f"{MARKS[mark].symbol} {trial.state}", mark=mark)
+    return TableCell(f"{MARKS[mark].symbol} {trial.state}", mark=mark)
 
 
-def _epochs(trial: Trial, study: Study) -> Cell:
+def _epochs(trial: Trial, study: Study) -> TableCell:
     """How many epochs a trial finished; a script need not tell."""
-    return Cell("–" if study.scripted and not trial.epochs else str(trial.epochs))
+    return TableCell("–" if study.scripted and not trial.epochs else str(trial.epochs))
 
 
-def _p(value: float | None) -> Cell:
+def _p(value: float | None) -> TableCell:
     if value is None:
-        return Cell("")
-    return Cell(
+        return TableCell("")
+    return TableCell(
         "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}", value
     )
 
 
-def _cells(row: Sequence[object]) -> list[Cell]:
-    return [cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in row]
+def _cells(row: Sequence[object]) -> list[TableCell]:
+    return [cell if isinstance(cell, TableCell) else TableCell(str(cell)) for cell in row]
 
 
 def _real(value: float) -> float | None:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from harness.analysis import Analysis
 from harness.errors import HarnessError, ReportError
-from harness.report import render, words
+from harness.report import answers, render, reproduction, words
 from harness.report.folder import read_analysis, read_parquet, read_tuning
-from harness.report.lookup import by_verdict, in_order, leading
+from harness.report.lookup import by_verdict, in_order, leading, metric_of
 from harness.report.material import Provenance
 from harness.report.words import MARKS
 from harness.text import plural
@@ -26,7 +26,7 @@ _NOT_COMMITTED = "-quick"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """One report on the index.
 
     Attributes:
@@ -48,21 +48,21 @@ class Entry:
     error: str = ""
 
 
-def entries(reports: Path) -> tuple[Entry, ...]:
+def entries(reports: Path) -> tuple[IndexEntry, ...]:
     """Return an entry for every folder under ``reports`` that has an analysis, by name."""
     found = []
     for folder in sorted(path.parent for path in reports.glob("*/analysis.json")):
         try:
             found.append(_entry(folder, read_analysis(folder)))
         except HarnessError as error:
-            found.append(Entry(folder.name, error=f"{error.message} ({error.hint})"))
+            found.append(IndexEntry(folder.name, error=f"{error.message} ({error.hint})"))
     return tuple(found)
 
 
-def _entry(folder: Path, analysis: Analysis) -> Entry:
+def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
     study = analysis.study
     tuning = read_tuning(folder / "tuning.json")
-    origin, days, joules = _trials(folder / "trials.parquet")
+    origin, days, spent = _trials(folder / "trials.parquet")
     groups = by_verdict(in_order(analysis, leading(analysis)))
     verdicts = tuple(
         (name or "none", words.listed([e.term for e in some], 6))
@@ -75,38 +75,42 @@ def _entry(folder: Path, analysis: Analysis) -> Entry:
         plural(len(analysis.seeds), "seed"),
         plural(analysis.trials_total, "trial"),
         study.table or ("a training script" if study.scripted else study.base_recipe.data.name),
+        f"{metric_of(analysis).label}, {words.direction(metric_of(analysis))}",
         *([] if analysis.finished else ["incomplete"]),
         *(["a screening"] if analysis.screening else []),
     ]
-    return Entry(
+    return IndexEntry(
         folder=folder.name,
         question=study.question,
-        answer=(tuning.answer if tuning is not None else "") or words.answer(analysis),
+        answer=(tuning.answer if tuning is not None else "")
+        or reproduction.answer(analysis)
+        or answers.answer(analysis),
         verdicts=verdicts,
         facts=" · ".join(facts),
-        cost=_cost(analysis, joules),
+        cost=_cost(analysis, *spent),
         commands=origin.commands,
         ran=", ".join(part for part in (origin.hardware, max(days, default="")) if part),
     )
 
 
-def _cost(analysis: Analysis, joules: float) -> str:
-    """Training time, and the energy where the trials carry it."""
+def _cost(analysis: Analysis, evaluation: float, joules: float) -> str:
+    """Seconds of training and of evaluation, and the energy where the trials carry it."""
     if analysis.study.table:
         return "not in the table"
-    told = f"{words.seconds(analysis.train_seconds_total)} of training"
-    return f"{told}, {joules / 3.6e6:.2g} kWh" if joules else told
+    text = f"{words.seconds(analysis.train_seconds_total)} of training"
+    text += f", {words.seconds(evaluation)} of evaluation" if evaluation else ""
+    return f"{text}, {joules / 3.6e6:.2g} kWh" if joules else text
 
 
-def _trials(path: Path) -> tuple[Provenance, list[str], float]:
-    """Return where a table of trials comes from, the days on which they started, and their energy in joules."""
+def _trials(path: Path) -> tuple[Provenance, list[str], tuple[float, float]]:
+    """Return where a table of trials comes from, the days on which they started, and (evaluation in s, energy in J)."""
     content = read_parquet(path)
     try:
         facts = content.schema.metadata or {}
         origin = Provenance.model_validate_json(facts.get(b"harness.provenance", b"{}"))
         columns = {
             name: content[name].to_pylist()
-            for name in ("started", "readings")
+            for name in ("started", "readings", "eval_seconds")
             if name in content.column_names
         }
         joules = sum(
@@ -116,7 +120,8 @@ def _trials(path: Path) -> tuple[Provenance, list[str], float]:
         raise ReportError(
             f"{path} cannot be read: {error}", "copy it again from where it was written"
         ) from None
-    return origin, [started[:10] for started in columns.get("started", ()) if started], joules
+    days = [started[:10] for started in columns.get("started", ()) if started]
+    return origin, days, (sum(filter(None, columns.get("eval_seconds", ()))), joules)
 
 
 def write_index(reports: Path) -> Path:
@@ -139,7 +144,7 @@ def write_index(reports: Path) -> Path:
     return page
 
 
-def markdown(found: Iterable[Entry]) -> str:
+def markdown(found: Iterable[IndexEntry]) -> str:
     """Return the landing page in Markdown."""
     told = render.escape_markdown
     lines = [

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from harness.analysis import Analysis
+from harness.analysis.tuning_facts import TuningFacts
 from harness.report.lookup import (
     effect_on,
     effects_of,
@@ -19,7 +20,7 @@ from harness.report.lookup import (
     second_metric,
     summary_of,
 )
-from harness.report.methods import Source, cited, paragraph
+from harness.report.methods import Publication, cited, paragraph
 from harness.report.words import MINUS, bounds, direction, number, sample
 from harness.text import plural
 
@@ -66,10 +67,10 @@ def escape(text: str) -> str:
     return "".join(out)
 
 
-def files(analysis: Analysis, *, tuned: bool = False) -> dict[str, str]:
+def files(analysis: Analysis, tuning: TuningFacts | None = None) -> dict[str, str]:
     """Return ``{name: text}`` of the four files."""
-    sources = cited(analysis, tuned=tuned)
-    made = {"methods.tex": _methods(analysis), "refs.bib": _bib(sources)}
+    sources = cited(analysis, tuning)
+    made = {"methods.tex": _methods(analysis, tuning), "refs.bib": _bib(sources)}
     if effects_of(analysis, "arm") or effects_of(analysis, "main"):
         made["effects.tex"] = _effects(analysis)
     made["ablation.tex"] = _ablation(analysis)
@@ -174,9 +175,9 @@ def _tabular(
     )
 
 
-def _methods(analysis: Analysis) -> str:
+def _methods(analysis: Analysis, tuning: TuningFacts | None) -> str:
     sentences = []
-    for sentence, key in paragraph(analysis):
+    for sentence, key in paragraph(analysis, tuning):
         cite = f"~\\cite{{{key}}}" if key else ""
         sentences.append(escape(sentence.rstrip(".")) + cite + ".")
     done = plural(sum(arm.completed for arm in analysis.arms), "completed trial")
@@ -187,7 +188,7 @@ def _methods(analysis: Analysis) -> str:
     )
 
 
-def _bib(sources: Sequence[Source]) -> str:
+def _bib(sources: Sequence[Publication]) -> str:
     kinds: Mapping[str, str] = {
         "article": "journal",
         "inproceedings": "booktitle",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis import Analysis
-from harness.report.lookup import effects_of, metric_of, of_test_set, on_held_out
-from harness.report.words import listed
-from harness.study.study import Study
+from harness.analysis.tuning_facts import TuningFacts
+from harness.report.lookup import effects_of, has_metric, leading, metric_of, on_held_out
+from harness.report.words import confidence, images, listed, margin, named
 from harness.text import plural
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Publication:
     """A published source.
 
     Attributes:
@@ -39,7 +39,7 @@ class Source:
 SOURCES = {
     source.key: source
     for source in (
-        Source(
+        Publication(
             "holm1979",
             "article",
             "Holm, S.",
@@ -48,7 +48,7 @@ SOURCES = {
             "Scandinavian Journal of Statistics",
             "6, 65-70",
         ),
-        Source(
+        Publication(
             "schuirmann1987",
             "article",
             "Schuirmann, D. J.",
@@ -58,7 +58,7 @@ SOURCES = {
             "Journal of Pharmacokinetics and Biopharmaceutics",
             "15, 657-680",
         ),
-        Source(
+        Publication(
             "bouthillier2021",
             "inproceedings",
             "Bouthillier, X. and others",
@@ -67,7 +67,7 @@ SOURCES = {
             "Proceedings of Machine Learning and Systems",
             "3, 747-769",
         ),
-        Source(
+        Publication(
             "jordan2023",
             "misc",
             "Jordan, K.",
@@ -77,7 +77,7 @@ SOURCES = {
             "arXiv",
             "2304.01910",
         ),
-        Source(
+        Publication(
             "jordan2024",
             "inproceedings",
             "Jordan, K.",
@@ -87,7 +87,7 @@ SOURCES = {
             "International Conference on Learning Representations",
             "arXiv 2304.01910",
         ),
-        Source(
+        Publication(
             "smith2019",
             "inproceedings",
             "Smith, L. N. and Topin, N.",
@@ -96,7 +96,7 @@ SOURCES = {
             "Artificial Intelligence and Machine Learning for Multi-Domain Operations Applications",
             "SPIE 11006; arXiv 1708.07120",
         ),
-        Source(
+        Publication(
             "pocock1977",
             "article",
             "Pocock, S. J.",
@@ -105,7 +105,7 @@ SOURCES = {
             "Biometrika",
             "64, 191-199",
         ),
-        Source(
+        Publication(
             "wangtsiatis1987",
             "article",
             "Wang, S. K. and Tsiatis, A. A.",
@@ -114,7 +114,7 @@ SOURCES = {
             "Biometrics",
             "43, 193-199",
         ),
-        Source(
+        Publication(
             "jennison1989",
             "article",
             "Jennison, C. and Turnbull, B. W.",
@@ -123,7 +123,7 @@ SOURCES = {
             "Journal of the Royal Statistical Society B",
             "51, 305-361",
         ),
-        Source(
+        Publication(
             "shapley1953",
             "inproceedings",
             "Shapley, L. S.",
@@ -132,7 +132,7 @@ SOURCES = {
             "Contributions to the Theory of Games II",
             "307-317",
         ),
-        Source(
+        Publication(
             "box1961",
             "article",
             "Box, G. E. P. and Hunter, J. S.",
@@ -141,7 +141,7 @@ SOURCES = {
             "Technometrics",
             "3, 311-351",
         ),
-        Source(
+        Publication(
             "guo2017",
             "inproceedings",
             "Guo, C. and Pleiss, G. and Sun, Y. and Weinberger, K. Q.",
@@ -150,7 +150,7 @@ SOURCES = {
             "International Conference on Machine Learning",
             "1321-1330",
         ),
-        Source(
+        Publication(
             "efron1987",
             "article",
             "Efron, B.",
@@ -159,7 +159,7 @@ SOURCES = {
             "Journal of the American Statistical Association",
             "82, 171-185",
         ),
-        Source(
+        Publication(
             "akiba2019",
             "inproceedings",
             "Akiba, T. and Sano, S. and Yanase, T. and Ohta, T. and Koyama, M.",
@@ -172,193 +172,314 @@ SOURCES = {
 }
 
 
-def cited(analysis: Analysis, *, tuned: bool = False) -> list[Source]:
-    """Return the sources that a study's methods rest on, by key."""
-    keys = {"holm1979", "schuirmann1987", "bouthillier2021", "jordan2023", "efron1987"}
-    study = analysis.study
-    if not study.table:
-        keys.add("akiba2019")
-    if len(study.looks) > 1:
-        keys |= {"pocock1977" if study.boundary == "pocock" else "wangtsiatis1987", "jennison1989"}
-    if effects_of(analysis, "shapley"):
-        keys.add("shapley1953")
-    if study.design == "fraction":
-        keys.add("box1961")
-    if any(effect.sd_real is not None for effect in analysis.effects):
-        keys.add("jordan2024")
-    if any(effect.metric == "ece" for effect in analysis.effects):
-        keys.add("guo2017")
-    if study.base_recipe.schedule.name == "one-cycle" and not study.foreign:
-        keys.add("smith2019")
-    if tuned:
-        keys.add("akiba2019")
+Sentence = tuple[str, str]
+"""A sentence of the methods and the key of its source, empty without one."""
+
+
+def cited(analysis: Analysis, tuning: TuningFacts | None = None) -> list[Publication]:
+    """Return the sources that the methods cite, by key."""
+    keys = {key for _, key in paragraph(analysis, tuning) if key}
     return [SOURCES[key] for key in sorted(keys)]
 
 
-def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
-    """Return the methods as (sentence, key of its source or nothing), generated from the plan."""
-    study, metric = analysis.study, metric_of(analysis)
-    recipe = study.base_recipe
-    arms = len(analysis.arms)
+def paragraph(analysis: Analysis, tuning: TuningFacts | None = None) -> list[Sentence]:
+    """Return the methods as sentences with their sources, generated from the plan; only what this study did."""
+    study = analysis.study
+    if study.table:
+        sentences = _of_table(analysis)
+    else:
+        sentences = [*_design(analysis, tuning), *_training(analysis), _outcome(analysis)]
+    sentences += _rules(analysis)
+    if study.base_recipe.schedule.name == "one-cycle" and not study.foreign:
+        sentences.append(("The learning rate follows a one-cycle schedule.", "smith2019"))
+    if not study.table:
+        sentences.append(("Runs were queued and recorded with Optuna.", "akiba2019"))
+    return sentences
+
+
+def _of_table(analysis: Analysis) -> list[Sentence]:
+    arms, seeds = plural(len(analysis.arms), "arm"), plural(len(analysis.seeds), "seed")
+    text = (
+        f"From a table of finished runs, {arms} were compared on {seeds}, differences paired by seed; "
+        f"the outcome is {metric_of(analysis).label}."
+    )
+    return [(text, "bouthillier2021")]
+
+
+def _design(analysis: Analysis, tuning: TuningFacts | None) -> list[Sentence]:
+    """What was compared with what, in the words of the design."""
+    study, arms = analysis.study, len(analysis.arms)
+    if tuning is not None:
+        return _search(analysis, tuning)
+    what = "setting of a training script" if study.scripted else "training recipe"
+    if arms == 1:
+        return [(f"One {what} was run, and nothing is compared.", "")]
+    base = study.baseline
     designs = {
         "leave-one-out": "each component was taken out of the full recipe, one at a time",
         "add-one-in": "each component was added, one at a time, to a recipe without any",
         "both": "each component was taken out of the full recipe and, separately, added to a recipe without any",
-        "factorial": f"all combinations of {plural(len(study.factors), 'component')} were trained",
-        "fraction": f"a fraction of the combinations of {plural(len(study.factors), 'component')} was trained",
-        "sweep": f"each level of {listed([f.name for f in study.factors])} was compared with the baseline",
-        "arms": "variants written by hand were compared with the baseline",
+        "factorial": f"all combinations of {plural(len(study.factors), 'component')} were run",
+        "fraction": f"a fraction of the combinations of {plural(len(study.factors), 'component')} was run",
+        "sweep": f"each level of {listed([factor.name for factor in study.factors])} was compared with {base}",
+        "arms": f"variants written by hand were compared with {base}",
     }
-    done = len(analysis.seeds)
-    margin = f"{study.margin_pp:g} pp" if metric.unit == "pp" else f"{study.margin_pp / 100:g}"
-    judged = (
-        f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
-        f"{study.alpha:g} with Holm's correction over each family of comparisons"
-    )
-    scored = on_held_out(analysis, "accuracy")
-    outcome = f"The outcome is {metric.label} after the last epoch; the overfitting gap is train minus {scored}."
-    rules = [
-        (f"{judged}.", "holm1979"),
+    many = what.replace("setting", "settings") if study.scripted else f"{what}s"
+    text = f"We compared {arms} {many}: {designs[study.design]}"
+    if study.design not in ("sweep", "arms") and study.arms:
+        text += f"; {plural(len(study.arms), 'variant')} written by hand came on top"
+    return [(f"{text}.", "box1961" if study.design == "fraction" else "")]
+
+
+def _search(analysis: Analysis, tuning: TuningFacts) -> list[Sentence]:
+    """How the recipes of a search were found, and what was run again."""
+    tried = plural(len(tuning.history), "trial")
+    sampler = f" with the sampler {tuning.sampler}" if tuning.sampler else ""
+    pruner = "" if tuning.pruner in ("", "none") else f" and the pruner {tuning.pruner}"
+    sentences = [
         (
-            f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.",
-            "schuirmann1987",
-        ),
+            f"A search of {tried}{sampler}{pruner}, one seed each, scored recipes on validation.",
+            "akiba2019",
+        )
     ]
-    seeds = plural(done, "random seed") + (
-        f" of {study.seeds} planned" if done != study.seeds else ""
-    )
-    trained = (
-        f"Every recipe was trained for {plural(recipe.train.epochs, 'epoch')} with {seeds}; a seed gives every recipe the same "
-        "initialisation, order of images and random draws"
-    )
+    again = len(analysis.arms) - 1
+    if again > 0:
+        best = f"its {again} best recipes" if again > 1 else "its best recipe"
+        text = f"The reference and {best} were trained again on seeds that the search had not used"
+        sentences.append(
+            (
+                f"{text}; the best of them on validation was then compared with the reference on the test set.",
+                "",
+            )
+        )
+    return sentences
+
+
+def _training(analysis: Analysis) -> list[Sentence]:
+    """Epochs and seeds, and what a seed keeps the same; of one arm nothing is paired."""
+    study, done = analysis.study, len(analysis.seeds)
+    seeds = plural(done, "random seed")
+    seeds += f" of {study.seeds} planned" if done != study.seeds else ""
+    alone = len(analysis.arms) == 1
     if study.scripted:
-        trained = f"A training script was run with {seeds} in every setting; a seed is handed to the script of every arm alike"
-        outcome = f"The outcome is {metric.label}, as the script reports it."
-    if study.table:
-        paired = f"{plural(arms, 'arm')} were compared on {plural(done, 'seed')}, differences paired by seed"
+        text = f"The script was run with {seeds}" + ("" if alone else " in every setting")
         return [
             (
-                f"From a table of finished runs, {paired}; the outcome is {metric.label}.",
-                "bouthillier2021",
-            ),
-            *rules,
+                f"{text}{'' if alone else '; every arm gets the same seeds, and differences are paired by seed'}.",
+                "",
+            )
         ]
-    told = [
-        (f"We compared {plural(arms, 'training recipe')}: {designs[study.design]}.", ""),
-        (f"{trained}, so that differences are paired by seed.", "bouthillier2021"),
-        (outcome, ""),
-        *rules,
-    ]
+    epochs = plural(study.base_recipe.train.epochs, "epoch")
+    if alone:
+        return [(f"It was trained for {epochs} with {seeds}.", "")]
+    # two nets of different shapes have no weights in common to begin with
+    sizes = {arm.params_m for arm in analysis.arms if arm.params_m is not None}
+    start = "initialisation, order of images" if len(sizes) < 2 else "order of images"
+    text = (
+        f"Every recipe was trained for {epochs} with {seeds}; a seed gives every recipe the same {start} "
+        "and random draws, so that differences are paired by seed."
+    )
+    return [(text, "bouthillier2021")]
+
+
+def _outcome(analysis: Analysis) -> Sentence:
+    study, label = analysis.study, metric_of(analysis).label
+    if study.scripted:
+        return (f"The outcome is {label}, as the script reports it.", "")
+    scored = on_held_out(analysis, "accuracy")
+    return (
+        f"The outcome is {label} after the last epoch; the overfitting gap is clean train accuracy minus {scored}.",
+        "",
+    )
+
+
+def _rules(analysis: Analysis) -> list[Sentence]:
+    """How differences are estimated and judged: only of a study that has any."""
+    study = analysis.study
+    if len(analysis.arms) == 1:
+        return [(f"Means have {100 * (1 - study.alpha):g} % t intervals over seeds.", "")]
+    tested = [effect for effect in analysis.effects if effect.p is not None]
+    text = f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds"
+    if not tested:
+        return [(f"{text}.", "")]
+    rules = [(f"{text}, and judge them at level {study.alpha:g}.", "")]
+    if any(effect.p_holm is not None and effect.p_holm != effect.p for effect in tested):
+        rules.append(
+            ("Holm's correction holds that level over each family of comparisons.", "holm1979")
+        )
+    if any(effect.p_equivalence is not None for effect in tested):
+        unit = "pp" if metric_of(analysis).unit == "pp" else ""
+        width = f"{analysis.margin:g} {unit}".strip()
+        rules.append(
+            (
+                f"Differences within {width} of zero are tested for equivalence by two one-sided tests.",
+                "schuirmann1987",
+            )
+        )
+    return [*rules, *_more_rules(analysis)]
+
+
+def _more_rules(analysis: Analysis) -> list[Sentence]:
+    """Rules that only some studies need: looks, shares of components, intervals for other images."""
+    study, more = analysis.study, []
     if len(study.looks) > 1:
         looks = listed([str(look) for look in study.looks])
         pocock = study.boundary == "pocock"
-        rule, source = (
-            ("Pocock's rule", "pocock1977")
-            if pocock
-            else ("the rule of Wang and Tsiatis", "wangtsiatis1987")
-        )
-        told.append(
-            (
-                f"Seeds were added at declared looks ({looks} seeds) under {rule}, with repeated intervals.",
-                source,
-            )
-        )
+        rule = "Pocock's rule" if pocock else "the rule of Wang and Tsiatis"
+        source = "pocock1977" if pocock else "wangtsiatis1987"
+        more += [
+            (f"Seeds were added at declared looks ({looks} seeds) under {rule}.", source),
+            ("Intervals are repeated ones, which hold at every look.", "jennison1989"),
+        ]
     if effects_of(analysis, "shapley"):
-        told.append(
-            (
-                "Shapley values average a component's contribution over all orders of adding it.",
-                "shapley1953",
-            )
+        text = "Shapley values average a component's contribution over all orders of adding it."
+        more.append((text, "shapley1953"))
+    if any(effect.sd_real is not None for effect in analysis.effects):
+        text = "The sd between seeds is split into what is real and what finitely many images add."
+        more.append((text, "jordan2024"))
+    if any(len(effect.differences) >= 3 for effect in leading(analysis)):
+        text = "Bootstrap intervals (BCa) of the same differences are given for comparison."
+        more.append((text, "efron1987"))
+    if any(effect.metric == "ece" for effect in analysis.effects):
+        more.append(
+            ("Calibration error is the expected one over equal bins of confidence.", "guo2017")
         )
-    if recipe.schedule.name == "one-cycle" and not study.foreign:
-        told.append(("The learning rate follows a one-cycle schedule.", "smith2019"))
-    told.append(("Runs were queued and recorded with Optuna.", "akiba2019"))
-    return [(sentence if sentence.endswith(".") else sentence + ".", key) for sentence, key in told]
+    return more
 
 
-def glossary(study: Study) -> tuple[tuple[str, str], ...]:
-    """Return the terms of a report and what they mean."""
+# The glossary
+
+
+def glossary(analysis: Analysis, tuning: TuningFacts | None = None) -> tuple[tuple[str, str], ...]:
+    """Return the terms that this report uses and what they mean here."""
+    terms = [*_basic_terms(analysis, tuning)]
+    if len(analysis.arms) > 1:
+        terms += _verdict_terms(analysis)
+    terms += _gap_terms(analysis)
+    if any(effect.image_low is not None for effect in analysis.effects):
+        text = "the interval that also allows for other images of the same kind (two-way, seeds and images)"
+        terms.append(("new images too", text))
+    if any(arm.onset_epoch is not None or arm.onset_none for arm in analysis.arms):
+        text = f"the epoch after which {on_held_out(analysis, 'loss')} rises for good"
+        terms.append(("onset", text))
+    return (*terms, *_image_terms(analysis, tuning))
+
+
+def _basic_terms(analysis: Analysis, tuning: TuningFacts | None) -> list[tuple[str, str]]:
+    study = analysis.study
+    kind = "recipe" if not study.scripted else "settings"
     terms = [
-        ("arm", "one variant of the recipe; the baseline is the arm that the others depart from"),
         (
-            "seed",
-            "the number that fixes a run's random draws; the same seed gives every arm the same ones",
-        ),
-        ("trial", "one training run: one recipe at one seed"),
+            "arm",
+            f"one variant of the {kind}"
+            if not study.table
+            else "one variant, by its name in the table",
+        )
+    ]
+    if len(analysis.arms) > 1:
+        terms.append(
+            ("baseline", f"the arm that the others depart from, here {named(study.baseline)}")
+        )
+    if study.table:
+        terms += [
+            ("seed", "the number that pairs rows: one row of every arm for each"),
+            ("trial", "one row of the table: one run"),
+        ]
+    elif study.scripted:
+        terms += [
+            (
+                "seed",
+                "the number that a script gets for its random draws; every arm gets the same ones",
+            ),
+            ("trial", "one run of the script: one arm's settings at one seed"),
+        ]
+    else:
+        terms += [
+            (
+                "seed",
+                "the number that fixes a run's random draws; the same seed gives every arm the same ones",
+            ),
+            ("trial", "one training run: one recipe at one seed"),
+        ]
+    if tuning is not None:
+        terms += [
+            (
+                "search score",
+                "validation accuracy of one trial of the search, at one seed; the best of many is optimistic",
+            ),
+            (
+                "trial 7 (as an arm)",
+                "the recipe that trial number 7 of the search tried, run again on fresh seeds",
+            ),
+            ("fresh seeds", "seeds that the search never used"),
+            ("pruned", "stopped early because others were better by then; it has no score"),
+        ]
+    level = f"{confidence(study)} interval"
+    terms.append(
+        (level, f"the range of true values that the seeds are compatible with, {images(analysis)}")
+    )
+    return terms
+
+
+def _verdict_terms(analysis: Analysis) -> list[tuple[str, str]]:
+    study = analysis.study
+    when = "named when the table was analysed" if study.table else "declared before the first run"
+    terms = [
         (
             "paired difference",
-            "an arm's score minus its reference's score at the same seed, averaged over seeds",
+            "an arm's score minus the score, at the same seed, of the arm it is compared with; averaged over seeds",
         ),
-        (
-            "95 % t interval",
-            "the range of true differences that the seeds are compatible with, for new seeds on these images",
-        ),
-        (
-            "margin",
-            f"differences within ±{study.margin_pp:g} pp, declared before the first run not to be worth acting on",
-        ),
+        ("margin", f"differences within {margin(analysis)}, {when} not to be worth acting on"),
         (
             "▲ better, ▼ worse",
-            "told apart from zero after correction for the number of comparisons (Holm)",
+            "shown to differ from zero, after correction for the number of comparisons (Holm)",
         ),
         (
             "■ equivalent",
             "shown to lie inside the margin (two one-sided tests); this is not the same as unresolved",
         ),
-        ("○ unresolved", "neither; more seeds may tell, and a small effect is still possible"),
+        ("○ unresolved", "neither; more seeds may settle it, and a small effect is still possible"),
         ("× not judged", "too few seeds, or unstable: a seed failed or diverged"),
-        ("exploratory", "a verdict from 3 or 4 seeds, or from rules changed after the first run"),
-        (
-            "overfitting gap",
-            "clean train accuracy (no augmentation, eval mode) minus validation accuracy, last epoch",
-        ),
-        (
-            "regularises",
-            "the gap narrows and accuracy is better or equivalent; gaps are tested as a family of their own (Holm)",
-        ),
-        ("underfits", "the gap narrows and accuracy is worse"),
-        (
-            "helps, hurts",
-            "the gap widens and accuracy is better, or worse; without a word, one of the two is unresolved",
-        ),
-        (
-            "new images too",
-            "the interval that also allows for other images of the same kind (two-way, seeds and images)",
-        ),
-        ("onset", "the epoch after which validation loss rises for good"),
-        (
-            "validation, test",
-            "validation images decide everything; test images are read once a trial, after its last epoch, and only shown",
-        ),
     ]
+    if any("exploratory" in effect.note for effect in analysis.effects):
+        terms.append(
+            (
+                "exploratory",
+                "a verdict from 3 or 4 seeds, or from rules changed after the first run",
+            )
+        )
+    return terms
+
+
+def _gap_terms(analysis: Analysis) -> list[tuple[str, str]]:
+    study = analysis.study
+    meaning = f"clean train accuracy (no augmentation, eval mode) minus {on_held_out(analysis, 'accuracy')}, last epoch"
     if study.table:
-        told = {
-            "seed": "the number that pairs rows: one row of every arm for each",
-            "trial": "one row of the table: one run",
-            "margin": f"differences within ±{study.margin_pp:g} pp, named when the table was analysed, not worth acting on",
-            "overfitting gap": "the score on training images minus the score that decides, as the table has them",
-        }
-        return tuple(
-            (term, told.get(term, text))
-            for term, text in terms
-            if term not in ("onset", "validation, test")
+        meaning = "the score on training images minus the score that decides, as the table has them"
+    elif study.scripted:
+        meaning = "train accuracy minus accuracy, as the script reports them"
+    terms = [("overfitting gap", meaning)] if has_metric(analysis, analysis.gap) else []
+    words = {arm.word for arm in analysis.arms}
+    if "regularises" in words:
+        text = "the gap narrows and accuracy is better or equivalent; gaps are a family of their own (Holm)"
+        terms.append(("regularises", text))
+    if "underfits" in words:
+        terms.append(("underfits", "the gap narrows and accuracy is worse"))
+    if words & {"helps", "hurts"}:
+        terms.append(("helps, hurts", "the gap widens and accuracy is better, or worse"))
+    return terms
+
+
+def _image_terms(analysis: Analysis, tuning: TuningFacts | None) -> list[tuple[str, str]]:
+    """Which images decide and which are only read; of a table and of a script nobody here knows."""
+    if analysis.study.foreign:
+        return []
+    text = "validation images decide everything; test images are read once a trial, after its last epoch, and only shown"
+    if tuning is not None:
+        text = (
+            "validation images decide everything; test images are read only for the chosen recipe and for the reference, "
+            "after the choice"
         )
-    if study.scripted:
-        told = {
-            "seed": "the number that a script is given for its random draws; the same one is given to every arm",
-            "trial": "one run of the script: one arm's settings at one seed",
-            "overfitting gap": "train accuracy minus accuracy, as the script reports them",
-        }
-        return tuple(
-            (term, told.get(term, text)) for term, text in terms if term != "validation, test"
-        )
-    if study.without_validation:
-        told = {
-            "overfitting gap": f"clean train accuracy (no augmentation, eval mode) minus {of_test_set('validation accuracy')}, "
-            "last epoch",
-            "onset": f"the epoch after which {of_test_set('validation loss')} rises for good",
-            "validation, test": "no validation images were kept: test images took their place after every epoch, and so "
-            "nothing is judged",
-        }
-        return tuple((term, told.get(term, text)) for term, text in terms)
-    return tuple(terms)
+    if analysis.study.without_validation:
+        text = "no validation images were kept: test images took their place after every epoch, and so nothing is judged"
+    return [("validation, test", text)]

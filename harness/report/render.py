@@ -16,7 +16,6 @@ from typing import Any
 from harness.report.document import (
     Block,
     Bullets,
-    Cell,
     Definitions,
     Details,
     Figure,
@@ -24,7 +23,8 @@ from harness.report.document import (
     Paragraph,
     Report,
     Strips,
-    Table,
+    TableBlock,
+    TableCell,
 )
 from harness.report.palette import PAGE
 
@@ -160,15 +160,15 @@ def _md_block(block: Block) -> Iterator[str]:
             ),
             "",
         )
-    elif isinstance(block, Table):
+    elif isinstance(block, TableBlock):
         yield from _md_table(block)
     elif isinstance(block, Figure):
         yield from (
             f"### {escape_markdown(block.title)}",
             "",
-            f"![{_alt(block.alt)}](figures/{block.id}.png)",
+            f"![{_alt(block.title)}](figures/{block.id}.png)",
             "",
-            escape_markdown(block.caption),
+            escape_markdown(f"{block.alt} {block.caption}"),
             "",
         )
     elif isinstance(block, Details):
@@ -177,7 +177,7 @@ def _md_block(block: Block) -> Iterator[str]:
             yield from _md_block(inner)
 
 
-def _md_table(table: Table) -> Iterator[str]:
+def _md_table(table: TableBlock) -> Iterator[str]:
     heads = [
         escape_markdown(f"{column.head} ({column.note})" if column.note else column.head)
         for column in table.columns
@@ -191,7 +191,7 @@ def _md_table(table: Table) -> Iterator[str]:
     yield from ("", escape_markdown(table.caption), "")
 
 
-def _flat(cell: Cell) -> str:
+def _flat(cell: TableCell) -> str:
     if not cell.note:
         return cell.text
     return f"{cell.text} {cell.note}" if cell.note.startswith("[") else f"{cell.text} ({cell.note})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis import Analysis, Pair, Retuned
-from harness.report.document import Block, Cell, Column, Paragraph, Table, table
+from harness.report.document import Block, Column, Paragraph, TableBlock, TableCell, table
 from harness.report.lookup import metric_of
 from harness.report.words import (
     MARKS,
@@ -83,15 +83,15 @@ def _method(analysis: Analysis, found: Retuned) -> str:
     )
 
 
-def side_by_side(analysis: Analysis, found: Retuned) -> Table:
+def side_by_side(analysis: Analysis, found: Retuned) -> TableBlock:
     """Return every effect as it is and retuned, with the change of the effect and what became of the verdict."""
     main = found.pairs[0].as_is.kind == "main"
     several = len({pair.reference for pair in found.pairs}) > 1
     rows = [
         [
-            Cell(pair.term, note=f"against {pair.reference}" if several and not main else ""),
-            Cell(difference(pair.as_is), pair.as_is.estimate),
-            Cell(difference(pair.retuned), pair.retuned.estimate),
+            TableCell(pair.term, note=f"against {pair.reference}" if several and not main else ""),
+            TableCell(difference(pair.as_is), pair.as_is.estimate),
+            TableCell(difference(pair.retuned), pair.retuned.estimate),
             _change(pair),
             _verdict(pair, retuned=False),
             _verdict(pair, retuned=True),
@@ -123,31 +123,31 @@ def _sample(analysis: Analysis, found: Retuned) -> str:
     )
 
 
-def _change(pair: Pair) -> Cell:
+def _change(pair: Pair) -> TableCell:
     if pair.change is None:
-        return Cell("–")
+        return TableCell("–")
     unit = pair.as_is.unit
     interval = bounds(pair.low, pair.high, unit, signed=True)
-    return Cell(
+    return TableCell(
         f"{number(pair.change, unit, signed=True)}{unit_name(unit)} {interval}".strip(), pair.change
     )
 
 
-def _verdict(pair: Pair, *, retuned: bool) -> Cell:
+def _verdict(pair: Pair, *, retuned: bool) -> TableCell:
     effect = pair.retuned if retuned else pair.as_is
     mark = mark_of(effect)
-    return Cell(f"{MARKS[mark].symbol} {MARKS[mark].word}", mark=mark, note=effect.note)
+    return TableCell(f"{MARKS[mark].symbol} {MARKS[mark].word}", mark=mark, note=effect.note)
 
 
-def _flip(pair: Pair) -> Cell:
+def _flip(pair: Pair) -> TableCell:
     if not pair.as_is.verdict or not pair.retuned.verdict:
-        return Cell("–")
+        return TableCell("–")
     if pair.change_of_verdict == "flips":
-        return Cell("! flips", mark="warn")
-    return Cell(pair.change_of_verdict or "stays")
+        return TableCell("! flips", mark="warn")
+    return TableCell(pair.change_of_verdict or "stays")
 
 
-def settings(analysis: Analysis, found: Retuned) -> Table:
+def settings(analysis: Analysis, found: Retuned) -> TableBlock:
     """Return what every arm was set to, its score in the search, and what that gained on the study's own seeds."""
     unit = metric_of(analysis).unit
     level = unit_name(unit, level=True)
@@ -161,16 +161,18 @@ def settings(analysis: Analysis, found: Retuned) -> Table:
         )
         rows.append(
             [
-                Cell(one.arm, note="the baseline" if one.arm == analysis.study.baseline else ""),
-                Cell(setting(one.chosen) or "as it is"),
-                Cell(
+                TableCell(
+                    one.arm, note="the baseline" if one.arm == analysis.study.baseline else ""
+                ),
+                TableCell(setting(one.chosen) or "as it is"),
+                TableCell(
                     f"{number(one.as_is, unit)}{level}" if one.as_is is not None else "–", one.as_is
                 ),
-                Cell(
+                TableCell(
                     f"{number(one.score, unit)}{level}" if one.score is not None else "–", one.score
                 ),
-                Cell(gain, one.gain),
-                Cell(f"{one.complete} of {found.tries}"),
+                TableCell(gain, one.gain),
+                TableCell(f"{one.complete} of {found.tries}"),
             ]
         )
     heads: list[str | Column] = [

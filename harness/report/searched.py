@@ -1,19 +1,20 @@
 """What is said of a search: its answer, its best recipe, and the finalists on fresh seeds.
 
-How much better the chosen recipe is, is told by the test set: the search chose by the validation
-images, and fresh seeds on the same images keep its optimism (+4.53 pp on validation was +3.40 pp on
-test).
+The test set says how much better the chosen recipe is: the search chose by the validation images,
+and fresh seeds on the same images keep its optimism (+4.53 pp on validation was +3.40 pp on test).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.analysis.tuning_facts import Confirmed, Finalist, TuningFacts
+from harness.analysis import Analysis
+from harness.analysis.tuning_facts import Confirmed, TuningFacts
 from harness.report import words
-from harness.report.document import Cell, Table, table
+from harness.report.document import Block, Listing, Paragraph, TableBlock, TableCell, table
+from harness.report.lookup import arm_of
 from harness.report.material import Material
+from harness.study.study import Study
 from harness.study.trial import METRICS
 from harness.text import plural
 
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_STEADY = 1.5  # the same recipe's seconds, slow over fast, up to which times may be compared
+
+
 def settled(material: Material) -> TuningFacts | None:
     """Return the search's facts with its test figure's interval for new images, and with the answer that goes with it."""
     facts = material.tuning
     if facts is None or facts.confirmed is None:
         return facts
     confirmed = _with_images(facts.confirmed, material)
-    answered = answer(facts.finalists, confirmed, metric=facts.metric)
+    answered = answer(confirmed, metric=facts.metric)
     return facts.model_copy(update={"confirmed": confirmed, "answer": answered})
 
 
@@ -63,16 +67,14 @@ def _with_images(confirmed: Confirmed, material: Material) -> Confirmed:
 
 
 def answer(
-    rows: Sequence[Finalist],
     confirmed: Confirmed | None,
     *,
     open_trials: int = 0,
     metric: str = "accuracy",
 ) -> str:
-    """Return in words what a confirmation came to; the test figure leads.
+    """Return in words what a confirmation found; the test figure leads.
 
     Args:
-        rows: the reference and the finalists.
         confirmed: what was found of the chosen one.
         open_trials: trials of the search or of its confirmation that are still missing.
         metric: that was searched for.
@@ -81,42 +83,76 @@ def answer(
         if open_trials:
             return "The search is not finished; its scores are search scores, and nothing is confirmed."
         return "Nothing could be confirmed: no recipe of the search besides the reference has all its fresh seeds."
-    row = next(row for row in rows if row.name == confirmed.name)
     scale = METRICS[metric].scale if metric in METRICS else 1.0
-    fresh = _told(
-        scale,
-        confirmed.fresh,
-        (confirmed.fresh_low, confirmed.fresh_high),
-        f"95 % t, n = {confirmed.n}",
-    )
+    ends = (confirmed.fresh_low, confirmed.fresh_high)
+    fresh = _figure(scale, confirmed.fresh, ends, f"95 % t, n = {confirmed.n}")
     test = figure_on_test(confirmed, metric=metric)
-    scores = (
-        ""
-        if row.search is None or row.fresh is None
-        else (
-            f" Its search score was {scale * row.search:.2f} %, its mean on fresh seeds is {scale * row.fresh:.2f} %."
-        )
-    )
+    name = recipe_of(confirmed.name)
     if not confirmed.improved:
         verdict = {
             "worse": "is worse than the reference on fresh seeds",
             "equivalent": "is equivalent to the reference on fresh seeds",
-        }.get(confirmed.verdict, "is not told apart from the reference on fresh seeds")
-        beside = f"on the test set {test}; " if test else ""
-        return f"No improvement is claimed: the best finalist, {row.name}, {verdict}: {beside}{fresh} on validation.{scores}"
-    name = row.name.capitalize()
+        }.get(confirmed.verdict, "is not shown to differ from the reference on fresh seeds")
+        on_test = f"on the test set {test}; " if test else ""
+        return f"No improvement is claimed: the best finalist, {name}, {verdict}: {on_test}{fresh} on validation."
+    subject = f"{name[:1].upper()}{name[1:]}"
     if not test:
-        return f"{name} beats the reference on fresh seeds: {fresh} on validation, whose images the search chose by.{scores}"
-    chosen_by = f" On the validation images, which the search chose by: {fresh}.{scores}"
+        return f"{subject} beats the reference on fresh seeds: {fresh} on validation, whose images the search chose by."
+    chosen_by = f" On the validation images, which the search chose by: {fresh}."
     if (confirmed.test or 0.0) <= 0.0:
-        return f"{name} is better than the reference on validation, and not on the test set: there {test}.{chosen_by}"
+        return f"{subject} is better than the reference on validation, and not on the test set: there {test}.{chosen_by}"
     low = confirmed.test_low if confirmed.test_image_low is None else confirmed.test_image_low
     alone = (
         ""
         if low is not None and low > 0
-        else " The test set alone does not tell it from the reference."
+        else " On the test set alone the two are not shown to differ."
     )
-    return f"{name} beats the reference on fresh seeds: on the test set {test}.{alone}{chosen_by}"
+    return (
+        f"{subject} beats the reference on fresh seeds: on the test set {test}.{alone}{chosen_by}"
+    )
+
+
+def recipe_of(name: str) -> str:
+    """Return what a sentence calls a finalist: a trial of the search is one run, and its recipe is run again."""
+    return f"the recipe of {name}" if name.startswith("trial ") else name
+
+
+def optimism(facts: TuningFacts) -> str:
+    """Return how far the search scores of the finalists fell on fresh seeds; empty before confirmation."""
+    again = [
+        f for f in facts.finalists if f.overrides and f.search is not None and f.fresh is not None
+    ]
+    if not again:
+        return ""
+    metric = METRICS.get(facts.metric)
+    scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
+
+    def shown(value: float, *, signed: bool = False) -> str:
+        return words.number(scale * value, unit, signed=signed) + words.unit_name(
+            unit, level=not signed
+        )
+
+    falls = [
+        f"{f.name} from {shown(f.search or 0.0)} to {shown(f.fresh or 0.0)} "
+        f"({shown((f.fresh or 0.0) - (f.search or 0.0), signed=True)})"
+        for f in again
+    ]
+    return (
+        f"The search was optimistic: from its one seed to the mean of {again[0].n} fresh seeds on the same "
+        f"validation images, {words.listed(falls, 6)}."
+    )
+
+
+def package(facts: TuningFacts) -> str:
+    """Return that the settings of the winner were found together and none was tested alone; empty before there is one."""
+    winner = next((f for f in facts.finalists if f.chosen), None)
+    if winner is None or len(winner.overrides) < 2:
+        return ""
+    count = plural(len(winner.overrides), "setting")
+    return (
+        f"The winner changes {count} at once, and none was tested alone: this page does not say which of them help. "
+        "A study that changes one of them in the reference recipe may find otherwise; neither result refutes the other."
+    )
 
 
 def figure_on_test(confirmed: Confirmed, *, metric: str = "accuracy") -> str:
@@ -124,10 +160,10 @@ def figure_on_test(confirmed: Confirmed, *, metric: str = "accuracy") -> str:
     scale = METRICS[metric].scale if metric in METRICS else 1.0
     if confirmed.test_image_low is None:
         bounds = (confirmed.test_low, confirmed.test_high)
-        return _told(scale, confirmed.test, bounds, f"95 % t, n = {confirmed.n}, on these images")
+        return _figure(scale, confirmed.test, bounds, f"95 % t, n = {confirmed.n}, on these images")
     bounds = (confirmed.test_image_low, confirmed.test_image_high)
     kind = f"95 % for new seeds and images, n = {confirmed.n} seeds and {confirmed.test_images:,} images"
-    return _told(scale, confirmed.test, bounds, kind)
+    return _figure(scale, confirmed.test, bounds, kind)
 
 
 def adopted(facts: TuningFacts) -> tuple[str, ...]:
@@ -143,7 +179,7 @@ def adopted(facts: TuningFacts) -> tuple[str, ...]:
     )
 
 
-def _told(
+def _figure(
     scale: float, mean: float | None, ends: tuple[float | None, float | None], kind: str
 ) -> str:
     if mean is None:
@@ -157,7 +193,7 @@ def _told(
     return f"{scale * mean:+.2f} pp{inside} ({kind})"
 
 
-def best(facts: TuningFacts) -> Table | None:
+def best(facts: TuningFacts) -> TableBlock | None:
     """Return the best recipe by search score beside the reference; None before a trial completed."""
     if facts.best_value is None:
         return None
@@ -166,36 +202,39 @@ def best(facts: TuningFacts) -> Table | None:
     rows = [
         [
             "best of the search",
-            Cell(words.number(scale * facts.best_value, unit), scale * facts.best_value),
+            TableCell(words.number(scale * facts.best_value, unit), scale * facts.best_value),
             words.setting(dict(facts.best)) or "the reference",
         ]
     ]
     if facts.reference_value is not None:
         value = scale * facts.reference_value
-        rows.append(["reference, same search", Cell(words.number(value, unit), value), "–"])
-    caption = "Search scores on validation: the best of many is optimistic and is not confirmed until it is run on fresh seeds."
+        rows.append(["reference, same search", TableCell(words.number(value, unit), value), "–"])
+    caption = (
+        "Search scores on validation, one seed each: the best of many is optimistic and is not confirmed "
+        "until it is run on fresh seeds."
+    )
     label = metric.label if metric is not None else facts.metric
     return table(caption, ["Recipe", f">Search score, {label}", "Settings"], rows)
 
 
-def finalists(facts: TuningFacts) -> Table | None:
+def finalists(facts: TuningFacts) -> TableBlock | None:
     """Return search score, fresh-seed mean and test mean of every finalist; None before confirmation."""
     if not facts.finalists:
         return None
     metric = METRICS.get(facts.metric)
     scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
 
-    def cell(value: float | None, low: float | None = None, high: float | None = None) -> Cell:
+    def cell(value: float | None, low: float | None = None, high: float | None = None) -> TableCell:
         if value is None:
-            return Cell("–")
+            return TableCell("–")
         least, most = (None if end is None else scale * end for end in (low, high))
-        return Cell(
+        return TableCell(
             words.number(scale * value, unit), scale * value, note=words.bounds(least, most, unit)
         )
 
     rows = [
         [
-            Cell(f.name, note="chosen on fresh seeds" if f.chosen else ""),
+            TableCell(f.name, note="chosen on fresh seeds" if f.chosen else ""),
             cell(f.search),
             cell(f.fresh, f.fresh_low, f.fresh_high),
             cell(f.test, f.test_low, f.test_high),
@@ -204,11 +243,11 @@ def finalists(facts: TuningFacts) -> Table | None:
         ]
         for f in facts.finalists
     ]
-    caption = "Search score, mean on fresh seeds and on the test set beside each other; intervals are 95 % t over n fresh seeds."
+    caption = "Search score (one seed), mean on n fresh seeds and mean on the test set; intervals are 95 % t over fresh seeds."
     return table(caption, ["Recipe", ">Search", ">Fresh seeds", ">Test", ">n", "Settings"], rows)
 
 
-def confirmed(facts: TuningFacts) -> Table | None:
+def confirmed(facts: TuningFacts) -> TableBlock | None:
     """Return the chosen recipe's difference to the reference on fresh seeds and on the test set; None before confirmation."""
     found = facts.confirmed
     if found is None:
@@ -216,12 +255,12 @@ def confirmed(facts: TuningFacts) -> Table | None:
     metric = METRICS.get(facts.metric)
     scale, unit = (metric.scale, metric.unit) if metric is not None else (1.0, "1")
 
-    def cell(value: float | None, low: float | None, high: float | None) -> Cell:
+    def cell(value: float | None, low: float | None, high: float | None) -> TableCell:
         if value is None:
-            return Cell("–")
+            return TableCell("–")
         least, most = (None if end is None else scale * end for end in (low, high))
         text = f"{words.number(scale * value, unit, signed=True)} {words.bounds(least, most, unit, signed=True)}"
-        return Cell(text.strip(), scale * value)
+        return TableCell(text.strip(), scale * value)
 
     mark = found.verdict or "none"
     row = [
@@ -230,13 +269,16 @@ def confirmed(facts: TuningFacts) -> Table | None:
         cell(found.test, found.test_low, found.test_high),
         cell(found.test, found.test_image_low, found.test_image_high)
         if found.test_images
-        else Cell("–"),
+        else TableCell("–"),
         str(found.n),
-        Cell("" if found.p_holm is None else f"{found.p_holm:.3g}", found.p_holm),
-        Cell(f"{words.MARKS[mark].symbol} {words.MARKS[mark].word}", mark=mark),
+        TableCell("" if found.p_holm is None else f"{found.p_holm:.3g}", found.p_holm),
+        TableCell(f"{words.MARKS[mark].symbol} {words.MARKS[mark].word}", mark=mark),
     ]
     reads = (
-        f" The test set was read {plural(found.test_reads, 'time')}." if found.test_reads else ""
+        f" The test set was read {plural(found.test_reads, 'time')}: once for each fresh seed of this recipe and of the "
+        "reference, after the choice."
+        if found.test_reads
+        else ""
     )
     # a metric of the user's own is searched as it is: the largest value won
     better = words.direction(metric) if metric is not None else "higher is better"
@@ -253,7 +295,61 @@ def confirmed(facts: TuningFacts) -> Table | None:
     return table(caption, heads, [row])
 
 
-def space(facts: TuningFacts) -> Table | None:
+def course(facts: TuningFacts) -> str:
+    """Return how many trials were asked for, how each ended, and what proposed and stopped them."""
+    ends = {
+        "complete": ("ran to the end", "ran to the end"),
+        "pruned": (
+            "was pruned (stopped early, without a score)",
+            "were pruned (stopped early, without a score)",
+        ),
+        "failed": ("failed", "failed"),
+        "diverged": ("diverged", "diverged"),
+        "running": ("is still running", "are still running"),
+    }
+    parts = []
+    for state, (one, several) in ends.items():
+        count = sum(trial.state == state for trial in facts.history)
+        if count or state != "running":
+            parts.append(f"{count or 'none'} {one if count == 1 else several}")
+    asked = facts.budget or len(facts.history)
+    text = f"{plural(asked, 'trial')} {'was' if asked == 1 else 'were'} asked for: {words.listed(parts, 6)}"
+    text += f"; sampler {facts.sampler}" if facts.sampler else ""
+    text += f", pruner {facts.pruner}" if facts.pruner else ""
+    return f"{text}."
+
+
+def how_to_use(facts: TuningFacts, study: Study) -> list[Block]:
+    """Return what the recipe file holds, and a command that starts from it."""
+    improved = facts.confirmed is not None and facts.confirmed.improved
+    whose = (
+        "the confirmed recipe"
+        if improved
+        else "the reference, unchanged; candidate.toml holds the best, unconfirmed"
+    )
+    profile = f" --profile {study.profile}" if study.profile else ""
+    command = f"harness ablate --study augmentations{profile} --base reports/{study.folder}/{facts.recipe}"
+    text = (
+        f"{facts.recipe} holds {whose}. Any study starts from it with --base, this one for example:"
+    )
+    return [Paragraph(text), Listing(command)]
+
+
+def slowed(facts: TuningFacts, analysis: Analysis) -> str:
+    """Return that the seconds of the search compare nothing, with the reference's as proof; empty where they may."""
+    first = next((t for t in facts.history if t.number == 0 and t.state == "complete"), None)
+    arm = arm_of(analysis, analysis.study.baseline)
+    if first is None or arm is None or not arm.train_seconds or not first.seconds:
+        return ""
+    if max(first.seconds, arm.train_seconds) <= _STEADY * min(first.seconds, arm.train_seconds):
+        return ""
+    return (
+        f"Times of the search are not compared: the reference trained for {words.seconds(first.seconds)} in the search and "
+        f"for {words.seconds(arm.train_seconds)} a trial on fresh seeds, so other work shared the processor at one time."
+    )
+
+
+def space(facts: TuningFacts) -> TableBlock | None:
     """Return what the search could choose from; None when it is not known."""
     if not facts.space:
         return None

@@ -9,19 +9,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis import Analysis
-from harness.report import evidence, methods, searched, speed, tables, words
+from harness.analysis import Analysis, Check
+from harness.report import answers, evidence, methods, reproduction, searched, speed, tables, words
 from harness.report import retuned as retuning
 from harness.report.document import (
     Block,
     Bullets,
-    Cell,
     Definitions,
     Details,
+    Figure,
     Listing,
     Paragraph,
     Section,
-    Table,
+    TableBlock,
+    TableCell,
     table,
 )
 from harness.report.figures import effects as draw_effects
@@ -38,13 +39,10 @@ from harness.study.cells import seeds as planned_seeds
 from harness.study.trial import Environment, Trial
 from harness.text import plural
 
-_STRIP_IMAGES = 8
-_STRIP_ARMS = 16
-
 
 @dataclass(frozen=True)
-class Job:
-    """What every section gets.
+class SectionInput:
+    """What every section is made of.
 
     Attributes:
         formats: stand-alone formats that figures are printed in.
@@ -62,9 +60,10 @@ class Job:
 _ADDED = (("loss.name", "cross-entropy"),)
 
 
-def sections(job: Job) -> tuple[Section, ...]:
+def sections(given: SectionInput) -> tuple[Section, ...]:
     """Return every section that has something to say, in the order of reading."""
     makers = (
+        reproduced,
         verdicts,
         compared,
         effects,
@@ -80,12 +79,18 @@ def sections(job: Job) -> tuple[Section, ...]:
         trials,
         glossary,
     )
-    return tuple(made for make in makers if (made := make(job)) is not None)
+    return tuple(made for make in makers if (made := make(given)) is not None)
 
 
-def verdicts(job: Job) -> Section | None:
+def reproduced(given: SectionInput) -> Section | None:
+    """Theirs and ours, for a study that trains a write-up's recipe again."""
+    shown = reproduction.theirs_and_ours(given.analysis)
+    return Section("reproduced", "Theirs and ours", (shown,)) if shown is not None else None
+
+
+def verdicts(given: SectionInput) -> Section | None:
     """The table that answers the question, and what to change."""
-    analysis = job.analysis
+    analysis = given.analysis
     if len(analysis.arms) < 2 or not leading(analysis):
         return None
     blocks: list[Block] = [tables.verdicts(analysis)]
@@ -102,24 +107,24 @@ def verdicts(job: Job) -> Section | None:
             Bullets(tuple(map(words.sentence, analysis.kept))),
         ]
     # what a search recommends was run on fresh seeds: see there
-    if analysis.recommended and job.material.tuning is None:
-        command = _recommended_command(job)
+    if analysis.recommended and given.material.tuning is None:
+        command = _recommended_command(given)
         again = ":" if command else "."
         blocks.append(
             Paragraph(
-                f"Recommended recipe: {words.setting(analysis.recommended)}. {words.recommended(analysis)}{again}"
+                f"Recommended recipe, on top of {words.named(analysis.study.baseline)}: {words.setting(analysis.recommended)}. {answers.recommended(analysis)}{again}"
             )
         )
         blocks += [Listing(command)] if command else []
     return Section("verdicts", "Verdicts", tuple(blocks))
 
 
-def _recommended_command(job: Job) -> str:
+def _recommended_command(given: SectionInput) -> str:
     """The command that runs what is recommended: the study's own, settings included, with one flag more; empty without one.
 
     What a retuned study recommends has no command of its own, nor has what was recommended already.
     """
-    study, commands = job.analysis.study, job.material.provenance.commands
+    study, commands = given.analysis.study, given.material.provenance.commands
     if study.settings or any("--recommended" in text for text in commands):
         return ""
     asked = next((text for text in commands if text.startswith("harness ablate ")), "")
@@ -127,34 +132,34 @@ def _recommended_command(job: Job) -> str:
     return f"{asked or f'harness ablate --study {study.name}{profile}'} --recommended"
 
 
-def compared(job: Job) -> Section:
+def compared(given: SectionInput) -> Section:
     """What the arms are, and what they do to the images."""
-    study = job.analysis.study
+    study = given.analysis.study
     blocks: list[Block] = []
     if study.why:
         blocks.append(Paragraph(study.why))
-    blocks.append(tables.compared(job.analysis))
-    if job.material.samples:
-        blocks.append(strips(job.material, job.analysis))
+    blocks.append(tables.compared(given.analysis))
+    if given.material.samples:
+        blocks.append(strips(given.material, given.analysis))
     return Section("compared", "What was compared", tuple(blocks))
 
 
-def effects(job: Job) -> Section | None:
+def effects(given: SectionInput) -> Section | None:
     """Differences with everything known about them; interactions, Shapley values and curves where the design has them."""
-    analysis = job.analysis
-    blocks: list[Block | None] = [
-        draw_effects.terms(analysis, job.formats),
-        *draw_effects.levels(analysis, job.formats),
-        draw_effects.forest(analysis, job.formats),
+    analysis = given.analysis
+    drawn: list[Block | None] = [
+        draw_effects.terms(analysis, given.formats),
+        *draw_effects.levels(analysis, given.formats),
+        draw_effects.forest(analysis, given.formats),
         evidence.orders(analysis),
     ]
-    found = [block for block in blocks if block is not None]
+    found = [block for block in drawn if block is not None]
     for kind in ("main", "interaction", "shapley"):
         found += _maybe(evidence.effects(analysis, kind))
     behind = [
         *_maybe(evidence.effects(analysis, "arm")),
         *_maybe(tables.secondary(analysis)),
-        *_maybe(_aliases(job)),
+        *_maybe(_aliases(given)),
     ]
     if any(summary.mean is not None for summary in analysis.summaries):
         found.append(tables.levels(analysis))
@@ -166,19 +171,19 @@ def effects(job: Job) -> Section | None:
     return Section("effects", "Effects", tuple(found)) if found else None
 
 
-def retuned(job: Job) -> Section | None:
+def retuned(given: SectionInput) -> Section | None:
     """Every verdict as it is and with the arms retuned."""
-    shown = retuning.blocks(job.analysis)
+    shown = retuning.blocks(given.analysis)
     return Section("retuned", "Retuned", shown) if shown else None
 
 
-def _aliases(job: Job) -> Table | None:
+def _aliases(given: SectionInput) -> TableBlock | None:
     """Which effects a fractional design cannot tell apart."""
     from harness.study.fraction import alias_table
 
     rows = [
         [" x ".join(a.term), ", ".join(" x ".join(other) for other in a.with_) or "–"]
-        for a in alias_table(job.analysis.study)
+        for a in alias_table(given.analysis.study)
     ]
     return (
         table("What this fraction cannot tell apart.", ["Term", "Aliased with"], rows)
@@ -187,140 +192,141 @@ def _aliases(job: Job) -> Table | None:
     )
 
 
-def seeds(job: Job) -> Section | None:
+def seeds(given: SectionInput) -> Section | None:
     """Every seed."""
-    drawn = draw_seeds.seeds(job.material, job.analysis, job.formats)
+    drawn = draw_seeds.seeds(given.material, given.analysis, given.formats)
     return Section("seeds", "Every seed", (drawn,)) if drawn is not None else None
 
 
-def learning(job: Job) -> Section | None:
+def learning(given: SectionInput) -> Section | None:
     """Curves by epoch."""
     drawn: list[Block] = list(
-        draw_learning.learning(job.material, job.analysis, job.formats, brief=job.brief)
+        draw_learning.learning(given.material, given.analysis, given.formats, brief=given.brief)
     )
     if not drawn:
         return None
-    return Section("learning", "Learning", (*drawn, *_maybe(evidence.onsets(job.analysis))))
+    # The recipe alone says how the rate goes: it is there for who asks.
+    rates = tuple(figure for figure in drawn if isinstance(figure, Figure) and figure.id == "rates")
+    shown = [figure for figure in drawn if figure not in rates]
+    folded = [Details("The learning rate", rates)] if rates else []
+    onset = _maybe(evidence.onsets(given.analysis))
+    return Section("learning", "Learning", (*shown, *onset, *folded))
 
 
-def tradeoffs(job: Job) -> Section | None:
+def tradeoffs(given: SectionInput) -> Section | None:
     """Accuracy against the gap and against time."""
-    blocks = [*_maybe(draw_tradeoffs.against_gap(job.analysis, job.formats))]
-    if not job.brief:
-        blocks += _maybe(draw_tradeoffs.against_seconds(job.analysis, job.formats))
+    blocks = [*_maybe(draw_tradeoffs.against_gap(given.analysis, given.formats))]
+    if not given.brief:
+        blocks += _maybe(draw_tradeoffs.against_seconds(given.analysis, given.formats))
     return Section("tradeoffs", "Trade-offs", tuple(blocks)) if blocks else None
 
 
-def throughput(job: Job) -> Section | None:
+def throughput(given: SectionInput) -> Section | None:
     """Images per second and what else was measured of the trials, and a saved benchmark."""
-    if job.brief:
+    if given.brief:
         return None
-    blocks: list[Block] = [
-        *_maybe(draw_tradeoffs.throughput(job.material, job.analysis, job.formats))
-    ]
+    drawn = _maybe(draw_tradeoffs.throughput(given.material, given.analysis, given.formats))
+    blocks: list[Block] = [Details("Images per second of every arm", tuple(drawn))] if drawn else []
     blocks += [
-        *_maybe(speed.readings(job.material, job.analysis)),
-        *_maybe(speed.benchmark(job.material.bench)),
+        *_maybe(speed.readings(given.material, given.analysis)),
+        *_maybe(speed.benchmark(given.material.bench)),
     ]
     return Section("throughput", "Throughput", tuple(blocks)) if blocks else None
 
 
-def classes(job: Job) -> Section | None:
+def classes(given: SectionInput) -> Section | None:
     """Effects within classes."""
-    drawn = None if job.brief else draw_seeds.classes(job.analysis, job.formats)
+    drawn = None if given.brief else draw_seeds.classes(given.analysis, given.formats)
     return Section("classes", "Classes", (drawn,)) if drawn is not None else None
 
 
-def tuning(job: Job) -> Section | None:
+def tuning(given: SectionInput) -> Section | None:
     """The search, what it found, and what fresh seeds say of it."""
-    facts = job.material.tuning
+    facts = given.material.tuning
     if facts is None:
         return None
-    done = sum(trial.state == "complete" for trial in facts.history)
-    pruned = sum(trial.state == "pruned" for trial in facts.history)
-    parts = [plural(done, "complete trial"), *([f"{pruned} pruned"] if pruned else [])]
-    told = f"{', '.join(parts)} of {facts.budget or len(facts.history)} asked for"
-    told += f"; sampler {facts.sampler}" if facts.sampler else ""
-    told += f", pruner {facts.pruner}" if facts.pruner else ""
-    blocks: list[Block] = [
-        *([Paragraph(facts.answer)] if facts.answer else []),
-        Paragraph(told + ".", "note"),
-    ]
+    blocks: list[Block] = [Paragraph(searched.course(facts), "note")]
     if facts.note:
         blocks.append(Paragraph(facts.note, "warn"))
     blocks += _maybe(searched.best(facts))
     blocks += [*_maybe(searched.confirmed(facts)), *_maybe(searched.finalists(facts))]
     if facts.recipe:
-        improved = facts.confirmed is not None and facts.confirmed.improved
-        whose = (
-            "the confirmed recipe"
-            if improved
-            else "the reference, unchanged; candidate.toml holds the best, unconfirmed"
-        )
-        where = f"reports/{job.analysis.study.folder}/{facts.recipe}"
-        blocks.append(
-            Paragraph(
-                f"{facts.recipe} holds {whose}. Any study starts from it with --base {where}.",
-                "note",
-            )
-        )
+        blocks += searched.how_to_use(facts, given.analysis.study)
+    if slowed := searched.slowed(facts, given.analysis):
+        blocks.append(Paragraph(slowed, "note"))
     drawings = (
         draw_search.history,
         draw_searching.timeline,
-        draw_searching.against_seconds,
+        *([] if slowed else [draw_searching.against_seconds]),
         draw_search.importances,
         draw_search.slices,
     )
     for draw in drawings:
-        blocks += _maybe(draw(facts, job.formats))
+        blocks += _maybe(draw(facts, given.formats))
     blocks += _maybe(searched.space(facts))
-    return Section("tuning", "Tuning", tuple(blocks))
+    return Section("tuning", "The search", tuple(blocks))
 
 
-def checks(job: Job) -> Section:
+def checks(given: SectionInput) -> Section:
     """What was checked, what ended badly, and what other methods say."""
-    order = {"fail": 0, "warn": 1, "ok": 2}
-    rows = [
-        [
-            Cell(f"{MARKS[c.level].symbol} {MARKS[c.level].word}", mark=c.level),
-            Cell(c.name),
-            Cell(c.what, note=c.hint),
-        ]
-        for c in sorted(job.analysis.checks, key=lambda check: order[check.level])
-    ]
+    raised = [check for check in given.analysis.checks if check.level != "ok"]
+    passed = [check for check in given.analysis.checks if check.level == "ok"]
+    raised.sort(key=lambda check: check.level)  # "fail" before "warn"
+
     blocks: list[Block] = []
-    if rows:
+    if raised:
+        blocks.append(_checks_table("What the checks found, the serious ones first.", raised))
+    elif passed:
+        blocks.append(Paragraph(f"All {plural(len(passed), 'check')} passed."))
+    if passed:
+        count = plural(len(passed), "passed check")
         blocks.append(
-            table("Checks, the serious ones first.", ["Result", "Check", "What was found"], rows)
+            Details(
+                f"{count}", (_checks_table("What was looked at and is as it should be.", passed),)
+            )
         )
-    blocks += _maybe(evidence.ended(job.material))
-    control = evidence.effects(job.analysis, "control")
-    blocks += _maybe(control)
-    if not job.brief:
-        blocks += _maybe(evidence.sensitivity(job.analysis))
+    blocks += _maybe(evidence.ended(given.material))
+    blocks += _maybe(evidence.effects(given.analysis, "control"))
+    if not given.brief:
+        second = _maybe(evidence.sensitivity(given.analysis))
+        blocks += (
+            [Details("The same differences by another interval", tuple(second))] if second else []
+        )
     if not blocks:
         blocks.append(Paragraph("Nothing has been checked yet."))
     return Section("checks", "Checks and sensitivity", tuple(blocks))
 
 
-def reproduce(job: Job) -> Section:
+def _checks_table(caption: str, checks: Sequence[Check]) -> TableBlock:
+    rows = [
+        [
+            TableCell(f"{MARKS[check.level].symbol} {MARKS[check.level].word}", mark=check.level),
+            TableCell(check.name),
+            TableCell(check.what, note=check.hint),
+        ]
+        for check in checks
+    ]
+    return table(caption, ["Result", "Check", "What was found"], rows)
+
+
+def reproduce(given: SectionInput) -> Section:
     """Commands, study file, environment and fingerprints."""
-    origin, study = job.material.provenance, job.analysis.study
+    origin, study = given.material.provenance, given.analysis.study
     blocks: list[Block] = []
     if origin.commands:
         blocks.append(Listing("\n".join(origin.commands)))
-    environments = list(dict.fromkeys(trial.environment for trial in job.material.trials))
+    environments = list(dict.fromkeys(trial.environment for trial in given.material.trials))
     fingerprints = list(
         dict.fromkeys(
-            trial.data_fingerprint for trial in job.material.trials if trial.data_fingerprint
+            trial.data_fingerprint for trial in given.material.trials if trial.data_fingerprint
         )
     )
     items = [
         ("table" if study.table else "images", origin.data),
         ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
         ("hardware", origin.hardware),
-        ("adopted", _adopted(job.material.trials)),
-        ("seeds", _span(job.material.seeds or planned_seeds(study))),
+        ("adopted", _adopted(given.material.trials)),
+        ("seeds", _span(given.material.seeds or planned_seeds(study))),
         (
             "code",
             " ".join(
@@ -375,30 +381,28 @@ def _environment(found: Sequence[Environment]) -> list[tuple[str, str]]:
     return told
 
 
-def trials(job: Job) -> Section | None:
+def trials(given: SectionInput) -> Section | None:
     """Every trial."""
-    if not job.material.trials or job.brief:
+    if not given.material.trials or given.brief:
         return None
     return Section(
         "trials",
         "Every trial",
-        (Details("Show the table", (evidence.trials(job.material, job.analysis),)),),
+        (Details("Every trial in a table", (evidence.trials(given.material, given.analysis),)),),
     )
 
 
-def glossary(job: Job) -> Section:
+def glossary(given: SectionInput) -> Section:
     """Terms, methods and sources."""
-    analysis = job.analysis
-    told = " ".join(sentence for sentence, _ in methods.paragraph(analysis))
-    sources = tuple(
-        source.text for source in methods.cited(analysis, tuned=job.material.tuning is not None)
-    )
+    analysis, tuning = given.analysis, given.material.tuning
+    method = " ".join(sentence for sentence, _ in methods.paragraph(analysis, tuning))
+    sources = tuple(source.text for source in methods.cited(analysis, tuning))
     blocks: list[Block] = [
-        Definitions(methods.glossary(analysis.study)),
-        Paragraph(told),
+        Paragraph(method),
+        Details("Glossary", (Definitions(methods.glossary(analysis, tuning)),)),
         Details("Sources", (Bullets(sources),)),
     ]
-    return Section("glossary", "Glossary and methods", tuple(blocks))
+    return Section("glossary", "Methods and glossary", tuple(blocks))
 
 
 def _maybe(block: Block | None) -> list[Block]:

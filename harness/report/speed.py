@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from harness.analysis import Analysis
-from harness.report.document import Cell, Details, Table, table
+from harness.report.document import Details, TableBlock, TableCell, table
 from harness.report.figures import scores
 from harness.report.material import Material
 from harness.study.trial import Trial
@@ -56,7 +56,11 @@ def readings(material: Material, analysis: Analysis) -> Details | None:
     if not shown:
         return None
     rows = [
-        [Cell(name), Cell(str(len(found[name]))), *(_cell(_READINGS[i], row[i]) for i in shown)]
+        [
+            TableCell(name),
+            TableCell(str(len(found[name]))),
+            *(_cell(_READINGS[i], row[i]) for i in shown),
+        ]
         for name, row in medians.items()
     ]
     heads = ["Arm", ">n", *(f">{_READINGS[i].head}" for i in shown)]
@@ -74,8 +78,8 @@ def _values(reading: _Reading, trials: list[Trial]) -> list[float]:
     return [value for trial in trials if (value := reading.of(trial)) is not None]
 
 
-def _cell(reading: _Reading, value: float | None) -> Cell:
-    return Cell("–") if value is None else Cell(format(value, reading.form), value)
+def _cell(reading: _Reading, value: float | None) -> TableCell:
+    return TableCell("–") if value is None else TableCell(format(value, reading.form), value)
 
 
 def benchmark(bench: Mapping[str, Any]) -> Details | None:
@@ -84,7 +88,7 @@ def benchmark(bench: Mapping[str, Any]) -> Details | None:
     return Details("harness bench on this machine", (_benchmark(rows),)) if rows else None
 
 
-def _benchmark(rows: list[list[Cell]]) -> Table:
+def _benchmark(rows: list[list[TableCell]]) -> TableBlock:
     heads = ["What", ">Images/s", ">[low, high]", ">n", "Against", ">Of the ceiling"]
     return table(
         "Saved by harness bench: median of n rounds [low, high] as the benchmark reports them.",
@@ -93,18 +97,18 @@ def _benchmark(rows: list[list[Cell]]) -> Table:
     )
 
 
-def _row(result: Mapping[str, Any]) -> list[Cell]:
+def _row(result: Mapping[str, Any]) -> list[TableCell]:
     low, high, speed, ratio, share = (
         result.get(name)
         for name in ("low", "high", "images_per_second", "ratio", "share_of_ceiling")
     )
     return [
-        Cell(str(result["name"])),
-        Cell(f"{speed:,.0f}" if speed is not None else "–", speed),
-        Cell(f"[{low:,.0f}, {high:,.0f}]" if low is not None and high is not None else "–"),
-        Cell(str(result.get("n") or "–")),
-        Cell(
+        TableCell(str(result["name"])),
+        TableCell(f"{speed:,.0f}" if speed is not None else "–", speed),
+        TableCell(f"[{low:,.0f}, {high:,.0f}]" if low is not None and high is not None else "–"),
+        TableCell(str(result.get("n") or "–")),
+        TableCell(
             f"{ratio:.2f} × {result.get('reference') or ''}".strip() if ratio is not None else "–"
         ),
-        Cell(f"{100 * share:.0f} %" if share is not None else "–"),
+        TableCell(f"{100 * share:.0f} %" if share is not None else "–"),
     ]

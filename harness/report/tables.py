@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from harness.analysis import Analysis, ArmFacts, Effect
-from harness.report.document import Cell, Column, Glyph, Table, table
+from harness.report.document import Column, Glyph, TableBlock, TableCell, table
 from harness.report.lookup import (
     arm_of,
     effect_on,
@@ -35,124 +36,170 @@ from harness.report.words import (
 )
 from harness.text import plural
 
+_SHARED = "other work shared the machine, so these times compare little"
 _MOST_NAMED = 6  # fields that an arm's line in the verdict table names
 
 
-def verdicts(analysis: Analysis) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Which columns the verdict table has.
+
+    Attributes:
+        second: the metric beside the deciding one; empty where no contrast has it.
+        main: rows are the main effects of components, not arms.
+        timed: arms have training seconds.
+        crossed: intervals for new images too are known.
+    """
+
+    second: str
+    main: bool
+    timed: bool
+    crossed: bool
+
+
+def verdicts(analysis: Analysis) -> TableBlock:
     """Return the table that answers the question: difference, gap difference, extra seconds and verdict of every contrast."""
     effects = in_order(analysis, leading(analysis))
-    metric = metric_of(analysis)
     second = second_metric(analysis)
     gaps = [effect_on(analysis, effect, second) for effect in effects]
-    show_gap = any(gap is not None and gap.estimate is not None for gap in gaps)
-    axes = _axis(effects), _axis([gap for gap in gaps if gap is not None])
+    measured = any(gap is not None and gap.estimate is not None for gap in gaps)
     main = bool(effects) and effects[0].kind == "main"
-    timed = not main and not analysis.study.table
-    crossed = any(effect.image_low is not None for effect in effects)
-    rows: list[list[Cell]] = []
+    shape = _Shape(
+        second=second if measured else "",
+        main=main,
+        timed=not main and not analysis.study.table,
+        crossed=any(effect.image_low is not None for effect in effects),
+    )
+
+    # Every column of glyphs has one axis, so that its intervals can be compared by eye.
+    axes = _axis(effects), _axis([gap for gap in gaps if gap is not None])
+    rows = [] if main or not effects else [_baseline_row(analysis, shape)]
     groups: dict[int, str] = {}
-    if not main and effects:
-        rows.append(_baseline_row(analysis, second, show_gap=show_gap, crossed=crossed))
+    several = len({effect.reference for effect in effects}) > 1 and not main
     seen = ""
     for effect, gap in zip(effects, gaps, strict=True):
-        if effect.reference != seen and len({e.reference for e in effects}) > 1 and not main:
+        if several and effect.reference != seen:
             seen = effect.reference
             groups[len(rows)] = f"compared with {effect.reference}"
-        row = [_name(analysis, effect), _difference_cell(effect, axes[0], analysis.margin)]
-        if crossed:
-            row.append(
-                Cell(bounds(effect.image_low, effect.image_high, effect.unit, signed=True) or "–")
-            )
-        if show_gap:
-            row.append(
-                _difference_cell(
-                    gap,
-                    axes[1],
-                    0.0,
-                    note=gap_word(gap, analysis) if second == analysis.gap else "",
-                )
-            )
-        if timed:
-            row.append(_extra_seconds(analysis, effect))
-        row.append(verdict_cell(analysis, effect))
-        rows.append(row)
-    unit = "difference, pp" if metric.unit == "pp" else "difference"
-    heads: list[Column | str] = [
-        "Component" if main else "Arm",
-        Column(_capital(metric.label), numeric=True, note=unit),
-    ]
-    if crossed:
+        rows.append(_verdict_row(analysis, shape, effect, gap, axes))
+    return table(
+        _verdicts_caption(analysis, shape, effects),
+        _verdicts_heads(analysis, shape),
+        rows,
+        groups=groups,
+        verdicts=True,
+    )
+
+
+def _verdict_row(
+    analysis: Analysis,
+    shape: _Shape,
+    effect: Effect,
+    gap: Effect | None,
+    axes: tuple[tuple[float, float], tuple[float, float]],
+) -> list[TableCell]:
+    row = [_name(analysis, effect), _difference_cell(effect, axes[0], analysis.margin)]
+    if shape.crossed:
+        interval = bounds(effect.image_low, effect.image_high, effect.unit, signed=True)
+        row.append(TableCell(interval or "–"))
+    if shape.second:
+        note = gap_word(gap, analysis) if shape.second == analysis.gap else ""
+        row.append(_difference_cell(gap, axes[1], 0.0, note=note))
+    if shape.timed:
+        row.append(_extra_seconds(analysis, effect))
+    return [*row, verdict_cell(analysis, effect)]
+
+
+def _verdicts_heads(analysis: Analysis, shape: _Shape) -> list[Column | str]:
+    def of(name: str) -> Column:
+        metric = metric_of(analysis, name)
+        unit = "difference, pp" if metric.unit == "pp" else "difference"
+        return Column(_capital(metric.label), numeric=True, note=unit)
+
+    heads: list[Column | str] = ["Component" if shape.main else "Arm", of(analysis.study.metric)]
+    if shape.crossed:
         heads.append(Column("New images too", numeric=True, note="seeds and images"))
-    if show_gap:
-        other = metric_of(analysis, second)
-        heads.append(
-            Column(
-                _capital(other.label),
-                numeric=True,
-                note="difference, pp" if other.unit == "pp" else "difference",
-            )
-        )
-    if timed:
-        heads.append(Column("Extra time", numeric=True, note="seconds a trial"))
-    heads.append("Verdict")
+    if shape.second:
+        heads.append(of(shape.second))
+    if shape.timed:
+        # seconds that other work stretched say little about an arm
+        note = "seconds a trial" + ("; machine shared" if disturbed(analysis) == _SHARED else "")
+        heads.append(Column("Extra time", numeric=True, note=note))
+    return [*heads, "Verdict"]
+
+
+def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effect]) -> str:
     what = (
         "switching the component on, over all settings of the others"
-        if main
+        if shape.main
         else "paired differences, seed by seed"
     )
-    caption = (
-        f"Mean of {what} [low, high], {sample(analysis.study, effects)}, {images(analysis)}"
-        f"{'; the second interval is for new images too' if crossed else ''}. "
-        f"Verdicts are about {metric.label}, {direction(metric)}"
-        f" (Holm over {plural(len(effects), 'main effect' if main else 'arm')}, margin {margin(analysis)})"
-        + ("; the gap is a family of its own." if show_gap and second == analysis.gap else ".")
+    metric = metric_of(analysis)
+    too = "; the second interval is for new images too" if shape.crossed else ""
+    family = plural(len(effects), "main effect" if shape.main else "arm")
+    holm = f"Holm over {family}, " if len(effects) > 1 else ""
+    gap = (
+        "; the gap is a family of its own"
+        if shape.second == analysis.gap and len(effects) > 1
+        else ""
     )
-    return table(caption, heads, rows, groups=groups, verdicts=True)
+    return (
+        f"Mean of {what} [low, high], {sample(analysis.study, effects)}, {images(analysis)}{too}. "
+        f"Verdicts are about {metric.label}, {direction(metric)} ({holm}margin {margin(analysis)}){gap}."
+    )
 
 
-def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool, crossed: bool) -> list[Cell]:
+def disturbed(analysis: Analysis) -> str:
+    """Return why the seconds of arms compare little: other work shared the machine, or nobody measured whether; else empty."""
+    check = next((c for c in analysis.checks if c.name == "busy machine"), None)
+    if check is not None:
+        return "" if check.level == "ok" else _SHARED
+    if any("cuda" in line for line in analysis.environments):
+        return ""  # a processor's time says nothing about a GPU's
+    return "whether other work shared the machine was not measured"
+
+
+def _baseline_row(analysis: Analysis, shape: _Shape) -> list[TableCell]:
     name = analysis.study.baseline
-    row = [Cell(name, note="the baseline"), level_cell(analysis, name, analysis.study.metric)]
-    row += [Cell("–")] if crossed else []
-    row += [level_cell(analysis, name, second)] if show_gap else []
+    row = [TableCell(name, note="the baseline"), level_cell(analysis, name, analysis.study.metric)]
+    row += [TableCell("–")] if shape.crossed else []
+    row += [level_cell(analysis, name, shape.second)] if shape.second else []
     arm = arm_of(analysis, name)
-    if not analysis.study.table:
+    if shape.timed:
         row.append(
-            Cell(
+            TableCell(
                 seconds(arm.train_seconds) if arm else "",
                 arm.train_seconds if arm else None,
                 note="in all",
             )
         )
-    row.append(Cell("–", note="reference"))
-    return row
+    return [*row, TableCell("–", note="the others are compared with it")]
 
 
-def level_cell(analysis: Analysis, arm: str, metric: str) -> Cell:
-    """Return an arm's mean of a metric with its interval."""
+def level_cell(analysis: Analysis, arm: str, metric: str, *, sd: bool = False) -> TableCell:
+    """Return an arm's mean of a metric with its interval, and with its sd between seeds where that is asked for."""
     summary = summary_of(analysis, arm, metric)
     if summary is None or summary.mean is None:
-        return Cell("–")
+        return TableCell("–")
     unit = unit_name(summary.unit, level=metric not in ("gap", "best_gap", analysis.gap))
-    return Cell(
-        number(summary.mean, summary.unit) + unit,
-        summary.mean,
-        note=bounds(summary.low, summary.high, summary.unit),
-    )
+    note = bounds(summary.low, summary.high, summary.unit)
+    if sd and summary.sd is not None:
+        note = f"{note}, sd {number(summary.sd, summary.unit)}".removeprefix(", ")
+    return TableCell(number(summary.mean, summary.unit) + unit, summary.mean, note=note)
 
 
-def _name(analysis: Analysis, effect: Effect) -> Cell:
+def _name(analysis: Analysis, effect: Effect) -> TableCell:
     arm = arm_of(analysis, effect.term)
     if arm is None or effect.kind == "main":
         factor = next((f for f in analysis.study.factors if f.name == effect.term), None)
-        return Cell(
+        return TableCell(
             effect.term,
             note=f"{plain(factor.off)} → {plain(factor.on)}" if factor is not None else "",
         )
     # what a search found: the next table lists it
     if len(arm.overrides) > _MOST_NAMED and not arm.components:
-        return Cell(effect.term, note=f"{len(arm.overrides)} fields differ, listed below")
-    return Cell(effect.term, note=changes(analysis, arm))
+        return TableCell(effect.term, note=f"{len(arm.overrides)} fields differ, listed below")
+    return TableCell(effect.term, note=changes(analysis, arm))
 
 
 def changes(analysis: Analysis, arm: ArmFacts) -> str:
@@ -187,29 +234,29 @@ def _axis(effects: Iterable[Effect]) -> tuple[float, float]:
 
 def _difference_cell(
     effect: Effect | None, axis: tuple[float, float], margin: float, note: str = ""
-) -> Cell:
+) -> TableCell:
     if effect is None or effect.estimate is None:
-        return Cell("–", note=effect.note if effect is not None else "")
+        return TableCell("–", note=effect.note if effect is not None else "")
     mark = mark_of(effect) if effect.verdict else ""
     glyph = Glyph(effect.estimate, effect.low, effect.high, *axis, margin=margin, mark=mark)
     interval = bounds(effect.low, effect.high, effect.unit, signed=True)
     text = number(effect.estimate, effect.unit, signed=True)
-    return Cell(
+    return TableCell(
         text, effect.estimate, note=" ".join(part for part in (interval, note) if part), glyph=glyph
     )
 
 
-def difference_cell(effect: Effect | None) -> Cell:
+def difference_cell(effect: Effect | None) -> TableCell:
     """Return a difference with its interval, without a glyph."""
     if effect is None or effect.estimate is None:
-        return Cell("–")
+        return TableCell("–")
     interval = bounds(effect.low, effect.high, effect.unit, signed=True)
-    return Cell(
+    return TableCell(
         f"{number(effect.estimate, effect.unit, signed=True)} {interval}".strip(), effect.estimate
     )
 
 
-def _extra_seconds(analysis: Analysis, effect: Effect) -> Cell:
+def _extra_seconds(analysis: Analysis, effect: Effect) -> TableCell:
     arm, reference = arm_of(analysis, effect.term), arm_of(analysis, effect.reference)
     if (
         arm is None
@@ -217,7 +264,7 @@ def _extra_seconds(analysis: Analysis, effect: Effect) -> Cell:
         or arm.train_seconds is None
         or reference.train_seconds is None
     ):
-        return Cell("–")
+        return TableCell("–")
     extra = arm.train_seconds - reference.train_seconds
     share = 100 * extra / reference.train_seconds if reference.train_seconds else 0.0
     note = (
@@ -228,29 +275,45 @@ def _extra_seconds(analysis: Analysis, effect: Effect) -> Cell:
     digits = 2 if abs(reference.train_seconds) < 100 else 0
     text = f"{abs(extra):.{digits}f}"
     sign = "" if not text.strip("0.") else "+" if extra > 0 else MINUS
-    return Cell(sign + text, extra, note=note)
+    return TableCell(sign + text, extra, note=note)
 
 
-def verdict_cell(analysis: Analysis, effect: Effect) -> Cell:
+def verdict_cell(analysis: Analysis, effect: Effect) -> TableCell:
     """Return symbol and word of a verdict, with the word for accuracy and gap together and the note under it."""
     mark = mark_of(effect)
     arm = arm_of(analysis, effect.term) if effect.kind == "arm" else None
-    notes = [arm.word if arm is not None else "", effect.note]
+    notes = [arm.word if arm is not None else "", effect.note, _corrected(analysis, effect)]
     needed = analysis.seeds_needed.get(effect.term)
     if effect.verdict == "unresolved" and needed and needed > effect.n and effect.kind == "arm":
         notes.append(f"about {plural(needed, 'seed')} would settle it")
-    return Cell(
+    return TableCell(
         f"{MARKS[mark].symbol} {MARKS[mark].word}",
         mark=mark,
         note="; ".join(note for note in notes if note),
     )
 
 
+def _corrected(analysis: Analysis, effect: Effect) -> str:
+    """Why an effect is unresolved whose own interval seems to settle it: Holm's correction for the family."""
+    if effect.verdict != "unresolved" or effect.low is None or effect.high is None:
+        return ""
+    family = [e for e in analysis.effects if (e.kind, e.metric) == (effect.kind, effect.metric)]
+    over = f"after Holm's correction over {len(family)}"
+    if len(family) < 2:
+        return ""
+    if not effect.low <= 0 <= effect.high and effect.p_holm is not None:
+        return f"its own interval leaves out 0, but p = {effect.p_holm:.2g} {over}"
+    inside = -analysis.margin < effect.low and effect.high < analysis.margin
+    if inside and effect.p_equivalence is not None:
+        return f"its own interval lies inside the margin, but p of equivalence = {effect.p_equivalence:.2g} {over}"
+    return ""
+
+
 def levels(
     analysis: Analysis,
     metrics: Sequence[str] = ("accuracy", "train_accuracy", "gap", "test_accuracy"),
-) -> Table:
-    """Return every arm's mean of the leading metrics with sd, interval and n."""
+) -> TableBlock:
+    """Return every arm's mean of the leading metrics with interval, sd and n."""
     shown = [
         m
         for m in dict.fromkeys([analysis.study.metric, *metrics, analysis.gap])
@@ -258,34 +321,23 @@ def levels(
     ]
     if analysis.study.without_validation and {"accuracy", "test_accuracy"} <= set(shown):
         shown.remove("test_accuracy")  # the same number
+    labels = [_capital(metric_of(analysis, name).label) for name in shown]
     heads: list[str | Column] = ["Arm"]
-    for name in shown:
-        metric = metric_of(analysis, name)
-        heads += [
-            Column(_capital(metric.label), numeric=True, note="mean [low, high]"),
-            Column("sd", numeric=True),
-        ]
-    heads.append(">n")
+    heads += [Column(label, numeric=True, note="mean [low, high], sd") for label in labels]
     rows = []
     for arm in analysis.arms:
-        row: list[Cell | str] = [Cell(arm.name)]
-        count = 0
-        for name in shown:
-            summary = summary_of(analysis, arm.name, name)
-            row += [
-                level_cell(analysis, arm.name, name),
-                Cell(number(summary.sd, summary.unit)) if summary else Cell("–"),
-            ]
-            count = max(count, summary.n if summary else 0)
-        rows.append([*row, str(count)])
+        cells = [level_cell(analysis, arm.name, name, sd=True) for name in shown]
+        found = [summary_of(analysis, arm.name, name) for name in shown]
+        count = max((summary.n for summary in found if summary is not None), default=0)
+        rows.append([TableCell(arm.name), *cells, str(count)])
     return table(
-        f"Level of every arm: mean [low, high], {confidence(analysis.study)}, over n seeds.",
-        heads,
+        f"Level of every arm: mean [low, high], {confidence(analysis.study)}, and sd between the n seeds.",
+        [*heads, ">n"],
         rows,
     )
 
 
-def secondary(analysis: Analysis) -> Table | None:
+def secondary(analysis: Analysis) -> TableBlock | None:
     """Return the differences on every other metric, intervals only; None when there is no other."""
     first = leading(analysis)
     names = [
@@ -301,7 +353,7 @@ def secondary(analysis: Analysis) -> Table | None:
         cells = [difference_cell(effect_on(analysis, effect, name)) for name in names]
         rows.append(
             [
-                Cell(
+                TableCell(
                     effect.term, note=f"against {effect.reference}" if effect.kind == "arm" else ""
                 ),
                 *cells,
@@ -317,11 +369,12 @@ def secondary(analysis: Analysis) -> Table | None:
     return table(caption, ["Contrast", *heads], rows)
 
 
-def compared(analysis: Analysis) -> Table:
+def compared(analysis: Analysis) -> TableBlock:
     """Return what each arm is: fields that differ from the baseline, size, cost and what became of its trials."""
     if analysis.study.table:
         named = [
-            [Cell(arm.name, note=arm.why), arm.reference or "–", _ran(arm)] for arm in analysis.arms
+            [TableCell(arm.name, note=arm.why), arm.reference or "–", _ran(arm)]
+            for arm in analysis.arms
         ]
         heads = ["Arm", "Compared with", Column("Rows", numeric=True, note="with a score")]
         return table(
@@ -334,7 +387,7 @@ def compared(analysis: Analysis) -> Table:
         base = arm.name == analysis.study.baseline
         rows.append(
             [
-                Cell(arm.name, note=arm.why),
+                TableCell(arm.name, note=arm.why),
                 (
                     "the study's base settings"
                     if analysis.study.scripted
@@ -343,9 +396,9 @@ def compared(analysis: Analysis) -> Table:
                 if base
                 else setting(arm.overrides),
                 arm.reference or "–",
-                Cell(maybe(arm.params_m, "{:.3g} M"), arm.params_m),
-                Cell(maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
-                Cell(seconds(arm.train_seconds), arm.train_seconds),
+                TableCell(maybe(arm.params_m, "{:.3g} M"), arm.params_m),
+                TableCell(maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
+                TableCell(seconds(arm.train_seconds), arm.train_seconds),
                 _ran(arm),
             ]
         )
@@ -360,15 +413,15 @@ def compared(analysis: Analysis) -> Table:
         Column("Training", numeric=True, note="a trial"),
         Column("Trials", numeric=True, note="complete"),
     ]
-    return table(
-        "The arms. An arm whose size differs from the baseline's is confounded with size.",
-        heads,
-        rows,
-    )
+    sizes = {arm.params_m for arm in analysis.arms if arm.params_m is not None}
+    caption = "The arms." if len(rows) > 1 else "What was trained."
+    if len(sizes) > 1:
+        caption += " Where an arm's size differs from the baseline's, size is part of its effect."
+    return table(caption, heads, rows)
 
 
-def _ran(arm: ArmFacts) -> Cell:
-    return Cell(f"{arm.completed} of {arm.planned}", note=_ends(arm))
+def _ran(arm: ArmFacts) -> TableCell:
+    return TableCell(f"{arm.completed} of {arm.planned}", note=_ends(arm))
 
 
 def _ends(arm: ArmFacts) -> str:

@@ -48,6 +48,7 @@ _ADDED_TO_STUDY = (
     "settings",
     "gap_margin_pp",
     "boundary",
+    "reported",
 )
 _SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 
@@ -165,9 +166,7 @@ def write_material(
         files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
     if material.tuning is not None:  # its answer is made of the trials, and changes with the rules
         files |= {"tuning.json": (material.tuning.model_dump_json(indent=1) + "\n").encode()}
-    files |= made_files(
-        report, analysis, tuned=material.tuning is not None, figures=not provisional
-    )
+    files |= made_files(report, analysis, material.tuning, figures=not provisional)
     _replace(folder, files, stale=data)
     return Written(
         folder, folder / "index.html", tuple(files), analysis, report.answer, material.tuning
@@ -202,14 +201,14 @@ def analysed(material: Material) -> Analysis:
 
 
 def made_files(
-    report: Report, analysis: Analysis, *, tuned: bool = False, figures: bool = True
+    report: Report, analysis: Analysis, tuning: TuningFacts | None = None, *, figures: bool = True
 ) -> dict[str, bytes]:
     """Return every file that is made of the data files, as ``{name: bytes}``; the page is the last."""
     files: dict[str, bytes] = {
         "analysis.json": analysis_json(analysis).encode(),
         "effects.csv": effects_csv(analysis).encode(),
     }
-    files |= {name: text.encode() for name, text in latex.files(analysis, tuned=tuned).items()}
+    files |= {name: text.encode() for name, text in latex.files(analysis, tuning).items()}
     if figures:
         for drawn in report.figures:
             files |= {

@@ -24,6 +24,7 @@ from harness.study.profiles import PROFILES, resolve
 from harness.study.recipe import Recipe, flatten, shown
 from harness.study.script_settings import Word, script_faults
 from harness.study.space import Dimension, Search, flat_space, retune_faults, space_faults
+from harness.study.trial import METRICS
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -107,6 +108,22 @@ class MetricRule(_Strict):
     higher_is_better: bool
 
 
+class Reported(_Strict):
+    """What a write-up says of its own run, for a study that trains it again.
+
+    Attributes:
+        source: what a sentence calls it.
+        metrics: ``{metric: score}``, as our trials store it: shares in [0, 1].
+        onset_epoch: after which its validation loss turns up.
+        settings: recipe fields that it states and ours may have otherwise.
+    """
+
+    source: Label = "the write-up"
+    metrics: dict[str, float] = {}
+    onset_epoch: float | None = Field(None, gt=0)
+    settings: Overrides = {}
+
+
 class Study(_Strict):
     """A question, the arms that answer it, and the rules of the answer, fixed before the first run.
 
@@ -116,6 +133,7 @@ class Study(_Strict):
     that may widen it by more. ``boundary`` is that of the looks (``harness.stats.sequential``).
     ``retune`` names entries of the space that every arm gets a small budget for (``harness.study.retune_settings``); ``settings`` is what
     came of it in the study that this makes: ``{arm: recipe fields}``, on top of what makes the arm one.
+    ``reported`` is what a write-up says of the run that this study does again.
     """
 
     schema_version: Literal[1] = Field(1, alias="schema")
@@ -148,6 +166,7 @@ class Study(_Strict):
     profiles: dict[str, dict[str, Any]] = {}
     profile: str = ""
     table: str = ""
+    reported: Reported | None = None
 
     @property
     def folder(self) -> str:
@@ -464,11 +483,30 @@ def _agreement_faults(study: Study) -> list[str]:
             "table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty"
         )
     faults += script_faults(_raw(study))
+    faults += _reported_faults(study.reported)
     return (
         faults
         + space_faults(study.space, recipe)
         + retune_faults(study.retune, study.space, _varied(study))
     )
+
+
+def _reported_faults(reported: Reported | None) -> list[str]:
+    """Metrics and recipe fields of a write-up that nobody could compare with ours."""
+    if reported is None:
+        return []
+    unknown = [name for name in reported.metrics if name not in METRICS]
+    faults = [
+        f"reported.metrics: no such metric {name!r}{did_you_mean(name, list(METRICS))}"
+        for name in unknown
+    ]
+    # only the names count: what a write-up stated need not be a recipe that ours would accept
+    fields = Recipe().flat()
+    return faults + [
+        f"reported.settings: no such field {name!r}{did_you_mean(name, list(fields))}"
+        for name in reported.settings
+        if name not in fields
+    ]
 
 
 def _seed_faults(study: Study) -> list[str]:
@@ -510,6 +548,7 @@ def _sentence(fault: Any) -> str:
             "arms": HandArm,
             "space": Dimension,
             "search": Search,
+            "reported": Reported,
         }
         owner = owners.get(str(above[0]) if above else "", Study)
         known = [

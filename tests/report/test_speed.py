@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.analysis import analyze
 from harness.bench.result import saved_benchmark, slug
 from harness.report import Material, speed
-from harness.report.document import Table
+from harness.report.document import TableBlock
 from harness.study.trial import Environment
 from tests.report import planted
 
@@ -22,12 +22,12 @@ def measured(**readings: float) -> Material:
     )
 
 
-def took(material: Material) -> Table:
+def took(material: Material) -> TableBlock:
     """Return the table of what a trial took."""
     found = speed.readings(material, analyze(material.study, material.trials))
     assert found is not None
     (table,) = found.blocks
-    assert isinstance(table, Table)
+    assert isinstance(table, TableBlock)
     return table
 
 
@@ -81,7 +81,7 @@ def test_the_ratio_names_what_it_is_to() -> None:
     found = speed.benchmark({"results": [result]})
     assert found is not None
     assert "0.99 × loop/bare" in [
-        cell.text for block in found.blocks if isinstance(block, Table) for cell in block.rows[0]
+        cell.text for block in found.blocks if isinstance(block, TableBlock) for cell in block.rows[0]
     ]
 
 

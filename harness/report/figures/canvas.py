@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.report.document import Figure, Table
+from harness.report.document import Figure, TableBlock
 from harness.report.palette import PAGE
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def sheet(
         opened.printed.update(_print(drawing, formats))
 
 
-def figure(opened: Sheet, name: str, title: str, *, alt: str, caption: str, table: Table) -> Figure:
+def figure(
+    opened: Sheet, name: str, title: str, *, alt: str, caption: str, table: TableBlock
+) -> Figure:
     """Return the closed sheet as a figure of the report."""
     files = {suffix: payload for suffix, payload in opened.printed.items() if suffix != "page"}
     return Figure(name, title, alt, caption, opened.printed["page"].decode(), table, files)
@@ -199,6 +201,29 @@ def _style() -> dict[str, Any]:
         "pdf.fonttype": 3,  # outlines: a third of the time of a subset of the font
         "path.simplify": True,
     }
+
+
+def legend_below(opened: Sheet, handles: Sequence[Any], names: Sequence[str], **style: Any) -> None:
+    """Name what is drawn under the drawing, off the data, in as many rows as its names need."""
+    if not handles:
+        return
+    # 0.075 inches a letter at 9.5 points, and the handle before it; columns are as wide as the widest
+    inches = [len(name) * 0.075 + 0.55 for name in names]
+    fit = len(names) if sum(inches) <= WIDTH - 0.1 else int((WIDTH - 0.1) / max(inches))
+    opened.drawing.legend(
+        list(handles),
+        list(names),
+        loc="outside lower left",
+        ncols=max(1, fit),
+        labelcolor=PAGE["muted"],
+        columnspacing=1.4,
+        **style,
+    )
+
+
+def with_unit(label: str, unit: str, *, level: bool = False) -> str:
+    """Return the name of an axis with its unit: ``validation accuracy, %`` of a level, ``..., pp`` of a difference."""
+    return f"{label}{'' if unit != 'pp' else ', %' if level else ', pp'}"
 
 
 def short(name: str, limit: int = 26) -> str:

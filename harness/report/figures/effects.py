@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from harness.analysis import Analysis, Effect
+from harness.analysis import Analysis, Effect, Summary
 from harness.report import tables
-from harness.report.document import Cell, Figure, table
+from harness.report.document import Figure, TableBlock, TableCell, table
 from harness.report.figures import canvas
 from harness.report.lookup import (
+    arm_of,
     effect_on,
     effects_of,
     in_order,
@@ -24,6 +26,7 @@ from harness.report.words import (
     confidence,
     difference,
     mark_of,
+    named,
     number,
     plain,
     sample,
@@ -34,85 +37,138 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the forest: a contrast and the same on the second metric, or (without an effect) a heading over rows."""
+
+    label: str
+    effect: Effect | None = None
+    other: Effect | None = None
+
+
 def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     """Draw every arm's difference on the study's metric, and on the gap beside it; None without an estimate."""
     effects = [e for e in in_order(analysis, effects_of(analysis, "arm")) if e.estimate is not None]
     if not effects:
         return None
-    metric = metric_of(analysis)
     second = second_metric(analysis)
-    beside = [effect_on(analysis, effect, second) for effect in effects]
-    two = any(e is not None and e.estimate is not None for e in beside)
-    references = list(dict.fromkeys(e.reference for e in effects))
-    names = [
-        e.term
-        if len(references) == 1
-        else f"{canvas.short(e.term, 18)} vs {canvas.short(e.reference, 12)}"
-        for e in effects
-    ]
+    rows = _forest_rows(analysis, effects, second)
+    two = any(row.other is not None and row.other.estimate is not None for row in rows)
     with canvas.sheet(
-        "forest", 1.15 + 0.29 * len(effects), columns=1 + two, formats=formats, sharey=True
+        "forest",
+        1.15 + 0.29 * len(rows),
+        columns=1 + two,
+        formats=formats,
+        sharey=True,
+        **({"width_ratios": (1.15, 1.0)} if two else {}),
     ) as opened:
-        _rows(opened.axes[0], effects, margin=analysis.margin)
-        canvas.name_rows(opened.axes[0], names)
-        opened.axes[0].set_xlabel(
-            f"difference in {metric.label}{', pp' if metric.unit == 'pp' else ''}"
-        )
-        if metric.higher_is_better is not None:
-            canvas.directions(
-                opened.axes[0],
-                *(("worse", "better") if metric.higher_is_better else ("better", "worse")),
-            )
+        _forest_side(opened.axes[0], analysis, rows, analysis.study.metric)
+        canvas.name_rows(opened.axes[0], [row.label for row in rows])
+        for tick, row in zip(opened.axes[0].get_yticklabels(), rows, strict=True):
+            tick.set_color(PAGE["ink" if row.effect is not None else "muted"])
         if two:
-            _rows(
-                opened.axes[1],
-                [e for e in beside if e is not None],
-                rows=[i for i, e in enumerate(beside) if e],
-                judged=False,
-            )
-            opened.axes[1].grid(visible=False, axis="y")
-            other = metric_of(analysis, second)
-            opened.axes[1].set_xlabel(
-                f"difference in {other.label}{', pp' if other.unit == 'pp' else ''}"
-            )
-            if second == analysis.gap:
-                canvas.directions(opened.axes[1], "narrower", "wider")
-        for boundary in [
-            i for i in range(1, len(effects)) if effects[i].reference != effects[i - 1].reference
-        ]:
-            for ax in opened.axes:
-                ax.axhline(boundary - 0.5, color=PAGE["faint"], linewidth=0.8)
-        key(opened.axes[0], effects)
-    resolved = [e for e in effects if e.verdict in ("better", "worse")]
+            _forest_side(opened.axes[1], analysis, rows, second)
+        key(opened, effects)
     top = max(effects, key=lambda e: abs(e.estimate or 0.0))
-    alt = (
-        f"Arms told apart from their reference in {metric.label}: {len(resolved)} of {len(effects)}; "
-        f"the largest difference is {top.term}, {difference(top)}."
+    metric = metric_of(analysis)
+    resolved = sum(e.verdict in ("better", "worse") for e in effects)
+    verb = "changes" if resolved == 1 else "change"
+    count = f"{resolved} of {plural(len(effects), 'arm')} {verb} {metric.label}"
+    title = (
+        f"{count}, {_label(analysis, top)} the most"
+        if resolved
+        else f"No arm is shown to change {metric.label}"
     )
+    alt = f"{count if resolved else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
+    band = f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}"
     caption = (
-        f"Dots are mean paired differences, bars {sample(analysis.study, effects)}. Grey band: differences within "
-        f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}, declared not worth acting on."
-        + (
-            " The gap is a secondary metric: intervals only."
-            if two and second == analysis.gap
-            else ""
-        )
+        f"Dots are mean paired differences, bars {sample(analysis.study, effects)}; the numbers at the "
+        f"right are these means. Grey band: differences within {band}, declared not worth acting on."
     )
-    rows = [
+    if two and second == analysis.gap:
+        caption += " The gap has intervals here and no verdicts."
+    return canvas.figure(
+        opened,
+        "forest",
+        title,
+        alt=alt,
+        caption=caption,
+        table=_forest_table(analysis, rows, second),
+    )
+
+
+def _forest_rows(analysis: Analysis, effects: Sequence[Effect], second: str) -> list[_Row]:
+    """A row a contrast, under a heading for each arm that is compared with, where there are several."""
+    rows: list[_Row] = []
+    several = len({effect.reference for effect in effects}) > 1
+    seen = ""
+    for effect in effects:
+        if several and effect.reference != seen:
+            seen = effect.reference
+            rows.append(_Row(f"against {canvas.short(named(seen), 16)}:"))
+        rows.append(_Row(_label(analysis, effect), effect, effect_on(analysis, effect, second)))
+    return rows
+
+
+def _label(analysis: Analysis, effect: Effect) -> str:
+    """What an arm does, in plain words where the design made it: ``without crop``, ``crop alone``; else its name."""
+    arm = arm_of(analysis, effect.term)
+    if arm is None or not arm.components or analysis.study.design in ("sweep", "arms"):
+        return effect.term
+    return tables.changes(analysis, arm)
+
+
+def _forest_side(ax: Axes, analysis: Analysis, rows: Sequence[_Row], name: str) -> None:
+    """Draw one metric of the rows, and its means as numbers at the right."""
+    deciding = name == analysis.study.metric
+    drawn = [(y, row.effect if deciding else row.other) for y, row in enumerate(rows)]
+    there = [(y, e) for y, e in drawn if e is not None and e.estimate is not None]
+    _rows(
+        ax,
+        [e for _, e in there],
+        margin=analysis.margin if deciding else 0.0,
+        rows=[y for y, _ in there],
+        judged=deciding,
+    )
+    for y, effect in there:
+        ax.annotate(
+            number(effect.estimate, effect.unit, signed=True),
+            (1, y),
+            (38, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=PAGE["ink"],
+            annotation_clip=False,
+        )
+    ax.grid(visible=False, axis="y")
+    metric = metric_of(analysis, name)
+    ax.set_xlabel(canvas.with_unit(f"difference in {metric.label}", metric.unit))
+    if name == analysis.gap:
+        canvas.directions(ax, "narrower", "wider")
+    elif metric.higher_is_better is not None:
+        canvas.directions(
+            ax, *(("worse", "better") if metric.higher_is_better else ("better", "worse"))
+        )
+
+
+def _forest_table(analysis: Analysis, rows: Sequence[_Row], second: str) -> TableBlock:
+    metric = metric_of(analysis)
+    effects = [row.effect for row in rows if row.effect is not None]
+    lines = [
         [
-            Cell(e.term, note=f"against {e.reference}"),
-            tables.difference_cell(e),
-            tables.difference_cell(b),
-            MARKS[mark_of(e)].word,
+            TableCell(row.effect.term, note=f"against {row.effect.reference}"),
+            tables.difference_cell(row.effect),
+            tables.difference_cell(row.other),
+            MARKS[mark_of(row.effect)].word,
         ]
-        for e, b in zip(effects, beside, strict=True)
+        for row in rows
+        if row.effect is not None
     ]
     heads = ["Arm", f">{metric.label}", f">{metric_of(analysis, second).label}", "Verdict"]
-    behind = table(
-        f"Mean paired difference [low, high], {sample(analysis.study, effects)}.", heads, rows
-    )
-    return canvas.figure(
-        opened, "forest", "Effect of each arm", alt=alt, caption=caption, table=behind
+    return table(
+        f"Mean paired difference [low, high], {sample(analysis.study, effects)}.", heads, lines
     )
 
 
@@ -142,16 +198,14 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
             _rows(ax, found, margin=analysis.margin, judged=kind != "shapley")
             canvas.name_rows(ax, [e.term for e in found])
             ax.set_title(titles[kind], color=PAGE["ink"])
-        opened.axes[-1].set_xlabel(
-            f"change in {metric.label}{', pp' if metric.unit == 'pp' else ''}"
-        )
-        key(opened.axes[-1], [e for kind, found in kinds for e in found if kind != "shapley"])
+        opened.axes[-1].set_xlabel(canvas.with_unit(f"change in {metric.label}", metric.unit))
+        key(opened, [e for kind, found in kinds for e in found if kind != "shapley"])
     everything = [e for _, found in kinds for e in found]
     top = max(everything, key=lambda e: abs(e.estimate or 0.0))
     inter = [e for kind, found in kinds for e in found if kind == "interaction"]
     clear = [e.term for e in inter if e.verdict in ("better", "worse")]
     alt = f"The largest term is {top.term}, {difference(top)}" + (
-        f"; {plural(len(clear), 'interaction')} of {len(inter)} told apart from zero."
+        f"; {len(clear)} of {plural(len(inter), 'interaction')} {'differs' if len(clear) == 1 else 'differ'} from zero."
         if inter
         else "."
     )
@@ -160,7 +214,7 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         "is switched on, averaged over all settings of the others; a Shapley value averages over all orders of adding it."
     )
     rows = [
-        [Cell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word]
+        [TableCell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word]
         for kind, f in kinds
         for e in f
     ]
@@ -190,108 +244,128 @@ def levels(analysis: Analysis, formats: Sequence[str]) -> list[Figure]:
     ]
 
 
-def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Figure | None:
-    import numpy as np
-    import seaborn as sns
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One level of a swept factor: the arm that has it and its scores."""
 
-    metric, baseline = metric_of(analysis), analysis.study.baseline
-    field = next(f.field for f in analysis.study.factors if f.name == factor)
-    base_level = analysis.study.base_recipe.flat()[field[0]] if len(field) == 1 else "base"
-    points = [
-        (arm.components[factor], arm.name) for arm in analysis.arms if factor in arm.components
-    ]
-    points.append((base_level, baseline))
-    numeric = all(
-        isinstance(level, (int, float)) and not isinstance(level, bool) for level, _ in points
-    )
-    points = sorted(points, key=lambda point: point[0]) if numeric else points
-    found = [
-        (level, name, summary_of(analysis, name, metric.name), summary_of(analysis, name, "gap"))
-        for level, name in points
-    ]
-    found = [item for item in found if item[2] is not None and item[2].mean is not None]
+    value: Any
+    arm: str
+    scores: dict[str, Summary]
+
+
+def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Figure | None:
+    """Draw one factor's curve; None with fewer than two levels that have scores."""
+    metric = metric_of(analysis)
+    found = _scored_levels(analysis, factor, (metric.name, "gap"))
     if len(found) < 2:
         return None
-    metrics = [metric.name] + (
-        ["gap"]
-        if metric.name != "gap" and all(item[3] and item[3].mean is not None for item in found)
-        else []
+    shown = [metric.name]
+    shown += (
+        ["gap"] if metric.name != "gap" and all("gap" in level.scores for level in found) else []
     )
-    positive = [level for level, *_ in found if numeric and level > 0]
-    # orders of magnitude: equal steps, labelled
-    spread = bool(positive) and max(positive) / min(positive) > 20
-    x = (
-        np.asarray([level for level, *_ in found], dtype=float)
-        if numeric and not spread
-        else np.arange(len(found), dtype=float)
-    )
-    name = f"levels-{analysis.study.factors.index(next(f for f in analysis.study.factors if f.name == factor)) + 1}"
-    with canvas.sheet(name, 2.7, columns=len(metrics), formats=formats) as opened:
-        for ax, which in zip(opened.axes, metrics, strict=True):
-            summaries = [item[2] if which == metric.name else item[3] for item in found]
-            mean = [s.mean if s is not None and s.mean is not None else np.nan for s in summaries]
-            low = [
-                s.low if s is not None and s.low is not None else m
-                for s, m in zip(summaries, mean, strict=True)
-            ]
-            high = [
-                s.high if s is not None and s.high is not None else m
-                for s, m in zip(summaries, mean, strict=True)
-            ]
-            ax.fill_between(x, low, high, color=PAGE["better"], alpha=0.16, linewidth=0)
-            sns.lineplot(
-                x=x,
-                y=mean,
-                ax=ax,
-                color=PAGE["better"],
-                marker="o",
-                markersize=6,
-                markeredgecolor=PAGE["bg"],
-                errorbar=None,
-            )
-            here = [i for i, item in enumerate(found) if item[1] == baseline]
-            for i in here:
-                ax.plot(
-                    x[i],
-                    mean[i],
-                    "o",
-                    markersize=9.5,
-                    markerfacecolor="none",
-                    markeredgecolor=PAGE["ink"],
-                    markeredgewidth=1.3,
-                )
-            if not numeric or spread:
-                ax.set_xticks(x, [canvas.short(plain(item[0]), 12) for item in found])
-            elif len(x) <= 8:
-                ax.set_xticks(x, [f"{value:g}" for value in x])
+    x, ticks = _level_axis(found)
+    place = next(i for i, f in enumerate(analysis.study.factors, 1) if f.name == factor)
+    with canvas.sheet(f"levels-{place}", 2.7, columns=len(shown), formats=formats) as opened:
+        for ax, name in zip(opened.axes, shown, strict=True):
+            _level_line(ax, found, name, x, baseline=analysis.study.baseline)
+            if ticks:
+                ax.set_xticks(x, ticks)
             ax.set_xlabel(factor)
-            unit = metric_of(analysis, which)
-            ax.set_title(
-                f"{unit.label}{'' if unit.unit != 'pp' else ', pp' if which == 'gap' else ', %'}"
-            )
+            of = metric_of(analysis, name)
+            ax.set_title(canvas.with_unit(of.label, of.unit, level=name != "gap"))
     sign = -1.0 if metric.higher_is_better is False else 1.0
-    best = max(found, key=lambda item: sign * ((item[2].mean if item[2] else None) or 0.0))
-    summary = best[2]
-    alt = f"{metric.label} is best at {factor} = {plain(best[0])}"
-    if summary is not None:
-        alt += f", {number(summary.mean, summary.unit)} {bounds(summary.low, summary.high, summary.unit)}"
+    best = max(found, key=lambda level: sign * (level.scores[metric.name].mean or 0.0))
+    score = best.scores[metric.name]
+    interval = bounds(score.low, score.high, score.unit)
+    alt = f"{metric.label} is best at {factor} = {plain(best.value)}, {number(score.mean, score.unit)} {interval}".strip()
     caption = (
-        f"Mean over seeds by level, band {confidence(analysis.study)}, n = {summary.n if summary else 0}; "
-        "the ring marks the baseline. The best of several levels is picked after seeing them: differences carry the verdicts."
+        f"Mean over seeds by level, band {confidence(analysis.study)}, n = {score.n}; the ring marks the "
+        "baseline. The best of several levels is picked after seeing them: differences carry the verdicts."
     )
     rows = [
         [
-            plain(level),
-            name_,
-            tables.level_cell(analysis, name_, metric.name),
-            tables.level_cell(analysis, name_, "gap"),
+            plain(level.value),
+            level.arm,
+            *(tables.level_cell(analysis, level.arm, name) for name in shown),
         ]
-        for level, name_, *_ in found
+        for level in found
     ]
-    behind = table(caption, [f">{factor}", "Arm", f">{metric.label}", ">overfitting gap"], rows)
+    heads = [f">{factor}", "Arm", *(f">{metric_of(analysis, name).label}" for name in shown)]
+    behind = table(caption, heads, rows)
     return canvas.figure(
-        opened, name, f"Curve over {factor}", alt=alt + ".", caption=caption, table=behind
+        opened,
+        f"levels-{place}",
+        f"Curve over {factor}",
+        alt=f"{alt[:1].upper()}{alt[1:]}.",
+        caption=caption,
+        table=behind,
     )
+
+
+def _scored_levels(analysis: Analysis, factor: str, names: Sequence[str]) -> list[_Level]:
+    """Return the levels whose arms have scores: numbers in their order, other values in that of the study."""
+    levels = []
+    for arm in analysis.arms:
+        if factor not in arm.components:
+            continue
+        scores = {
+            name: summary
+            for name in names
+            if (summary := summary_of(analysis, arm.name, name)) is not None
+            and summary.mean is not None
+        }
+        if names[0] in scores:
+            levels.append(_Level(arm.components[factor], arm.name, scores))
+    return sorted(levels, key=lambda level: level.value) if _numeric(levels) else levels
+
+
+def _numeric(levels: Sequence[_Level]) -> bool:
+    return all(isinstance(o.value, (int, float)) and not isinstance(o.value, bool) for o in levels)
+
+
+def _level_axis(levels: Sequence[_Level]) -> tuple[list[float], list[str]]:
+    """Where each level is drawn, and the ticks; none where the axis is the numbers' own and chooses its ticks."""
+    values = [level.value for level in levels]
+    positive = [value for value in values if _numeric(levels) and value > 0]
+    # over orders of magnitude equal steps can be read, true distances cannot
+    spread = bool(positive) and max(positive) / min(positive) > 20
+    if not _numeric(levels) or spread:
+        return [float(i) for i in range(len(levels))], [canvas.short(plain(v), 12) for v in values]
+    return [float(v) for v in values], [f"{v:g}" for v in values] if len(values) <= 8 else []
+
+
+def _level_line(
+    ax: Axes, levels: Sequence[_Level], name: str, x: Sequence[float], *, baseline: str
+) -> None:
+    """Draw means with their band, and a ring around the baseline's."""
+    import seaborn as sns
+
+    mean = [level.scores[name].mean or 0.0 for level in levels]
+    ends = [(level.scores[name].low, level.scores[name].high) for level in levels]
+    low = [m if end is None else end for m, (end, _) in zip(mean, ends, strict=True)]
+    high = [m if end is None else end for m, (_, end) in zip(mean, ends, strict=True)]
+    ax.fill_between(x, low, high, color=PAGE["better"], alpha=0.16, linewidth=0)
+    sns.lineplot(
+        x=x,
+        y=mean,
+        ax=ax,
+        color=PAGE["better"],
+        marker="o",
+        markersize=6,
+        markeredgecolor=PAGE["bg"],
+        errorbar=None,
+    )
+    for i, level in enumerate(levels):
+        if level.arm == baseline:
+            ax.plot(
+                x[i],
+                mean[i],
+                "o",
+                markersize=9.5,
+                markerfacecolor="none",
+                markeredgecolor=PAGE["ink"],
+                markeredgewidth=1.3,
+            )
 
 
 def _rows(
@@ -333,7 +407,7 @@ def _rows(
     ax.margins(x=0.08)
 
 
-def key(ax: Axes, effects: Sequence[Effect]) -> None:
+def key(opened: canvas.Sheet, effects: Sequence[Effect]) -> None:
     """Name the verdicts that are drawn, under the drawing."""
     from matplotlib.lines import Line2D
 
@@ -347,18 +421,9 @@ def key(ax: Axes, effects: Sequence[Effect]) -> None:
             linestyle="",
             marker=MARKERS[mark],
             markersize=7,
-            label=MARKS[mark].word,
             markeredgecolor=colour(mark),
             markerfacecolor=PAGE["bg"] if mark == "unresolved" else colour(mark),
         )
         for mark in there
     ]
-    if handles:
-        ax.figure.legend(
-            handles=handles,
-            loc="outside lower left",
-            ncols=len(handles),
-            handletextpad=0.2,
-            columnspacing=1.4,
-            labelcolor=PAGE["muted"],
-        )
+    canvas.legend_below(opened, handles, [MARKS[mark].word for mark in there], handletextpad=0.2)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis.tuning_facts import SearchTrial, TuningFacts
-from harness.report.document import Cell, Figure, table
+from harness.report.document import Figure, TableCell, table
 from harness.report.figures import canvas
 from harness.report.figures.search import scaled
 from harness.report.palette import PAGE
 from harness.report.words import number, seconds
 from harness.text import plural
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PENS = {"complete": "better", "pruned": "unresolved", "diverged": "worse", "failed": "worse"}
 _MARKS = {"complete": "o", "pruned": "X", "diverged": "v", "failed": "s"}
@@ -41,20 +45,14 @@ def timeline(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         ax.set_ylim(bottom=0)
         ax.set_xlabel("trial of the search")
         ax.set_ylabel("epochs run")
-        handles, names = ax.get_legend_handles_labels()
-        opened.drawing.legend(
-            handles,
-            names,
-            loc="outside lower left",
-            ncols=4,
-            labelcolor=PAGE["muted"],
-            columnspacing=1.4,
-        )
+        canvas.legend_below(opened, *ax.get_legend_handles_labels())
     saved = 1 - sum(trial.epoch for trial in trials) / sum(trial.epochs for trial in trials)
-    ended = f"{plural(len(stopped), 'trial')} of {len(trials)} stopped before the last epoch"
+    ended = f"{len(stopped)} of {plural(len(trials), 'trial')} stopped before the last epoch"
     alt = f"{ended}, which saved {100 * saved:.0f} % of the epochs."
     caption = f"A stopped trial is censored: it has no score. Stopping saved {100 * saved:.0f} % of the epochs."
-    rows = [[str(t.number), t.state, Cell(f"{t.epoch} of {t.epochs}", t.epoch)] for t in stopped]
+    rows = [
+        [str(t.number), t.state, TableCell(f"{t.epoch} of {t.epochs}", t.epoch)] for t in stopped
+    ]
     behind = table(caption, [">Trial", "State", ">Epochs"], rows)
     return canvas.figure(
         opened, "search-epochs", "How far each trial came", alt=alt, caption=caption, table=behind
@@ -78,7 +76,7 @@ def front(facts: TuningFacts) -> list[SearchTrial]:
 
 def against_seconds(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     """Draw the search score against training seconds with the Pareto line; None with fewer than three complete trials."""
-    scale, label, _ = scaled(facts)
+    scale, axis_label, _ = scaled(facts)
     unit = "pp" if scale > 1 else "1"
     done = [trial for trial in facts.history if trial.value is not None and trial.seconds > 0]
     best = front(facts)
@@ -88,31 +86,11 @@ def against_seconds(facts: TuningFacts, formats: Sequence[str]) -> Figure | None
         ax = opened.ax
         for within, marker, pen in ((True, "o", "better"), (False, "x", "unresolved")):
             these = [trial for trial in done if bool(trial.broken) is not within]
-            if these:
-                at, level = [t.seconds for t in these], [scale * (t.value or 0.0) for t in these]
-                told = "within the limits" if within else "beyond a limit"
-                ax.plot(
-                    at,
-                    level,
-                    linestyle="none",
-                    marker=marker,
-                    markersize=5,
-                    alpha=0.7,
-                    color=PAGE[pen],
-                    label=told,
-                )
-        reference = next((trial for trial in done if trial.number == 0), None)
-        if reference is not None:
-            ax.plot(
-                [reference.seconds],
-                [scale * (reference.value or 0.0)],
-                linestyle="none",
-                marker="D",
-                markersize=7,
-                markerfacecolor="none",
-                color=PAGE["worse"],
-                label="reference",
-            )
+            label = "within the limits" if within else "beyond a limit"
+            _timed(ax, these, scale, label, marker=marker, markersize=5, alpha=0.7, color=PAGE[pen])
+        reference = [trial for trial in done if trial.number == 0]
+        style = {"marker": "D", "markersize": 7, "markerfacecolor": "none", "color": PAGE["worse"]}
+        _timed(ax, reference, scale, "reference", **style)
         ax.step(
             [t.seconds for t in best],
             [scale * (t.value or 0.0) for t in best],
@@ -123,34 +101,25 @@ def against_seconds(facts: TuningFacts, formats: Sequence[str]) -> Figure | None
             label="Pareto line",
         )
         ax.set_xlabel("training seconds, evaluation left out")
-        ax.set_ylabel(label)
-        handles, names = ax.get_legend_handles_labels()
-        opened.drawing.legend(
-            handles,
-            names,
-            loc="outside lower left",
-            ncols=4,
-            labelcolor=PAGE["muted"],
-            columnspacing=1.4,
-        )
+        ax.set_ylabel(axis_label)
+        canvas.legend_below(opened, *ax.get_legend_handles_labels())
     ends = [
         f"{number(scale * (t.value or 0.0), unit)} in {seconds(t.seconds)}"
         for t in (best[0], best[-1])
     ]
     alt = f"{plural(len(best), 'trial')} of {len(done)} on the Pareto line, from {ends[0]} to {ends[1]}."
-    caption = (
-        "Search scores, one seed each: neighbours on the line need not differ. Times include what ran beside a trial on the "
-        "same machine."
-    )
+    caption = "Search scores, one seed each: neighbours on the line need not differ. Times include what else ran on the machine."
     rows = [
         [
-            Cell(str(t.number)),
-            Cell(seconds(t.seconds), t.seconds),
-            Cell(number(scale * (t.value or 0.0), unit), scale * (t.value or 0.0)),
+            TableCell(str(t.number)),
+            TableCell(seconds(t.seconds), t.seconds),
+            TableCell(number(scale * (t.value or 0.0), unit), scale * (t.value or 0.0)),
         ]
         for t in best
     ]
-    behind = table("The trials on the Pareto line.", [">Trial", ">Training", f">{label}"], rows)
+    behind = table(
+        "The trials on the Pareto line.", [">Trial", ">Training", f">{axis_label}"], rows
+    )
     return canvas.figure(
         opened,
         "search-seconds",
@@ -159,3 +128,10 @@ def against_seconds(facts: TuningFacts, formats: Sequence[str]) -> Figure | None
         caption=caption,
         table=behind,
     )
+
+
+def _timed(ax: Axes, trials: Sequence[SearchTrial], scale: float, label: str, **style: Any) -> None:
+    """Draw trials by their seconds and scores; nothing, not even a name, where there is none."""
+    if trials:
+        levels = [scale * (trial.value or 0.0) for trial in trials]
+        ax.plot([trial.seconds for trial in trials], levels, linestyle="none", label=label, **style)

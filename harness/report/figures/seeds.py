@@ -1,98 +1,116 @@
-"""Drawings of every seed: scores beside paired differences, and classes by arm."""
+"""Drawings of every seed: scores with their paired differences, and classes by arm.
+
+Legend: A arms, K classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.analysis import Analysis
+from harness.analysis import Analysis, Effect
 from harness.report import evidence
-from harness.report.document import Cell, Figure, Table, table
+from harness.report.document import Figure, TableBlock, TableCell, table
 from harness.report.figures import canvas, scores
 from harness.report.lookup import effects_of, metric_of, on_held_out
 from harness.report.material import Material
 from harness.report.palette import PAGE
-from harness.report.words import confidence, number, sample
+from harness.report.words import MINUS, confidence, listed, named, number, sample, unit_name
 from harness.text import plural
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
+    from matplotlib.ticker import Locator
 
 _WIDE = 12  # seeds that a table has a column for
+_MOST_ROWS = 20  # arms and classes that a heat map has room for
 
 
 def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     """Draw every trial's score by arm, and every seed's difference to the reference; None without a completed trial."""
-    import seaborn as sns
-
     metric = metric_of(analysis)
-    found = {
+    by_arm = {
         name: scores.scores(trials, analysis, metric.name)
         for name, trials in scores.by_arm(material, analysis).items()
     }
-    found = {name: values for name, values in found.items() if values}
-    if not found:
+    by_arm = {name: values for name, values in by_arm.items() if values}
+    if not by_arm:
         return None
-    paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences}
-    names, limit = list(found), scores.dots(len(found))
+    paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences and e.term in by_arm}
+    names, limit = list(by_arm), scores.dots(len(by_arm))
     with canvas.sheet(
         "seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True
     ) as opened:
         left = opened.axes[0]
         for y, name in enumerate(names):
-            _dots(left, scores.thinned(list(found[name].values()), limit), y)
-            mean = sum(found[name].values()) / len(found[name])
-            left.plot([mean, mean], [y - 0.3, y + 0.3], color=PAGE["ink"], linewidth=1.6, zorder=4)
+            _dots(left, scores.thinned(list(by_arm[name].values()), limit), y)
+            _mean_line(left, sum(by_arm[name].values()) / len(by_arm[name]), y, down=0.3)
         canvas.name_rows(left, names)
-        left.set_xlabel(
-            f"{metric.label}{', %' if metric.unit == 'pp' and metric.name != 'gap' else ', pp' * (metric.unit == 'pp')}"
-        )
+        of_gap = metric.name in ("gap", analysis.gap)
+        left.set_xlabel(canvas.with_unit(metric.label, metric.unit, level=not of_gap))
         if paired:
-            right = opened.axes[1]
-            canvas.zero_line(right)
-            for y, name in enumerate(names):
-                if name not in paired:
-                    continue
-                effect = paired[name]
-                _dots(right, scores.thinned(effect.differences, limit), y)
-                if effect.low is not None and effect.high is not None:
-                    right.plot(
-                        [effect.low, effect.high],
-                        [y + 0.34, y + 0.34],
-                        color=PAGE["ink"],
-                        linewidth=1.4,
-                        zorder=4,
-                    )
-                right.plot(
-                    [effect.estimate or 0.0] * 2,
-                    [y - 0.3, y + 0.34],
-                    color=PAGE["ink"],
-                    linewidth=1.6,
-                    zorder=4,
-                )
-            right.grid(visible=False, axis="y")
-            right.set_xlabel(
-                f"difference to its reference, same seed{', pp' if metric.unit == 'pp' else ''}"
+            _paired_side(
+                opened.axes[1], {names.index(name): e for name, e in paired.items()}, limit
             )
-    sns.despine(fig=opened.drawing)
-    spread = max(found, key=lambda name: max(found[name].values()) - min(found[name].values()))
-    width = max(found[spread].values()) - min(found[spread].values())
-    alt = (
-        f"{metric.label} of {plural(sum(map(len, found.values())), 'trial')} in {plural(len(names), 'arm')}; "
-        f"seeds of {spread} spread the most, over {number(width, metric.unit)}{' pp' if metric.unit == 'pp' else ''}."
+            opened.axes[1].set_xlabel(canvas.with_unit("difference, same seed", metric.unit))
+        for ax in opened.axes:
+            ax.xaxis.set_major_locator(_few_ticks())
+    spread = max(by_arm, key=lambda name: _range(by_arm[name]))
+    width = f"{number(_range(by_arm[spread]), metric.unit)}{unit_name(metric.unit)}"
+    label = f"{metric.label[:1].upper()}{metric.label[1:]}"
+    alt = f"{label} of {plural(sum(map(len, by_arm.values())), 'trial')}"
+    alt += (
+        f" spans {width}."
+        if len(names) == 1
+        else f" in {len(names)} arms; the seeds of {named(spread)} spread the most, over {width}."
     )
+    behind = _seed_table(by_arm, metric.unit, metric.label)
+    title = "Scores and paired differences" if paired else "Score of every seed"
+    caption = _seeds_caption(
+        analysis, list(paired.values()), limit, most=max(map(len, by_arm.values()))
+    )
+    return canvas.figure(opened, "seeds", title, alt=alt, caption=caption, table=behind)
+
+
+def _range(values: dict[int, float]) -> float:
+    return max(values.values()) - min(values.values())
+
+
+def _few_ticks() -> Locator:
+    """Ticks that leave room for their labels where two axes share the width."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5)
+
+
+def _mean_line(ax: Axes, x: float, y: int, *, down: float) -> None:
+    ax.plot([x, x], [y - 0.3, y + down], color=PAGE["ink"], linewidth=1.6, zorder=4)
+
+
+def _paired_side(ax: Axes, effects: dict[int, Effect], limit: int) -> None:
+    """Draw the differences of every arm that has any, with their mean and, under it, its interval."""
+    canvas.zero_line(ax)
+    for y, effect in effects.items():
+        _dots(ax, scores.thinned(effect.differences, limit), y)
+        _mean_line(ax, effect.estimate or 0.0, y, down=0.34)
+        if effect.low is not None and effect.high is not None:
+            pen = {"color": PAGE["ink"], "linewidth": 1.4, "zorder": 4}
+            ax.plot([effect.low, effect.high], [y + 0.34, y + 0.34], **pen)
+    ax.grid(visible=False, axis="y")
+
+
+def _seeds_caption(analysis: Analysis, paired: Sequence[Effect], limit: int, *, most: int) -> str:
     caption = "A dot is one seed; within an arm, seeds are spread vertically in their order. The upright line is the mean"
-    caption += (
-        f"; under the differences lies {sample(analysis.study, list(paired.values()))}."
-        if paired
-        else "."
-    )
-    if any(len(values) > limit for values in found.values()):
+    caption += f"; under the differences lies {sample(analysis.study, paired)}." if paired else "."
+    references = list(dict.fromkeys(effect.reference for effect in paired))
+    if references:
+        caption += f" Differences are to {listed([named(name) for name in references], last='or')}"
+        caption += ", as the verdict table says." if len(references) > 1 else "."
+    if most > limit:
         caption += f" Arms of more than {limit} seeds show {limit} evenly spaced order statistics."
-    behind = _seed_table(found, metric.unit, metric.label)
-    return canvas.figure(
-        opened, "seeds", "Scores and paired differences", alt=alt, caption=caption, table=behind
-    )
+    return caption
 
 
 def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
@@ -115,11 +133,11 @@ def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
     )
 
 
-def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Table:
+def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> TableBlock:
     every = sorted({seed for values in found.values() for seed in values})
     if len(every) <= _WIDE:
         rows = [
-            [Cell(name), *(Cell(number(v.get(s), unit) or "–", v.get(s)) for s in every)]
+            [TableCell(name), *(TableCell(number(v.get(s), unit) or "–", v.get(s)) for s in every)]
             for name, v in found.items()
         ]
         return table(f"{label} of every seed.", ["Arm", *(f">seed {seed}" for seed in every)], rows)
@@ -135,9 +153,9 @@ def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Ta
         ]
         rows.append(
             [
-                Cell(name),
-                Cell(str(len(ordered))),
-                *(Cell(number(value, unit), value) for value in cells),
+                TableCell(name),
+                TableCell(str(len(ordered))),
+                *(TableCell(number(value, unit), value) for value in cells),
             ]
         )
     heads = ["Arm", ">n", ">lowest", ">lower quarter", ">middle", ">upper quarter", ">highest"]
@@ -147,81 +165,83 @@ def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Ta
 def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     """Draw the difference within every class, arms by classes; None without per-image outcomes."""
     import numpy as np
-    import seaborn as sns
 
     behind = evidence.classes(analysis)
     if behind is None:
         return None
-    names, labels = (
-        [row[0].text for row in behind.rows],
-        [column.head for column in behind.columns[1:]],
-    )
-    shown = names if len(names) <= 20 else scores.chosen_arms(analysis, 20)[0]
-    rows = [row for row in behind.rows if row[0].text in shown]
-    labels = labels[:20]
-    values = np.asarray(
+    names = [row[0].text for row in behind.rows]
+    kept = names if len(names) <= _MOST_ROWS else scores.chosen_arms(analysis, _MOST_ROWS)[0]
+    rows = [row for row in behind.rows if row[0].text in kept]
+    labels = [column.head for column in behind.columns[1:]][:_MOST_ROWS]
+    values_AK = np.asarray(
         [
             [np.nan if cell.value is None else cell.value for cell in row[1 : 1 + len(labels)]]
             for row in rows
         ]
     )
-    if not values.size or np.isnan(values).all():
+    if not values_AK.size or np.isnan(values_AK).all():
         return None
-    limit = float(np.nanmax(np.abs(values))) or 1.0
-    digits = -1 if len(labels) > 6 else None  # one decimal where the cells are narrow
-    text = np.asarray(
-        [
-            [number(float(v), signed=True)[:digits] if np.isfinite(v) else "" for v in row]
-            for row in values
-        ]
-    )
     with canvas.sheet("classes", 1.25 + 0.31 * len(rows), formats=formats) as opened:
-        ax = opened.ax
-        sns.heatmap(
-            values,
-            ax=ax,
-            cmap="PuOr",
-            vmin=-1.6 * limit,
-            vmax=1.6 * limit,
-            annot=text,
-            fmt="",
-            cbar=False,
-            linewidths=1.5,
-            linecolor=PAGE["bg"],
-            annot_kws={"fontsize": 9.5, "color": "#1a1a1a"},
-        )
-        ax.set_xticks(
-            np.arange(len(labels)) + 0.5,
-            [canvas.short(label, 10) for label in labels],
-            rotation=35,
-            ha="right",
-            rotation_mode="anchor",
-        )
-        ax.set_yticks(
-            np.arange(len(rows)) + 0.5, [canvas.short(row[0].text) for row in rows], rotation=0
-        )
-        for tick in ax.get_yticklabels():
-            tick.set_color(PAGE["ink"])
-        ax.grid(visible=False)
-        ax.tick_params(length=0)
-        for side in ax.spines.values():
-            side.set_visible(False)
-    i, j = np.unravel_index(int(np.nanargmax(np.abs(values))), values.shape)
+        _heatmap(opened.ax, values_AK, [row[0].text for row in rows], labels)
+    i, j = np.unravel_index(int(np.nanargmax(np.abs(values_AK))), values_AK.shape)
     alt = (
-        f"The largest change within a class is {number(float(values[i, j]), signed=True)} pp, "
-        f"on {labels[j]} with {rows[i][0].text}."
+        f"The largest change within a class is {number(float(values_AK[i, j]), signed=True)} pp, "
+        f"on {labels[j]} with {named(rows[i][0].text)}."
     )
-    left = len(names) - len(rows)
     caption = (
         f"Difference in {on_held_out(analysis, 'accuracy')} within each class, pp; purple is up, orange is down, the number "
-        "says by how much. "
-        f"Intervals ({confidence(analysis.study)}) are in the table; exploratory, uncorrected."
-        + (
-            f" The {plural(left, 'arm')} with the smallest effects {'is' if left == 1 else 'are'} left out."
-            if left
-            else ""
-        )
+        f"says by how much. Intervals ({confidence(analysis.study)}) are in the table; exploratory, uncorrected."
     )
+    left = len(names) - len(rows)
+    if left:
+        are = "is" if left == 1 else "are"
+        caption += f" The {plural(left, 'arm')} with the smallest effects {are} left out."
     return canvas.figure(
         opened, "classes", "Effect within each class", alt=alt, caption=caption, table=behind
     )
+
+
+def _heatmap(
+    ax: Axes, values_AK: npt.NDArray[np.float64], arms: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Draw arms by classes, each cell with its number."""
+    import numpy as np
+    import seaborn as sns
+
+    limit = float(np.nanmax(np.abs(values_AK))) or 1.0
+    digits = 1 if len(labels) > 6 else 2  # where the cells are narrow, one is all there is room for
+    text_AK = np.asarray(
+        [[_rounded(float(v), digits) if np.isfinite(v) else "" for v in row] for row in values_AK]
+    )
+    sns.heatmap(
+        values_AK,
+        ax=ax,
+        cmap="PuOr",
+        vmin=-1.6 * limit,
+        vmax=1.6 * limit,
+        annot=text_AK,
+        fmt="",
+        cbar=False,
+        linewidths=1.5,
+        linecolor=PAGE["bg"],
+        annot_kws={"fontsize": 9.5, "color": "#1a1a1a"},
+    )
+    ax.set_xticks(
+        np.arange(len(labels)) + 0.5,
+        [canvas.short(label, 10) for label in labels],
+        rotation=35,
+        ha="right",
+        rotation_mode="anchor",
+    )
+    ax.set_yticks(np.arange(len(arms)) + 0.5, [canvas.short(name) for name in arms], rotation=0)
+    for tick in ax.get_yticklabels():
+        tick.set_color(PAGE["ink"])
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    for side in ax.spines.values():
+        side.set_visible(False)
+
+
+def _rounded(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    return f"{'' if not text.strip('0.') else MINUS if value < 0 else '+'}{text}"

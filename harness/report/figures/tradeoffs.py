@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis import Analysis, Effect
+from harness.analysis import Analysis, Effect, Summary
 from harness.report import tables
-from harness.report.document import Cell, Figure, table
+from harness.report.document import Figure, TableCell, table
 from harness.report.figures import canvas, scores
 from harness.report.lookup import effects_of, metric_of, on_held_out, summary_of
 from harness.report.material import Material
 from harness.report.palette import MARKERS, PAGE, colour
-from harness.report.words import confidence, listed, mark_of, number, seconds
+from harness.report.words import confidence, listed, mark_of, named, number, seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-# of a name beside its dot, in points: corners first, which intervals and steps leave free
-_PLACES = (
+# of a name at its dot, in points: near first, corners before sides, which intervals and steps
+# leave free; then farther out, with a line to the dot
+_NEAR = (
     (7, 9, "left"),
     (7, -9, "left"),
     (-7, 9, "right"),
@@ -29,80 +31,93 @@ _PLACES = (
     (10, 0, "left"),
     (-10, 0, "right"),
 )
+_FAR = tuple(
+    (dx, dy, "left" if dx > 0 else "right")
+    for reach in (24, 40, 56, 76)
+    for dx, dy in (
+        (reach, reach / 2),
+        (reach, -reach / 2),
+        (-reach, reach / 2),
+        (-reach, -reach / 2),
+    )
+)
+_Point = tuple[str, float, float]  # name, x, y
 
 
 def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     """Draw each arm's accuracy against its gap; None where either is missing."""
-    points = []
+    arms: list[tuple[str, Summary, Summary]] = []
     for arm in analysis.arms:
         y, x = summary_of(analysis, arm.name, "accuracy"), summary_of(analysis, arm.name, "gap")
         if y is not None and x is not None and y.mean is not None and x.mean is not None:
-            points.append((arm.name, x, y))
-    if len(points) < 2:
+            arms.append((arm.name, x, y))
+    if len(arms) < 2:
         return None
     scored = on_held_out(analysis, "accuracy")
     with canvas.sheet("against-gap", 3.9, formats=formats) as opened:
         ax = opened.ax
-        for name, x, y in points:
+        for name, x, y in arms:
             mark = _mark(analysis, name)
-            if (
-                x.low is not None
-                and x.high is not None
-                and y.low is not None
-                and y.high is not None
-            ):
-                ax.plot(
-                    [x.low, x.high],
-                    [y.mean or 0.0] * 2,
-                    color=colour(mark),
-                    alpha=0.45,
-                    linewidth=1.1,
-                    zorder=2,
-                )
-                ax.plot(
-                    [x.mean or 0.0] * 2,
-                    [y.low, y.high],
-                    color=colour(mark),
-                    alpha=0.45,
-                    linewidth=1.1,
-                    zorder=2,
-                )
-            _dot(
-                ax,
-                float(x.mean or 0),
-                float(y.mean or 0),
-                mark,
-                base=name == analysis.study.baseline,
-            )
+            _cross(ax, x, y, colour(mark))
+            _dot(ax, x.mean or 0.0, y.mean or 0.0, mark, base=name == analysis.study.baseline)
         held_out = "test" if analysis.study.without_validation else "validation"
         ax.set_xlabel(f"overfitting gap, pp  (clean train minus {held_out})")
         ax.set_ylabel(f"{scored}, %")
-        _labels(opened, [(name, float(x.mean or 0), float(y.mean or 0)) for name, x, y in points])
-    best = max(points, key=lambda p: p[2].mean or 0)
-    tight = min(points, key=lambda p: p[1].mean or 0)
-    alt = (
-        f"{best[0]} has the highest {scored}, {number(best[2].mean)} %, at a gap of {number(best[1].mean)} pp; "
-        f"{tight[0]} has the narrowest gap, {number(tight[1].mean)} pp, at {number(tight[2].mean)} %."
+        named_all = _labels(opened, [(name, x.mean or 0.0, y.mean or 0.0) for name, x, y in arms])
+    best = max(arms, key=lambda arm: arm[2].mean or 0.0)
+    tight = min(arms, key=lambda arm: arm[1].mean or 0.0)
+    top = f"The highest {scored}, {number(best[2].mean)} %, is that of {named(best[0])}"
+    alt = f"{top}, at a gap of {number(best[1].mean)} pp"
+    alt += (
+        ", and the narrowest gap."
+        if tight[0] == best[0]
+        else f"; {named(tight[0])} has the narrowest gap, {number(tight[1].mean)} pp, at {number(tight[2].mean)} %."
     )
-    counts = sorted({y.n for _, _, y in points})
+    counts = sorted({y.n for _, _, y in arms})
     spread = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     caption = (
-        f"Means over seeds, bars {confidence(analysis.study)}, n = {spread}. "
-        "Up is better; left overfits less. Symbols are the verdicts; the ring marks the baseline."
+        f"Means over seeds, bars {confidence(analysis.study)}, n = {spread}. Up is better; left overfits less."
+        f"{_reading(analysis)}{'' if named_all else _TABLE_NAMES}"
     )
     rows = [
-        [Cell(n), tables.level_cell(analysis, n, "accuracy"), tables.level_cell(analysis, n, "gap")]
-        for n, _, _ in points
+        [
+            TableCell(n),
+            tables.level_cell(analysis, n, "accuracy"),
+            tables.level_cell(analysis, n, "gap"),
+        ]
+        for n, _, _ in arms
     ]
-    behind = table(caption, ["Arm", f">{scored[:1].upper()}{scored[1:]}", ">Overfitting gap"], rows)
-    return canvas.figure(
-        opened,
-        "against-gap",
-        "Accuracy against overfitting gap",
-        alt=alt,
-        caption=caption,
-        table=behind,
-    )
+    behind = table(caption, ["Arm", f">{_capital(scored)}", ">Overfitting gap"], rows)
+    title = "Accuracy against overfitting gap"
+    return canvas.figure(opened, "against-gap", title, alt=alt, caption=caption, table=behind)
+
+
+_TABLE_NAMES = " There is no room to name every dot: the table does."
+
+
+def _reading(analysis: Analysis) -> str:
+    """What symbols and rings mean, in a drawing that has them."""
+    base = named(analysis.study.baseline)
+    text = f" The ring marks {base}; symbols are the verdicts against it."
+    others = {effect.reference for effect in effects_of(analysis, "arm")} - {
+        analysis.study.baseline
+    }
+    if others:  # their verdicts would be read on the wrong axis
+        text += f" Black dots are arms that are judged against {listed([named(o) for o in sorted(others)], last='or')}."
+    return text
+
+
+def _cross(ax: Axes, x: Summary, y: Summary, pen: str) -> None:
+    """Draw the intervals of both numbers."""
+    if x.low is None or x.high is None or y.low is None or y.high is None:
+        return
+    style = {"color": pen, "alpha": 0.45, "linewidth": 1.1, "zorder": 2}
+    ax.plot([x.low, x.high], [y.mean or 0.0] * 2, **style)
+    ax.plot([x.mean or 0.0] * 2, [y.low, y.high], **style)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
@@ -116,16 +131,15 @@ def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None
             points.append((arm.name, arm.train_seconds, summary.mean))
     if len(points) < 2:
         return None
-    front: list[tuple[str, float, float]] = []
-    for point in sorted(points, key=lambda p: (p[1], -sign * p[2])):
-        if not front or sign * point[2] > sign * front[-1][2]:
-            front.append(point)
+    # only times of an undisturbed machine say which arm is the faster one
+    disturbed = tables.disturbed(analysis)
+    front = [] if disturbed else _front(points, sign)
     with canvas.sheet("against-seconds", 3.5, formats=formats) as opened:
         ax = opened.ax
         if len(front) > 1:
             ax.step(
-                [p[1] for p in front],
-                [p[2] for p in front],
+                [x for _, x, _ in front],
+                [y for _, _, y in front],
                 where="post",
                 color=PAGE["unresolved"],
                 linewidth=1.2,
@@ -135,29 +149,47 @@ def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None
         for name, x, y in points:
             _dot(ax, x, y, _mark(analysis, name), base=name == analysis.study.baseline)
         ax.set_xlabel("training seconds a trial, evaluation left out")
-        ax.set_ylabel(f"{metric.label}{', %' if metric.unit == 'pp' else ''}")
-        _labels(opened, points)
+        of_gap = metric.name in ("gap", analysis.gap)
+        ax.set_ylabel(canvas.with_unit(metric.label, metric.unit, level=not of_gap))
+        named_all = _labels(opened, points)
     names = [name for name, _, _ in front]
-    alt = f"On the Pareto line: {listed(names, 6)}; every other arm is both slower and no better than one of them."
-    caption = (
-        "Means over seeds. The dashed line joins the arms that no other arm beats in both time and score; it ignores noise: "
-        "neighbours on it need not differ. Times of arms that ran beside others on one machine include the contention."
-    )
+    fast, slow = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
+    times = f"a trial trains for {seconds(fast[1])} ({named(fast[0])}) to {seconds(slow[1])} ({named(slow[0])})"
+    if disturbed:
+        alt = f"{_capital(times)}; {disturbed}."
+        caption = "Means over seeds. No line of best trade-offs is drawn, for the times may be those of other work."
+    else:
+        alt = (
+            f"{_capital(times)}. On the Pareto line: {listed([named(name) for name in names], 6)}."
+        )
+        caption = (
+            "Means over seeds. The dashed line joins the arms that no other arm beats in both time and score; it ignores "
+            "noise: neighbours on it need not differ. Times include what else ran on the machine."
+        )
+    caption += f"{_reading(analysis)}{'' if named_all else _TABLE_NAMES}"
     rows = [
         [
-            Cell(n),
-            Cell(seconds(x), x),
-            Cell(number(y, metric.unit), y),
-            "yes" if n in names else "no",
+            TableCell(n),
+            TableCell(seconds(x), x),
+            TableCell(number(y, metric.unit), y),
+            *([] if disturbed else ["yes" if n in names else "no"]),
         ]
         for n, x, y in points
     ]
-    behind = table(
-        "Means over seeds.", ["Arm", ">Training", f">{metric.label}", "On the Pareto line"], rows
-    )
+    heads = ["Arm", ">Training", f">{metric.label}", *([] if disturbed else ["On the Pareto line"])]
+    behind = table("Means over seeds.", heads, rows)
     return canvas.figure(
         opened, "against-seconds", "Accuracy against time", alt=alt, caption=caption, table=behind
     )
+
+
+def _front(points: Sequence[_Point], sign: float) -> list[_Point]:
+    """Return the points that no other beats in both seconds and score, the fastest first."""
+    front: list[_Point] = []
+    for point in sorted(points, key=lambda p: (p[1], -sign * p[2])):
+        if not front or sign * point[2] > sign * front[-1][2]:
+            front.append(point)
+    return front
 
 
 def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -> Figure | None:
@@ -172,7 +204,7 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
     if not found:
         return None
     names = list(found)
-    middles = {name: values[len(values) // 2] for name, values in found.items()}
+    middles = {name: median(values) for name, values in found.items()}
     with canvas.sheet("throughput", 0.9 + 0.27 * len(names), formats=formats) as opened:
         ax = opened.ax
         for y, name in enumerate(names):
@@ -193,25 +225,33 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         ax.set_xlabel("images per second in training")
     fast, slow = max(names, key=lambda n: middles[n]), min(names, key=lambda n: middles[n])
-    alt = f"Median throughput runs from {middles[slow]:,.0f} images/s ({slow}) to {middles[fast]:,.0f} images/s ({fast})."
+    alt = (
+        f"Median throughput runs from {middles[slow]:,.0f} images/s ({named(slow)}) to {middles[fast]:,.0f} images/s "
+        f"({named(fast)})."
+        if fast != slow
+        else f"Median throughput is {middles[fast]:,.0f} images/s."
+    )
     rows = []
     for name, values in found.items():
-        cells = [Cell(f"{v:,.0f}", v) for v in (values[0], middles[name], values[-1])]
-        rows.append([Cell(name), *cells, Cell(str(len(values)))])
+        cells = [TableCell(f"{v:,.0f}", v) for v in (values[0], middles[name], values[-1])]
+        rows.append([TableCell(name), *cells, TableCell(str(len(values)))])
     behind = table(
         "Images per second of training, evaluation left out.",
         ["Arm", ">lowest", ">median", ">highest", ">n"],
         rows,
     )
-    caption = "A dot is one trial, the upright line the median. Trials that ran beside others share the machine."
+    caption = "A dot is one trial, the upright line the median. Trials that ran at the same time shared the machine."
     return canvas.figure(
         opened, "throughput", "Images per second", alt=alt, caption=caption, table=behind
     )
 
 
 def _mark(analysis: Analysis, name: str) -> str:
+    """The verdict of an arm against the baseline, which these axes show; nothing for an arm that is judged against another."""
     effect: Effect | None = next((e for e in effects_of(analysis, "arm") if e.term == name), None)
-    return mark_of(effect) if effect is not None and effect.verdict else ""
+    if effect is None or effect.reference != analysis.study.baseline or not effect.verdict:
+        return ""
+    return mark_of(effect)
 
 
 def _dot(ax: Axes, x: float, y: float, mark: str, *, base: bool) -> None:
@@ -243,40 +283,77 @@ def _dot(ax: Axes, x: float, y: float, mark: str, *, base: bool) -> None:
         )
 
 
-def _labels(opened: canvas.Sheet, points: Sequence[tuple[str, float, float]]) -> None:
-    """Write names beside their dots where they overlap neither a dot nor a name; those without room stay unnamed."""
+def _labels(opened: canvas.Sheet, points: Sequence[_Point]) -> bool:
+    """Write names at their dots where they overlap neither a dot nor a name; all of them, or none where one has no room.
+
+    Returns:
+        Whether the names were written.
+    """
     ax = opened.ax
     ax.margins(x=0.12, y=0.12)
     opened.drawing.draw_without_rendering()
-    to_screen: Any = ax.transData
     scale = opened.drawing.dpi / 72
-    height = 12.0 * scale
+    to_screen: Any = ax.transData
     dots = [to_screen.transform((x, y)) for _, x, y in points]
     taken = [(x - 7 * scale, y - 7 * scale, x + 7 * scale, y + 7 * scale) for x, y in dots]
     edge = ax.get_window_extent()
-    for (name, px, py), (x, y) in zip(points, dots, strict=True):
-        text = canvas.short(name, 22)
-        width = (6.0 * len(text) + 3) * scale
-        for dx, dy, ha in _PLACES:
-            left = x + dx * scale - (0 if ha == "left" else width if ha == "right" else width / 2)
-            box = (left, y + dy * scale - height / 2, left + width, y + dy * scale + height / 2)
-            inside = (
-                box[0] >= edge.x0
-                and box[2] <= edge.x1 + 4
-                and box[1] >= edge.y0
-                and box[3] <= edge.y1
-            )
-            if inside and not any(
-                box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken
-            ):
-                taken.append(box)
-                ax.annotate(
-                    text,
-                    (px, py),
-                    (dx, dy),
-                    textcoords="offset points",
-                    ha=ha,
-                    va="center",
-                    color=PAGE["ink"],
-                )
-                break
+    frame = (edge.x0, edge.y0, edge.x1 + 4, edge.y1)
+
+    # Crowded dots choose first: the others have room elsewhere.
+    order = sorted(range(len(points)), key=lambda i: _loneliness(dots, i))
+    places = {}
+    for i in order:
+        place = _room(dots[i], canvas.short(points[i][0], 22), frame, taken, scale)
+        if place is None:
+            return False
+        places[i], box = place
+        taken.append(box)
+    for i, (dx, dy, ha) in places.items():
+        name, x, y = points[i]
+        far = (dx, dy, ha) in _FAR
+        line = {
+            "arrowstyle": "-",
+            "color": PAGE["faint"],
+            "linewidth": 0.8,
+            "shrinkA": 0,
+            "shrinkB": 5,
+        }
+        ax.annotate(
+            canvas.short(name, 22),
+            (x, y),
+            (dx, dy),
+            textcoords="offset points",
+            ha=ha,
+            va="center",
+            color=PAGE["ink"],
+            **({"arrowprops": line} if far else {}),
+        )
+    return True
+
+
+_Box = tuple[float, float, float, float]  # left, bottom, right, top in pixels
+
+
+def _loneliness(dots: Sequence[Any], i: int) -> float:
+    """The distance in pixels from a dot to its nearest neighbour."""
+    x, y = dots[i]
+    others = [(x - a) ** 2 + (y - b) ** 2 for j, (a, b) in enumerate(dots) if j != i]
+    return min(others, default=0.0)
+
+
+def _room(
+    dot: Any, text: str, frame: _Box, taken: Sequence[_Box], scale: float
+) -> tuple[tuple[float, float, str], _Box] | None:
+    """Return the first place that a name fits in, and its box; None where every place is taken."""
+    (x, y), width, height = dot, (6.0 * len(text) + 3) * scale, 12.0 * scale
+    for dx, dy, ha in (*_NEAR, *_FAR):
+        left = x + dx * scale - (0 if ha == "left" else width if ha == "right" else width / 2)
+        box = (left, y + dy * scale - height / 2, left + width, y + dy * scale + height / 2)
+        inside = (
+            box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
+        )
+        if inside and not any(
+            box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken
+        ):
+            return (dx, dy, ha), box
+    return None
