@@ -19,6 +19,7 @@ from harness.study.fingerprints import cell_code, study_code
 from harness.study.metrics import own_metrics
 from harness.study.plugin_fields import carried
 from harness.study.recipe import Recipe
+from harness.study.script_code import check_script, script_code
 from harness.study.study import Study
 from harness.study.trial import Cell, Trial, complete
 from harness.text import plural
@@ -92,8 +93,6 @@ class Job(Setup):
         ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
         these trials again.
         """
-        from harness.workers.script import check_script
-
         planned = arms(study)
         ground: Arena | None = None
         layout: Layout | Places
@@ -101,6 +100,7 @@ class Job(Setup):
         if study.scripted:
             place.check_script()
             code, fingerprint = check_script(study), ""
+            codes = {arm.recipe.id: script_code(study, arm.recipe) for arm in planned}
             layout = choose_places(study, device=device, workers=workers)
         else:
             from harness.train.run import check
@@ -185,7 +185,9 @@ class Job(Setup):
             estimated_from=source,
             script=" ".join(self.study.command) or self.study.runner,
             seedless=bool(self.study.command)
-            and not any("{seed}" in word for word in self.study.command),
+            and not any(
+                "{seed}" in word for word in (*self.study.command, *self.study.env.values())
+            ),
             data=self.arms[0].recipe.data.name if self.ground is not None else "",
             **{f"{part}_images": count for part, count in counts.items()},
             report=str(self.folder / "index.html"),

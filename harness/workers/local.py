@@ -33,6 +33,7 @@ from harness.workers.drain import drain
 from harness.workers.events import EpochDone, Event, Finished, Note, WorkerDied, decode, encode
 from harness.workers.join import THREADS, LaunchResult
 from harness.workers.runner import OWN_RUNNER, load_runner, runner_for
+from harness.workers.script_log import tail
 from harness.workers.signals import Interrupts
 
 # of one worker in a row, without a trial finished in between, before it is not started again
@@ -323,11 +324,7 @@ def _log_of(error: str) -> str:
     named = re.search(r"\(log: (.+)\)$", error)
     if named is None:
         return ""
-    with suppress(OSError):
-        return "\n".join(
-            Path(named[1]).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-        )
-    return ""
+    return "\n".join(tail(Path(named[1]))[-_LOG_LINES:])
 
 
 def _why(code: int, log: Path) -> str:
