@@ -250,8 +250,8 @@ class ScriptRunner:
         except TrialError as error:
             if self.study.runner:
                 raise ScriptError(f"{self.study.runner}: {error.message}") from None
-            what = f"ended well, but {error.message}; once the rule is mended, this run is read again and not trained again"
-            raise ScriptError(f"the script {what} (log: {os.path.relpath(attempt.log)})") from None
+            where = f"(log: {os.path.relpath(attempt.log)})"
+            raise ScriptError(f"the script ended well, but {error.message} {where}") from None
 
     def _failed(
         self,
