@@ -1,16 +1,19 @@
 """Code that a study names: ``path/to/file.py:function`` or ``package.module:function``.
 
 It is run only because somebody named it on the command line or in a study file of their own. Its
-source is hashed into the cell key, so that editing it makes new cells.
+source, and that of the local modules that it imports, is hashed into the cell key, so that editing
+them makes new cells.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -19,12 +22,14 @@ from typing import Any
 from harness.errors import HarnessError, UsageError, did_you_mean
 
 # torchvision:resnet18 is no module's attribute but a net that torchvision lists
-LIBRARY = "torchvision:"
+LIBRARIES = ("torchvision:", "timm:")
 
 
 def is_plugin(name: str) -> bool:
-    """Return whether a name is of the form ``place:attribute``."""
+    """Return whether a name is of the form ``place:attribute``, or a net of a library (``timm:resnet18.a1_in1k``)."""
     place, colon, attribute = name.rpartition(":")
+    if f"{place}:" in LIBRARIES:
+        attribute = attribute.replace(".", "_")
     return bool(place and colon and attribute.isidentifier())
 
 
@@ -59,35 +64,146 @@ def load_plugin(name: str, *, what: str) -> Any:
     return found
 
 
-def code_fingerprint(names: Iterable[str]) -> str:
+def code_fingerprint(names: Iterable[str], *, follow: bool = True) -> str:
     """Return 16 hexadecimal digits over the source files of plug-ins, in the order of their names; empty without any.
 
-    Files that are named are read and not run. What they import is not looked at.
+    Files are read and not run.
+
+    Args:
+        names: ``place:attribute`` each.
+        follow: whether the local modules that they import count, too.
 
     Raises:
         UsageError: one of them cannot be found or has no source.
     """
-    sources = [_source(name) for name in sorted(set(names)) if not name.startswith(LIBRARY)]
+    named = [name for name in sorted(set(names)) if not name.startswith(LIBRARIES)]
+    files = [_source_file(name) for name in named]
+    sources = [_read(name, file) for name, file in zip(named, files, strict=True)]
+    for module, file in local_imports(file for file in files if _is_local(file)) if follow else ():
+        sources.append(module.encode() + b"\0" + _read(module, file))
     return hashlib.sha256(b"\0".join(sources)).hexdigest()[:16] if sources else ""
 
 
-def _source(name: str) -> bytes:
-    place = name.rpartition(":")[0]
+def _read(name: str, file: Path) -> bytes:
     try:
-        if place.endswith(".py"):
-            return Path(place).read_bytes()
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"plug-in {name!r} cannot be imported: {error}", "check its path"
+        ) from error
+
+
+def _source_file(name: str) -> Path:
+    place = name.rpartition(":")[0]
+    if place.endswith(".py"):
+        return Path(place)
+    try:
         with _working_folder_importable():
             spec = importlib.util.find_spec(place)
-        if spec is not None and spec.origin and spec.has_location and spec.origin.endswith(".py"):
-            return Path(spec.origin).read_bytes()
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(
             f"plug-in {name!r} cannot be imported: {_told(error)}", "check its path"
         ) from error
+    if spec is not None and spec.origin and spec.has_location and spec.origin.endswith(".py"):
+        return Path(spec.origin)
     raise UsageError(
         f"plug-in {name!r} has no source file to be fingerprinted",
         "name a function of a Python file",
     )
+
+
+def _is_local(file: Path) -> bool:
+    """Whether a file is code of this project and not of an installed package, whose version is its own business."""
+    return not file.is_absolute() or (
+        file.is_relative_to(Path.cwd()) and not {"site-packages", "dist-packages"} & {*file.parts}
+    )
+
+
+def local_imports(files: Iterable[Path]) -> list[tuple[str, Path]]:
+    """Return the local modules that Python files import, and those import in turn, without the files themselves.
+
+    Local are the folder of the file, the working folder and ``src`` in it. Imports are read from
+    the source, those inside of functions too; a module whose name is only put together at run time
+    is not seen. Nothing is run.
+
+    Returns:
+        (path within its folder, file), in order.
+    """
+    entries = [file for file in files if file.suffix == ".py"]
+    seen = {file.resolve() for file in entries}
+    found: set[tuple[str, Path]] = set()
+    for entry in entries:
+        roots = list(dict.fromkeys((entry.resolve().parent, Path.cwd(), Path.cwd() / "src")))
+        open_ = [entry.resolve()]
+        while open_:
+            importer = open_.pop()
+            for root, module in _imported(importer, roots):
+                if module not in seen:
+                    seen.add(module)
+                    open_.append(module)
+                    found.add((Path(os.path.relpath(module, root)).as_posix(), module))
+    return sorted(found)
+
+
+def _imported(importer: Path, roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield (root, file) of what one file imports from its own package or from some roots."""
+    try:
+        tree = ast.parse(importer.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # running it will say what is wrong
+        return
+    for level, parts in _names_of(tree):
+        if level:  # of the package that the importer is in
+            package = importer.parents[level - 1] if level <= len(importer.parents) else None
+            places = [package] if package is not None else []
+        else:
+            # the folder of the file comes before the standard library, the others behind it
+            places = list(roots[:1] if parts[0] in sys.stdlib_module_names else roots)
+        for place in places:
+            modules = _modules(place, parts)
+            if modules:
+                outer = next((root for root in roots if place.is_relative_to(root)), place)
+                yield from ((outer, module.resolve()) for module in modules if _is_theirs(module))
+                break
+
+
+def _names_of(tree: ast.AST) -> Iterator[tuple[int, list[str]]]:
+    """Yield (dots before it, parts of its name) of every module that a file may import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module.split(".") if node.module else []
+            if base:
+                yield node.level, base
+            # what is imported may be a module itself
+            yield from ((node.level, [*base, alias.name]) for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else None
+            called = node.func.id if isinstance(node.func, ast.Name) else called
+            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+            literal = isinstance(name, str) and name and not name.startswith(".")
+            if called in ("import_module", "__import__") and literal:
+                yield 0, str(name).split(".")
+
+
+def _modules(root: Path, parts: Sequence[str]) -> list[Path]:
+    """Return the files that importing a dotted name from a folder runs: the packages on the way, and the module."""
+    found, folder = [], root
+    for part in parts:
+        package, module = folder / part / "__init__.py", folder / f"{part}.py"
+        if package.is_file():
+            found.append(package)
+        elif module.is_file():
+            return [*found, module]
+        elif not (folder / part).is_dir():
+            break
+        folder /= part
+    return found
+
+
+def _is_theirs(module: Path) -> bool:
+    """Whether a module is not one of harness's own, for whose results ENGINE answers."""
+    return not module.resolve().is_relative_to(Path(__file__).resolve().parent)
 
 
 def _told(error: BaseException) -> str:

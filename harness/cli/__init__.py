@@ -26,6 +26,7 @@ from harness.cli import (
     report,
     show,
     status,
+    try_,
     tune,
     worker,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "report",
     "show",
     "status",
+    "try_",
     "tune",
     "worker",
 ]
@@ -56,6 +58,7 @@ __all__ = [
 # A command registers when its module is imported, in alphabetical order; the help shows them in
 # this one.
 ORDER = (
+    "try",
     "ablate",
     "tune",
     "bench",

@@ -23,6 +23,7 @@ from harness.study.fingerprints import cell_code, study_code
 from harness.study.metrics import own_metrics
 from harness.study.plugin_fields import carried
 from harness.study.recipe import Recipe
+from harness.study.script_code import check_script, script_code
 from harness.study.study import Study
 from harness.study.trial import Cell, Trial, complete
 from harness.text import plural
@@ -102,8 +103,6 @@ class ArmsPhase(Phase):
         ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
         these trials again.
         """
-        from harness.workers.script import check_script
-
         planned = arms(study)
         ground: Arena | None = None
         layout: Layout | Places
@@ -111,6 +110,7 @@ class ArmsPhase(Phase):
         if study.scripted:
             place.check_script()
             code, fingerprint = check_script(study), ""
+            codes = {arm.recipe.id: script_code(study, arm.recipe) for arm in planned}
             layout = choose_places(study, device=device, workers=workers)
         else:
             from harness.train.run import check
@@ -168,8 +168,9 @@ class ArmsPhase(Phase):
         each, source = self._cost(finished)
         extra = self.extra or Extra("", 0, 0.0)
         adopted = Counter(trial.adopted for trial in finished if trial.adopted)
-        # a script's words, of which one has to name the seed
+        # a script's words and variables, of which one has to name the seed
         words = self.study.command
+        seeded = any("{seed}" in word for word in (*words, *self.study.env.values()))
 
         return PlanFacts(
             study=self.study.name,
@@ -191,7 +192,7 @@ class ArmsPhase(Phase):
             seconds=self.seconds_of(to_run, finished),
             estimated_from=source,
             script=" ".join(words) or self.study.runner,
-            seedless=bool(words) and not any("{seed}" in word for word in words),
+            seedless=bool(words) and not seeded,
             data=self.arms[0].recipe.data.name if self.ground is not None else "",
             **{f"{part}_images": count for part, count in self.image_counts().items()},
             report=str(self.folder / "index.html"),

@@ -31,7 +31,7 @@ def study_code(study: Study) -> str:
     Raises:
         UsageError: one of them cannot be found.
     """
-    return code_fingerprint(plugins_of(study))
+    return code_fingerprint(plugins_of(study), follow=study.hash_imports)
 
 
 def cell_code(study: Study, recipe: Recipe) -> str:
@@ -43,4 +43,5 @@ def cell_code(study: Study, recipe: Recipe) -> str:
     Raises:
         UsageError: one of them cannot be found.
     """
-    return code_fingerprint([*own_metrics(study), *recipe.plugins().values()])
+    names = [*own_metrics(study), *recipe.plugins().values()]
+    return code_fingerprint(names, follow=study.hash_imports)

@@ -46,24 +46,20 @@ def metric_of(study: Study) -> Metric:
 
 def _of_script(study: Study, name: str) -> Metric:
     """One of ours, which a script can write under its name, or one whose rule the study gives."""
-    if name in study.metrics and name in METRICS:
-        raise StudyError(
-            f"study {study.name!r}: metrics.{name}: is a built-in metric", "leave the table out"
-        )
-    if name in study.metrics:
-        rule = study.metrics[name]
-        return Metric(name, rule.unit, rule.higher_is_better, name.replace("_", " "))
     if name in METRICS:
         return METRICS[name]
-    raise StudyError(
-        f"study {study.name!r}: metric: nothing says how to read {name!r}{did_you_mean(name, [*study.metrics, *METRICS])}",
-        f"add a table [metrics.{name}] with higher_is_better = true or false, and unit = 'pp' for a share",
-    )
+    rule = study.metrics.get(name)
+    if rule is None:
+        raise StudyError(
+            f"study {study.name!r}: metric: nothing says how to read {name!r}{did_you_mean(name, [*study.metrics, *METRICS])}",
+            f"add a table [metrics.{name}] with higher_is_better = true or false, and unit = 'percent' or 'share' if it is one",
+        )
+    return Metric(name, rule.shown_unit, rule.higher_is_better, name.replace("_", " "))
 
 
 def own_metrics(study: Study) -> dict[str, Metric]:
     """Return the metrics beyond ours that a study knows how to read, by name."""
     metric = metric_of(study)
     if study.scripted:
-        return {name: _of_script(study, name) for name in study.metrics}
+        return {name: _of_script(study, name) for name in study.metrics if name not in METRICS}
     return {} if metric.name in METRICS else {metric.name: metric}

@@ -24,6 +24,7 @@ _IN_PROFILES = ("seeds", "looks", "margin_pp", "factors", "arms", "space", "sear
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 
 Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Scalar = bool | int | float | Word
 
 
@@ -82,7 +83,7 @@ def script_faults(raw: Mapping[str, Any]) -> list[str]:
     if not command and not runner:
         return [
             f"{key}: is for a study with command or runner"
-            for key in ("timeout_seconds", "metrics")
+            for key in ("timeout_seconds", "metrics", "isolate", "env")
             if raw[key]
         ]
     faults = []
@@ -94,11 +95,30 @@ def script_faults(raw: Mapping[str, Any]) -> list[str]:
         faults.append(
             "timeout_seconds: only a command can be stopped; a function runs inside of the worker"
         )
+    if runner:
+        faults += [
+            f"{key}: is for a command; a function runs inside of the worker"
+            for key in ("isolate", "env")
+            if raw[key]
+        ]
+    faults += [f"isolate: {fault}" for fault in _link_faults(raw["isolate"])]
     if raw["space"]:
         faults.append(
             "space: a search is for recipes of our engine; sweep a setting with [[factors]] and levels"
         )
-    return faults + (_command_faults(command, raw["base"], _values(raw)) if command else [])
+    if command:
+        faults += _command_faults(command, raw["env"], raw["base"], _values(raw))
+    return faults
+
+
+def _link_faults(isolate: bool | Sequence[str]) -> list[str]:  # noqa: FBT001 - a key of the study
+    """What is wrong with the names that are linked into a run's own working folder."""
+    names = [] if isinstance(isolate, bool) else isolate
+    return [
+        f"{name!r} should be the name of a file or folder in the working folder"
+        for name in names
+        if not name or "/" in name or name in (".", "..")
+    ]
 
 
 def _values(raw: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -117,33 +137,48 @@ def _values(raw: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _command_faults(
-    command: Sequence[str], settings: Mapping[str, Any], values: Mapping[str, Sequence[Any]]
+    command: Sequence[str],
+    env: Mapping[str, str],
+    settings: Mapping[str, Any],
+    values: Mapping[str, Sequence[Any]],
 ) -> list[str]:
     """What is wrong with the words of a command, given the settings of the base and all values that arms give them."""
-    faults, used = [], set()
-    for index, word in enumerate(command):
-        place = f"command[{index}]"
+    faults: list[str] = []
+    used: set[str] = set()
+    known = [*settings, *GIVEN]
+    lists = {
+        name
+        for name, given in values.items()
+        if any(isinstance(value, (list, tuple)) for value in given)
+    }
+    words = [(f"command[{index}]", word) for index, word in enumerate(command)]
+    words += [(f"env.{name}", word) for name, word in env.items()]
+
+    for place, word in words:
         try:
             names = placeholders(word)
         except ValueError as error:
             faults.append(f"{place}: {word!r}: {error}")
             continue
         used.update(names)
-        known = [*settings, *GIVEN]
-        unknown = [name for name in names if name not in known]
         faults += [
             f"{place}: there is no setting {name!r} in [base]{did_you_mean(name, known)}"
-            for name in unknown
-        ]
-        lists = [
-            name
             for name in names
-            if any(isinstance(value, (list, tuple)) for value in values.get(name, ()))
+            if name not in known
         ]
-        if lists and word != f"{{{lists[0]}}}":
+        listed = [name for name in names if name in lists]
+        if listed and place.startswith("env."):
+            faults.append(f"{place}: {listed[0]} is a list, and a variable holds one value")
+        elif listed and word != f"{{{listed[0]}}}":
             faults.append(
-                f"{place}: {lists[0]} is a list, which stands for words of its own: make this word {{{lists[0]}}} alone"
+                f"{place}: {listed[0]} is a list, which stands for words of its own: make this word {{{listed[0]}}} alone"
             )
+
+    faults += [
+        f"env.{name}: harness sets it for every run"
+        for name in env
+        if name in ("HARNESS_OUT", "HARNESS_SEED")
+    ]
     faults += [
         f"base.{name}: no word of command uses {{{name}}}" for name in settings if name not in used
     ]

@@ -22,7 +22,8 @@ from harness.errors import StudyError, UsageError, did_you_mean
 from harness.study.plugin_fields import open_field
 from harness.study.profiles import PROFILES, resolve
 from harness.study.recipe import Recipe, flatten, shown
-from harness.study.script_settings import Word, script_faults
+from harness.study.script_metrics import MetricRule, rule_faults
+from harness.study.script_settings import EnvironmentName, Word, script_faults
 from harness.study.space import Dimension, Search, flat_space, retune_faults, space_faults
 from harness.study.trial import METRICS
 
@@ -101,13 +102,6 @@ class HandArm(_Strict):
     why: str = ""
 
 
-class MetricRule(_Strict):
-    """How to read a number that a script writes: ``pp`` is a share in [0, 1], shown in percentage points; ``1`` as written."""
-
-    unit: Literal["pp", "1"] = "1"
-    higher_is_better: bool
-
-
 class Reported(_Strict):
     """What a write-up says of its own run, for a study that trains it again.
 
@@ -128,7 +122,9 @@ class Study(_Strict):
     """A question, the arms that answer it, and the rules of the answer, fixed before the first run.
 
     ``command`` or ``runner`` name a training script of the user's that is run in place of our engine; then ``base`` holds its
-    settings, and factors and arms set those. ``table`` names the file of finished runs that a study was made from: its arms are
+    settings, and factors and arms set those. ``isolate`` gives every run a working folder of its own, into which the named files
+    and folders are linked; ``env`` are environment variables of a command. ``hash_imports`` makes local modules that code of
+    yours imports part of what identifies a trial. ``table`` names the file of finished runs that a study was made from: its arms are
     known by name, not by recipe. ``gap_margin_pp`` makes the study ask about the overfitting gap, too: nothing is recommended
     that may widen it by more. ``boundary`` is that of the looks (``harness.stats.sequential``).
     ``retune`` names entries of the space that every arm gets a small budget for (``harness.study.retune_settings``); ``settings`` is what
@@ -145,6 +141,9 @@ class Study(_Strict):
     command: Annotated[tuple[Word, ...], BeforeValidator(_as_tuple)] = ()
     runner: str = ""
     timeout_seconds: float = Field(0.0, ge=0)
+    isolate: Annotated[bool | tuple[Word, ...], BeforeValidator(_as_tuple)] = False
+    env: dict[EnvironmentName, Word] = {}
+    hash_imports: bool = True
     metric: str = "accuracy"
     metrics: dict[str, MetricRule] = {}
     alpha: float = Field(0.05, gt=0, lt=0.5)
@@ -482,7 +481,10 @@ def _agreement_faults(study: Study) -> list[str]:
         faults.append(
             "table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty"
         )
-    faults += script_faults(_raw(study))
+    raw = _raw(study)
+    faults += script_faults(raw)
+    for name, rule in raw["metrics"].items() if study.scripted else ():
+        faults += rule_faults(name, rule, by_function=bool(study.runner))
     faults += _reported_faults(study.reported)
     return (
         faults

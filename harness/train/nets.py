@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from harness.errors import RecipeError, did_you_mean
-from harness.plugins import LIBRARY
 from harness.study.recipe_fields import ModelRecipe
 from harness.train.first_batch import output_fault
 from harness.train.optim import FlatParameters
 from harness.train.own import attempt, find
 
 FIELD = "model.name"
+_TORCHVISION = "torchvision:"
 _STEMS = {  # torchvision's class -> its first convolution, and the max-pool after it
     "ResNet": ("conv1", "maxpool"),
     "DenseNet": ("features.conv0", "features.pool0"),
@@ -37,7 +37,7 @@ def make(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> n
         RecipeError: it is no net, or does not take the arguments it is given; the message names
             what is missing.
     """
-    if recipe.name.startswith(LIBRARY):
+    if recipe.name.startswith(_TORCHVISION):
         made = _torchvision(recipe, in_channels, classes)
     else:
         kwargs = dict(recipe.kwargs)
@@ -132,7 +132,7 @@ def _check_output(
 def _torchvision(recipe: ModelRecipe, in_channels: int, classes: int) -> nn.Module:
     from torchvision import models
 
-    wanted, known = recipe.name.removeprefix(LIBRARY), models.list_models(module=models)
+    wanted, known = recipe.name.removeprefix(_TORCHVISION), models.list_models(module=models)
     if wanted not in known:
         raise RecipeError(
             f"{FIELD}: torchvision has no classifier {wanted!r}{did_you_mean(wanted, known)}",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import TrialError
 from harness.ledger import Ledger
 from harness.workers.events import Event, Finished
+from harness.workers.script_log import tail
 
 ALIKE = 3  # first trials that fail alike before all is stopped
 # what differs between two reports of one fault: seeds, keys of cells, attempts
@@ -60,8 +60,4 @@ def _log_of(error: str) -> str:
     named = re.search(r"\(log: (.+)\)$", error)
     if named is None:
         return ""
-    with suppress(OSError):
-        return "\n".join(
-            Path(named[1]).read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
-        )
-    return ""
+    return "\n".join(tail(Path(named[1]))[-_LOG_LINES:])

@@ -13,11 +13,11 @@ from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
 from harness.search import SearchLedger
 from harness.study.fingerprints import study_code
+from harness.study.script_code import check_script
 from harness.workers.alike import FirstFailures
 from harness.workers.drain import DrainResult, drain
 from harness.workers.events import Event
 from harness.workers.runner import OWN_RUNNER, runner_for
-from harness.workers.script import check_script
 
 THREADS = (
     "OMP_NUM_THREADS",

@@ -144,7 +144,9 @@ class _Crew:
     def start(self, name: str, device: str, deaths: int = 0) -> None:
         """Start a worker in a place of its own."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        inside, environment = _environment(device, int(self._spec["threads"]), self._data_root)
+        inside, environment = worker_environment(
+            device, int(self._spec["threads"]), self._data_root
+        )
         with (self._logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - this Python, a constant program
                 [sys.executable, "-c", _BOOT],
@@ -279,7 +281,7 @@ class _Crew:
                     stream.close()
 
 
-def _environment(device: str, threads: int, data_root: str) -> tuple[str, dict[str, str]]:
+def worker_environment(device: str, threads: int, data_root: str) -> tuple[str, dict[str, str]]:
     """Return the device's name as the worker sees it, and the worker's environment."""
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONUNBUFFERED": "1"}
     if data_root:

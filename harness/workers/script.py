@@ -1,16 +1,20 @@
-"""Running a training script of the user's, whatever it is written in, as a runner of cells.
+"""Running a training script of yours, whatever it is written in, as a runner of cells.
 
-A command is run without a shell, in the working folder, with ``HARNESS_OUT`` (a fresh, empty folder
-for every attempt) and ``HARNESS_SEED`` in its environment. It writes ``metrics.json`` there
-(``results``). What it prints goes to a log beside that folder. It lives in a session of its own
-under a guard, which ends all of it when the worker is gone, however that came about.
+A command is run without a shell, in the working folder (or in one of its own, with ``isolate``),
+with ``HARNESS_OUT`` (a fresh, empty folder for every attempt) and ``HARNESS_SEED`` in its
+environment. What it leaves there and what it prints become its metrics (``script_results``). It
+lives in a session of its own under a guard, which ends all of it when the worker is gone, however
+that happened.
+
+An attempt that ended well is kept with a note of its seconds. When its result could not be read, or
+is to be read by another rule, it is read again and not trained again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,29 +22,39 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from harness.errors import TrialError, UsageError
-from harness.plugins import code_fingerprint, load_plugin
-from harness.study.script_settings import expand, placeholders
+from harness.errors import TrialError
+from harness.plugins import load_plugin
+from harness.study.script_code import command_line, isolated_words, work_key
+from harness.study.script_settings import expand
 from harness.study.study import Study
 from harness.study.trial import Cell, Outcomes, Trial
-from harness.workers.script_results import Results, read_results
+from harness.workers.script_log import failure
+from harness.workers.script_results import METRICS_FILE, Results, read_results
 
-FOLDER = "scripts"  # beside the journal: a folder and a log of every attempt
-_TAIL_BYTES = 4000
+FOLDER = "scripts"  # beside the journal: a folder, a log and a note of every attempt
 _MERCY_SECONDS = 3.0  # between asking a script to end and ending it
 
 # Waits for its standard input to be closed, which the worker does by dying, and then ends its whole
-# process group.
+# process group. The script's own standard input is a terminal of 24 x 120 that is at its end:
+# progress bars ask `stty size` how wide it is, and whoever reads from it reads nothing.
 _GUARD = """
-import os, signal, subprocess, sys, threading
+import os, signal, struct, subprocess, sys, threading
 def watch():
     sys.stdin.buffer.read()
     os.killpg(0, signal.SIGKILL)
-child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+given = subprocess.DEVNULL
+try:
+    import fcntl, termios
+    inner, given = os.openpty()
+    fcntl.ioctl(given, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    os.write(inner, termios.tcgetattr(given)[6][termios.VEOF] * 64)
+except (ImportError, OSError):
+    given = subprocess.DEVNULL
+child = subprocess.Popen(sys.argv[1:], stdin=given)
 signal.signal(signal.SIGTERM, lambda *_: None)
 threading.Thread(target=watch, daemon=True).start()
 code = child.wait()
@@ -81,121 +95,272 @@ class ScriptError(TrialError):
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a script for one cell.
+
+    Attributes:
+        out: its folder, ``HARNESS_OUT``.
+        seconds: that it took; None until it has ended well.
+        started: date and time, ISO 8601.
+    """
+
+    out: Path
+    seconds: float | None = None
+    started: str = ""
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self.out.with_name(f"{self.out.name}.log")
+
+    @property
+    def note(self) -> Path:
+        """What is known of an attempt that ended well, and how it was read the last time."""
+        return self.out.with_name(f"{self.out.name}.json")
+
+
+@dataclass(frozen=True, slots=True)
 class ScriptRunner:
     """A ``Runner`` of a study's command or function.
 
     Attributes:
         study: with ``command`` or ``runner``.
         folder: of the study's ledger, where attempts have their folders and logs.
+        environment: variables for the command on top of this process's.
     """
 
     study: Study
     folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(
         self, cell: Cell, /, *, device: str, threads: int, on_epoch: Callable[..., bool]
     ) -> tuple[Trial, Outcomes | None]:
-        """Run one cell; nothing is told of epochs before the script has ended."""
+        """Run one cell, or read what an earlier attempt left; nothing is said of epochs before the script has ended."""
         del threads, on_epoch  # threads are in the environment already
-        out = self._fresh(cell)
-        started = time.perf_counter()
+        kept = self._kept(cell)
+        if kept is not None:
+            return _trial(cell, *kept), None
+        return self._run(cell, device)
+
+    def _kept(self, cell: Cell) -> tuple[Attempt, Results] | None:
+        """Return an attempt that ended well and can be read by the rules of today; None where the cell has to be trained."""
+        for attempt in finished_attempts(self.folder, work_key(self.study, cell)):
+            try:
+                results = read_results(attempt.out, self.study, log=attempt.log)
+            except TrialError:
+                continue  # as it was not readable before: it is trained again, as asked
+            _write_note(attempt, results)
+            return attempt, results
+        return None
+
+    def _run(self, cell: Cell, device: str) -> tuple[Trial, Outcomes | None]:
+        attempt = self._fresh(cell)
+        clock = time.perf_counter()
         try:
-            found = (
-                self._function(cell, out) if self.study.runner else self._command(cell, out, device)
-            )
+            if self.study.runner:
+                returned = self._function(cell, attempt.out)
+            else:
+                returned = None
+                self._command(cell, attempt, device)
+            ended = Attempt(attempt.out, time.perf_counter() - clock, attempt.started)
+            _write_note(ended, None)
+            results = self._read(ended, returned)
+            _write_note(ended, results)
         except ScriptError as error:
-            told = {"state": "failed", "cause": error.cause, "error": error.message}
+            shown = {"state": "failed", "cause": error.cause, "error": error.message}
             return Trial.model_validate(
-                {"cell": cell.key, "seed": cell.seed, "recipe": cell.recipe, **told}
+                {"cell": cell.key, "seed": cell.seed, "recipe": cell.recipe, **shown}
             ), None
         except BaseException as error:
             # handed back: this attempt never was
             if not isinstance(error, (Exception, SystemExit)):
-                shutil.rmtree(out, ignore_errors=True)
-                _log(out).unlink(missing_ok=True)
+                shutil.rmtree(attempt.out, ignore_errors=True)
+                attempt.log.unlink(missing_ok=True)
+                attempt.note.unlink(missing_ok=True)
             raise
-        seconds = time.perf_counter() - started
-        trial = Trial(
-            cell=cell.key,
-            seed=cell.seed,
-            recipe=cell.recipe,
-            state="diverged" if found.diverged else "complete",
-            metrics={} if found.diverged else found.metrics,
-            epochs=found.epochs,
-            train_seconds=seconds,
-            error=found.diverged,
-            curve=found.curve,
-        )
-        return trial, None
+        return _trial(cell, ended, results), None
 
-    def _fresh(self, cell: Cell) -> Path:
+    def _fresh(self, cell: Cell) -> Attempt:
         """Make an empty folder of this attempt."""
         base = self.folder.resolve() / FOLDER
         base.mkdir(parents=True, exist_ok=True)
-        attempt = 1
+        key, number = work_key(self.study, cell), 1
         while True:
-            out = base / f"{cell.key}-{attempt}"
+            out = base / f"{key}-{number}"
             try:
                 out.mkdir()
             except FileExistsError:
-                attempt += 1
+                number += 1
             else:
-                return out
+                return Attempt(out, started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
-    def _function(self, cell: Cell, out: Path) -> Results:
+    def _function(self, cell: Cell, out: Path) -> Any:
         train = cast("TrainFunction", load_plugin(self.study.runner, what="runner"))
         returned = train(seed=cell.seed, settings=cell.recipe.flat(), out=out)
-        try:
-            return read_results(out, self.study, returned)
-        except TrialError as error:
-            raise ScriptError(f"{self.study.runner}: {error.message}") from None
+        if isinstance(returned, Mapping) and not (out / METRICS_FILE).exists():
+            # so that it can be read again without training
+            (out / METRICS_FILE).write_text(json.dumps(returned, default=_plain), encoding="utf-8")
+        return returned
 
-    def _command(self, cell: Cell, out: Path, device: str) -> Results:
-        words = command_line(self.study, {**cell.recipe.flat(), "seed": cell.seed, "out": out})
-        environment = {**os.environ, "HARNESS_OUT": str(out), "HARNESS_SEED": str(cell.seed)}
-        if device == "cpu":
-            # a script that takes what GPU it sees is kept to the plan
-            environment["CUDA_VISIBLE_DEVICES"] = ""
+    def _command(self, cell: Cell, attempt: Attempt, device: str) -> None:
+        """Run the command to its end.
+
+        Raises:
+            ScriptError: it did not end well.
+        """
+        values = {**cell.recipe.flat(), "seed": cell.seed, "out": attempt.out}
+        words = command_line(self.study, values)
+        environment = self._environment(values, device)
+        folder = None
+        if self.study.isolate:
+            folder, words = attempt.out, isolated_words(words)
+            _link(self.study, attempt.out)
+            # modules of the working folder, for `python -m` and for imports of a package's own
+            paths = [str(Path.cwd()), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         try:
-            with _log(out).open("wb") as log:
-                code = _run(words, environment, log.fileno(), self.study.timeout_seconds)
+            with attempt.log.open("wb") as log:
+                code = _run(words, environment, log.fileno(), self.study.timeout_seconds, folder)
         except subprocess.TimeoutExpired:
-            raise _failed(
-                f"took longer than timeout_seconds = {self.study.timeout_seconds:g}", out
-            ) from None
+            what = f"took longer than timeout_seconds = {self.study.timeout_seconds:g}"
+            raise self._failed(what, attempt) from None
         if code < 0:
             cause: Literal["code", "infrastructure"] = (
                 "infrastructure" if -code in _FROM_OUTSIDE else "code"
             )
-            raise _failed(f"was killed by {signal.Signals(-code).name}", out, cause)
+            raise self._failed(f"was killed by {signal.Signals(-code).name}", attempt, cause)
         if code:
-            raise _failed(
-                f"ended with exit code {code}",
-                out,
-                "infrastructure" if _memory_ran_out(out) else "code",
-            )
+            cause = "infrastructure" if _memory_ran_out(attempt) else "code"
+            raise self._failed(f"ended with exit code {code}", attempt, cause)
+
+    def _environment(self, values: Mapping[str, Any], device: str) -> dict[str, str]:
+        environment = {**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"}
+        filled = zip(self.study.env, expand(tuple(self.study.env.values()), values), strict=True)
+        environment |= dict(filled)
+        environment |= {"HARNESS_OUT": str(values["out"]), "HARNESS_SEED": str(values["seed"])}
+        if device == "cpu":
+            # a script that takes what GPU it sees is kept to the plan
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        return environment
+
+    def _read(self, attempt: Attempt, returned: Any) -> Results:
         try:
-            return read_results(out, self.study)
+            return read_results(attempt.out, self.study, returned, log=attempt.log)
         except TrialError as error:
-            raise _failed(f"ended well, but {error.message}", out) from None
+            if self.study.runner:
+                raise ScriptError(f"{self.study.runner}: {error.message}") from None
+            where = f"(log: {os.path.relpath(attempt.log)})"
+            raise ScriptError(f"the script ended well, but {error.message} {where}") from None
+
+    def _failed(
+        self,
+        what: str,
+        attempt: Attempt,
+        cause: Literal["code", "infrastructure"] = "code",
+    ) -> ScriptError:
+        """The error of an attempt: its last words, the last frames of its traceback, and where the rest is."""
+        why = failure(attempt.log)
+        hint = _hint(why.message, isolated=bool(self.study.isolate))
+        return ScriptError(
+            f"the script {what}{why}{hint} (log: {os.path.relpath(attempt.log)})", cause
+        )
 
 
+def _trial(cell: Cell, attempt: Attempt, results: Results) -> Trial:
+    return Trial(
+        cell=cell.key,
+        seed=cell.seed,
+        recipe=cell.recipe,
+        state="diverged" if results.diverged else "complete",
+        metrics={} if results.diverged else results.metrics,
+        epochs=results.epochs,
+        train_seconds=attempt.seconds or 0.0,
+        started=attempt.started,
+        error=results.diverged,
+        curve=results.curve,
+    )
+
+
+def finished_attempts(folder: Path, key: str) -> list[Attempt]:
+    """Return the attempts at a piece of work that ended well, the last one first.
+
+    Args:
+        folder: of the study's ledger.
+        key: as ``work_key`` gives it.
+    """
+    found = []
+    for path in (folder.resolve() / FOLDER).glob(f"{key}-*.json"):
+        note = read_note(path)
+        out = path.with_suffix("")
+        if note and out.is_dir():
+            number = int(out.name.rpartition("-")[2])
+            found.append((number, Attempt(out, float(note["seconds"]), str(note["started"]))))
+    return [attempt for _, attempt in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return the note of an attempt; empty where there is none, or where a crash cut it short."""
+    with suppress(OSError, ValueError):
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return note if isinstance(note, dict) and {"seconds", "started"} <= note.keys() else {}
+    return {}
+
+
+def _write_note(attempt: Attempt, results: Results | None) -> None:
+    note: dict[str, Any] = {"seconds": attempt.seconds, "started": attempt.started}
+    if results is not None:
+        note |= {"notes": list(results.notes), "guessed": results.guessed}
+    attempt.note.write_text(json.dumps(note), encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    """What json writes of a value that it does not know: a number where it is one, else its text."""
+    with suppress(TypeError, ValueError):
+        return float(value)  # type: ignore[arg-type]
+    return str(value)
+
+
+def _link(study: Study, folder: Path) -> None:
+    """Link the files and folders that ``isolate`` names into a run's own working folder."""
+    names = study.isolate if isinstance(study.isolate, tuple) else ()
+    for name in names:
+        (folder / name).symlink_to(Path(name).resolve())
+
+
+def _hint(message: str, *, isolated: bool) -> str:
+    """What may help, for failures that have one cause; empty else."""
+    missing = _NO_FILE.search(message)
+    if missing is None or not isolated:
+        return ""
+    name = Path(missing[1]).parts[0] if Path(missing[1]).parts else ""
+    if name in ("", "/") or not Path(name).exists():
+        return ""
+    return f"; `isolate = [{name!r}]` gives every run a link to it"
+
+
+_NO_FILE = re.compile(r"No such file or directory: '([^']+)'")
 # a scheduler, a person, the system when memory runs out
 _FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
 
 def _run(
-    words: Sequence[str], environment: Mapping[str, str], log: int, timeout_seconds: float
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    log: int,
+    timeout_seconds: float,
+    folder: Path | None,
 ) -> int:
     """Run a command to its end under the guard and return its exit code; whatever cuts this short ends the command too."""
     process: subprocess.Popen[bytes] | None = None
     try:
-        process = subprocess.Popen(  # noqa: S603 - what the user's study names, without a shell
+        process = subprocess.Popen(  # noqa: S603 - what the study names, without a shell
             [sys.executable, "-I", "-S", "-c", _GUARD, *words],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=dict(environment),
+            cwd=folder,
             start_new_session=True,
         )
         return process.wait(timeout_seconds or None)
@@ -217,99 +382,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _log(out: Path) -> Path:
-    return out.with_name(f"{out.name}.log")
-
-
-def _failed(what: str, out: Path, cause: Literal["code", "infrastructure"] = "code") -> ScriptError:
-    """The error of an attempt, with the last words of its output and where the rest is."""
-    lines = [line.strip() for line in _tail(out).splitlines() if line.strip()]
-    last = f": {lines[-1][:300]}" if lines else ", without a word"
-    return ScriptError(f"the script {what}{last} (log: {os.path.relpath(_log(out))})", cause)
-
-
-def _tail(out: Path) -> str:
-    with suppress(OSError), _log(out).open("rb") as log:
-        log.seek(max(0, _log(out).stat().st_size - _TAIL_BYTES))
-        return log.read().decode("utf-8", errors="replace")
-    return ""
-
-
-def _memory_ran_out(out: Path) -> bool:
-    last = _tail(out).strip().rpartition("\n")[2].lower()
+def _memory_ran_out(attempt: Attempt) -> bool:
+    last = failure(attempt.log).message.lower()
     return "out of memory" in last or last.startswith("memoryerror")
-
-
-def command_line(study: Study, values: Mapping[str, Any]) -> list[str]:
-    """Return the words of a study's command with its placeholders filled in; ``python`` is the one that runs this."""
-    words = expand(study.command, values)
-    return [sys.executable if words[0] in ("python", "python3") else words[0], *words[1:]]
-
-
-def check_script(study: Study) -> str:
-    """Make sure that a study's script is there, before anything is planned.
-
-    Returns:
-        the fingerprint of its code: of the command's words and every file among them, or of the
-            function's file.
-
-    Raises:
-        UsageError: the program, a file or the function is not there, or the function does not take
-            what it is given.
-    """
-    if study.runner:
-        _check_function(study.runner)
-        return code_fingerprint([study.runner])
-    program = study.command[0]
-    if (
-        not placeholders(program)
-        and program not in ("python", "python3")
-        and shutil.which(program) is None
-    ):
-        raise UsageError(
-            f"command[0]: there is no program {program!r}",
-            f"paths start from the working folder, {Path.cwd()}",
-        )
-    sources = hashlib.sha256(repr(study.command).encode())
-    for index, file in _files(study.command):
-        try:
-            with file.open("rb") as stream:
-                sources.update(hashlib.file_digest(stream, "sha256").digest())
-        except OSError as error:
-            told = f"command[{index}]: {str(file)!r} cannot be read: {error.strerror or error}"
-            raise UsageError(told, f"paths start from the working folder, {Path.cwd()}") from None
-    return sources.hexdigest()[:16]
-
-
-def _files(command: Sequence[str]) -> list[tuple[int, Path]]:
-    """The words of a command that are files, or should be: a path of an existing file, a .py, the module after ``-m``."""
-    found = []
-    for index, word in enumerate(command):
-        if "{" in word or (index == 0 and "/" not in word):
-            continue
-        path = Path(word)
-        if index and command[index - 1] == "-m":
-            path = Path(*word.split("."))
-            path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
-            if not path.is_file():  # an installed package's, whose version is its own business
-                continue
-        if path.suffix == ".py" or path.is_file():
-            found.append((index, path))
-    return found
-
-
-def _check_function(name: str) -> None:
-    function = load_plugin(name, what="runner")
-    if not callable(function):
-        raise UsageError(f"runner {name!r} is a {type(function).__name__}, not a function", _TAKES)
-    try:
-        inspect.signature(function).bind(seed=0, settings={}, out=Path())
-    except TypeError as error:
-        raise UsageError(
-            f"runner {name!r} cannot be called as it would be: {error}", _TAKES
-        ) from None
-    except ValueError:  # built in, without a signature: its first call will tell
-        return
-
-
-_TAKES = "it takes (*, seed, settings, out) and returns its metrics, or writes metrics.json into the folder out"

@@ -44,6 +44,7 @@ SURFACE = {
     "report": "studies --from --all --storage --open --json",
     "show": "name --profile --json",
     "status": "--study -s --storage --watch --json",
+    "try": "--study -s --arm --profile --set --device --json",
     "tune": "--trials --study -s --profile --seeds --set --base --sampler --pruner --workers --launcher --storage --artifacts "
     "--device --timeout --dry-run --json",
     "worker": "--study -s --storage --shard --device --timeout --max-trials --json",

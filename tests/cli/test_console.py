@@ -205,7 +205,9 @@ def test_a_table_fits_a_narrow_terminal() -> None:
 
 
 def test_an_error_on_a_terminal_says_the_same_words_in_colour() -> None:
-    written = on_a_terminal("from harness.cli import console\nconsole.error('it failed', 'try again')")
+    written = on_a_terminal(
+        "from harness.cli import console\nconsole.error('it failed', 'try again')"
+    )
     assert "\x1b[" in written
     assert ESCAPES.sub("", written) == "error: it failed\n\nhint: try again\n"
 
