@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness.analysis.advice import detectable, judged_family, needed, recommend
 from harness.analysis.checks import all_checks
+from harness.analysis.datasets import dataset_effects
 from harness.analysis.effects import (
     arm_effects,
     class_effects,
@@ -100,7 +101,8 @@ def analyze(
         chance=chance_accuracy(table, many),
     )
     effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
-    effects = gap_tests(effects, table)
+    effects += dataset_effects(table, state)
+    effects = gap_tests(effects, table) if study.pairing == "seed" else effects
     effects = [_withheld(effect, table, state, screening) for effect in effects]
     primary = [effect for effect in effects if effect.metric == study.metric]
     judged = [effect for effect in primary if effect.kind in ("arm", "main")]

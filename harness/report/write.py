@@ -48,6 +48,10 @@ _ADDED_TO_STUDY = (
     "settings",
     "gap_margin_pp",
     "boundary",
+    "pairing",
+    "seed_names",
+    "datasets",
+    "family",
 )
 _SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 
