@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness.analysis.advice import detectable, judged_family, needed, recommend
 from harness.analysis.checks import all_checks
+from harness.analysis.datasets import dataset_effects
 from harness.analysis.effects import (
     arm_effects,
     class_effects,
@@ -187,7 +188,9 @@ def _effects(
     """Every effect, with p-values and verdict where the study has a right to them."""
     effects = arm_effects(table, state, outcomes=outcomes, exploratory=exploratory, chance=chance)
     effects += [*term_effects(table, state, exploratory=exploratory), *control_effects(table)]
-    return [_withheld(effect, table, state, screening) for effect in gap_tests(effects, table)]
+    effects += dataset_effects(table, state)
+    effects = gap_tests(effects, table) if table.study.pairing == "seed" else effects
+    return [_withheld(effect, table, state, screening) for effect in effects]
 
 
 def _withheld(effect: Effect, table: Table, state: LookState, screening: bool) -> Effect:  # noqa: FBT001 - one call, above

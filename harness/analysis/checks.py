@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isnan
 
+from harness.analysis.datasets import disagreement
 from harness.analysis.looks import LookState
 from harness.analysis.model import Check, Effect
 from harness.analysis.standing import Chance, at_chance
 from harness.analysis.table import Table
+from harness.analysis.unpaired import fewest_runs, unpaired_check
 from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS, SAME_ON_EVERY_SEED, TIE
 from harness.stats import holm, variance_ratio_p
 from harness.study.trial import Trial
@@ -46,21 +48,21 @@ def all_checks(
         changed: what of the plan changed after the first trial was claimed.
         screening: whether arms could be stopped by epoch.
     """
-    found = [_baseline(table, state), _seeds(table, state), _missing(table, state), _ended(table)]
     if table.study.table:
-        found = [_of_rows(check) for check in found]
-        found += [_variances(table, state), _unknown(table)]
+        found = _of_table(table, state)
     elif table.study.scripted:
         # else nothing tells no-op arms
         losses = any(run.curve.val_loss or "nll" in run.scores for run in table.runs.values())
-        found += [
+        found = [
+            *_of_plan(table, state),
             _environments(table),
             *([_nothing(table, state)] if losses else []),
             _variances(table, state),
             _of_script(),
         ]
     else:
-        found += [
+        found = [
+            *_of_plan(table, state),
             _images(table),
             _environments(table),
             _chance(table, state, line),
@@ -69,6 +71,7 @@ def all_checks(
         ]
         found += [_test_reads(table), _margin(table, images), _size(table)]
     optional = [
+        disagreement(table, effects),
         _validation(table),
         _metric(table),
         _control(table, effects),
@@ -95,6 +98,29 @@ def all_checks(
     order = {"fail": 0, "warn": 1, "ok": 2}
     # stable: the reader's order within a level
     return sorted(found, key=lambda check: order[check.level])
+
+
+def _of_plan(table: Table, state: LookState) -> list[Check]:
+    """Checks of what was planned and what of it is there."""
+    return [_baseline(table, state), _seeds(table, state), _missing(table, state), _ended(table)]
+
+
+def _of_table(table: Table, state: LookState) -> list[Check]:
+    """Checks of a table of finished runs, paired or not."""
+    if table.study.pairing == "seed":
+        found = [*map(_of_rows, _of_plan(table, state)), _variances(table, state)]
+    else:
+        few = fewest_runs(table, [arm.name for arm in table.arms])
+        bad = f"an arm has {_count(few, 'run')}: a verdict needs {FEWEST_PAIRS}"
+        bad = bad if few < FEWEST_PAIRS else ""
+        runs = _check("runs", bad, ok=f"every arm has {few} runs or more", hint="add runs")
+        found = [_of_rows(_baseline(table, state)), unpaired_check(table), runs]
+        found.append(_of_rows(_ended(table)))
+    if table.study.family:
+        what = f"the best of {table.study.family} arms are shown; the correction counts all of them"
+        hint = "the best of many are overstated: run them again on fresh seeds"
+        found.append(Check(level="warn", name="shown arms", what=what, hint=hint))
+    return [*found, _unknown(table)]
 
 
 def _check(name: str, bad: str, *, hint: str = "", ok: str = "", level: str = "warn") -> Check:

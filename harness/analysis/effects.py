@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,13 @@ import numpy.typing as npt
 from harness.analysis.looks import LookState
 from harness.analysis.model import ClassEffect, Effect, Summary
 from harness.analysis.table import Table
+from harness.analysis.unpaired import group_effects, runs_of_arm
 from harness.analysis.verdicts import Judgement, interval_alpha, judge, number
 from harness.stats import (
+    Mean,
     Paired,
     differences,
+    half_width,
     mean_interval,
     one_sample_t,
     paired_t,
@@ -33,13 +37,19 @@ def summaries(table: Table, state: LookState) -> list[Summary]:
             seeds, scores = _scores(
                 table, arm.name, metric.name, () if censored else state.shown[arm.name]
             )
-            level = mean_interval(scores, alpha=interval_alpha(table.study, len(seeds)))
+            alpha = interval_alpha(table.study, len(seeds))
+            count, level = len(scores), mean_interval(scores, alpha=alpha)
+            if table.study.pairing == "summary":  # the row of an arm is not a run
+                group = runs_of_arm(table, arm.name, metric.name)
+                half = half_width(group.sd, group.n, alpha) if group.n > 1 else nan
+                level = Mean(group.mean, group.sd, group.mean - half, group.mean + half)
+                count, seeds, scores = group.n, [], []
             found.append(
                 Summary(
                     arm=arm.name,
                     metric=metric.name,
                     unit=metric.unit,
-                    n=len(scores),
+                    n=count,
                     mean=number(level.mean),
                     sd=number(level.sd),
                     low=number(level.low),
@@ -79,6 +89,8 @@ def arm_effects(
         chance: accuracy of a guessing net in pp, to show an unstable arm with its lost seeds
             counted at chance.
     """
+    if table.study.pairing != "seed":
+        return group_effects(table, state.judgements, state.reasons)
     found = []
     for arm in table.arms:
         if not arm.reference:

@@ -32,7 +32,7 @@ COLUMNS = (
     "mflop_per_image",
     "train_seconds",
 )
-_KINDS = ("arm", "main", "interaction", "shapley")
+_KINDS = ("arm", "main", "interaction", "shapley", "dataset")
 
 
 def effects_frame(analysis: Analysis) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from harness.analysis.standing import Chance, chance_line, complete_blocks, holes, unjudged
 from harness.analysis.table import Table, join
+from harness.analysis.unpaired import judge_groups, unpaired_reasons
 from harness.analysis.verdicts import Judgement, judge
 from harness.stats import differences
 from harness.study.study import Study
@@ -57,6 +58,8 @@ def progress(table: Table, line: Chance | None = None) -> LookState:
         table: joined trials.
         line: scores of a guessing net, from ``harness.analysis.standing.chance_line``.
     """
+    if table.study.pairing != "seed":
+        return _unpaired(table)
     return _by_looks(table, line) if table.study.looks else _fixed(table, line)
 
 
@@ -90,6 +93,26 @@ def look_decisions(
         study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint
     )
     return progress(table, chance_line(table, classes)).arms_in
+
+
+def _unpaired(table: Table) -> LookState:
+    """Progress of a table whose runs are not paired: every arm on all the runs that it has."""
+    names = [arm.name for arm in table.arms]
+    own = {n: tuple(s for s in table.seeds if (n, s) in table.runs) for n in names}
+    reasons = unpaired_reasons(table)
+    return LookState(
+        blocks=table.seeds,
+        own=own,
+        shown=own,
+        reasons=reasons,
+        judgements=judge_groups(table, reasons),
+        stopped={},
+        reached=0,
+        due=len(table.seeds),
+        arms_in=frozenset(),
+        withheld=False,
+        missing={},
+    )
 
 
 def _fixed(table: Table, line: Chance | None) -> LookState:
@@ -203,4 +226,5 @@ def _judge(
         looks=table.study.looks,
         boundary=table.study.boundary,
         has_direction=table.primary.higher_is_better is not None,
+        family=table.study.family,
     )

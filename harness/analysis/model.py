@@ -45,7 +45,16 @@ class Effect(Stored):
     looks, ``p`` is sequential and the interval is repeated: both hold wherever the arm stopped.
     """
 
-    kind: Literal["arm", "main", "interaction", "shapley", "control", "leave-one-out", "add-one-in"]
+    kind: Literal[
+        "arm",
+        "main",
+        "interaction",
+        "shapley",
+        "control",
+        "leave-one-out",
+        "add-one-in",
+        "dataset",
+    ]
     term: str
     reference: str
     metric: str

@@ -45,12 +45,14 @@ from harness.stats import (
     tost,
 )
 from harness.study.study import Study
+from harness.text import plural
 
 FEWEST_PAIRS = 3  # below, no verdict
 FIRM_PAIRS = 5  # below, the verdict is exploratory
 BELOW_MARGIN = "measurable, below the margin"
 SAME_ON_EVERY_SEED = "the same difference on every seed: no variance to test with"
 TIE = "tie on every seed"
+NO_SPREAD = "no arm varies: no variance to test with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def judge(
     looks: Sequence[int] = (),
     boundary: Boundary = "wang-tsiatis",
     has_direction: bool = True,
+    family: int = 0,
 ) -> dict[str, Judgement]:
     """Judge a family of effects from their per-seed differences.
 
@@ -86,30 +89,62 @@ def judge(
         boundary: declared with the looks.
         has_direction: False for a metric without a better end, which can be equivalent but neither
             better nor worse.
+        family: as `judge_tested` takes it.
 
     Returns:
         A judgement for each member.
     """
-    names = list(differences)
-    tested = [_p_values(differences[name], margin, looks, boundary) for name in names]
-    adjusted = holm([p for p, _ in tested]) if names else np.empty(0)
-    equivalence = holm([p for _, p in tested]) if names else np.empty(0)
-    found = {}
-    for name, (p, _), p_holm, p_equivalence in zip(
-        names, tested, adjusted, equivalence, strict=True
-    ):
-        values = differences[name]
+    tested = {}
+    for name, values in differences.items():
         mean = one_sample_t(values).mean if values else 0.0
+        tested[name] = (len(values), mean, *_p_values(values, margin, looks, boundary))
+    return judge_tested(tested, alpha=alpha, sign=sign, has_direction=has_direction, family=family)
+
+
+def judge_tested(
+    tested: Mapping[str, tuple[int, float, float, float]],
+    *,
+    alpha: float,
+    sign: int = 1,
+    has_direction: bool = True,
+    family: int = 0,
+    unit: str = "pair",
+) -> dict[str, Judgement]:
+    """Judge a family of effects that were tested one by one: Holm over both tests, then the verdicts.
+
+    Args:
+        tested: ``{name: (n, mean, two-sided p, p for equivalence)}``; nan where no test can be made.
+        alpha: family-wise level.
+        sign: 1 when more is better, -1 when less is.
+        has_direction: False for a metric without a better end.
+        family: how many effects the correction counts, where more were looked at than are here; the
+            others then count as the last of the family, which errs to the safe side.
+        unit: what n counts.
+
+    Returns:
+        A judgement for each member.
+    """
+    others = [1.0] * max(0, family - len(tested))
+    enough = [
+        (p, p_equal) if n >= FEWEST_PAIRS else (nan, nan) for n, _, p, p_equal in tested.values()
+    ]
+    adjusted = holm([*(p for p, _ in enough), *others])
+    equivalence = holm([*(p for _, p in enough), *others])
+    judged = {}
+    for (name, (n, mean, _, _)), (p, _), p_holm, p_equivalence in zip(
+        tested.items(), enough, adjusted.tolist(), equivalence.tolist(), strict=False
+    ):
         verdict, notes = decide(
-            len(values),
+            n,
             mean,
-            p_holm=float(p_holm),
-            p_equivalence=float(p_equivalence),
+            p_holm=p_holm,
+            p_equivalence=p_equivalence,
             alpha=alpha,
             sign=sign * has_direction,
+            unit=unit,
         )
-        found[name] = Judgement(number(p), number(p_holm), number(p_equivalence), verdict, notes)
-    return found
+        judged[name] = Judgement(number(p), number(p_holm), number(p_equivalence), verdict, notes)
+    return judged
 
 
 def _p_values(
@@ -130,7 +165,14 @@ def _p_values(
 
 
 def decide(
-    n: int, mean: float, *, p_holm: float, p_equivalence: float, alpha: float, sign: int
+    n: int,
+    mean: float,
+    *,
+    p_holm: float,
+    p_equivalence: float,
+    alpha: float,
+    sign: int,
+    unit: str = "pair",
 ) -> tuple[Verdict, tuple[str, ...]]:
     """Return a verdict and what has to be said with it, by the rules at the top of this module.
 
@@ -141,21 +183,19 @@ def decide(
         p_equivalence: adjusted p for equivalence.
         alpha: family-wise level.
         sign: 1 when more is better, -1 when less is, 0 when neither is.
+        unit: what n counts: pairs, or runs.
     """
     if n < FEWEST_PAIRS:
-        return "", (f"{_pairs(n)}: no verdict",)
+        return "", (f"{plural(n, unit)}: no verdict",)
     notes = ["exploratory"] if n < FIRM_PAIRS else []
     if isnan(p_holm):
-        return "unresolved", (*notes, SAME_ON_EVERY_SEED if mean else TIE)
+        same = SAME_ON_EVERY_SEED if mean else TIE
+        return "unresolved", (*notes, same if unit == "pair" else NO_SPREAD)
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
         return ("better" if mean * sign > 0 else "worse"), tuple(notes)
     return "unresolved", tuple(notes)
-
-
-def _pairs(n: int) -> str:
-    return "1 pair" if n == 1 else f"{n} pairs"
 
 
 def word(verdict: Verdict, gap: str) -> str:

@@ -52,6 +52,10 @@ _ADDED_TO_STUDY = (
     "gap_margin_pp",
     "boundary",
     "reported",
+    "pairing",
+    "seed_names",
+    "datasets",
+    "family",
 )
 _SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 

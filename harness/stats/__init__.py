@@ -14,6 +14,7 @@ from harness.stats.paired import (
     Mean,
     Paired,
     differences,
+    half_width,
     mean_interval,
     noninferiority,
     on_grid,
@@ -44,12 +45,15 @@ from harness.stats.sequential import (
     sequential_power,
     sequential_tost,
 )
+from harness.stats.unpaired import RunGroup, Unpaired, group_of, welch_t, welch_tost
 
 __all__ = [
     "Boundary",
     "Mean",
     "Paired",
+    "RunGroup",
     "TwoWay",
+    "Unpaired",
     "binomial_sd",
     "bootstrap_interval",
     "boundary_levels",
@@ -60,6 +64,8 @@ __all__ = [
     "differences",
     "expected_seeds",
     "factorial_contrast",
+    "group_of",
+    "half_width",
     "holm",
     "image_variance",
     "level_at",
@@ -82,5 +88,7 @@ __all__ = [
     "tost",
     "two_way_interval",
     "variance_ratio_p",
+    "welch_t",
+    "welch_tost",
     "zero_below",
 ]

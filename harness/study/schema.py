@@ -50,7 +50,8 @@ _ABOUT = {
 _SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
 # model.kwargs.NAME and its like
 _PATTERNS = tuple(f"^{start.replace('.', chr(92) + '.')}\\..+$" for start in OPEN)
-_HIDDEN = ("profile", "table", "settings")  # written beside a report, not by hand
+# written beside a report, not by hand
+_HIDDEN = ("profile", "table", "settings", "pairing", "seed_names", "datasets", "family")
 
 
 def study_schema() -> dict[str, Any]:

@@ -60,6 +60,7 @@ Label = Annotated[
     Field(min_length=1, max_length=60),
     BeforeValidator(lambda v: _printable(v) if isinstance(v, str) else v),
 ]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Whole = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
 
 
@@ -125,7 +126,9 @@ class Study(_Strict):
     settings, and factors and arms set those. ``isolate`` gives every run a working folder of its own, into which the named files
     and folders are linked; ``env`` are environment variables of a command. ``hash_imports`` makes local modules that code of
     yours imports part of what identifies a trial. ``table`` names the file of finished runs that a study was made from: its arms are
-    known by name, not by recipe. ``gap_margin_pp`` makes the study ask about the overfitting gap, too: nothing is recommended
+    known by name, not by recipe. ``pairing`` says how its runs are compared: seed by seed, as two groups, or by means with sd
+    and n alone; ``seed_names`` and ``datasets`` hold a name and a data set for each of its seeds where it has them; ``family``
+    is the number of arms that Holm's correction counts, where more were run than are shown. ``gap_margin_pp`` makes the study ask about the overfitting gap, too: nothing is recommended
     that may widen it by more. ``boundary`` is that of the looks (``harness.stats.sequential``).
     ``retune`` names entries of the space that every arm gets a small budget for (``harness.study.retune_settings``); ``settings`` is what
     came of it in the study that this makes: ``{arm: recipe fields}``, on top of what makes the arm one.
@@ -147,7 +150,7 @@ class Study(_Strict):
     metric: str = "accuracy"
     metrics: dict[str, MetricRule] = {}
     alpha: float = Field(0.05, gt=0, lt=0.5)
-    margin_pp: float = Field(gt=0, le=100)
+    margin_pp: float = Field(gt=0)
     gap_margin_pp: float | None = Field(None, gt=0, le=100)
     # 0 where the file leaves them to the profile; that default is no value that a file may have
     seeds: int = Field(0, ge=1, le=10_000, json_schema_extra=_without_default)
@@ -166,6 +169,10 @@ class Study(_Strict):
     profile: str = ""
     table: str = ""
     reported: Reported | None = None
+    pairing: Literal["seed", "none", "summary"] = "seed"
+    seed_names: Texts = ()
+    datasets: Texts = ()
+    family: int = Field(0, ge=0)
 
     @property
     def folder(self) -> str:
@@ -475,22 +482,38 @@ def _agreement_faults(study: Study) -> list[str]:
             "design: 'arms' takes [[arms]] only; name the design that [[factors]] are for"
         )
     faults += _seed_faults(study)
+    faults += _table_faults(study) + _script_faults(study) + _reported_faults(study.reported)
+    return (
+        faults
+        + space_faults(study.space, recipe)
+        + retune_faults(study.retune, study.space, _varied(study))
+    )
+
+
+def _table_faults(study: Study) -> list[str]:
+    """What a study made from a table may not have, and what only such a study may."""
+    faults = []
+    if not study.foreign and study.margin_pp > 100:
+        faults.append(f"margin_pp: should be at most 100 (given: {study.margin_pp:g})")
+    of_table = (study.pairing != "seed", study.seed_names, study.datasets, study.family)
+    if not study.table and any(of_table):
+        faults.append("pairing, seed_names, datasets, family: are for a study made from a table")
     if study.table and (
         study.design != "arms" or study.base or study.space or any(arm.set for arm in study.arms)
     ):
         faults.append(
             "table: arms of a table are known by name alone: design 'arms', no base, no space, every set empty"
         )
+    return faults
+
+
+def _script_faults(study: Study) -> list[str]:
+    """What a study that runs a script may not say of its command and of the numbers it writes."""
     raw = _raw(study)
-    faults += script_faults(raw)
+    faults = script_faults(raw)
     for name, rule in raw["metrics"].items() if study.scripted else ():
         faults += rule_faults(name, rule, by_function=bool(study.runner))
-    faults += _reported_faults(study.reported)
-    return (
-        faults
-        + space_faults(study.space, recipe)
-        + retune_faults(study.retune, study.space, _varied(study))
-    )
+    return faults
 
 
 def _reported_faults(reported: Reported | None) -> list[str]:

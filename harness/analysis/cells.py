@@ -1,0 +1,186 @@
+"""Cells as people write them: numbers with a percent sign, a decimal comma or an sd, seeds with a word before them.
+
+What a cell without a value says differs: an empty one, or ``N/A``, is a run that is not there;
+``nan`` and ``inf`` are the score of a run that diverged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.analysis.sources.frame import places, text_of
+from harness.errors import ReportError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Decimal = Literal["auto", "point", "comma"]
+
+MISSING = frozenset(
+    {
+        "",
+        "na",
+        "n/a",
+        "n.a.",
+        "none",
+        "null",
+        "-",
+        "--",
+        "\N{EN DASH}",
+        "\N{EM DASH}",
+        "#n/a",
+        "<na>",
+    }
+)
+_MOST_SHOWN = 4  # rows named in one message
+_WITH_SPREAD = re.compile(r"(.+?)\s*(?:\N{PLUS-MINUS SIGN}|\+/-|\+-|\\pm)\s*(.+)")
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
+_WHOLE = re.compile(r"\d{1,18}(\.0*)?")
+_ENDS_IN_DIGITS = re.compile(r"(.*?)(\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """A column as numbers.
+
+    Attributes:
+        values: one a row; nan where a run diverged or is missing.
+        missing: where the cell holds nothing.
+        spread: the sd after a plus-minus sign, nan where there is none; None without any.
+        percent: whether a cell has a percent sign.
+    """
+
+    values: npt.NDArray[np.float64]
+    missing: npt.NDArray[np.bool_]
+    spread: npt.NDArray[np.float64] | None = None
+    percent: bool = False
+
+
+def numbers(frame: pd.DataFrame, column: str, name: str, decimal: Decimal = "auto") -> NumberColumn:
+    """Read a column as numbers.
+
+    Args:
+        frame: rows of a source.
+        column: its name.
+        name: of the source, for errors.
+        decimal: what separates decimals; auto takes a comma where nothing else makes sense.
+
+    Raises:
+        ReportError: a cell is no number, or a comma may mean two things.
+    """
+    cells = frame[column].tolist()
+    texts = [text_of(cell) for cell in cells]
+    missing = np.array([text.lower() in MISSING for text in texts], dtype=np.bool_)
+    percent = any(text.endswith("%") for text in texts)
+    bare = [text.removesuffix("%").strip() for text in texts]
+    spreads = [_WITH_SPREAD.fullmatch(text) if text else None for text in bare]
+    spread = None
+    if any(spreads):
+        second = [match[2].strip() if match else "nan" for match in spreads]
+        bare = [
+            m[1].strip().removesuffix("%") if m else t for m, t in zip(spreads, bare, strict=True)
+        ]
+        spread, _ = _floats(second, column, name, decimal)
+    values, bad = _floats(bare, column, name, decimal)
+    faults = np.flatnonzero(bad & ~missing)
+    if faults.size:
+        at = places(frame, faults.tolist())
+        told = [f"{place}: {texts[row]!r}" for place, row in zip(at, faults.tolist(), strict=True)]
+        raise ReportError(
+            f"{name}: column {column!r} should hold numbers: {some(told)}",
+            "name a column of numbers, or leave such rows out with --where",
+        )
+    return NumberColumn(values, missing, spread, percent)
+
+
+def _floats(
+    texts: Sequence[str], column: str, name: str, decimal: Decimal
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return texts as numbers, and which of them are none."""
+    if any("," in text for text in texts):
+        texts = _without_commas(texts, column, name, decimal)
+    values = np.full(len(texts), np.nan)
+    bad = np.zeros(len(texts), dtype=np.bool_)
+    for row, text in enumerate(texts):
+        try:
+            values[row] = float(text)
+        except ValueError:
+            bad[row] = text.lower() not in MISSING
+    return values, bad
+
+
+def _without_commas(texts: Sequence[str], column: str, name: str, decimal: Decimal) -> list[str]:
+    """Write decimal commas as points, and leave out commas that group thousands."""
+    with_comma = [text for text in texts if "," in text]
+    if decimal == "auto":
+        grouped = [_GROUPED.fullmatch(text) is not None for text in with_comma]
+        decimals = [_COMMA.fullmatch(text) is not None for text in with_comma]
+        if all(grouped) and all(decimals):
+            raise ReportError(
+                f"{name}: column {column!r}: {with_comma[0]!r} may be a decimal or a thousand",
+                "pass --decimal comma or --decimal point",
+            )
+        decimal = "point" if all(grouped) else "comma"
+    if decimal == "point":
+        return [text.replace(",", "") for text in texts]
+    return [text.replace(".", "").replace(",", ".") if "," in text else text for text in texts]
+
+
+def is_numeric(cells: Sequence[Any]) -> bool:
+    """Whether a column holds numbers throughout, where it holds anything; a cheap look at up to 200 cells."""
+    step = max(1, len(cells) // 200)
+    texts = [text_of(cell) for cell in cells[::step]]
+    texts = [text.removesuffix("%").strip() for text in texts if text.lower() not in MISSING]
+    if not texts:
+        texts = [t for t in map(text_of, cells) if t.lower() not in MISSING][:200]
+    return bool(texts) and all(_looks_numeric(text) for text in texts)
+
+
+def _looks_numeric(text: str) -> bool:
+    match = _WITH_SPREAD.fullmatch(text)
+    bare = match[1].strip() if match else text
+    try:
+        float(bare)
+    except ValueError:
+        return bool(_COMMA.fullmatch(bare) or _GROUPED.fullmatch(bare))
+    return True
+
+
+def whole_numbers(texts: Sequence[str]) -> list[int] | None:
+    """Return texts as whole numbers from 0; None where one is none."""
+    if not all(_WHOLE.fullmatch(text) for text in texts):
+        return None
+    return [int(text.partition(".")[0]) for text in texts]
+
+
+def seed_numbers(texts: Sequence[str]) -> tuple[dict[str, int], bool]:
+    """Return a number for every seed, and whether the numbers say all there is to say.
+
+    Whole numbers are themselves. Words that end in numbers of their own (``s1``, ``seed_42``) are
+    those numbers. Anything else is counted in the order of the table.
+    """
+    names = list(dict.fromkeys(texts))
+    whole = whole_numbers(names)
+    if whole is not None and len(set(whole)) == len(names):
+        return dict(zip(names, whole, strict=True)), True
+    if whole is not None:  # 1 and 1.0 are one seed
+        return dict(zip(names, whole, strict=True)), True
+    ends = [_ENDS_IN_DIGITS.fullmatch(name) for name in names]
+    if all(ends) and len({match[1] for match in ends if match}) == 1:
+        numbers_ = [int(match[2]) for match in ends if match]
+        if len(set(numbers_)) == len(names):
+            return dict(zip(names, numbers_, strict=True)), False
+    return {name: i for i, name in enumerate(names)}, False
+
+
+def some(items: Sequence[str], most: int = _MOST_SHOWN) -> str:
+    """Return the first of some things and how many more there are."""
+    more = len(items) - most
+    return "; ".join(items[:most]) + (f"; and {more} more" if more > 0 else "")
