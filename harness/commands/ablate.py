@@ -1,19 +1,13 @@
 """``ablate``: from a study's name to a finished report, through plan, ledger and workers.
 
-facts    what a run says of itself
-choose   profile, recommended recipe, next size up
-launching where the workers are
-setup    what every run needs: images, workers, storage
-job      one study under one profile, from plan to report
-retune   a study whose arms are retuned: settings, choice, the same study again
-watch    following the workers
-forecast power and cost before anything runs
+Start with ``ablate``: an outcome that is there already, or a job, prepared and run; then ``run``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.commands.choose_profile import (
@@ -24,15 +18,19 @@ from harness.commands.choose_profile import (
     next_size,
     recommended_study,
 )
-from harness.commands.facts import OnEvent, Outcome, PlanFacts, ProgressFacts
+from harness.commands.ending import after
+from harness.commands.facts import ArmTable, OnEvent, Outcome, PlanFacts, ProgressFacts
+from harness.commands.finished import latest_profile, recall, remember, when_finished
 from harness.commands.follow import Follower, counted
 from harness.commands.place import RUNS, Place
 from harness.commands.plan import Forecast, plan_study
 from harness.commands.retune import RetunedJob
 from harness.commands.run import Job
-from harness.commands.setup import REPORTS, Setup
+from harness.commands.setup import REPORTS, Setup, check_writable, replaced_report
+from harness.config import is_device
 from harness.errors import UsageError
 from harness.study.study import Study, load_study
+from harness.text import plural
 
 __all__ = [
     "REPORTS",
@@ -108,27 +106,36 @@ def ablate(
         UnreportedError: trials ran, and their report cannot be written.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    place.check(device=device, workers=workers, timeout=timeout)
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
+    # What finished here in the same way answers at once; asked for otherwise, it is looked at again.
+    plain = not (storage or artifacts or screen or recommended or retry_failed or dry_run)
+    if plain and place.here and is_device(device) and not loaded.scripted:
+        kept = _finished(loaded, profile, seeds=seeds, overrides=overrides, on_event=on_event)
+        if kept is not None:
+            return kept
+
+    place.check(device=device, workers=workers, timeout=timeout)
+    if not dry_run:
+        check_writable(RUNS, REPORTS)
     chosen, why = (
         (profile, "as asked")
         if profile
         else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
-    if recommended:
-        resolved = recommended_study(resolved, REPORTS)
-    if screen and resolved.scripted:
-        told = f"study {resolved.name!r} runs a script, which tells of its epochs when all are over"
-        raise UsageError(f"{told}: no arm can be stopped by them", "leave --screen out")
-    if screen:
-        resolved = resolved.model_copy(
-            update={"looks": (), "profile": f"{resolved.profile}-screen"}
+    resolved = _as_asked(resolved, screen=screen, recommended=recommended)
+    if not dry_run:
+        for line in replaced_report(resolved, REPORTS):
+            on_event(line)
+
+    def asked(*, seeds: int | None = seeds, flags: str = "") -> str:
+        own = (("--screen", screen and not flags), ("--recommended", recommended))
+        flags = " ".join([*(flag for flag, given in own if given), *([flags] if flags else [])])
+        return command(
+            source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags
         )
-    flags = " ".join(
-        flag for flag, given in (("--screen", screen), ("--recommended", recommended)) if given
-    )
+
     if not resolved.scripted:
         on_event("timing a few steps")
     job = Job.prepare(
@@ -142,18 +149,88 @@ def ablate(
         screen=screen,
         retry_failed=retry_failed,
         source="" if recommended else source,
-        asked=command(
-            source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags
-        ),
+        asked=asked(),
+        overrides=overrides or {},
     )
+    return _run(
+        job, deadline, asked, confirmable=not recommended, dry_run=dry_run, on_event=on_event
+    )
+
+
+def _finished(
+    loaded: Study,
+    profile: str | None,
+    *,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    on_event: OnEvent,
+) -> Outcome | None:
+    """Return what the study's finished run said, if it is the one asked for; without a profile, the latest."""
+    chosen = profile or loaded.profile or latest_profile(loaded, overrides=overrides, seeds=seeds)
+    if not chosen:
+        return None
+    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    kept = recall(resolved, Outcome, PlanFacts)
+    if kept is not None:
+        done = plural(kept.plan.cells + kept.plan.retune_trials, "trial")
+        on_event(f"nothing to run: {resolved.folder} finished on {when_finished(resolved)}, {done}")
+        if not (profile or loaded.profile):
+            on_event(f"profile {chosen}: the latest that finished; --profile takes another")
+    return kept
+
+
+def _as_asked(resolved: Study, *, screen: bool, recommended: bool) -> Study:
+    """Return the study that is run: as it is, its recommended recipe, or its screening."""
+    if recommended:
+        resolved = recommended_study(resolved, REPORTS)
+    if screen and resolved.scripted:
+        raise UsageError(
+            f"study {resolved.name!r} runs a script, which reports its epochs when all are over: "
+            "no arm can be stopped by them",
+            "leave --screen out",
+        )
+    if not screen:
+        return resolved
+    return resolved.model_copy(update={"looks": (), "profile": f"{resolved.profile}-screen"})
+
+
+def _run(
+    job: Job,
+    deadline: float | None,
+    asked: Callable[..., str],
+    *,
+    confirmable: bool,
+    dry_run: bool,
+    on_event: OnEvent,
+) -> Outcome:
+    """Run a prepared study, or only say what it would do; the outcome has the next step."""
     if job.ground is not None:
         split = job.ground.split
         for line in (str(split), *split.notes):
             on_event(f"images: {line}")
-    retuned = RetunedJob.prepare(job) if resolved.retune and not screen else None
+    retuned = RetunedJob.prepare(job) if job.study.retune and not job.screen else None
     if dry_run:
         facts = job.facts(job.already_done())
         on_event(facts)
-        following = job.next_command()
-        return Outcome(resolved.name, resolved.profile, facts, next_command=following, dry=True)
-    return (retuned or job).run(deadline, on_event)
+        on_event(
+            ArmTable(tuple((arm.name, arm.reference, dict(arm.overrides)) for arm in job.arms))
+        )
+        return Outcome(job.study.name, job.study.profile, facts, next_command=asked(), dry=True)
+
+    outcome = (retuned or job).run(deadline, on_event)
+    outcome = replace(
+        outcome,
+        next_command=after(
+            outcome, asked=asked, larger=job.next_command(), confirmable=confirmable
+        ),
+    )
+    plain = job.storage is None and job.artifacts is None and job.place.here and not job.screen
+    if (
+        plain
+        and confirmable
+        and job.ground is not None
+        and not job.code
+        and not any(job.codes.values())
+    ):
+        remember(outcome, job.study, datasets=[arm.recipe.data.name for arm in job.arms])
+    return outcome

@@ -95,6 +95,13 @@ class PlanFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmTable:
+    """The arms of a plan: ``(name, what it is compared with, the recipe fields that it changes)``."""
+
+    arms: tuple[tuple[str, str, dict[str, Any]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressFacts:
     """How far a run has come; ``line`` is set when a trial has just ended."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.facts import OnEvent, PlanFacts, ProgressFacts
-from harness.errors import ReportError
+from harness.commands.place import RUNS
+from harness.errors import HarnessError
 from harness.study.trial import Trial
 from harness.text import plural
 
@@ -93,12 +95,17 @@ class Follower:
     def after(self) -> None:
         """Do what is done after each trial."""
 
+    def close(self) -> None:
+        """Wait for what is still done when the workers have left."""
+
 
 class Watch(Follower):
     """Follows an ablation: its scores, and the provisional report after each block of seeds."""
 
     def __init__(self, job: Job, ledger: Ledger, on_event: OnEvent) -> None:
-        self.job, self.ledger = job, ledger
+        self.job = job
+        self._drawing: threading.Thread | None = None
+        self._drawn: list[str] = []
         self.trials = {trial.cell: trial for trial in ledger.trials()}
         self.blocks = self._blocks()
         super().__init__(
@@ -145,20 +152,28 @@ class Watch(Follower):
         return "Still guessing, or worse than the median." if self.job.screen else "Still guessing."
 
     def note(self) -> str:
-        """Return the baseline's running mean."""
-        baseline = self.job.arms[0]
-        done = [
-            t for t in self.trials.values() if t.recipe == baseline.recipe and t.state == "complete"
-        ]
-        if not done:
-            return ""
+        """Return the running means: a line an arm that has any, its scores and n."""
+        done: dict[str, list[Trial]] = {}
+        for trial in self.trials.values():
+            if trial.state == "complete":
+                done.setdefault(trial.recipe.id, []).append(trial)
+        width = max(len(arm.name) for arm in self.job.arms)
+        return "\n".join(
+            f"{arm.name:{width}}  {self._mean(done[arm.recipe.id])}"
+            for arm in self.job.arms
+            if arm.recipe.id in done
+        )
+
+    def _mean(self, trials: Sequence[Trial]) -> str:
         shared = [
             name
-            for name in done[0].metrics
-            if name != "train_accuracy" and all(name in t.metrics for t in done)
+            for name in trials[0].metrics
+            if name != "train_accuracy" and all(name in trial.metrics for trial in trials)
         ]
-        means = {name: sum(t.metrics[name] for t in done) / len(done) for name in shared}
-        return f"{baseline.name}: {self._scores(means)} (mean, n = {len(done)})"
+        means = {
+            name: sum(trial.metrics[name] for trial in trials) / len(trials) for name in shared
+        }
+        return f"{self._scores(means)}, n = {len(trials)}"
 
     def _blocks(self) -> int:
         seeds: dict[int, bool] = {}
@@ -167,21 +182,52 @@ class Watch(Follower):
         return sum(seeds.values())
 
     def after(self) -> None:
-        """Draw the provisional report after a block of seeds."""
+        """Begin the provisional report after a block of seeds; the bar and the trials go on meanwhile."""
+        self._say_drawn()
         blocks = self._blocks()
         last = len(self.trials) == len(self.job.planned)
         due = self.job.reported == 0 or time.monotonic() - self.job.reported > REPORT_SECONDS
-        if blocks <= self.blocks or last or not due:
+        if blocks <= self.blocks or last or not due or self._drawing is not None:
             return
+        self.blocks = blocks
+        self._drawing = threading.Thread(target=self._draw, name="harness-report", daemon=True)
+        self._drawing.start()
+
+    def close(self) -> None:
+        """Wait for a report that is being drawn: the last one goes to the same folder."""
+        if self._drawing is not None:
+            self._drawing.join()
+        self._drawing = None
+        self._drawn.clear()
+
+    def _draw(self) -> None:
+        """Draw the provisional report, with a ledger of this thread's own."""
+        from harness.ledger import Ledger
+
         first = self.job.reported == 0
         try:
             # a trial's artifact may be replaced while it is read
-            with contextlib.suppress(FileNotFoundError):
-                written = self.job.report(self.ledger, provisional=True)
+            with (
+                contextlib.suppress(FileNotFoundError),
+                Ledger.open(
+                    self.job.study.folder,
+                    storage=self.job.storage,
+                    artifacts=self.job.artifacts,
+                    runs=RUNS,
+                    create=False,
+                ) as ledger,
+            ):
+                written = self.job.report(ledger, provisional=True)
                 if first:
-                    self.on_event(f"provisional report: {written.index}")
-        except (
-            ReportError
-        ) as error:  # a full disk, say: the trials go on, and the last report says so again
-            self.on_event(f"no provisional report: {error.message}")
-        self.blocks, self.job.reported = blocks, time.monotonic()
+                    self._drawn.append(f"provisional report: {written.index}")
+        except HarnessError as error:
+            # a full disk, say: the trials go on, and the last report says so again
+            self._drawn.append(f"no provisional report: {error.message}")
+        self.job.reported = time.monotonic()
+
+    def _say_drawn(self) -> None:
+        """Say what became of the report that was being drawn, from the thread that follows the run."""
+        if self._drawing is not None and not self._drawing.is_alive():
+            self._drawing = None
+        while self._drawn:
+            self.on_event(self._drawn.pop(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.choose_profile import command, next_size
@@ -65,6 +66,7 @@ class Job(Setup):
     reported: float = 0.0
     source: str = ""
     asked: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     extra: Extra | None = None
     write: Callable[[bool], Written] | None = None
 
@@ -82,6 +84,7 @@ class Job(Setup):
         retry_failed: bool,
         source: str = "",
         asked: str = "",
+        overrides: Mapping[str, Any] = MappingProxyType({}),
         place: Place = Place(),  # noqa: B008 - frozen
     ) -> Job:
         """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
@@ -126,6 +129,7 @@ class Job(Setup):
             codes=codes,
             source=source,
             asked=asked,
+            overrides=overrides,
             place=place,
         )
 
@@ -217,7 +221,9 @@ class Job(Setup):
         from harness.analysis.power_plan import plan_power
 
         if len(self.arms) < 2:
-            return ""  # nothing is compared
+            return (
+                "nothing is compared: the study has one arm, and its report gives the level alone"
+            )
         return plan_power(self.study, finished=finished, metrics=own_metrics(self.study)).finds()
 
     def run(self, deadline: float | None, on_event: OnEvent) -> Outcome:
@@ -413,7 +419,11 @@ class Job(Setup):
             return ""
         source = self.source or self.study.name
         return next_size(
-            self.study, self.layout, source, line=lambda profile: command(source, profile)
+            self.study,
+            self.layout,
+            source,
+            overrides=self.overrides,
+            line=lambda profile: command(source, profile, overrides=self.overrides),
         )
 
     def arms_of(self, recipe: Recipe) -> str:

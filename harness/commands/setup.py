@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 from harness.commands.follow import Follower
 from harness.commands.place import RUNS, Place
 from harness.commands.script_places import Places
+from harness.errors import UsageError
 from harness.study.study import Study
 from harness.study.trial import curve_images, split_words
 
@@ -22,6 +25,48 @@ if TYPE_CHECKING:
     from harness.workers.join import LaunchResult
 
 REPORTS = Path("reports")
+
+
+def check_writable(*folders: Path) -> None:
+    """Check that files can be written where a run keeps them, before anything is timed.
+
+    Raises:
+        UsageError: one of the folders, or the one that it would be made in, takes no file.
+    """
+    for folder in folders:
+        place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"a run keeps its files in {folder}/, and {place.absolute()} takes none: "
+                f"{error.strerror or error}",
+                "make it writable, or run from a folder that is",
+            ) from error
+
+
+def replaced_report(study: Study, reports: Path) -> list[str]:
+    """Return what becomes of a report that another plan of the same study has left; empty where none is replaced."""
+    try:
+        before = json.loads((reports / study.folder / "analysis.json").read_bytes())["study"]
+        now = json.loads(study.model_dump_json(by_alias=True))
+        changed = sorted(
+            {
+                f"{name} {old!r} -> {new!r}"
+                for name in before["base"].keys() | now["base"].keys()
+                if (old := before["base"].get(name)) != (new := now["base"].get(name))
+            }
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    if not changed:
+        return []
+    place = reports / study.folder
+    return [
+        f"{place} is of another recipe ({', '.join(changed)}): this run replaces that report",
+        "its trials are kept: the command that made them brings the old report back",
+    ]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,11 +150,14 @@ class Setup:
             new: trials to run; no more workers than these are started.
             deadline: on ``time.monotonic()``; after it, no worker would claim anything.
             follow: given the events of the workers.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed twice; what is recorded is kept.
         """
         if not new or (deadline is not None and time.monotonic() >= deadline):
             return None
         follow.on_event(follow.progress())
-        return self.place.start(
+        result = self.place.start(
             self.layout,
             name=study.folder,
             storage=self.storage,
@@ -119,6 +167,10 @@ class Setup:
             deadline=deadline,
             on_event=follow,
         )
+        if result.hurried:
+            raise KeyboardInterrupt
+        follow.close()
+        return result
 
     def provenance(
         self, *commands: str, hardware: str, commit: str, harness: str = "", bench: str = ""

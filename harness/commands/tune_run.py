@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ class SearchJob(Setup):
     layout: Layout
     source: str = ""
     asked: str = ""
+    line: Callable[[str], str] | None = None
     written: Written | None = None
 
     @classmethod
@@ -69,11 +70,12 @@ class SearchJob(Setup):
         place: Place,
         source: str = "",
         asked: str = "",
+        line: Callable[[str], str] | None = None,
     ) -> SearchJob:
         """Check reference and space against the images and time a few steps, so that what cannot run fails at once.
 
         ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
-        this search again.
+        this search again; ``line`` gives that command for another profile.
         """
         from harness.train.run import check
 
@@ -97,6 +99,7 @@ class SearchJob(Setup):
             code=study_code(study),
             source=source,
             asked=asked,
+            line=line,
         )
 
     def already_done(self) -> tuple[int, int]:
@@ -280,7 +283,7 @@ class SearchJob(Setup):
             self.study,
             self.layout,
             name,
-            line=self.command,
+            line=self.line or self.command,
             trials=lambda larger: count(ruled(larger, {"trials": trials})),
         )
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.errors import StudyError, UsageError, did_you_mean
+from harness.study.files import available_studies
 from harness.study.plugin_fields import open_field
 from harness.study.profiles import PROFILES, resolve
 from harness.study.recipe import Recipe, flatten, shown
@@ -308,31 +309,6 @@ def find_study(name: str) -> Path:
             "`harness show` lists the studies that are there",
         )
     return known[name]
-
-
-def available_studies() -> dict[str, Path]:
-    """Return ``{name: file}`` of the studies under ``studies/`` in this folder and of the built-in ones, sorted by name."""
-    return _studies_in(*_built_in(), Path("studies"))
-
-
-def builtin_studies() -> dict[str, Path]:
-    """Return ``{name: file}`` of the studies that come with the package, sorted by name."""
-    return _studies_in(*_built_in())
-
-
-def _built_in() -> tuple[Path, Path]:
-    here = Path(__file__).resolve().parent.parent
-    return here / "_studies", here.parent / "studies"  # a wheel's, a checkout's
-
-
-def _studies_in(*folders: Path) -> dict[str, Path]:
-    found = {
-        path.stem: path
-        for folder in folders
-        if folder.is_dir()
-        for path in sorted(folder.glob("*.toml"))
-    }
-    return dict(sorted(found.items()))
 
 
 def _raw(study: Study) -> dict[str, Any]:

@@ -46,6 +46,10 @@ _ALIKE = 3  # first trials that fail alike before all is stopped
 # what differs between two reports of one fault: seeds, keys of cells, attempts
 _NUMBERS = re.compile(r"[0-9a-f]{6,}|\d+")
 _LOG_LINES = 20
+_STOPPING = (
+    "stopping: the trials that run go back to the queue, then the report is written; "
+    "Ctrl-C again leaves at once, without a report"
+)
 
 
 @dataclass(slots=True)
@@ -192,6 +196,7 @@ class _Crew:
             bool(self._interrupts.count),
             bool(left and late),
             self._error,
+            hurried=self._interrupts.count > 1,
         )
 
     def _turn(self) -> None:
@@ -207,6 +212,8 @@ class _Crew:
                 self._tell(slot, "stop")
             if self._told > 1:
                 self._kill()
+            else:
+                self._on_event(Note("", _STOPPING))
         for slot in [
             slot for slot in self._slots if slot.silent and slot.process.poll() is not None
         ]:
