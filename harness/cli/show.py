@@ -102,11 +102,12 @@ def _show_fields(start: str, *, json: bool) -> None:
     table = fields() | {
         f"{opening}.NAME": ("value of yours", "", text) for opening, text in OPEN.items()
     }
-    shown = {
-        name: entry
-        for name, entry in table.items()
-        if name == start or name.startswith(f"{start}." if "." not in start else start) or not start
-    }
+    opening = start if "." in start or not start else f"{start}."
+    shown = (
+        {start: table[start]}
+        if start in table
+        else {name: entry for name, entry in table.items() if name.startswith(opening)}
+    )
     if not shown:
         raise UsageError(
             f"there is no recipe field {start!r}{did_you_mean(start, table)}",
@@ -182,7 +183,7 @@ def _show_study(name: str, profile: str | None, *, json: bool) -> None:
 def _show_space(study: Study) -> None:
     search = study.search
     console.say(
-        f"searched by `harness tune {study.name}`: {search.trials} trials, sampler {search.sampler}, "
+        f"searched by `harness tune{'' if study.name == 'tune' else ' ' + study.name}`: {search.trials} trials, sampler {search.sampler}, "
         f"pruner {search.pruner}; the best {search.confirm} again on fresh seeds\n"
     )
     console.table(("entry", "between", "sets"), [tuple(row.values()) for row in _space(study)])

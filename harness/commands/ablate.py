@@ -124,6 +124,8 @@ def ablate(
         else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    for name in _left_out(loaded, resolved):
+        on_event(f"left out: {name}, whose recipe --base or --set has made the baseline's")
     resolved = _as_asked(resolved, screen=screen, recommended=recommended)
     if not dry_run:
         for line in replaced_report(resolved, REPORTS):
@@ -177,6 +179,14 @@ def _finished(
         if not (profile or loaded.profile):
             on_event(f"profile {chosen}: the latest that finished; --profile takes another")
     return kept
+
+
+def _left_out(loaded: Study, resolved: Study) -> list[str]:
+    """Return the arms that the file has under this profile and the study that is run has not."""
+    if loaded.profile:
+        return []
+    kept = {arm.name for arm in resolved.arms}
+    return [arm.name for arm in loaded.under(resolved.profile).arms if arm.name not in kept]
 
 
 def _as_asked(resolved: Study, *, screen: bool, recommended: bool) -> Study:
