@@ -43,7 +43,7 @@ _API: dict[str, str] = {
     "Study": "harness.study.study",
     "Trial": "harness.study.trial",
     "TuneOutcome": "harness.commands.tune_facts",
-    "ablate": "harness.commands.ablate",
+    "ablate": "harness.cli.quiet",
     "analyze": "harness.analysis",
     "analyze_table": "harness.commands.analyze",
     "compare": "harness.analysis.comparison",
@@ -54,7 +54,7 @@ _API: dict[str, str] = {
     "history_frame": "harness.analysis.epoch_history",
     "load_study": "harness.study.study",
     "read_analysis": "harness.report",
-    "tune": "harness.commands.tune",
+    "tune": "harness.cli.quiet",
     "write_report": "harness.report",
 }
 

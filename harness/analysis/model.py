@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.study.study import Study
+from harness.verdict_table import as_html
 
 Verdict = Literal["", "better", "worse", "equivalent", "unresolved"]
 
@@ -246,3 +247,7 @@ class Analysis(_Stored):
     trials_total: int = 0
     train_seconds_total: float = 0.0
     retuned: Retuned | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the verdict table and its intervals, for a notebook."""
+        return as_html(self.model_dump(mode="json", by_alias=True))

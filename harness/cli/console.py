@@ -325,6 +325,88 @@ class Progress:
             self._drop_bar()
 
 
+class OneLine:
+    """A line on stderr that is written over, and gone at the end."""
+
+    def __init__(self) -> None:
+        self._length = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.show("")
+        _write(sys.stderr, "\r")
+
+    def show(self, text: str) -> None:
+        """Write text in the place of the last one."""
+        text = _printable(text)[: max(_width(sys.stderr) - 1, 1)]
+        _write(sys.stderr, "\r" + text.ljust(self._length))
+        self._length = len(text)
+
+
+class Countdown:
+    """A bar for work of a known length in seconds, and what is being done: a bar on a terminal, lines elsewhere.
+
+    Args:
+        title: what is going on, a word or two.
+        seconds: that it should take.
+    """
+
+    def __init__(self, title: str, seconds: float) -> None:
+        self._title, self._seconds = _printable(title), seconds
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> Self:
+        if _is_rich(sys.stderr):
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f} %", markup=False),
+                TimeRemainingColumn(),
+                console=_rich(sys.stderr),
+                expand=True,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._bar.add_task(self._title, total=self._seconds)
+            self._bar.start()
+        self._since = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Say what is being done now."""
+        if self._bar is None:
+            say(text)
+            return
+        spent = min(time.monotonic() - self._since, self._seconds)
+        with contextlib.suppress(OSError):
+            self._bar.update(
+                self._bar.task_ids[0],
+                description=f"{self._title}: {_printable(text)}",
+                completed=spent,
+            )
+
+
 class Board:
     """A table and lines below it that are shown again and again: in place where a terminal is watched.
 
@@ -448,6 +530,11 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
+
+
+def is_watched() -> bool:
+    """Return whether stderr is a terminal."""
+    return _is_terminal(sys.stderr)
 
 
 def _is_rich(stream: TextIO | None) -> bool:

@@ -118,7 +118,8 @@ def _say_arms(table: ArmTable) -> None:
 
 def say_verdicts(report: Path | None) -> None:
     """Print the verdict table of a report on stderr, and what its numbers are."""
-    from harness.commands.ending import read_analysis_plain, verdict_table
+    from harness.commands.ending import read_analysis_plain
+    from harness.verdict_table import verdict_table
 
     analysis = read_analysis_plain(report)
     table = verdict_table(analysis) if analysis is not None else None
