@@ -42,7 +42,7 @@ _API: dict[str, str] = {
     "Study": "harness.study.study",
     "Trial": "harness.study.trial",
     "TuneOutcome": "harness.commands.facts",
-    "ablate": "harness.commands.ablate",
+    "ablate": "harness.cli.quiet",
     "analyze": "harness.analysis",
     "analyze_table": "harness.commands.analyze",
     "compare": "harness.analysis.comparison",
@@ -53,7 +53,7 @@ _API: dict[str, str] = {
     "history_frame": "harness.analysis.epoch_history",
     "load_study": "harness.study.study",
     "read_analysis": "harness.report",
-    "tune": "harness.commands.tune",
+    "tune": "harness.cli.quiet",
     "write_report": "harness.report",
 }
 

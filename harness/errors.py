@@ -30,6 +30,8 @@ class HarnessError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:  # a traceback shows it under the message
+            self.add_note(f"hint: {hint}")
 
     def __reduce__(self) -> tuple[type[HarnessError], tuple[str, str]]:
         return type(self), (self.message, self.hint)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from harness.study.study import Study
 from harness.study.trial import Stored
+from harness.verdict_table import as_html
 
 Verdict = Literal["", "better", "worse", "equivalent", "unresolved"]
 
@@ -255,3 +256,7 @@ class Analysis(Stored):
     trials_total: int = 0
     train_seconds_total: float = 0.0
     retuned: Retuned | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the verdict table and its intervals, for a notebook."""
+        return as_html(self.model_dump(mode="json", by_alias=True))

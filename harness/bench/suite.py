@@ -251,8 +251,9 @@ def _warnings(
     doubts = []
     if busy > _BUSY and not _gpus(device):
         doubts.append(
-            f"other programs kept {busy:.1f} of {usable_cores()} cores busy before the start: "
-            "end them and repeat; ratios, taken round by round, suffer less than rates"
+            f"before the start, other programs ran or waited for a core, {busy:.1f} at a time, "
+            f"and there are {usable_cores()} cores: end them and repeat; ratios, taken round by "
+            "round, suffer less than rates"
         )
     alone = {case.name for case in cases if case.alone and case.threads == 1}
     shares = [s.cpu_seconds / s.seconds for s in samples if s.name in alone]

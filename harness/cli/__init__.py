@@ -9,7 +9,9 @@ out of time, resumable.
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -18,10 +20,12 @@ from harness.cli import (
     analyze,
     bench,
     compare,
+    complete,
     console,
     data,
     doctor,
     new_study,
+    page,
     plan,
     report,
     show,
@@ -30,7 +34,7 @@ from harness.cli import (
     tune,
     worker,
 )
-from harness.cli.options import app
+from harness.cli.options import app, examples
 from harness.errors import HarnessError, UnreportedError
 
 INTERRUPTED = 130
@@ -46,6 +50,7 @@ __all__ = [
     "doctor",
     "main",
     "new_study",
+    "page",
     "plan",
     "report",
     "show",
@@ -66,6 +71,7 @@ ORDER = (
     "show",
     "plan",
     "report",
+    "open",
     "compare",
     "status",
     "worker",
@@ -77,16 +83,51 @@ app.registered_commands.sort(
 )
 
 
+def _say_version(asked: bool) -> None:  # noqa: FBT001 - the parser's signature
+    if asked:
+        from importlib.metadata import version
+
+        console.data(f"harness {version('harness')}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=examples(
+        "harness show",
+        "harness ablate augmentations",
+        "harness open augmentations",
+    )
+)
+def harness(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and leave.",
+            is_eager=True,
+            callback=_say_version,
+        ),
+    ] = False,
+) -> None:
+    """Which parts of an image-classification training recipe earn their place, by how much, and at what cost."""
+    del version  # its callback has left
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     console.open_standard_streams()
     try:
+        if os.environ.get("_HARNESS_COMPLETE") == "complete_bash":
+            complete.answer_bash(lambda: app(prog_name="harness"))
         # Not standalone: the parser's own errors are boxed and have no hint.
         code = app(prog_name="harness", standalone_mode=False)
         sys.exit(_code_of_lost() or code)
     except HarnessError as error:
+        code = 1 if isinstance(error, UnreportedError) else 2
         console.error(error)
-        sys.exit(1 if isinstance(error, UnreportedError) else 2)
+        _say_as_data(error.message, error.hint, code)
+        sys.exit(code)
     except OSError as error:  # help is printed by the parser, which does not know of lost streams
         if not console.lost():
             raise
@@ -99,6 +140,7 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
         console.say("interrupted; the same command goes on from here")
+        _say_as_data("interrupted", "the same command goes on from here", INTERRUPTED)
         sys.exit(INTERRUPTED)
 
 
@@ -127,4 +169,12 @@ def _say_usage(error: typer.TyperException) -> None:
     message = (form() if form else str(error)).rstrip(".")
     if message:
         path = context.command_path if context is not None else "harness"
-        console.error(message[0].lower() + message[1:], f"`{path} --help` says what it takes")
+        message, hint = message[0].lower() + message[1:], f"`{path} --help` says what it takes"
+        console.error(message, hint)
+        _say_as_data(message, hint, 2)
+
+
+def _say_as_data(message: str, hint: str, code: int) -> None:
+    """Print an error as an object on stdout too, where ``--json`` asks for one."""
+    if "--json" in sys.argv[1:]:
+        console.data_json({"error": message, "hint": hint, "exit_code": code})

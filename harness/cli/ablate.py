@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from harness.cli.defaults import settle
+from harness.cli.defaults import RunDefaults, settle
 from harness.cli.options import (
     RUN,
+    All,
     Artifacts,
     Base,
     Device,
@@ -17,26 +17,37 @@ from harness.cli.options import (
     LauncherOption,
     MaybeStudyName,
     Profile,
+    Recommended,
+    RetryFailed,
+    Screening,
     Seeds,
     Sets,
     Storage,
+    StudyArgument,
     Timeout,
     Workers,
     app,
+    examples,
     overrides,
+    study_of,
 )
 from harness.cli.screen import Screen, finish, finish_all
 from harness.errors import UsageError
 
+if TYPE_CHECKING:
+    from harness.commands.all_studies import WholeOutcome
+    from harness.commands.facts import Outcome
 
-@app.command(rich_help_panel=RUN)
+
+@app.command(
+    rich_help_panel=RUN,
+    epilog=examples("harness ablate augmentations", "harness ablate dropout --seeds 16 --dry-run"),
+)
 def ablate(
+    name: StudyArgument = None,
     *,
     study: MaybeStudyName = None,
-    all_: Annotated[
-        bool,
-        typer.Option("--all", help="Every built-in study, one after the other; the cost first."),
-    ] = False,
+    all_: All = False,
     profile: Profile = None,
     seeds: Seeds = None,
     set_: Sets = None,
@@ -47,87 +58,76 @@ def ablate(
     artifacts: Artifacts = None,
     device: Device = None,
     timeout: Timeout = None,
-    screen: Annotated[
-        bool, typer.Option("--screen", help="Explore: stop worse arms by epoch; nothing is judged.")
-    ] = False,
-    recommended: Annotated[
-        bool,
-        typer.Option("--recommended", help="Run what the last report recommends, on fresh seeds."),
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run cells again that failed by their code.")
-    ] = False,
+    screen: Screening = False,
+    recommended: Recommended = False,
+    retry_failed: RetryFailed = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Train every arm of a study over its seeds, and write the comparison report."""
-    from harness.commands.ablate import ablate as run
-
-    if all_:
-        given = [
-            name
-            for name, value in (
-                ("--study", study),
-                ("--screen", screen),
-                ("--recommended", recommended),
-            )
-            if value
-        ]
-        if given:
-            raise UsageError(
-                f"--all and {given[0]} exclude each other",
-                "`harness ablate --study NAME` runs one study",
-            )
-        from harness.commands.all_studies import ablate_all
-
-        with Screen() as shown:
-            settings = settle(
-                workers=workers,
-                storage=storage,
-                artifacts=artifacts,
-                device=device,
-                launcher=launcher,
-            )
-            if not settings.place.here:
-                raise UsageError(
-                    "--all runs on this machine only",
-                    "`--launcher local`, or a study at a time with --study",
-                )
-            whole = ablate_all(
-                profile=profile,
-                seeds=seeds,
-                overrides=overrides(set_, base),
-                workers=settings.workers,
-                storage=settings.storage,
-                artifacts=settings.artifacts,
-                device=settings.device,
-                timeout=timeout,
-                retry_failed=retry_failed,
-                dry_run=dry_run,
-                on_event=shown,
-            )
-        finish_all(whole, json=json)
-        return
-    if study is None:
-        raise UsageError(
-            "there is no study to run: --study is missing",
-            "--study NAME for one, --all for every built-in one",
-        )
+    study = study_of(name, study)
     with Screen() as shown:
         settings = settle(
             workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher
         )
-        outcome = run(
-            study,
-            profile=profile,
-            seeds=seeds,
-            overrides=overrides(set_, base),
+        common: dict[str, Any] = {
+            "profile": profile,
+            "seeds": seeds,
+            "overrides": overrides(set_, base),
+            "timeout": timeout,
+            "retry_failed": retry_failed,
+            "dry_run": dry_run,
+            "on_event": shown,
             **settings.as_arguments(),
-            timeout=timeout,
-            screen=screen,
-            recommended=recommended,
-            retry_failed=retry_failed,
-            dry_run=dry_run,
-            on_event=shown,
+        }
+        if all_:
+            _check_all(study, settings, screen=screen, recommended=recommended)
+            whole = _ablate_all(common)
+        else:
+            outcome = _ablate(study, screen=screen, recommended=recommended, common=common)
+    if all_:
+        finish_all(whole, json=json)
+    else:
+        finish(outcome, json=json)
+
+
+def _ablate(
+    study: str | None, *, screen: bool, recommended: bool, common: Mapping[str, Any]
+) -> Outcome:
+    from harness.commands.ablate import ablate as run
+
+    if study is None:
+        raise UsageError(
+            "there is no study to run: --study is missing",
+            "`harness ablate NAME` for one, --all for every built-in one",
         )
-    finish(outcome, json=json)
+    return run(study, screen=screen, recommended=recommended, **common)
+
+
+def _ablate_all(common: Mapping[str, Any]) -> WholeOutcome:
+    from harness.commands.all_studies import ablate_all
+
+    return ablate_all(**{name: value for name, value in common.items() if name != "place"})
+
+
+def _check_all(
+    study: str | None, settings: RunDefaults, *, screen: bool, recommended: bool
+) -> None:
+    """Refuse what goes with one study alone."""
+    given = [
+        name
+        for name, value in (
+            ("--study", study),
+            ("--screen", screen),
+            ("--recommended", recommended),
+        )
+        if value
+    ]
+    if given:
+        raise UsageError(
+            f"--all and {given[0]} exclude each other", "`harness ablate NAME` runs one study"
+        )
+    if not settings.place.here:
+        raise UsageError(
+            "--all runs on this machine only", "`--launcher local`, or a study at a time"
+        )

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from harness.cli import console
-from harness.cli.options import READ, Json, app
-from harness.errors import ReportError, UsageError, did_you_mean
+from harness.cli import complete, console
+from harness.cli.options import READ, Json, app, examples
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.analysis import Analysis
     from harness.analysis.comparison import Comparison, Difference, Ruling
 
 _UNSURE = 3  # exit code of `compare --check` when it cannot tell
 
 
-@app.command(rich_help_panel=READ)
+@app.command(
+    rich_help_panel=READ,
+    epilog=examples(
+        "harness compare augmentations-quick augmentations-small",
+        "harness compare before after --check",
+    ),
+)
 def compare(
     a: Annotated[
         str,
         typer.Argument(
-            help="A report's folder, or its name under reports/: what was there before."
+            help="A report's folder, its name under reports/, or its study: what was there before.",
+            autocompletion=complete.reports,
         ),
     ],
-    b: Annotated[str, typer.Argument(help="The one that is asked about.")],
+    b: Annotated[
+        str,
+        typer.Argument(help="The one that is asked about.", autocompletion=complete.reports),
+    ],
     *,
     check: Annotated[
         bool,
@@ -46,25 +54,32 @@ def compare(
 ) -> None:
     """Compare two reports arm by arm: accuracy, gap, throughput."""
     from harness.analysis.comparison import compare as difference
+    from harness.commands.report import find_report
+    from harness.report import read_analysis
     from harness.report.words import direction
 
     if (unsure or speed) and not check:
         raise UsageError(
             f"{'--unsure' if unsure else '--speed'} says how --check answers", "add --check"
         )
-    first = _analysis(a)
-    compared = difference(first, _analysis(b), speed=speed)
+    folders = find_report(a), find_report(b)
+    first, second = map(read_analysis, folders)
+    compared = difference(first, second, speed=speed)
     if json:
         console.data_json(compared)
     else:
         _show_comparison(
             compared, f"{compared.metric}: {direction(first)}; throughput: higher is better"
         )
+    if not json:
+        for line in _answer(compared) if check else _summary(compared):
+            console.say(line)
+        for side, folder in zip("AB", folders, strict=True):
+            console.say(f"{side}: {folder / 'index.html'}")
+        if not check:
+            console.say(f"next:\n  harness compare {a} {b} --check   # an exit code for scripts")
     if not check:
         return
-    if not json:
-        for line in _answer(compared):
-            console.say(line)
     code = {"pass": 0, "worse": 1, "cannot tell": _UNSURE}[compared.answer]
     if code == _UNSURE and unsure is not None:
         code = 0 if unsure == "pass" else 1
@@ -88,6 +103,20 @@ def _show_comparison(compared: Comparison, directions: str) -> None:
     for side, names in (("A", compared.only_a), ("B", compared.only_b)):
         if names:
             console.say(f"only in {side}: {', '.join(names)}")
+
+
+def _summary(compared: Comparison) -> list[str]:
+    """Return one sentence on the deciding metric: which arms are better, worse, equivalent and unresolved in B."""
+    groups: dict[str, list[str]] = {}
+    for row in compared.differences:
+        if row.metric == compared.metric:
+            groups.setdefault(row.verdict or "not judged", []).append(row.arm)
+    words = "; ".join(f"{verdict}: {', '.join(arms)}" for verdict, arms in groups.items())
+    return (
+        [f"\nB against A in {compared.metric}, margin {compared.margin:g}: {words}"]
+        if words
+        else []
+    )
 
 
 def _answer(compared: Comparison) -> list[str]:
@@ -134,18 +163,3 @@ def _difference(one: Difference, *, sized: bool) -> tuple[str, ...]:
 
 def _kind(one: Difference) -> str:
     return f"95 % {one.test} t, n = {one.n_a}" + (f" and {one.n_b}" if one.n_b != one.n_a else "")
-
-
-def _analysis(name: str) -> Analysis:
-    from harness.report import read_analysis
-
-    folder = Path(name) if Path(name).is_dir() else Path("reports") / name
-    if not folder.is_dir():
-        there = sorted(path.parent.name for path in Path("reports").glob("*/analysis.json"))
-        raise ReportError(
-            f"there is no report {name!r}{did_you_mean(name, there)}",
-            f"reports here: {', '.join(there)}"
-            if there
-            else "`harness ablate --study augmentations` makes one",
-        )
-    return read_analysis(folder)

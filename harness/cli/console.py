@@ -15,6 +15,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
@@ -40,6 +41,7 @@ _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
 }
 
+_ROWS_BELOW = 4  # of a terminal: the bar, the last trial, and two for what was said before
 _lost: list[str] = []
 """Why stdout lost what was written to it, once it has; a reader that went away is no loss."""
 
@@ -87,14 +89,19 @@ def lost() -> str:
     return _lost[0] if _lost else ""
 
 
-def say(text: str = "") -> None:
-    """Write a line, or several, to stderr."""
-    _talk(_printable(text))
+def say(text: str = "", *, whole: bool = False) -> None:
+    """Write a line, or several, to stderr. A terminal gets long ones broken between words.
+
+    Args:
+        text: to be written.
+        whole: break nothing: a command that somebody will copy.
+    """
+    _talk(_printable(text) if whole else _broken(_printable(text)))
 
 
 def warn(text: str) -> None:
     """Write ``warning: ...`` to stderr."""
-    _talk(f"{_styled('warning:', _YELLOW)} {_printable(text)}")
+    _talk(_broken(f"{_styled('warning:', _YELLOW)} {_printable(text)}"))
 
 
 def error(problem: HarnessError | str, hint: str = "") -> None:
@@ -109,7 +116,7 @@ def error(problem: HarnessError | str, hint: str = "") -> None:
     text = f"{_styled('error:', _RED)} {_printable(str(problem))}"
     if hint:
         text += f"\n\n{_styled('hint:', _BOLD)} {_printable(hint)}"
-    _talk(text)
+    _talk(_broken(text))
 
 
 def table(
@@ -153,6 +160,7 @@ class Progress:
         title: what is running, a few words.
         total: trials of the plan; 0 where it is not known yet.
         done: trials that earlier runs finished: the time left is judged by the others alone.
+        expected: seconds that all of it should take, which count until a trial has finished.
         clock: seconds on a monotonic clock, for the time that is left.
     """
 
@@ -162,6 +170,7 @@ class Progress:
         total: int = 0,
         *,
         done: int = 0,
+        expected: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._title = _printable(title)
@@ -170,12 +179,15 @@ class Progress:
         self._note = ""
         self._last = ""
         self._clock = clock
-        self._since = clock()
+        self._expected = expected
+        self._since = self._ended = clock()
+        self._drawn: list[int] = []
+        self._columns = 0
         self._bar: Live | None = None
         self._progress: RichProgress | None = None
 
     def __enter__(self) -> Self:
-        self._since = self._clock()
+        self._since = self._ended = self._clock()
         if _is_rich(sys.stderr):
             self._open_bar()
         return self
@@ -197,8 +209,11 @@ class Progress:
         Args:
             done: trials finished, with those of earlier runs.
             total: trials of the plan.
-            note: running means, one line an arm; kept until the next one. Shown on a terminal only.
+            note: running means, one line an arm; kept until the next one. Shown on a terminal only, as many
+                lines as it has room for.
         """
+        if done > self._done:
+            self._ended = self._clock()
         self._done, self._total = done, total
         self._note = _printable(note) or self._note
         self._refresh()
@@ -215,11 +230,15 @@ class Progress:
         _talk(f"{count}{line}" + (f"  ({left})" if left else ""))
 
     def left(self) -> str:
-        """Return ``about 7 min left``, or an empty string while nothing has finished in this run."""
+        """Return ``about 7 min left``, counting down between two trials; empty while nothing is known."""
         fresh, waiting = self._done - self._before, self._total - self._done
-        if fresh <= 0 or waiting <= 0:
+        if waiting <= 0 or (fresh <= 0 and self._expected is None):
             return ""
-        return f"about {duration((self._clock() - self._since) / fresh * waiting)} left"
+        if fresh > 0:
+            seconds = (self._ended - self._since) / fresh * waiting - (self._clock() - self._ended)
+        else:
+            seconds = (self._expected or 0.0) - (self._clock() - self._since)
+        return f"about {duration(seconds)} left" if seconds >= 0.5 else "longer than expected"
 
     def _open_bar(self) -> None:
         from rich.live import Live
@@ -234,7 +253,9 @@ class Progress:
             TextColumn("{task.fields[left]}", markup=False),
             expand=True,
         )
-        self._progress.add_task(self._title, total=self._total or None, left="")
+        self._progress.add_task(
+            self._title, total=self._total or None, completed=self._done, left=self.left()
+        )
         # Transient: when the run is over its summary takes the place of the bar. The program's own
         # writes are not redirected: they all come through this module.
         self._bar = Live(
@@ -256,10 +277,29 @@ class Progress:
         from rich.console import Group
         from rich.text import Text
 
-        if self._progress is None:
+        if self._progress is None or self._bar is None:
             return Text("")
-        lines = [Text(text) for text in (self._note, self._last and f"last: {self._last}") if text]
+        self._progress.update(self._progress.task_ids[0], left=self.left())  # it counts down
+        width, height = self._bar.console.size
+        notes = self._note.split("\n") if self._note else []
+        room = max(height - _ROWS_BELOW, 1)
+        if len(notes) > room:
+            notes = [*notes[: room - 1], f"and {len(notes) - room + 1} more"]
+        lines = [
+            Text(text, no_wrap=True, overflow="ellipsis")
+            for text in (*notes, self._last and f"last: {self._last}")
+            if text
+        ]
+        self._mind_resize(width)
+        self._drawn = [width, *(min(line.cell_len, width) for line in lines)]
         return Group(self._progress, *lines)
+
+    def _mind_resize(self, width: int) -> None:
+        """Count again the rows that a narrower terminal broke the last picture into, so that all of them are erased."""
+        if self._bar is not None and width < self._columns:
+            rows = sum(max(1, math.ceil(length / width)) for length in self._drawn)
+            self._bar._live_render._shape = (width, rows)  # noqa: SLF001 - rich has no other way
+        self._columns = width
 
     def _refresh(self) -> None:
         if self._bar is None or self._progress is None:
@@ -283,6 +323,139 @@ class Progress:
             self._bar.console.print(Text.from_ansi(text), soft_wrap=True)
         except OSError:
             self._drop_bar()
+
+
+class OneLine:
+    """A line on stderr that is written over, and gone at the end."""
+
+    def __init__(self) -> None:
+        self._length = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.show("")
+        _write(sys.stderr, "\r")
+
+    def show(self, text: str) -> None:
+        """Write text in the place of the last one."""
+        text = _printable(text)[: max(_width(sys.stderr) - 1, 1)]
+        _write(sys.stderr, "\r" + text.ljust(self._length))
+        self._length = len(text)
+
+
+class Countdown:
+    """A bar for work of a known length in seconds, and what is being done: a bar on a terminal, lines elsewhere.
+
+    Args:
+        title: what is going on, a word or two.
+        seconds: that it should take.
+    """
+
+    def __init__(self, title: str, seconds: float) -> None:
+        self._title, self._seconds = _printable(title), seconds
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> Self:
+        if _is_rich(sys.stderr):
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f} %", markup=False),
+                TimeRemainingColumn(),
+                console=_rich(sys.stderr),
+                expand=True,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._bar.add_task(self._title, total=self._seconds)
+            self._bar.start()
+        self._since = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Say what is being done now."""
+        if self._bar is None:
+            say(text)
+            return
+        spent = min(time.monotonic() - self._since, self._seconds)
+        with contextlib.suppress(OSError):
+            self._bar.update(
+                self._bar.task_ids[0],
+                description=f"{self._title}: {_printable(text)}",
+                completed=spent,
+            )
+
+
+class Board:
+    """A table and lines below it that are shown again and again: in place where a terminal is watched.
+
+    Elsewhere the table goes to stdout and the lines to stderr, each time.
+
+    Args:
+        live: whether the same place is drawn over.
+    """
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live and _is_rich(sys.stdout)
+        self._shown: Live | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._shown is not None:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._shown.stop()
+
+    def show(self, columns: Sequence[str], rows: Sequence[Sequence[object]], lines: str) -> None:
+        """Draw a table, its numbers at the right but for the first column, and lines below it."""
+        if not self._live:
+            table(columns, rows, right=columns[1:])
+            say(lines)
+            return
+
+        from rich.console import Group
+        from rich.live import Live
+        from rich.text import Text
+
+        cells = [[_printable(str(cell)) for cell in row] for row in rows]
+        grid = _build_table([_printable(name) for name in columns], cells, columns[1:], sys.stdout)
+        picture = Group(grid, Text(_printable(lines)))
+        if self._shown is None:
+            self._shown = Live(
+                console=_rich(sys.stdout),
+                auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._shown.start()
+        self._shown.update(picture, refresh=True)
 
 
 def _build_table(
@@ -359,6 +532,11 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
+def is_watched() -> bool:
+    """Return whether stderr is a terminal."""
+    return _is_terminal(sys.stderr)
+
+
 def _is_rich(stream: TextIO | None) -> bool:
     """Return whether the stream is a terminal that wants more than plain text (https://no-color.org)."""
     return (
@@ -381,6 +559,26 @@ def _width(stream: TextIO | None) -> int:
 
 def _printable(text: str) -> str:
     return text.translate(_CONTROLS)
+
+
+def _broken(text: str) -> str:
+    """Return text with its long lines broken between words, where a terminal would break them anywhere."""
+    if not _is_terminal(sys.stderr):
+        return text
+    width = max(_width(sys.stderr), 20)
+    lines: list[str] = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+            replace_whitespace=False,
+        ) or [line]
+    return "\n".join(lines)
 
 
 def _talk(text: str) -> None:

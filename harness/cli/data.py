@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import console
-from harness.cli.options import SETUP, Json, app
+from harness.cli import complete, console
+from harness.cli.options import SETUP, Json, app, examples
 
 if TYPE_CHECKING:
     from harness.train.data import Dataset
@@ -16,7 +16,7 @@ data_app = typer.Typer(help="List, fetch and verify images.", no_args_is_help=Tr
 app.add_typer(data_app, name="data", rich_help_panel=SETUP)
 
 
-@data_app.command("list")
+@data_app.command("list", epilog=examples("harness data list", "harness data list --json"))
 def data_list(*, json: Json = False) -> None:
     """List the data sets, and which of them are here."""
     from harness.train import data
@@ -39,9 +39,14 @@ def data_list(*, json: Json = False) -> None:
     console.say(f"\ndata root: {data.data_root()} (set HARNESS_DATA to change it)")
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", epilog=examples("harness data fetch cifar10", "harness data fetch svhn"))
 def data_fetch(
-    name: Annotated[str, typer.Argument(help="cifar10, cifar100, svhn or fashion-mnist.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="cifar10, cifar100, svhn or fashion-mnist.", autocompletion=complete.datasets
+        ),
+    ],
     *,
     json: Json = False,
 ) -> None:
@@ -51,10 +56,17 @@ def data_fetch(
     _show_data(data.fetch(name, on_event=console.say), json=json)
 
 
-@data_app.command("verify")
+@data_app.command(
+    "verify",
+    epilog=examples("harness data verify cifar10", "harness data verify ./images --size 32"),
+)
 def data_verify(
     name: Annotated[
-        str, typer.Argument(help="A data set's name, or a folder of images or parquet shards.")
+        str,
+        typer.Argument(
+            help="A data set's name, or a folder of images or parquet shards.",
+            autocompletion=complete.datasets,
+        ),
     ],
     *,
     size: Annotated[

@@ -7,11 +7,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from harness.cli import console
-from harness.config import find_defaults
+from harness.config import Defaults, find_defaults
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.commands.place import Place
+    from harness.workers.cluster import Ask
 
 _TASK = ("partition", "account", "minutes", "gpus", "cpus", "address")
 
@@ -53,7 +54,6 @@ def settle(
         UsageError: a default or an option cannot be.
     """
     from harness.commands.place import Place
-    from harness.workers.cluster import Ask
 
     given = {
         "workers": workers,
@@ -70,13 +70,21 @@ def settle(
         without=frozenset(unused | (set(_TASK) if chosen == "local" else set()))
     ):
         console.say(f"defaults of {line}")
-    task = {name: getattr(found, name) for name in _TASK if getattr(found, name) not in (None, "")}
     return RunDefaults(
         workers=count if workers is not None else worker_count(found.workers or "auto"),
         storage=storage if storage is not None else found.storage,
         artifacts=artifacts if artifacts is not None else found.artifacts,
         device=device or found.device or "auto",
-        place=Place(chosen, Ask(**task)),
+        place=Place(chosen, _ask(found) if chosen != "local" else None),
+    )
+
+
+def _ask(found: Defaults) -> Ask:
+    """Return what each task asks a cluster for."""
+    from harness.workers.cluster import Ask
+
+    return Ask(
+        **{name: getattr(found, name) for name in _TASK if getattr(found, name) not in (None, "")}
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import typer
 
 from harness.cli import console
-from harness.cli.options import SETUP, Json, app
+from harness.cli.options import SETUP, Json, app, examples
 
 
-@app.command(rich_help_panel=SETUP)
+@app.command(
+    rich_help_panel=SETUP, epilog=examples("harness doctor", "harness doctor --json > machine.json")
+)
 def doctor(*, json: Json = False) -> None:
     """Look at Python, torch, GPUs, disk, images and storage, and say what to do about each."""
     from harness.commands.doctor import examine

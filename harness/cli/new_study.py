@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 
 from harness.cli import console
-from harness.cli.options import SETUP, Json, app
+from harness.cli.options import SETUP, Json, app, examples
 
 
-@app.command("new-study", rich_help_panel=SETUP)
+@app.command(
+    "new-study",
+    rich_help_panel=SETUP,
+    epilog=examples("harness new-study erasing", "harness show erasing"),
+)
 def new_study(
     name: Annotated[
         str,

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli import complete
 from harness.cli.defaults import LauncherName
+from harness.errors import UsageError
 
 RUN, READ, CLUSTER, SETUP = PANELS = ("Run", "Read", "Cluster", "Set up")
 
@@ -22,12 +23,6 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-StudyName = Annotated[
-    str,
-    typer.Option(
-        "--study", "-s", help="A study's name, or a study file.", autocompletion=complete.studies
-    ),
-]
 MaybeStudyName = Annotated[
     str | None,
     typer.Option(
@@ -80,12 +75,78 @@ Timeout = Annotated[
     float | None,
     typer.Option(min=0, help="Seconds after which no new trial starts; run again to go on."),
 ]
+StudyArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]",
+        help="A study's name, or a study file; the same as --study.",
+        autocompletion=complete.studies,
+        show_default=False,
+    ),
+]
+All = Annotated[
+    bool, typer.Option("--all", help="Every built-in study, one after the other; the cost first.")
+]
+Screening = Annotated[
+    bool, typer.Option("--screen", help="Explore: stop worse arms by epoch; nothing is judged.")
+]
+Recommended = Annotated[
+    bool,
+    typer.Option("--recommended", help="Run what the last report recommends, on fresh seeds."),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Run cells again that failed by their code.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and its cost; touch nothing.")
 ]
-StudyFolder = Annotated[
-    str, typer.Option("--study", "-s", help="A study's folder name, as augmentations-quick.")
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]",
+        help="A study that was started, as augmentations or augmentations-quick.",
+        autocompletion=complete.runs,
+        show_default=False,
+    ),
 ]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--study", "-s", help="The same.", autocompletion=complete.runs),
+]
+
+
+def examples(*commands: str) -> str:
+    """Return the lines at the end of a command's help: what somebody would type."""
+    return "\n\n".join(f"[dim]$[/dim] {command}" for command in commands)
+
+
+def study_of(name: str | None, option: str | None) -> str | None:
+    """Return the study that is named as an argument or by ``--study``; None where neither is.
+
+    Raises:
+        UsageError: both are given, and differ.
+    """
+    if name and option and name != option:
+        raise UsageError(
+            f"two studies are named: {name!r} and --study {option!r}",
+            "leave one of them out",
+        )
+    return name or option
+
+
+def needed_study(name: str | None, option: str | None, verb: str) -> str:
+    """Return the study that is named.
+
+    Raises:
+        UsageError: none is, or two are.
+    """
+    study = study_of(name, option)
+    if study is None:
+        raise UsageError(
+            "there is no study to look at: --study is missing",
+            f"for example `harness {verb} dropout`",
+        )
+    return study
 
 
 def overrides(assignments: list[str] | None, base: Path | None = None) -> dict[str, Any]:

@@ -7,13 +7,26 @@ from typing import Annotated
 import typer
 
 from harness.cli import complete, console
-from harness.cli.options import READ, Json, Seeds, StudyName, app
+from harness.cli.options import (
+    READ,
+    Json,
+    MaybeStudyName,
+    Seeds,
+    StudyArgument,
+    app,
+    examples,
+    needed_study,
+)
 
 
-@app.command(rich_help_panel=READ)
+@app.command(
+    rich_help_panel=READ,
+    epilog=examples("harness plan augmentations", "harness plan dropout --effect 1 --seeds 20"),
+)
 def plan(
+    name: StudyArgument = None,
     *,
-    study: StudyName,
+    study: MaybeStudyName = None,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -30,7 +43,13 @@ def plan(
     """Say what a study can find before it is run: power, seeds needed, trials, time."""
     from harness.commands.plan import plan_study
 
-    facts = plan_study(study, profile=profile, effect=effect, seeds=seeds, on_event=console.say)
+    facts = plan_study(
+        needed_study(name, study, "plan"),
+        profile=profile,
+        effect=effect,
+        seeds=seeds,
+        on_event=console.say,
+    )
     if json:
         console.data_json(facts.as_json())
         return

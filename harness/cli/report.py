@@ -7,16 +7,23 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import console
+from harness.cli import complete, console
 from harness.cli.defaults import storage_of
-from harness.cli.options import READ, Json, Storage, app
+from harness.cli.options import READ, Json, Storage, app, examples
+from harness.cli.page import show_page
 from harness.errors import UsageError
 
 
-@app.command(rich_help_panel=READ)
+@app.command(
+    rich_help_panel=READ,
+    epilog=examples("harness report", "harness report augmentations --open"),
+)
 def report(
     studies: Annotated[
-        list[str] | None, typer.Argument(help="Studies with trials under runs/; default: all.")
+        list[str] | None,
+        typer.Argument(
+            help="Studies with trials under runs/; default: all.", autocompletion=complete.runs
+        ),
     ] = None,
     *,
     from_: Annotated[
@@ -53,9 +60,12 @@ def report(
         for one in written:
             console.say(f"{one.folder.name}: {one.answer}")
             console.data(str(one.index))
+        if from_ is None:
+            console.say("all reports on one page:")
+            console.data("reports/index.html")
     for failure in failures:
         console.warn(f"not made again: {failure}")
-    if open_ and written:
-        typer.launch(str(written[0].index))
+    if open_:
+        show_page(written[0].index if len(written) == 1 else Path("reports/index.html"))
     if failures:
         raise typer.Exit(1)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli import console
 from harness.cli.defaults import storage_of
-from harness.cli.options import CLUSTER, Storage, StudyFolder, app
+from harness.cli.options import CLUSTER, RunArgument, RunOption, Storage, app, examples, study_of
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.ledger import Ledger
+    from harness.commands.status import Standings
 
-_STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
+_LOOK_SECONDS = 5.0
 
 
-@app.command(rich_help_panel=CLUSTER)
+@app.command(
+    rich_help_panel=CLUSTER,
+    epilog=examples("harness status", "harness status augmentations --watch"),
+)
 def status(
+    name: RunArgument = None,
     *,
-    study: StudyFolder,
+    study: RunOption = None,
     storage: Storage = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again every few seconds until all is final.")
@@ -33,71 +37,99 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Say of every arm how many trials wait, run, and are final, who runs what since when, and when all will be done."""
+    """List all runs; of one, say how many trials of each arm wait, run and are final, and when all will be done."""
+    chosen, where = study_of(name, study), storage_of(storage)
+    if chosen is None:
+        if watch:
+            raise UsageError("--watch follows one run", "`harness status` lists them")
+        _show_all(where, json=json)
+        return
+
+    from harness.commands.status import find_run, standings
     from harness.search import SearchLedger
 
-    with SearchLedger.open(study, storage=storage_of(storage), create=False) as ledger:
+    run = find_run(chosen, storage=where)
+    with (
+        SearchLedger.open(run, storage=where, create=False) as ledger,
+        console.Board(live=watch and not json) as board,
+    ):
         while True:
+            now = standings(ledger)
             if json:
-                console.data_json(_status(ledger), line=watch)
+                console.data_json(_as_json(now), line=watch)
             else:
-                _show_status(ledger)
-            if not watch or ledger.counts().open == 0:
+                board.show(*_picture(now))
+            if not watch or now.open == 0:
                 return
-            time.sleep(5)
+            time.sleep(_LOOK_SECONDS)
 
 
-def _status(ledger: Ledger) -> dict[str, Any]:
-    from harness.ledger.pace import pace_of
+def _show_all(storage: str | None, *, json: bool) -> None:
+    from harness.commands.status import all_runs
 
-    counts = ledger.counts()
-    pace = pace_of(ledger.trials())
-    running = [
-        {"cell": one.cell.key, "seed": one.cell.seed, "worker": one.worker, "since": one.since}
-        for one in ledger.standings()
-        if one.state == "running"
+    states = all_runs(storage=storage)
+    if json:
+        console.data_json(
+            [
+                {
+                    "study": state.name,
+                    "done": state.done,
+                    "total": state.total,
+                    "when": state.when,
+                    "answer": state.answer,
+                    "report": state.report,
+                }
+                for state in states
+            ]
+        )
+        return
+    if not states:
+        console.say("nothing has run here yet\n\n`harness ablate augmentations` starts a study")
+        return
+    rows = [
+        (
+            state.name,
+            f"{state.done} of {state.total}",
+            state.when,
+            state.answer + (f"\n{state.report}" if state.report else ""),
+        )
+        for state in states
     ]
+    console.table(("run", "trials", "last (UTC)", "answer and report"), rows)
+    console.say("\n`harness open RUN` shows a report, `harness status RUN` the arms of a run")
+
+
+def _as_json(now: Standings) -> dict[str, Any]:
     return {
-        "study": ledger.name,
-        "trials": {name: getattr(counts, name) for name in (*_STATES, "total")},
-        "arms": {arm: dict(states) for arm, states in _by_arm(ledger).items()},
-        "running": running,
-        "trials_per_hour": pace,
-        "seconds_left": counts.open / pace * 3600 if pace and counts.running else None,
+        "study": now.name,
+        "trials": now.trials,
+        "arms": now.arms,
+        "running": [
+            dict(zip(("arm", "seed", "worker", "since"), row, strict=True)) for row in now.running
+        ],
+        "trials_per_hour": now.pace,
+        "seconds_left": now.seconds_left,
     }
 
 
-def _by_arm(ledger: Ledger) -> dict[str, Counter[str]]:
-    from harness.study.arms import arms
-
-    plan = ledger.latest_plan()
-    names = (
-        {arm.recipe.id: arm.name for arm in arms(plan.study)}
-        if plan is not None and not plan.study.space
-        else {}
-    )
-    table: dict[str, Counter[str]] = {}
-    for one in ledger.standings():
-        table.setdefault(names.get(one.cell.recipe.id, "search"), Counter())[one.state] += 1
-    return table
-
-
-def _show_status(ledger: Ledger) -> None:
-    from harness.ledger.pace import pace_of
+def _picture(now: Standings) -> tuple[tuple[str, ...], list[tuple[str, ...]], str]:
+    """Return heads, rows and the lines below them. A state that no trial is in has no column."""
+    from harness.commands.status import STATES
     from harness.text import duration
 
+    used = [state for state in STATES if now.trials[state]]
     rows = [
-        (arm, *(str(states[state] or "-") for state in _STATES))
-        for arm, states in _by_arm(ledger).items()
+        (arm, *(str(states.get(state) or "-") for state in used))
+        for arm, states in now.arms.items()
     ]
-    console.table(("arm", *_STATES), rows, right=_STATES)
-    counts = ledger.counts()
-    pace = pace_of(ledger.trials())
-    speed = f", {pace:.3g} an hour lately" if pace else ""
-    left = f", about {duration(counts.open / pace * 3600)} left" if pace and counts.running else ""
-    console.say(f"{counts.final} of {counts.total} trials are final{speed}{left}")
-    for one in ledger.standings():
-        if one.state == "running":
-            console.say(
-                f"running: {one.cell.key} seed {one.cell.seed} on {one.worker} since {one.since}"
-            )
+    speed = f", {now.pace:.3g} an hour lately" if now.pace else ""
+    left = f", about {duration(now.seconds_left)} left" if now.seconds_left is not None else ""
+    total = now.trials["total"]
+    lines = [f"{total - now.open} of {total} trials are final{speed}{left}"]
+    lines += [
+        f"running: {arm}, seed {seed}, on {worker} since {since}"
+        for arm, seed, worker, since in now.running
+    ]
+    if not now.open:
+        lines.append(f"`harness open {now.name}` shows its report")
+    return ("arm", *used), rows, "\n".join(lines)

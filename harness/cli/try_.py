@@ -8,13 +8,29 @@ import typer
 
 from harness.cli import complete, console
 from harness.cli.defaults import settle
-from harness.cli.options import RUN, Device, Json, Sets, StudyName, app, overrides
+from harness.cli.options import (
+    RUN,
+    Device,
+    Json,
+    MaybeStudyName,
+    Sets,
+    StudyArgument,
+    app,
+    examples,
+    needed_study,
+    overrides,
+)
 
 
-@app.command("try", rich_help_panel=RUN)
+@app.command(
+    "try",
+    rich_help_panel=RUN,
+    epilog=examples("harness try augmentations", "harness try mine.toml --arm big"),
+)
 def try_(
+    name: StudyArgument = None,
     *,
-    study: StudyName,
+    study: MaybeStudyName = None,
     arm: Annotated[str | None, typer.Option(help="The arm to run; default: the baseline.")] = None,
     profile: Annotated[
         str | None,
@@ -32,7 +48,7 @@ def try_(
 
     settings = settle(workers=None, storage=None, artifacts=None, device=device, launcher=None)
     tried = try_study(
-        study,
+        needed_study(name, study, "try"),
         arm=arm,
         profile=profile,
         overrides=overrides(set_),

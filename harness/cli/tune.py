@@ -16,16 +16,19 @@ from harness.cli.options import (
     DryRun,
     Json,
     LauncherOption,
+    MaybeStudyName,
     Profile,
     Sets,
     Storage,
+    StudyArgument,
     Timeout,
     Workers,
     app,
+    examples,
     overrides,
+    study_of,
 )
 from harness.cli.screen import Screen, finish
-from harness.errors import UsageError
 
 
 class Sampler(StrEnum):
@@ -43,15 +46,17 @@ class Pruner(StrEnum):
     none = "none"
 
 
-@app.command(rich_help_panel=RUN)
+@app.command(
+    rich_help_panel=RUN,
+    epilog=examples("harness tune --trials 50 --profile quick", "harness tune --dry-run"),
+)
 def tune(
+    name: StudyArgument = None,
     *,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Budget of the search; default: the study's, or 50.")
     ] = None,
-    study: Annotated[
-        str, typer.Option("--study", "-s", help="A study with a space, by name or file.")
-    ] = "tune",
+    study: MaybeStudyName = None,
     profile: Profile = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Fresh seeds of the confirmation.")
@@ -69,22 +74,19 @@ def tune(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Search for a better recipe, run the best again on fresh seeds, and report both."""
+    """Search for a better recipe, run the best again on fresh seeds, and report both.
+
+    Without a study, the built-in one of the name tune is searched.
+    """
     from harness.commands.tune import tune as run
-    from harness.study.study import load_study
 
     with Screen() as shown:
-        if load_study(study).scripted:
-            told = f"study {load_study(study).name!r} runs a training script, and a search needs our engine"
-            raise UsageError(
-                told,
-                "`harness ablate` runs it; `harness show tune` shows a study that can be searched",
-            )
+        searched = study_of(name, study) or "tune"
         settings = settle(
             workers=workers, storage=storage, artifacts=artifacts, device=device, launcher=launcher
         )
         outcome = run(
-            study,
+            searched,
             trials=trials,
             profile=profile,
             seeds=seeds,

@@ -11,13 +11,30 @@ import typer
 
 from harness.cli import console
 from harness.cli.defaults import storage_of
-from harness.cli.options import CLUSTER, Json, Storage, StudyFolder, Timeout, app
+from harness.cli.options import (
+    CLUSTER,
+    Json,
+    RunArgument,
+    RunOption,
+    Storage,
+    Timeout,
+    app,
+    examples,
+    needed_study,
+)
 
 
-@app.command(rich_help_panel=CLUSTER)
+@app.command(
+    rich_help_panel=CLUSTER,
+    epilog=examples(
+        "harness worker augmentations-small --storage postgresql+psycopg://db/lab",
+        "harness worker augmentations-small --shard 1/4",
+    ),
+)
 def worker(
+    name: RunArgument = None,
     *,
-    study: StudyFolder,
+    study: RunOption = None,
     storage: Storage = None,
     shard: Annotated[
         str | None,
@@ -36,6 +53,7 @@ def worker(
     json: Json = False,
 ) -> None:
     """Join a study that was planned elsewhere, and work on it until nothing is left."""
+    from harness.commands.status import find_run
     from harness.ledger import parse_shard, shard_of_environment
     from harness.workers.join import join
 
@@ -48,7 +66,7 @@ def worker(
         else shard_of_environment(os.environ)
     )
     done = join(
-        name=study,
+        name=find_run(needed_study(name, study, "worker"), storage=storage),
         storage=storage,
         runs=Path("runs"),
         device=device,

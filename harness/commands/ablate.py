@@ -1,23 +1,30 @@
 """``ablate``: from a study's name to a finished report, through plan, ledger and workers.
 
-What is run is a list of phases (``run``): the study itself (``arms_phase``) and, where it retunes its
-arms, its settings and the retuned arms (``retune``).
+Start with ``ablate``: an outcome that is there already, or phases, prepared and run (``run``): the
+study itself (``arms_phase``) and, where it retunes its arms, its settings and the retuned arms
+(``retune``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.commands.arms_phase import ArmsPhase
+from harness.commands.before import check_writable, replaced_report
 from harness.commands.choose_profile import choose_profile, command, recommended_study
-from harness.commands.facts import OnEvent, Outcome
-from harness.commands.place import Place
+from harness.commands.ending import after
+from harness.commands.facts import ArmTable, OnEvent, Outcome, PlanFacts
+from harness.commands.finished import latest_profile, recall, remember, when_finished
+from harness.commands.place import RUNS, Place
 from harness.commands.retune import SettingsPhase, run_retuned
 from harness.commands.run import REPORTS, run_phases
+from harness.config import is_device
 from harness.errors import UsageError
 from harness.study.study import Study, load_study
+from harness.text import plural
 
 
 def ablate(
@@ -69,27 +76,38 @@ def ablate(
         UnreportedError: trials ran, and their report cannot be written.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    place.check(device=device, workers=workers, timeout=timeout)
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
+    # What finished here in the same way answers at once; asked for otherwise, it is looked at again.
+    plain = not (storage or artifacts or screen or recommended or retry_failed or dry_run)
+    if plain and place.here and is_device(device) and not loaded.scripted:
+        kept = _finished(loaded, profile, seeds=seeds, overrides=overrides, on_event=on_event)
+        if kept is not None:
+            return kept
+
+    place.check(device=device, workers=workers, timeout=timeout)
+    if not dry_run:
+        check_writable(RUNS, REPORTS)
     chosen, why = (
         (profile, "as asked")
         if profile
         else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
-    if recommended:
-        resolved = recommended_study(resolved, REPORTS)
-    if screen and resolved.scripted:
-        told = f"study {resolved.name!r} runs a script, which tells of its epochs when all are over"
-        raise UsageError(f"{told}: no arm can be stopped by them", "leave --screen out")
-    if screen:
-        resolved = resolved.model_copy(
-            update={"looks": (), "profile": f"{resolved.profile}-screen"}
+    for name in _left_out(loaded, resolved):
+        on_event(f"left out: {name}, whose recipe --base or --set has made the baseline's")
+    resolved = _as_asked(resolved, screen=screen, recommended=recommended)
+    if not dry_run:
+        for line in replaced_report(resolved, REPORTS):
+            on_event(line)
+
+    def asked(*, seeds: int | None = seeds, flags: str = "") -> str:
+        own = (("--screen", screen and not flags), ("--recommended", recommended))
+        flags = " ".join([*(flag for flag, given in own if given), *([flags] if flags else [])])
+        return command(
+            source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags
         )
-    flags = " ".join(
-        flag for flag, given in (("--screen", screen), ("--recommended", recommended)) if given
-    )
+
     if not resolved.scripted:
         on_event("timing a few steps")
     phase = ArmsPhase.prepare(
@@ -103,20 +121,101 @@ def ablate(
         screen=screen,
         retry_failed=retry_failed,
         source="" if recommended else source,
-        asked=command(
-            source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags
-        ),
+        asked=asked(),
+        overrides=overrides or {},
     )
+    return _run(
+        phase, deadline, asked, confirmable=not recommended, dry_run=dry_run, on_event=on_event
+    )
+
+
+def _finished(
+    loaded: Study,
+    profile: str | None,
+    *,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    on_event: OnEvent,
+) -> Outcome | None:
+    """Return what the study's finished run said, if it is the one asked for; without a profile, the latest."""
+    chosen = profile or loaded.profile or latest_profile(loaded, overrides=overrides, seeds=seeds)
+    if not chosen:
+        return None
+    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    kept = recall(resolved, Outcome, PlanFacts)
+    if kept is not None:
+        done = plural(kept.plan.cells + kept.plan.retune_trials, "trial")
+        on_event(f"nothing to run: {resolved.folder} finished on {when_finished(resolved)}, {done}")
+        if not (profile or loaded.profile):
+            on_event(f"profile {chosen}: the latest that finished; --profile takes another")
+    return kept
+
+
+def _left_out(loaded: Study, resolved: Study) -> list[str]:
+    """Return the arms that the file has under this profile and the study that is run has not."""
+    if loaded.profile:
+        return []
+    kept = {arm.name for arm in resolved.arms}
+    return [arm.name for arm in loaded.under(resolved.profile).arms if arm.name not in kept]
+
+
+def _as_asked(resolved: Study, *, screen: bool, recommended: bool) -> Study:
+    """Return the study that is run: as it is, its recommended recipe, or its screening."""
+    if recommended:
+        resolved = recommended_study(resolved, REPORTS)
+    if screen and resolved.scripted:
+        raise UsageError(
+            f"study {resolved.name!r} runs a script, which reports its epochs when all are over: "
+            "no arm can be stopped by them",
+            "leave --screen out",
+        )
+    if not screen:
+        return resolved
+    return resolved.model_copy(update={"looks": (), "profile": f"{resolved.profile}-screen"})
+
+
+def _run(
+    phase: ArmsPhase,
+    deadline: float | None,
+    asked: Callable[..., str],
+    *,
+    confirmable: bool,
+    dry_run: bool,
+    on_event: OnEvent,
+) -> Outcome:
+    """Run a prepared study, or only say what it would do; the outcome has the next step."""
     if phase.ground is not None:
         split = phase.ground.split
         for line in (str(split), *split.notes):
             on_event(f"images: {line}")
-    settings = SettingsPhase.prepare(phase) if resolved.retune and not screen else None
+    settings = SettingsPhase.prepare(phase) if phase.study.retune and not phase.screen else None
     if dry_run:
         facts = phase.facts(phase.already_done())
         on_event(facts)
-        following = phase.next_command()
-        return Outcome(resolved.name, resolved.profile, facts, next_command=following, dry=True)
+        on_event(
+            ArmTable(tuple((arm.name, arm.reference, dict(arm.overrides)) for arm in phase.arms))
+        )
+        return Outcome(phase.study.name, phase.study.profile, facts, next_command=asked(), dry=True)
+
     if settings is not None:
-        return run_retuned(phase, settings, deadline, on_event)
-    return phase.outcome(run_phases([phase], deadline, on_event))
+        outcome = run_retuned(phase, settings, deadline, on_event)
+    else:
+        outcome = phase.outcome(run_phases([phase], deadline, on_event))
+    outcome = replace(
+        outcome,
+        next_command=after(
+            outcome, asked=asked, larger=phase.next_command(), confirmable=confirmable
+        ),
+    )
+    plain = (
+        phase.storage is None and phase.artifacts is None and phase.place.here and not phase.screen
+    )
+    if (
+        plain
+        and confirmable
+        and phase.ground is not None
+        and not phase.code
+        and not any(phase.codes.values())
+    ):
+        remember(outcome, phase.study, datasets=[arm.recipe.data.name for arm in phase.arms])
+    return outcome

@@ -20,7 +20,8 @@ from harness.commands.run import REPORTS
 from harness.commands.search_phase import count, ruled
 from harness.commands.tune import tune
 from harness.errors import HarnessError, ReportError, UsageError
-from harness.study.study import Study, builtin_studies, load_study
+from harness.study.files import builtin_studies
+from harness.study.study import Study, load_study
 from harness.text import duration, plural
 
 # For a machine that is there for a limited time: what decides the recipe first, what is only shown
@@ -201,8 +202,6 @@ def ablate_all(
     failures = [f"{share.study}: {share.error}" for share in plan.shares if share.error]
     if dry_run:
         return WholeOutcome(plan, failures=tuple(failures))
-    outcomes: list[Outcome] = []
-    waiting = [share.study for share in plan.shares if not share.error]
     common: dict[str, Any] = {
         "profile": chosen,
         "seeds": seeds,
@@ -213,12 +212,29 @@ def ablate_all(
         "device": device,
         "on_event": on_event,
     }
+    waiting = [share.study for share in plan.shares if not share.error]
+    outcomes = _run_each(waiting, failures, common, deadline=deadline, retry_failed=retry_failed)
+    _index()
+    return WholeOutcome(plan, tuple(outcomes), tuple(failures), tuple(waiting))
+
+
+def _run_each(
+    waiting: list[str],
+    failures: list[str],
+    common: dict[str, Any],
+    *,
+    deadline: float | None,
+    retry_failed: bool,
+) -> list[Outcome]:
+    """Run studies until none is waiting or the run is stopped; what was begun leaves ``waiting``."""
+    outcomes: list[Outcome] = []
+    total, on_event = len(waiting), common["on_event"]
     while waiting and not (outcomes and outcomes[-1].interrupted):
         remaining = None if deadline is None else deadline - time.monotonic()
         if remaining is not None and remaining <= 0:
             break
         name = waiting.pop(0)
-        on_event(f"{name}: study {len(names) - len(waiting)} of {len(names)}")
+        on_event(f"{name}: study {total - len(waiting)} of {total}")
         try:
             if _searched(load_study(name)):
                 outcomes.append(tune(name, **common, timeout=remaining))
@@ -229,8 +245,7 @@ def ablate_all(
         except HarnessError as error:
             failures.append(f"{name}: {error.message} ({error.hint})")
             on_event(f"failed: {failures[-1]}")
-    _index()
-    return WholeOutcome(plan, tuple(outcomes), tuple(failures), tuple(waiting))
+    return outcomes
 
 
 def _index() -> None:

@@ -6,17 +6,19 @@ What ``ablate`` runs, what confirms a search, and what runs retuned arms again.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.commands.choose_profile import command, next_size
 from harness.commands.facts import Extra, OnEvent, Outcome, PlanFacts
 from harness.commands.place import RUNS, Place, Places, choose_places
 from harness.commands.run import REPORTS, Ended, Phase, summed
-from harness.errors import HarnessError, ReportError, StorageError
+from harness.errors import HarnessError, StorageError
 from harness.study.arms import Arm, arms
 from harness.study.cells import CONTROL_OFFSET, cells
 from harness.study.fingerprints import cell_code, study_code
@@ -65,6 +67,8 @@ class ArmsPhase(Phase):
         write: writes the report in place of this study's own: that of the search which it confirms.
         blocks: seeds of which every arm was final when a report was last drawn.
         reported: when that was; 0 before the first time.
+        drawing, drawn: the thread that draws a provisional report, and what there is to say of it.
+        overrides: recipe fields as given by ``--base`` and ``--set``, for the command of the next size.
     """
 
     arms: tuple[Arm, ...]
@@ -76,6 +80,9 @@ class ArmsPhase(Phase):
     write: Callable[[bool], Written] | None = None
     blocks: int = 0
     reported: float = 0.0
+    drawing: threading.Thread | None = None
+    drawn: list[str] = field(default_factory=list)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     outlives_errors: ClassVar[bool] = True
 
@@ -93,6 +100,7 @@ class ArmsPhase(Phase):
         retry_failed: bool,
         source: str = "",
         asked: str = "",
+        overrides: Mapping[str, Any] = MappingProxyType({}),
         place: Place = Place(),  # noqa: B008 - frozen
     ) -> ArmsPhase:
         """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
@@ -136,6 +144,7 @@ class ArmsPhase(Phase):
             codes=codes,
             source=source,
             asked=asked,
+            overrides=overrides,
             place=place,
         )
 
@@ -222,7 +231,9 @@ class ArmsPhase(Phase):
         from harness.analysis.power_plan import plan_power
 
         if len(self.arms) < 2:
-            return ""  # nothing is compared
+            return (
+                "nothing is compared: the study has one arm, and its report gives the level alone"
+            )
         images = self.image_counts()["val"]
         return plan_power(
             self.study, finished=finished, metrics=own_metrics(self.study), images=images
@@ -313,18 +324,27 @@ class ArmsPhase(Phase):
         return ", ".join(words)
 
     def note(self, trials: Collection[Trial]) -> str:
-        """Return the baseline's running mean."""
-        baseline = self.arms[0]
-        done = [trial for trial in complete(trials) if trial.recipe == baseline.recipe]
-        if not done:
-            return ""
+        """Return the running means: a line an arm that has any, its scores and n."""
+        done: dict[str, list[Trial]] = {}
+        for trial in complete(trials):
+            done.setdefault(trial.recipe.id, []).append(trial)
+        width = max(len(arm.name) for arm in self.arms)
+        return "\n".join(
+            f"{arm.name:{width}}  {self._mean(done[arm.recipe.id])}"
+            for arm in self.arms
+            if arm.recipe.id in done
+        )
+
+    def _mean(self, trials: Sequence[Trial]) -> str:
         shared = [
             name
-            for name in done[0].metrics
-            if name != "train_accuracy" and all(name in trial.metrics for trial in done)
+            for name in trials[0].metrics
+            if name != "train_accuracy" and all(name in trial.metrics for trial in trials)
         ]
-        means = {name: sum(trial.metrics[name] for trial in done) / len(done) for name in shared}
-        return f"{baseline.name}: {self._scores(means)} (mean, n = {len(done)})"
+        means = {
+            name: sum(trial.metrics[name] for trial in trials) / len(trials) for name in shared
+        }
+        return f"{self._scores(means)}, n = {len(trials)}"
 
     def begin(self, trials: Mapping[str, Trial]) -> None:
         """Count the blocks of seeds that are whole when the workers start."""
@@ -337,25 +357,48 @@ class ArmsPhase(Phase):
         return sum(whole.values())
 
     def after_trial(
-        self, ledger: SearchLedger, trials: Mapping[str, Trial], on_event: OnEvent
+        self,
+        ledger: SearchLedger,  # noqa: ARG002 - the report has one of its thread's own
+        trials: Mapping[str, Trial],
+        on_event: OnEvent,
     ) -> None:
-        """Draw the provisional report after a block of seeds."""
-        blocks, first = self._whole_blocks(trials), self.reported == 0
+        """Begin the provisional report after a block of seeds; the bar and the trials go on meanwhile."""
+        self._say_drawn(on_event)
+        blocks = self._whole_blocks(trials)
         last = len(trials) == len(self.planned)
-        due = first or time.monotonic() - self.reported > REPORT_SECONDS
-        if blocks <= self.blocks or last or not due:
+        due = self.reported == 0 or time.monotonic() - self.reported > REPORT_SECONDS
+        if blocks <= self.blocks or last or not due or self.drawing is not None:
             return
+        self.blocks = blocks
+        self.drawing = threading.Thread(target=self._draw, name="harness-report", daemon=True)
+        self.drawing.start()
 
+    def after_workers(self, on_event: OnEvent) -> None:
+        """Wait for a report that is being drawn: the last one goes to the same folder."""
+        if self.drawing is not None:
+            self.drawing.join()
+        self._say_drawn(on_event)
+
+    def _draw(self) -> None:
+        """Draw the provisional report, with a ledger of this thread's own."""
+        first = self.reported == 0
         try:
             # a trial's artifact may be replaced while it is read
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), self.open(create=False) as ledger:
                 written = self.report(ledger, provisional=True)
                 if first:
-                    on_event(f"provisional report: {written.index}")
+                    self.drawn.append(f"provisional report: {written.index}")
         # a full disk, say: the trials go on, and the last report says so again
-        except ReportError as error:
-            on_event(f"no provisional report: {error.message}")
-        self.blocks, self.reported = blocks, time.monotonic()
+        except HarnessError as error:
+            self.drawn.append(f"no provisional report: {error.message}")
+        self.reported = time.monotonic()
+
+    def _say_drawn(self, on_event: OnEvent) -> None:
+        """Say what became of the report that was being drawn, from the thread that follows the run."""
+        if self.drawing is not None and not self.drawing.is_alive():
+            self.drawing = None
+        while self.drawn:
+            on_event(self.drawn.pop(0))
 
     def finish(self, ledger: SearchLedger, on_event: OnEvent) -> Written:
         """Write the report, and what it recommends."""
@@ -481,7 +524,11 @@ class ArmsPhase(Phase):
             return ""
         source = self.source or self.study.name
         return next_size(
-            self.study, self.layout, source, line=lambda profile: command(source, profile)
+            self.study,
+            self.layout,
+            source,
+            overrides=self.overrides,
+            line=lambda profile: command(source, profile, overrides=self.overrides),
         )
 
     def arms_of(self, recipe: Recipe) -> str:

@@ -171,11 +171,12 @@ def next_size(
     source: str,
     *,
     line: Callable[[str], str],
+    overrides: Mapping[str, Any] | None = None,
     trials: Callable[[Study], int] = all_trials,
 ) -> str:
     """Return the command for the next size up with what it would cost here; empty at the largest.
 
-    It never runs code of the user's, whose net need not fit the images of another size, and it
+    It never runs a plug-in, whose net need not fit the images of another size, and it
     never fails a run.
 
     Args:
@@ -183,13 +184,14 @@ def next_size(
         layout: how trials are run here, with the speed that was timed.
         source: the study's name or its file.
         line: gives the command for a profile.
+        overrides: recipe fields that the command sets.
         trials: counts what a study takes.
     """
     if study.profile not in PROFILES[:-1]:
         return ""
     profile = PROFILES[PROFILES.index(study.profile) + 1]
     try:
-        larger = load_study(source).under(profile)
+        larger = load_study(source).under(profile, overrides=overrides)
     except HarnessError:  # a study built in a program has no file to look up
         return ""
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from harness.study.trial import deciding_images
 from harness.text import duration, plural
+from harness.verdict_table import as_html
 
 OnEvent = Callable[[Any], None]
 
@@ -95,6 +97,13 @@ class PlanFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmTable:
+    """The arms of a plan: ``(name, what it is compared with, the recipe fields that it changes)``."""
+
+    arms: tuple[tuple[str, str, dict[str, Any]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressFacts:
     """How far a run has come; ``line`` is set when a trial has just ended."""
 
@@ -155,6 +164,18 @@ class Outcome:
             )
             lines.append(f"{why}: {plural(left, 'trial')} left; the same command goes on from here")
         return lines
+
+    def _repr_html_(self) -> str:
+        """Return the answer, the verdict table and its intervals, for a notebook."""
+        from harness.commands.ending import read_analysis_plain
+
+        analysis = read_analysis_plain(self.report)
+        closing = "".join(f"<p>{escape(line)}</p>" for line in self.closing())
+        if analysis is None:
+            return f"<div><p>{escape(self.answer or 'nothing has been run')}</p>{closing}</div>"
+        return (
+            as_html(analysis, answer=self.answer) + closing + f"<p>{escape(str(self.report))}</p>"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""

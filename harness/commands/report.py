@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from harness.study.study import Study
 
+_CLOSING_SECONDS = 10.0
+
 
 def report(
     names: Sequence[str] = (),
@@ -49,7 +51,8 @@ def report(
         on_event: told of each report before it is written.
 
     Raises:
-        ReportError: there is nothing to report on, or a folder is not a report's.
+        ReportError: there is nothing to report on, or a folder is not a report's. Where reports lie
+            and nothing has run, their index is written.
     """
     if from_folder is not None:
         return [rebuild(from_folder)]
@@ -58,6 +61,9 @@ def report(
         if storage
         else sorted(path.parent.name for path in runs.glob("*/journal.log"))
     )
+    if not (names or there or storage) and any(reports.glob("*/analysis.json")):
+        write_index(reports)  # a fresh clone: what others ran is compared
+        return []
     found = _chosen(names, there, f"in {hide_password(storage)}" if storage else f"under {runs}/")
     written = []
     for name in found:
@@ -68,7 +74,7 @@ def report(
                 raise ReportError(f"{name} has no plan yet", "start it with `harness ablate`")
             if is_search(ledger.cells()):
                 written.append(report_search(ledger, reports / name, storage=storage, runs=runs))
-            elif not _is_part(ledger, plan.study):
+            elif not is_part(ledger, plan.study):
                 written.append(
                     from_ledger(
                         ledger,
@@ -89,6 +95,65 @@ def report(
         )
     write_index(reports)
     return written
+
+
+def find_report(name: str, *, reports: Path = Path("reports")) -> Path:
+    """Return the folder of a report that is named by its path, its folder or its study; the latest of several.
+
+    Raises:
+        ReportError: there is no such report.
+    """
+    if (Path(name) / "analysis.json").is_file():
+        return Path(name)
+    wanted = Path(name).stem if name.endswith(".toml") else name
+    there = sorted(path.parent for path in reports.glob("*/analysis.json"))
+    matches = [folder for folder in there if folder.name == wanted]
+    matches = matches or [folder for folder in there if folder.name.rpartition("-")[0] == wanted]
+    if not matches:
+        names = [folder.name for folder in there]
+        raise ReportError(
+            f"there is no report {name!r}{did_you_mean(wanted, names)}",
+            f"reports here: {', '.join(names)}"
+            if names
+            else "`harness ablate augmentations` makes one",
+        )
+    return max(matches, key=lambda folder: (folder / "analysis.json").stat().st_mtime)
+
+
+def fresh_page(
+    name: str,
+    *,
+    reports: Path = Path("reports"),
+    runs: Path = Path("runs"),
+    on_event: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Return the page of a report, written again only where it is missing or older than its trials.
+
+    Args:
+        name: as ``find_report`` takes it; empty for the page over all reports.
+        reports: where reports lie.
+        runs: where ledgers lie.
+        on_event: given a line of text before something is written.
+
+    Raises:
+        ReportError: there is no such report.
+    """
+    if not name:
+        page = reports / "index.html"
+        made = max((path.stat().st_mtime for path in reports.glob("*/analysis.json")), default=0.0)
+        return page if page.is_file() and page.stat().st_mtime >= made else write_index(reports)
+    started = runs / name / "journal.log"
+    folder = reports / name if started.is_file() else find_report(name, reports=reports)
+    page, ledger = folder / "index.html", runs / folder.name / "journal.log"
+    trials = ledger.stat().st_mtime if ledger.is_file() else 0.0
+    # The ledger is closed a moment after its last report is written.
+    if page.is_file() and page.stat().st_mtime + _CLOSING_SECONDS >= trials:
+        return page
+    on_event(f"writing the report of {folder.name}: its page is missing or older than its trials")
+    if trials and folder.parent == reports:
+        (written,) = report([folder.name], reports=reports, runs=runs)
+        return written.index
+    return rebuild(folder).index
 
 
 @contextmanager
@@ -143,7 +208,7 @@ def report_all(
     return written, failures
 
 
-def _is_part(ledger: Ledger, study: Study) -> bool:
+def is_part(ledger: Ledger, study: Study) -> bool:
     """Return whether trials have no report of their own: a confirmation is its search's, tried settings are their study's."""
     return is_confirmation(study) or is_retuning(ledger.cells())
 

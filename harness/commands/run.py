@@ -176,6 +176,9 @@ class Phase:
     ) -> None:
         """Do what is done after each trial."""
 
+    def after_workers(self, on_event: OnEvent) -> None:
+        """Wait for what is still done when the workers have left."""
+
     def finish(self, ledger: SearchLedger, on_event: OnEvent) -> Written | None:  # noqa: ARG002
         """Write the report; None where a later phase writes it."""
         return None
@@ -259,13 +262,16 @@ class Phase:
             new: trials to run; no more workers than these are started.
             deadline: on ``time.monotonic()``; after it, no worker would claim anything.
             on_event: given the progress.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed twice; what is recorded is kept.
         """
         if deadline is not None and time.monotonic() >= deadline:
             return None
 
         follow = Follower(self, ledger, on_event)
         on_event(follow.progress())
-        return self.place.start(
+        result = self.place.start(
             self.layout,
             name=self.study.folder,
             storage=self.storage,
@@ -275,6 +281,10 @@ class Phase:
             deadline=deadline,
             on_event=follow,
         )
+        if result.hurried:
+            raise KeyboardInterrupt
+        self.after_workers(on_event)
+        return result
 
     def _ended(
         self,

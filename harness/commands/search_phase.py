@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,7 @@ class SearchPhase(Phase):
     layout: Layout
     source: str = ""
     asked: str = ""
+    larger: Callable[[str], str] | None = None
     chosen: Sequence[Tried] = ()
     report: Written | None = None
 
@@ -75,8 +76,13 @@ class SearchPhase(Phase):
         place: Place,
         source: str = "",
         asked: str = "",
+        larger: Callable[[str], str] | None = None,
     ) -> SearchPhase:
-        """Check reference and space against the images and time a few steps, so that what cannot run fails at once."""
+        """Check reference and space against the images and time a few steps, so that what cannot run fails at once.
+
+        ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
+        this search again; ``larger`` gives that command for another profile.
+        """
         from harness.search import slots
         from harness.train.run import check
 
@@ -102,6 +108,7 @@ class SearchPhase(Phase):
             later=count(study) - study.search.trials,
             source=source,
             asked=asked,
+            larger=larger,
         )
 
     def already_done(self) -> tuple[int, int]:
@@ -303,7 +310,7 @@ class SearchPhase(Phase):
             self.study,
             self.layout,
             name,
-            line=self.command,
+            line=self.larger or self.command,
             trials=lambda larger: count(ruled(larger, {"trials": trials})),
         )
 

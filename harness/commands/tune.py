@@ -7,16 +7,23 @@ report is the search's.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
+from harness.commands.before import check_writable
 from harness.commands.choose_profile import choose_profile, command
-from harness.commands.facts import OnEvent, TuneOutcome
-from harness.commands.place import Place
+from harness.commands.ending import after
+from harness.commands.facts import OnEvent, TuneOutcome, TunePlan
+from harness.commands.finished import latest_profile, recall, remember, when_finished
+from harness.commands.place import RUNS, Place
+from harness.commands.run import REPORTS
 from harness.commands.search_phase import SearchPhase, count, ruled
+from harness.config import is_device
 from harness.errors import StudyError, UsageError
 from harness.study.space import conditional, place_of
 from harness.study.study import Study, load_study
+from harness.text import plural
 
 
 def tune(
@@ -65,25 +72,38 @@ def tune(
         UnreportedError: trials ran, and their report cannot be written.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
+    source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
-    changes = {"trials": trials, "sampler": sampler, "pruner": pruner}
-    rules = {name: value for name, value in changes.items() if value is not None}
-    if profile or loaded.profile:
-        chosen, why = profile or loaded.profile, "as asked"
-    else:
+    _check_engine(loaded)
+    given = {"trials": trials, "sampler": sampler, "pruner": pruner}
+    rules = {name: value for name, value in given.items() if value is not None}
+    if not (storage or artifacts or dry_run) and place.here and is_device(device):
+        kept = _finished(
+            loaded, profile, rules, seeds=seeds, overrides=overrides, on_event=on_event
+        )
+        if kept is not None:
+            return kept
+
+    chosen, why = profile or loaded.profile, "as asked"
+    if not chosen:
         chosen, why = choose_profile(
             loaded,
             device=place.timed_on(device),
             on_event=on_event,
-            count=lambda under: count(ruled(under, rules)),
+            count=lambda one: count(ruled(one, rules)),
         )
     resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
     _check(resolved)
     _check_place(place, storage)
     place.check(device=device, workers=workers, timeout=timeout)
-    source = study if isinstance(study, str) else study.name
-    flags = " ".join(f"--{name} {value}" for name, value in rules.items())
+    if not dry_run:
+        check_writable(RUNS, REPORTS)
+
+    def asked(*, profile: str = chosen, seeds: int | None = seeds) -> str:
+        flags = " ".join(f"--{name} {value}" for name, value in rules.items())
+        return command(source, profile, seeds=seeds, overrides=overrides, flags=flags, verb="tune")
+
     search = SearchPhase.prepare(
         resolved,
         why,
@@ -93,22 +113,72 @@ def tune(
         artifacts=artifacts,
         place=place,
         source=source,
-        asked=command(
-            source,
-            loaded.profile or chosen,
-            seeds=seeds,
-            overrides=overrides,
-            flags=flags,
-            verb="tune",
-        ),
+        asked=asked(),
+        larger=lambda larger: asked(profile=larger),
     )
+    return _run(search, deadline, asked, dry_run=dry_run, on_event=on_event)
+
+
+def _finished(
+    loaded: Study,
+    profile: str | None,
+    rules: Mapping[str, Any],
+    *,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    on_event: OnEvent,
+) -> TuneOutcome | None:
+    """Return what the finished search said, if it is the one asked for; without a profile, the latest."""
+    name = ruled(loaded, {}).name
+    chosen = profile or loaded.profile
+    chosen = chosen or latest_profile(loaded, overrides=overrides, seeds=seeds, name=name)
+    if not chosen:
+        return None
+    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = ruled(resolved, rules)
+    kept = recall(resolved, TuneOutcome, TunePlan)
+    if kept is not None:
+        done = plural(kept.plan.cells, "trial")
+        on_event(f"nothing to run: {resolved.folder} finished on {when_finished(resolved)}, {done}")
+        if not (profile or loaded.profile):
+            on_event(f"profile {chosen}: the latest that finished; --profile takes another")
+    return kept
+
+
+def _run(
+    search: SearchPhase,
+    deadline: float | None,
+    asked: Callable[..., str],
+    *,
+    dry_run: bool,
+    on_event: OnEvent,
+) -> TuneOutcome:
+    """Run a prepared search, or only say what it would do; the outcome has the next step."""
+    study = search.study
     if dry_run:
         facts = search.facts(*search.already_done())
         on_event(facts)
-        return TuneOutcome(
-            resolved.name, resolved.profile, facts, next_command=search.next_command(), dry=True
+        return TuneOutcome(study.name, study.profile, facts, next_command=asked(), dry=True)
+
+    outcome = search.run_all(deadline, on_event)
+    following = after(outcome, asked=asked, larger=search.next_command(), confirmable=False)
+    outcome = replace(outcome, next_command=following)
+    if (
+        search.storage is None
+        and search.artifacts is None
+        and search.place.here
+        and not search.code
+    ):
+        remember(outcome, study, datasets=[study.base_recipe.data.name])
+    return outcome
+
+
+def _check_engine(study: Study) -> None:
+    if study.scripted:
+        raise UsageError(
+            f"study {study.name!r} runs a training script, and a search needs our engine",
+            "`harness ablate` runs it; `harness show tune` shows a study that can be searched",
         )
-    return search.run_all(deadline, on_event)
 
 
 def _check_place(place: Place, storage: str | None) -> None:

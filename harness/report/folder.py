@@ -76,13 +76,13 @@ def read_folder(folder: Path) -> Material:
     )
 
 
-def read_analysis(folder: Path) -> Analysis:
+def read_analysis(folder: Path | str) -> Analysis:
     """Read a folder's analysis.json, and from its trials which images they saw.
 
     Raises:
         ReportError: it is missing or of another schema.
     """
-    path = folder / "analysis.json"
+    path = Path(folder) / "analysis.json"
     try:
         analysis = Analysis.model_validate_json(path.read_bytes())
     except OSError:

@@ -82,7 +82,7 @@ class Written:
 
 
 def write_report(
-    folder: Path,
+    folder: Path | str,
     study: Study,
     trials: Sequence[Trial],
     *,
@@ -151,7 +151,7 @@ def write_report(
         changed=tuple(changed),
         retuning=retuning,
     )
-    return write_material(folder, material, provisional=provisional)
+    return write_material(Path(folder), material, provisional=provisional)
 
 
 def write_material(

@@ -239,6 +239,26 @@ def _set(study: Study, found: Sequence[Arm]) -> list[Arm]:
     ]
 
 
+def without_twins_of_baseline(study: Study) -> Study:
+    """Return the study without the arms by hand that a changed base has made equal to the baseline.
+
+    Where no arm would be left it stays as it is, and ``arms`` refuses it.
+    """
+    base = study.base_recipe
+    on: dict[str, Any] = {}
+    for factor in study.factors if study.design != "sweep" else ():
+        on.update(factor.setting(factor.on))
+    baseline = base.with_overrides(on)
+    kept = tuple(
+        hand
+        for hand in study.arms
+        if base.with_overrides({**on, **carried(on, hand.set), **hand.set}) != baseline
+    )
+    if len(kept) == len(study.arms) or not (kept or study.factors):
+        return study
+    return study.model_copy(update={"arms": kept})
+
+
 def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:
     faults = []
     for one, other in combinations(found, 2):

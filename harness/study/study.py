@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.errors import StudyError, UsageError, did_you_mean
+from harness.study.files import available_studies
 from harness.study.plugin_fields import open_field
 from harness.study.profiles import PROFILES, resolve
 from harness.study.recipe import Recipe, flatten, shown
@@ -230,10 +231,16 @@ class Study(_Strict):
         overrides: Mapping[str, Any],
         seeds: int | None,
         source: str,
-        prefix: str = "",
     ) -> Study:
+        from harness.study.arms import without_twins_of_baseline
+
         raw, faults = resolve(_raw(self), profile, overrides, seeds)
-        return _build(raw, faults, source, prefix)
+        study, found = _checked(raw)
+        faults += found
+        if study is None or faults:
+            blamed = {f"base.{name}": f"--set {name}" for name in overrides}
+            raise _refusal([_blame(fault, blamed) for fault in faults], source)
+        return without_twins_of_baseline(study) if overrides else study
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what ``make`` gives, made once for this study and kept with it under ``name``, which no field has."""
@@ -301,13 +308,30 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
             f"{source}: tables or lists nested more than {_DEEPEST} deep",
             "a study needs four levels at most",
         )
-    study = _build(tree, faults, source)
+    if isinstance(tree.get("profile"), Mapping):  # [profile.quick]: read as what it was meant for
+        faults.append("profile: no such table (did you mean 'profiles'?)")
+        meant, profiles = tree.pop("profile"), tree.get("profiles", {})
+        tree["profiles"] = {**meant, **(profiles if isinstance(profiles, Mapping) else {})}
+
+    study, found = _checked(tree)
+    faults += found
+    if study is None:
+        raise _refusal(faults, source)
+    # Profiles are folded in even where the file has other faults, so that all are listed at once.
     builtin = () if study.profile or study.table or study.scripted else PROFILES
     for profile in sorted({*builtin, *study.profiles}):
-        study.once(
-            f"_under_{profile}",
-            partial(study._resolved, profile, {}, None, source, f"profile {profile}: "),  # noqa: SLF001
-        )
+        raw, amended = resolve(_raw(study), profile, {}, None)
+        resolved, found = _checked(raw)
+        known = set(faults)
+        faults += [f"profile {profile}: {one}" for one in [*amended, *found] if one not in known]
+        if resolved is not None and not faults:
+            study.once(f"_under_{profile}", partial(_same, resolved))
+    if faults:
+        raise _refusal(faults, source)
+    return study
+
+
+def _same(study: Study) -> Study:
     return study
 
 
@@ -335,59 +359,44 @@ def find_study(name: str) -> Path:
     return known[name]
 
 
-def available_studies() -> dict[str, Path]:
-    """Return ``{name: file}`` of the studies under ``studies/`` in this folder and of the built-in ones, sorted by name."""
-    return _studies_in(*_built_in(), Path("studies"))
-
-
-def builtin_studies() -> dict[str, Path]:
-    """Return ``{name: file}`` of the studies that come with the package, sorted by name."""
-    return _studies_in(*_built_in())
-
-
-def _built_in() -> tuple[Path, Path]:
-    here = Path(__file__).resolve().parent.parent
-    return here / "_studies", here.parent / "studies"  # a wheel's, a checkout's
-
-
-def _studies_in(*folders: Path) -> dict[str, Path]:
-    found = {
-        path.stem: path
-        for folder in folders
-        if folder.is_dir()
-        for path in sorted(folder.glob("*.toml"))
-    }
-    return dict(sorted(found.items()))
-
-
 def _raw(study: Study) -> dict[str, Any]:
     raw = study.model_dump(by_alias=True)
     return raw if study.seeds else {key: value for key, value in raw.items() if key != "seeds"}
 
 
-def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str = "") -> Study:
-    """Validate a raw study, its overrides included, and raise one StudyError that lists every fault."""
+def _checked(raw: Mapping[str, Any]) -> tuple[Study | None, list[str]]:
+    """Validate a raw study, its overrides included; return it, unless it has no form at all, and every fault."""
     study: Study | None = None
+    faults: list[str] = []
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        faults = faults + [_sentence(fault) for fault in error.errors()]
-    faults = (
-        faults + _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
-    )
-    if faults or study is None:
-        listed = list(dict.fromkeys(f"{prefix}{fault}" for fault in faults))
-        of_recipe = any(
-            fault.startswith(("base", "arms[", "factors[", "space")) for fault in faults
-        )
-        hint = "`harness show fields` lists every recipe field" if of_recipe else _HINT
-        # what else is at fault may be so by that other schema
-        if any(fault.startswith("schema:") for fault in faults):
-            hint = "this version reads schema 1, so write `schema = 1`; a file of a later schema needs a later harness"
-        if len(listed) == 1:
-            raise StudyError(f"{source}: {listed[0]}", hint)
-        raise StudyError("\n  - ".join([f"{source} has {len(listed)} faults:", *listed]), hint)
-    return study
+        faults = [_sentence(fault) for fault in error.errors()]
+    faults += _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
+    return study, list(dict.fromkeys(faults))
+
+
+def _refusal(faults: list[str], source: str) -> StudyError:
+    """Return one error that lists every fault, with the hint that fits."""
+    listed = list(dict.fromkeys(faults))
+    of_recipe = ("base", "arms[", "factors[", "space", "--set")
+    hint = _HINT
+    if any(fault.startswith(of_recipe) for fault in faults):
+        hint = "`harness show fields` lists every recipe field"
+    # what else is at fault may be so by that other schema
+    if any(fault.startswith("schema:") for fault in faults):
+        hint = "this version reads schema 1, so write `schema = 1`; a file of a later schema needs a later harness"
+    if len(listed) == 1:
+        return StudyError(f"{source}: {listed[0]}", hint)
+    return StudyError("\n  - ".join([f"{source} has {len(listed)} faults:", *listed]), hint)
+
+
+def _blame(fault: str, blamed: Mapping[str, str]) -> str:
+    """Return a fault with the place that it comes from: the command line's, where that set the field."""
+    for place, said in blamed.items():
+        if fault.startswith((f"{place}:", f"{place} ")):
+            return said + fault.removeprefix(place)
+    return fault
 
 
 def _override_faults(raw: Mapping[str, Any]) -> list[str]:
@@ -462,6 +471,7 @@ def _agreement_faults(study: Study) -> list[str]:
             f"{kind}: the name {name!r} is used twice"
             for name in sorted({n for n in names if names.count(n) > 1})
         ]
+    faults += _twin_faults(study)
     swept = study.design == "sweep"
     # a broken base has been reported where it stands
     recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()
@@ -532,6 +542,27 @@ def _reported_faults(reported: Reported | None) -> list[str]:
         for name in reported.settings
         if name not in fields
     ]
+
+
+def _twin_faults(study: Study) -> list[str]:
+    """Arms that are the baseline under another name, or each other; by what is written, whatever the profile."""
+    if study.table:
+        return []
+    faults = [
+        f"arms: {study.baseline!r} is the baseline, which is no arm of its own"
+        for arm in study.arms
+        if arm.name == study.baseline
+    ]
+    faults += [
+        f"arms[{arm.name}].set: sets nothing, so it is the baseline again"
+        for arm in study.arms
+        if not arm.set and study.design in ("arms", "sweep")
+    ]
+    for place, arm in enumerate(study.arms):
+        twin = next((other for other in study.arms[:place] if other.set == arm.set), None)
+        if twin is not None and arm.set:
+            faults.append(f"arms[{arm.name}].set: is that of {twin.name!r}, so nothing is compared")
+    return faults
 
 
 def _seed_faults(study: Study) -> list[str]:

@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 
 from harness.errors import StudyError, UsageError
+from harness.study.files import available_studies
 from harness.study.recipe import shown
-from harness.study.study import available_studies, parse_study
+from harness.study.study import parse_study
 
 _TEMPLATE = """\
 # {name}: `harness show {name}` lists its arms, `harness plan --study {name}` says what it can find,

@@ -154,6 +154,12 @@ def available(name: str) -> bool:
         return False
 
 
+def files_of(name: str) -> tuple[Path, ...]:
+    """Return the files that a data set is read from; none of embedded images and of a function. Decodes nothing."""
+    source = sources.find(name, data_root())
+    return source.files if source is not None else ()
+
+
 def fetch(name: str, *, on_event: Callable[[str], None] | None = None) -> Dataset:
     """Download a known data set unless it is here, check it and decode it into the cache.
 

@@ -41,6 +41,7 @@ class LaunchResult:
         interrupted: whether somebody pressed Ctrl-C or sent SIGTERM.
         out_of_time: whether the deadline ended it.
         error: what made workers give up; None when nothing did.
+        hurried: whether they pressed it again, to leave without a report.
     """
 
     recorded: int
@@ -50,6 +51,7 @@ class LaunchResult:
     interrupted: bool
     out_of_time: bool
     error: HarnessError | None = None
+    hurried: bool = False
 
 
 def join(

@@ -42,6 +42,10 @@ _BOOT = (
     "from harness.workers.local import serve; serve(spec)"
 )
 _EPOCH_SECONDS = 0.5  # between two epochs that a worker tells of
+_STOPPING = (
+    "stopping: the trials that run go back to the queue, then the report is written; "
+    "Ctrl-C again leaves at once, without a report"
+)
 
 
 @dataclass(slots=True)
@@ -189,6 +193,7 @@ class _Crew:
             bool(self._interrupts.count),
             bool(left and late),
             self._error,
+            hurried=self._interrupts.count > 1,
         )
 
     def _turn(self) -> None:
@@ -204,6 +209,8 @@ class _Crew:
                 self._tell(slot, "stop")
             if self._told > 1:
                 self._kill()
+            else:
+                self._on_event(Note("", _STOPPING))
         for slot in [
             slot for slot in self._slots if slot.silent and slot.process.poll() is not None
         ]:

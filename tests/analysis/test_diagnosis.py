@@ -12,7 +12,7 @@ from harness.analysis.diagnosis import SMALL_GAP_PP, diagnose
 from harness.analysis.epoch_history import history_frame, read_history
 from harness.errors import UsageError
 from harness.stats import onset_epoch
-from harness.study.study import available_studies
+from harness.study.files import available_studies
 
 EPOCHS = 20
 

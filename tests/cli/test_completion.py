@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.study.files import available_studies
 from harness.study.plugin_fields import OPEN
 from harness.study.recipe import fields
-from harness.study.study import available_studies
 
 HEAVY = ["torch", "numpy", "pandas", "optuna", "scipy"]
 

@@ -8,8 +8,9 @@ import pytest
 from harness.errors import StudyError, UsageError
 from harness.study.arms import arms, switches
 from harness.study.cells import CONTROL_OFFSET, cells, seeds
+from harness.study.files import available_studies
 from harness.study.fraction import alias_table, fraction
-from harness.study.study import available_studies, load_study
+from harness.study.study import load_study
 from tests.planted import study_of, switched
 
 FRACTIONS = range(4, 17)

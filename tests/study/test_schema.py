@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from harness.study.files import available_studies
 from harness.study.recipe import fields
 from harness.study.schema import schema_text, study_schema
-from harness.study.study import available_studies
 from harness.study.template import study_template
 
 ROOT = Path(__file__).parent.parent.parent

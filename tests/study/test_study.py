@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError, StudyError, UsageError
 from harness.study.arms import arms
+from harness.study.files import available_studies
 from harness.study.profiles import PROFILES, builtin_profiles
 from harness.study.recipe import Recipe
 from harness.study.recipe_fields import AugmentRecipe, DataRecipe
-from harness.study.study import Study, available_studies, find_study, load_study, parse_study
+from harness.study.study import Study, find_study, load_study, parse_study
 
 ROOT = Path(__file__).parent.parent.parent
 BUILT_IN = sorted(path.stem for path in (ROOT / "studies").glob("*.toml"))

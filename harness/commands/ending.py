@@ -1,0 +1,97 @@
+"""What follows from a run: the next step, by its report.
+
+Works on a report's ``analysis.json`` as plain data, so that a finished study is shown without the
+libraries that analysed it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.commands.facts import Outcome
+from harness.text import duration
+from harness.verdict_table import leading
+
+# more seeds than this are no next step but another study
+_AFFORDABLE_SEEDS = 100
+# without as many complete seeds there is no verdict; it is exploratory below _FIRM_SEEDS
+_FEWEST_SEEDS, _FIRM_SEEDS = 3, 5
+
+
+def read_analysis_plain(report: Path | str | None) -> Mapping[str, Any] | None:
+    """Return the content of ``analysis.json`` that lies by a report's page; None where there is none to read."""
+    if report is None:
+        return None
+    try:
+        content = json.loads((Path(report).parent / "analysis.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def after(outcome: Outcome, *, asked: Callable[..., str], larger: str, confirmable: bool) -> str:
+    """Return the next step after a run; none after failures, and none while trials are left."""
+    analysis = read_analysis_plain(outcome.report)
+    if outcome.exit_code or analysis is None:
+        return ""
+    each, plan = outcome.plan.seconds_per_trial, outcome.plan
+    seconds = each * plan.arms / max(min(plan.workers, plan.arms), 1) if each else None
+    return next_step(
+        analysis, asked=asked, larger=larger, seconds_a_seed=seconds, confirmable=confirmable
+    )
+
+
+def next_step(
+    analysis: Mapping[str, Any],
+    *,
+    asked: Callable[..., str],
+    larger: str,
+    seconds_a_seed: float | None = None,
+    confirmable: bool = True,
+) -> str:
+    """Return the command of the next step, with ``# why`` behind it: settle, then confirm, then the next size.
+
+    Args:
+        analysis: a report's ``analysis.json``.
+        asked: gives the command that was run, with other ``seeds`` or more ``flags``.
+        larger: the command of the next size up; empty at the largest.
+        seconds_a_seed: what one seed more of every arm costs.
+        confirmable: whether ``--recommended`` can follow: it does not follow itself.
+    """
+    if analysis["screening"]:
+        return f"{asked()}   # judges the arms: a screening does not"
+
+    done = len(analysis["seeds"])
+    names, wanted = _to_settle(analysis)
+    if wanted > done:
+        cost = seconds_a_seed * (wanted - done) if seconds_a_seed else 0.0
+        time = f", about {duration(cost)}" if cost else ""
+        return f"{asked(seeds=wanted)}   # to settle {names}{time}"
+    if confirmable and analysis["recommended"] and not analysis["recommended_arm"]:
+        return f"{asked(flags='--recommended')}   # to confirm the recommended recipe, which no arm had, on fresh seeds"
+    return larger
+
+
+def _to_settle(analysis: Mapping[str, Any]) -> tuple[str, int]:
+    """Return which arms are open and how many seeds would settle them; ("", 0) where that is nothing to run next."""
+    if len(analysis["arms"]) < 2 or analysis["study"]["looks"]:  # looks say when to stop
+        return "", 0
+    done = len(analysis["seeds"])
+    judged = any(effect["verdict"] for effect in analysis["effects"])
+    if not judged:
+        return (
+            ("the arms: a verdict takes 3 seeds", _FIRM_SEEDS) if done < _FEWEST_SEEDS else ("", 0)
+        )
+    needed = {
+        effect["term"]: analysis["seeds_needed"].get(effect["term"], 0)
+        for effect in leading(analysis)
+    }
+    open_arms = {name: seeds for name, seeds in needed.items() if done < seeds <= _AFFORDABLE_SEEDS}
+    if not open_arms:
+        return "", 0
+    names = list(open_arms)
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return shown, max(open_arms.values())

@@ -1,0 +1,251 @@
+"""``status``: where runs stand. A finished one is read from its record, any other from its ledger."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.commands.finished import FILE
+from harness.commands.place import RUNS
+from harness.config import hide_password
+from harness.errors import HarnessError, UsageError, did_you_mean
+from harness.text import plural
+
+if TYPE_CHECKING:
+    from harness.ledger import Ledger, Standing
+
+STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
+_MARKS = ("better", "worse", "equivalent", "unresolved")
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Where one run stands.
+
+    Attributes:
+        name: of its folder.
+        done, total: trials that are final, and all.
+        when: day and minute, in UTC, of the last that is known of it.
+        verdicts: how many arms are better, worse, equivalent and unresolved, by the report.
+        report: the page, where there is one.
+        note: why there is nothing to read.
+    """
+
+    name: str
+    done: int = 0
+    total: int = 0
+    when: str = ""
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    report: Path | None = None
+    note: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The verdicts in words, or why there are none."""
+        if self.note:
+            return self.note
+        counts = [f"{self.verdicts[mark]} {mark}" for mark in _MARKS if self.verdicts.get(mark)]
+        return ", ".join(counts) or ("no verdict" if self.report else "no report yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """Where the trials of one run stand.
+
+    Attributes:
+        arms: ``{arm: {state: trials}}``.
+        running: (arm, seed, worker, since) of each trial that runs.
+        pace: trials an hour lately; None while nothing is known.
+        seconds_left: until all are final; None while nothing is known.
+    """
+
+    name: str
+    trials: Mapping[str, int]
+    arms: Mapping[str, Mapping[str, int]]
+    running: Sequence[tuple[str, int, str, str]]
+    pace: float | None
+    seconds_left: float | None
+
+    @property
+    def open(self) -> int:
+        """Trials that are not final."""
+        return self.trials["waiting"] + self.trials["running"]
+
+
+def all_runs(
+    *, storage: str | None = None, runs: Path = RUNS, reports: Path = Path("reports")
+) -> list[RunState]:
+    """Return where every run stands, and every report whose trials ran elsewhere, the latest first.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    names = started(storage, runs)
+    states = [
+        state
+        for name in names
+        if (state := _run_state(name, storage=storage, runs=runs, reports=reports)) is not None
+    ]
+    elsewhere = sorted(path.parent for path in reports.glob("*/analysis.json"))
+    states += [_reported(folder) for folder in elsewhere if folder.name not in names]
+    return sorted(states, key=lambda state: (state.when, state.name), reverse=True)
+
+
+def started(storage: str | None, runs: Path = RUNS) -> list[str]:
+    """Return the folder names of the runs that have a ledger, by name."""
+    if storage:
+        from harness.ledger import studies_in
+
+        return studies_in(storage)
+    return sorted(path.parent.name for path in runs.glob("*/journal.log"))
+
+
+def find_run(name: str, *, storage: str | None, runs: Path = RUNS) -> str:
+    """Return the folder name of a run that is named by its folder, its study or its study file; the latest of several.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    there = started(storage, runs)
+    wanted = Path(name).stem if name.endswith(".toml") else name
+    if wanted in there:
+        return wanted
+    matches = [run for run in there if run.rpartition("-")[0] == wanted]
+    if not matches:
+        where = f"in {hide_password(storage)}" if storage else f"under {runs}/"
+        raise UsageError(
+            f"no run of {name!r} is {where}{did_you_mean(wanted, there)}",
+            f"there are: {', '.join(there)}" if there else "`harness ablate NAME` starts one",
+        )
+    return max(matches, key=lambda run: _modified(runs / run / "journal.log"))
+
+
+def standings(ledger: Ledger) -> Standings:
+    """Return where the trials of an open ledger stand, arms by their names."""
+    from harness.ledger.pace import pace_of
+
+    places = ledger.standings()
+    names = _names(ledger)
+    counts = ledger.counts()
+    pace = pace_of(ledger.trials())
+    arms: dict[str, Counter[str]] = {}
+    for place in places:
+        arms.setdefault(_arm(place, names), Counter())[place.state] += 1
+
+    return Standings(
+        name=ledger.name,
+        trials={name: getattr(counts, name) for name in (*STATES, "total")},
+        arms={arm: dict(states) for arm, states in arms.items()},
+        running=[
+            (_arm(place, names, single=True), place.cell.seed, place.worker, place.since)
+            for place in places
+            if place.state == "running"
+        ],
+        pace=pace,
+        seconds_left=counts.open / pace * 3600 if pace and counts.running else None,
+    )
+
+
+def _names(ledger: Ledger) -> dict[str, str] | None:
+    """Return ``{recipe id: arm}``; None for a search, whose trials have numbers."""
+    from harness.search import is_search
+    from harness.study.arms import arms
+    from harness.study.retune_settings import is_retuning
+
+    plan, cells = ledger.latest_plan(), ledger.cells()
+    if plan is None or is_search(cells) or is_retuning(cells):
+        return None
+    return {arm.recipe.id: arm.name for arm in arms(plan.study)}
+
+
+def _arm(place: Standing, names: Mapping[str, str] | None, *, single: bool = False) -> str:
+    if names is None:
+        return f"trial {place.cell.key.rpartition('-')[2]}" if single else "search"
+    return names.get(place.cell.recipe.id, place.cell.recipe.id)
+
+
+def _run_state(name: str, *, storage: str | None, runs: Path, reports: Path) -> RunState | None:
+    """Return where a run stands; None for a part of another one, as a confirmation is."""
+    folder = reports / name
+    page = folder / "index.html"
+    report = page if page.is_file() else None
+    when = _minute(_modified(runs / name / "journal.log"))
+    record = _record(runs / name / FILE) if not storage else None
+    if record is not None and _modified(runs / name / FILE) >= _modified(
+        runs / name / "journal.log"
+    ):
+        counts = record["outcome"]["counts"]
+        return RunState(
+            name, counts["total"], counts["total"], when, _verdicts(folder), report=report
+        )
+
+    from harness.commands.report import is_part
+    from harness.search import SearchLedger
+
+    try:
+        with SearchLedger.open(name, storage=storage, runs=runs, create=False) as ledger:
+            plan = ledger.latest_plan()
+            if plan is None:
+                return RunState(name, when=when, note="not planned yet")
+            if is_part(ledger, plan.study):
+                return None
+            counts = ledger.counts()
+    except HarnessError as error:
+        return RunState(name, when=when, note=error.message)
+    left = "" if not counts.open else f"{plural(counts.open, 'trial')} left"
+    return RunState(
+        name, counts.final, counts.total, when, _verdicts(folder), report=report, note=left
+    )
+
+
+def _reported(folder: Path) -> RunState:
+    """Return what a report says whose trials ran elsewhere."""
+    content = _record(folder / "analysis.json") or {}
+    total = int(content.get("trials_total", 0))
+    page = folder / "index.html"
+    return RunState(
+        folder.name,
+        total,
+        total,
+        _minute(_modified(folder / "analysis.json")),
+        _verdicts(folder),
+        report=page if page.is_file() else None,
+        note="" if content else "its analysis.json is not readable",
+    )
+
+
+def _verdicts(folder: Path) -> dict[str, int]:
+    content = _record(folder / "analysis.json")
+    if content is None:
+        return {}
+    primary = [
+        effect for effect in content["effects"] if effect["metric"] == content["study"]["metric"]
+    ]
+    leading = [effect for effect in primary if effect["kind"] == "main"] or [
+        effect for effect in primary if effect["kind"] == "arm"
+    ]
+    return dict(Counter(str(effect["verdict"]) for effect in leading if effect["verdict"]))
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _minute(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M") if seconds else ""
