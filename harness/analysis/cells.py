@@ -23,7 +23,20 @@ if TYPE_CHECKING:
 Decimal = Literal["auto", "point", "comma"]
 
 MISSING = frozenset(
-    {"", "na", "n/a", "n.a.", "none", "null", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "#n/a", "<na>"}
+    {
+        "",
+        "na",
+        "n/a",
+        "n.a.",
+        "none",
+        "null",
+        "-",
+        "--",
+        "\N{EN DASH}",
+        "\N{EM DASH}",
+        "#n/a",
+        "<na>",
+    }
 )
 _MOST_SHOWN = 4  # rows named in one message
 _WITH_SPREAD = re.compile(r"(.+?)\s*(?:\N{PLUS-MINUS SIGN}|\+/-|\+-|\\pm)\s*(.+)")
@@ -38,13 +51,13 @@ class NumberColumn:
     """A column as numbers.
 
     Attributes:
-        values: one a row; nan where a run diverged or is missing.
+        floats: one a row; nan where a run diverged or is missing.
         missing: where the cell holds nothing.
         spread: the sd after a plus-minus sign, nan where there is none; None without any.
         percent: whether a cell has a percent sign.
     """
 
-    values: npt.NDArray[np.float64]
+    floats: npt.NDArray[np.float64]
     missing: npt.NDArray[np.bool_]
     spread: npt.NDArray[np.float64] | None = None
     percent: bool = False
@@ -71,7 +84,9 @@ def numbers(frame: pd.DataFrame, column: str, name: str, decimal: Decimal = "aut
     spread = None
     if any(spreads):
         second = [match[2].strip() if match else "nan" for match in spreads]
-        bare = [m[1].strip().removesuffix("%") if m else t for m, t in zip(spreads, bare, strict=True)]
+        bare = [
+            m[1].strip().removesuffix("%") if m else t for m, t in zip(spreads, bare, strict=True)
+        ]
         spread, _ = _floats(second, column, name, decimal)
     values, bad = _floats(bare, column, name, decimal)
     faults = np.flatnonzero(bad & ~missing)
@@ -101,9 +116,7 @@ def _floats(
     return values, bad
 
 
-def _without_commas(
-    texts: Sequence[str], column: str, name: str, decimal: Decimal
-) -> list[str]:
+def _without_commas(texts: Sequence[str], column: str, name: str, decimal: Decimal) -> list[str]:
     """Write decimal commas as points, and leave out commas that group thousands."""
     with_comma = [text for text in texts if "," in text]
     if decimal == "auto":
@@ -155,8 +168,6 @@ def seed_numbers(texts: Sequence[str]) -> tuple[dict[str, int], bool]:
     """
     names = list(dict.fromkeys(texts))
     whole = whole_numbers(names)
-    if whole is not None and len(set(whole)) == len(names):
-        return dict(zip(names, whole, strict=True)), True
     if whole is not None:  # 1 and 1.0 are one seed
         return dict(zip(names, whole, strict=True)), True
     ends = [_ENDS_IN_DIGITS.fullmatch(name) for name in names]
