@@ -51,13 +51,13 @@ class NumberColumn:
     """A column as numbers.
 
     Attributes:
-        values: one a row; nan where a run diverged or is missing.
+        floats: one a row; nan where a run diverged or is missing.
         missing: where the cell holds nothing.
         spread: the sd after a plus-minus sign, nan where there is none; None without any.
         percent: whether a cell has a percent sign.
     """
 
-    values: npt.NDArray[np.float64]
+    floats: npt.NDArray[np.float64]
     missing: npt.NDArray[np.bool_]
     spread: npt.NDArray[np.float64] | None = None
     percent: bool = False
@@ -168,8 +168,6 @@ def seed_numbers(texts: Sequence[str]) -> tuple[dict[str, int], bool]:
     """
     names = list(dict.fromkeys(texts))
     whole = whole_numbers(names)
-    if whole is not None and len(set(whole)) == len(names):
-        return dict(zip(names, whole, strict=True)), True
     if whole is not None:  # 1 and 1.0 are one seed
         return dict(zip(names, whole, strict=True)), True
     ends = [_ENDS_IN_DIGITS.fullmatch(name) for name in names]

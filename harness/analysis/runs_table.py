@@ -1,81 +1,45 @@
-"""Tables of finished runs that somebody else's program made: a CSV file, read as a study with its trials.
+"""Tables of finished runs that somebody else's program made, read as a study with its trials.
 
-A row is one run: which arm, which seed, what it scored. Arms are known by the names in the table;
-seeds pair the rows.
+``sources`` reads the files; here the rows become runs: which arm, which seed, what it scored. Arms
+are known by the names in the table; seeds pair the runs, on one data set or on several. Where
+there are no seeds to pair by, arms are compared as groups. What is assumed or left out is said in
+the notes.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+import numpy.typing as npt
+
+from harness.analysis import unpaired
+from harness.analysis.cells import NumberColumn, numbers, seed_numbers, some
+from harness.analysis.score_unit import ScoreUnit, direction, score_unit
+from harness.analysis.sources import TableSource, read_source
+from harness.analysis.sources.frame import places, text_of
 from harness.analysis.table import gap_name
+from harness.analysis.table_options import Columns, TableOptions, options_of
+from harness.analysis.table_rows import arm_names, check_columns, chosen, key_texts, melted
 from harness.errors import ReportError, UsageError, did_you_mean
 from harness.study.recipe import Recipe, digest
 from harness.study.study import HandArm, Study
-from harness.study.trial import METRICS, Metric, Trial
+from harness.study.trial import Metric, Trial
 from harness.text import plural
 
-Unit = Literal["auto", "percent", "share", "number"]
-Rows = list[tuple[int, Mapping[str, str]]]
+if TYPE_CHECKING:
+    import pandas as pd
 
-_MOST_SHARE = 1.5  # shares end at 1; beyond this a column of scores is taken to be in percent
-_MOST_SHOWN = 4  # rows named in one message
-_LONGEST_NAME = 60  # characters of an arm's name
-# Words in the names of scores that should be small. They make us ask; they decide nothing.
-_SMALL = frozenset(
-    {
-        "nll",
-        "mse",
-        "rmse",
-        "mae",
-        "mape",
-        "bpd",
-        "perplexity",
-        "ppl",
-        "wer",
-        "cer",
-        "eer",
-        "fid",
-        "ece",
-        "brier",
-        "regret",
-        "cost",
-        "latency",
-        "time",
-        "seconds",
-        "minutes",
-        "hours",
-        "ms",
-        "deviance",
-        "divergence",
-        "distance",
-        "rank",
-        "fpr",
-        "fnr",
-        "mistakes",
-    }
+_MOST_ARMS = (
+    1_000  # more make a family in which nothing small can be found, and a page nobody reads
 )
-_SMALL_ENDS = (
-    "loss",
-    "losses",
-    "error",
-    "errors",
-    "err",
-    "entropy",
-    "misclassification",
-    "misclassified",
-)
-_MISSING = {"", "na", "n/a", "none", "null", "-"}
-# pandas writes whole numbers with a point once one of them is missing
-_WHOLE = re.compile(r"\d{1,18}(\.0*)?")
+_MOST_SEEDS = 10_000  # as many as a study may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +48,10 @@ class Runs:
 
     Attributes:
         study: made from the table; design ``arms``.
-        trials: one a row.
+        trials: one a run; of a table of means one an arm.
         metrics: the column that decides, with unit and direction.
         seeds: of the table, in order.
-        notes: what was assumed or left out, a sentence each.
+        notes: what the source is, and what was assumed or left out, a sentence each.
     """
 
     study: Study
@@ -97,354 +61,517 @@ class Runs:
     notes: tuple[str, ...]
 
 
-class Columns(TypedDict):
-    """What ``read_runs`` is told of a table beside its path, by the names of its arguments."""
+@dataclass(frozen=True, slots=True)
+class RunRows:
+    """One row a run.
 
-    arm: str
-    seed: str
+    Attributes:
+        name: of the source, for messages.
+        frame: columns ``arm``, ``seed``, ``dataset`` (texts), ``score`` and, where asked for, ``train``, ``gap``, ``sd`` and
+            ``n`` (numbers; nan where a run diverged), and the places of the rows.
+        percent: whether a score has a percent sign.
+        metric: name of the score as the report calls it.
+        notes: what was left out.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    percent: bool
     metric: str
-    baseline: str
-    margin: float
-    train: NotRequired[str]
-    gap: NotRequired[str]
-    unit: NotRequired[Unit]
-    lower_is_better: NotRequired[bool | None]
-    common_seeds: NotRequired[bool]
-    alpha: NotRequired[float]
+    notes: tuple[str, ...]
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms in the order of the table."""
+        return list(dict.fromkeys(self.frame["arm"]))
 
 
-def read_runs(
-    path: Path,
-    *,
-    arm: str,
-    seed: str,
-    metric: str,
-    baseline: str,
-    margin: float,
-    train: str = "",
-    gap: str = "",
-    unit: Unit = "auto",
-    lower_is_better: bool | None = None,
-    common_seeds: bool = False,
-    alpha: float = 0.05,
-) -> Runs:
+def read_runs(source: Path | str | Sequence[Path | str], **columns: Unpack[Columns]) -> Runs:
     """Read a table of finished runs as a study with its trials.
 
     Args:
-        path: of a CSV file, one run a row, a header first.
-        arm: column that names the arm of a row.
-        seed: column of the seed, a whole number; rows of one seed are pairs.
-        metric: column of the score that decides.
-        baseline: the arm that every other one is compared with.
-        margin: smallest difference worth acting on: percentage points for percent and shares, else
-            in the score's own unit.
-        train: column of the same score on training images: gives the overfitting gap.
-        gap: column of the overfitting gap itself.
-        unit: whether scores are percent, shares of 1 or plain numbers; auto tells percent from
-            shares by the largest value.
-        lower_is_better: true for errors and losses, false for scores; it has to be said for a
-            column that is named like a loss.
-        common_seeds: keep only the seeds that every arm has, instead of refusing a table with
-            holes.
-        alpha: level of the tests and intervals.
+        source: a file, folder, glob, pattern of paths or Optuna storage, or several of them.
+        columns: as ``harness.analysis.table_options.TableOptions`` describes them; ``arm``,
+            ``metric``, ``baseline`` and ``margin`` are needed.
 
     Raises:
         ReportError: the table cannot be read, or does not say what is needed; the hint says what to
             change.
         UsageError: an argument that cannot be.
     """
-    if train and gap:
+    options = options_of(columns)
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    return runs_of(read_source(sources), options)
+
+
+def runs_of(source: TableSource, options: TableOptions) -> Runs:
+    """Turn the rows of a source into a study with its trials; arguments and errors as ``read_runs`` has them."""
+    if options.missing:
         raise UsageError(
-            "give the training scores or the gap, not both",
-            "the gap is worked out from the training scores",
+            f"{', '.join(f'--{name}' for name in options.missing)}: not given",
+            "`harness analyze SOURCE` alone lists the columns and proposes a command",
         )
-    rows = _read(path, [arm, seed, metric, *filter(None, (train, gap))])
-    places = _places(path, rows, arm=arm, seed=seed)
-    names = list(dict.fromkeys(name for name, _ in places))
-    if baseline not in names:
+    lower, told_direction = direction(
+        source.name, options.metric, lower_is_better=options.lower_is_better
+    )
+    rows = _run_rows(source, options, lower=lower)
+    baseline = _baseline(rows, options.baseline)
+    unit = score_unit(
+        rows.name,
+        rows.metric,
+        rows.frame["score"].to_numpy(),
+        unit=options.unit,
+        percent=rows.percent,
+        margin=options.margin,
+    )
+    rows, family = _top(rows, baseline, options.top, lower=lower)
+    rows, study = _study(rows, options, baseline=baseline, unit=unit)
+    study = study.model_copy(update={"family": family})
+
+    metrics = _metrics(rows, options, unit, lower=lower)
+    trials = _trials(rows, scale=100.0 if unit.kind == "percent" else 1.0, pairing=study.pairing)
+    diverged = sum(trial.state == "diverged" for trial in trials)
+    lost = f"{plural(diverged, 'row')} without a finite score: counted as diverged, which leaves the arm unjudged"
+    notes = (source.sentence, *source.notes, unit.sentence, told_direction, *rows.notes)
+    return Runs(
+        study=study.model_copy(update={"why": _why(rows)}),
+        trials=trials,
+        metrics=metrics,
+        seeds=tuple(sorted({trial.seed for trial in trials})),
+        notes=(*notes, *([lost] if diverged else [])),
+    )
+
+
+def _why(rows: RunRows) -> str:
+    """What a reader of the report has to know of the rows, in one paragraph."""
+    return " ".join(f"{note[:1].upper()}{note[1:]}." for note in rows.notes)
+
+
+# From rows to runs
+
+
+def _run_rows(source: TableSource, options: TableOptions, *, lower: bool) -> RunRows:
+    """Return one row a run: conditions applied, columns found, several rows of a run made one."""
+    source, notes = chosen(source, options.where)
+    keep = (*options.arm, *options.seed, *options.dataset, options.train, options.gap)
+    source, metric = melted(source, options.metric, keep)
+    by = options.last or options.best
+    others = [options.train, options.gap, options.sd, by]
+    others += [options.n] if not options.n.isdigit() else []
+    wanted = [*options.arm, *options.seed, *options.dataset, metric, *others]
+    check_columns(source, [name for name in wanted if name])
+    if not options.where:
+        notes += [
+            f"some rows do not meet {condition}: --where {condition} leaves them out"
+            for condition in source.where
+        ]
+    source = _in_time(source)
+    names, shortened = arm_names(source, options.arm)
+    frame = source.frame[[c for c in source.frame.columns if c.startswith("\x00")]].copy()
+    frame["arm"] = names
+    frame["seed"] = _seed_texts(source, options)
+    frame["dataset"] = (
+        key_texts(source.frame, options.dataset, named=False) if options.dataset else ""
+    )
+    score = numbers(source.frame, metric, source.name, options.decimal)
+    frame["score"] = score.floats
+    frame["missing"] = score.missing
+    for key in ("train", "gap", "sd"):
+        if getattr(options, key):
+            column = numbers(source.frame, getattr(options, key), source.name, options.decimal)
+            frame[key] = column.floats
+    frame = _with_counts(frame, source, options, score)
+    if by:
+        frame["by"] = numbers(source.frame, by, source.name, options.decimal).floats
+    rows = RunRows(source.name, frame, score.percent, options.metric, (*notes, *shortened))
+    rows = _present(rows, options.metric)
+    return _one_a_run(rows, source, options, lower=lower)
+
+
+def _seed_texts(source: TableSource, options: TableOptions) -> list[str]:
+    """The seed of every row as text; without seeds every row is a run of its own."""
+    if options.seed:
+        texts = key_texts(source.frame, options.seed, named=False)
+        empty = [i for i, text in enumerate(texts) if not text]
+        if empty:
+            raise ReportError(
+                f"{source.name}: column {options.seed[0]!r} should hold seeds: "
+                f"{some([f'{place} is empty' for place in places(source.frame, empty)])}",
+                f"fill them in, or leave such rows out: --where '{options.seed[0]}!='",
+            )
+        if all(re.fullmatch(r"-?\d+\.\d*[1-9]\d*", text) for text in texts):
+            raise ReportError(
+                f"{source.name}: column {options.seed[0]!r} holds fractions, which are no seeds",
+                "name the column that numbers the runs",
+            )
+        return texts
+    if options.last or options.best:
+        files = source.frame["\x00file"]
+        if len(files.unique()) == 1:
+            raise UsageError(
+                "--last and --best need --seed, to know which rows are one run",
+                "name the column that numbers the runs",
+            )
+        return [str(file) for file in files]
+    return [str(i) for i in range(len(source.frame))]
+
+
+def _with_counts(
+    frame: pd.DataFrame, source: TableSource, options: TableOptions, score: NumberColumn
+) -> pd.DataFrame:
+    """Add the sd and number of runs behind every mean, for a table of means."""
+    if score.spread is not None and not options.sd:
+        frame["sd"] = score.spread
+    if "sd" not in frame:
+        return frame
+    if not options.n:
+        raise UsageError(
+            f"{source.name}: the rows are means with an sd; of how many runs is not said",
+            "pass --n COLUMN, or --n 5 where all are of 5 runs",
+        )
+    if options.n.isdigit():
+        frame["n"] = float(options.n)
+    else:
+        frame["n"] = numbers(source.frame, options.n, source.name, options.decimal).floats
+    return frame
+
+
+def _in_time(source: TableSource) -> TableSource:
+    """Return the rows from the oldest run to the newest, where the tool knows when runs began."""
+    if not source.created or source.created not in source.columns:
+        return source
+    texts = source.frame[source.created].map(text_of)
+    try:
+        order = np.argsort(texts.map(float).to_numpy(), kind="stable")
+    except ValueError:  # times as ISO texts, which sort as they are
+        order = np.argsort(texts.to_numpy(dtype=str), kind="stable")
+    return source.with_frame(source.frame.iloc[order].reset_index(drop=True))
+
+
+def _present(rows: RunRows, metric: str) -> RunRows:
+    """Leave out rows without a score."""
+    missing = rows.frame["missing"].to_numpy()
+    kept = rows.frame.loc[~missing].drop(columns="missing").reset_index(drop=True)
+    if kept.empty:
         raise ReportError(
-            f"{path}: no row of column {arm!r} is {baseline!r}{did_you_mean(baseline, names)}",
-            f"arms there are: {', '.join(names[:10])}",
+            f"{rows.name}: column {metric!r} is empty in every row",
+            "name the column of the final scores",
+        )
+    gone = int(missing.sum())
+    told = f"{plural(gone, 'row')} without {metric} left out"
+    return replace(rows, frame=kept, notes=(*rows.notes, *([told] if gone else [])))
+
+
+def _one_a_run(
+    rows: RunRows, source: TableSource, options: TableOptions, *, lower: bool
+) -> RunRows:
+    """Make one row of the several that a run has, and one run of several by the policy for duplicates."""
+    frame, notes, metric = rows.frame, list(rows.notes), rows.metric
+    place = ["arm", "dataset", "seed"]
+    if options.last or options.best:
+        by, before = options.last or options.best, len(frame)
+        down = False
+        if options.best:
+            same = options.best == options.metric
+            down = lower if same else direction(rows.name, options.best, lower_is_better=None)[0]
+            metric = f"{metric} (best of a run, optimistic)"
+        ordered = frame.loc[frame["by"].notna()].sort_values(
+            "by", ascending=not down, kind="stable"
+        )
+        # equal steps keep the order of the table, so that the later of two rows is the last
+        last = ordered.groupby(place, sort=False).tail(1).sort_index()
+        frame = last.reset_index(drop=True)
+        if len(frame) < before:
+            which = "last" if options.last else "best"
+            notes.append(
+                f"of {before:,} rows the {which} by {by} of each run counts: {len(frame):,} runs"
+            )
+    twice = frame.duplicated(place, keep=False)
+    if twice.any() and options.duplicates == "refuse":
+        raise _repeated(rows.name, frame.loc[twice], source, options)
+    if twice.any():
+        count = int(twice.sum()) - len(frame.loc[twice, place].drop_duplicates())
+        frame = _by_policy(frame, place, options.duplicates)
+        words = {"mean": "the mean of", "first": "the first of", "last": "the last of"}
+        order = f" by {source.created}" if source.created and options.duplicates != "mean" else ""
+        notes.append(
+            f"{words[options.duplicates]} several runs of one arm and seed counts{order}: "
+            f"{plural(count, 'row')} less"
+        )
+    return replace(rows, frame=frame, notes=tuple(notes), metric=metric)
+
+
+def _by_policy(frame: pd.DataFrame, place: list[str], policy: str) -> pd.DataFrame:
+    groups = frame.groupby(place, sort=False)
+    if policy == "first":
+        return groups.head(1).reset_index(drop=True)
+    if policy == "last":
+        return groups.tail(1).sort_index().reset_index(drop=True)
+    kept = groups.head(1).set_index(place)
+    means = groups[[c for c in ("score", "train", "gap") if c in frame]].mean()
+    for name in means.columns:
+        kept[name] = means[name]
+    return kept.reset_index()
+
+
+def _repeated(
+    name: str, twice: pd.DataFrame, source: TableSource, options: TableOptions
+) -> ReportError:
+    """The error of several rows for one arm and seed, with the ways out that this table has."""
+    told = []
+    for (arm, dataset, seed), group in twice.groupby(["arm", "dataset", "seed"], sort=False):
+        if len(told) > 4:
+            break
+        lines = [place.removeprefix("line ") for place in places(group, range(min(len(group), 4)))]
+        where = f" on {dataset}" if dataset else ""
+        told.append(f"{arm}{where} at seed {seed} (lines {', '.join(lines)})")
+    count = len(twice[["arm", "dataset", "seed"]].drop_duplicates())
+    more = f"; and {count - 4} more" if count > 4 else ""
+    clock = next((c for c in source.columns if _plain(c) in CLOCKS), "")
+    ways = [f"--last {clock}"] if clock and not (options.last or options.best) else []
+    ways += [f"--where {condition}" for condition in source.where if condition not in options.where]
+    by_time = f", the newest by {source.created}" if source.created else ""
+    ways += [f"--duplicates last (or first, mean){by_time}", "one more --arm or --dataset"]
+    return ReportError(
+        f"{name}: more than one row for {'; '.join(told[:4])}{more}",
+        f"say which counts: {'; '.join(ways)}",
+    )
+
+
+CLOCKS = frozenset(
+    {
+        *("epoch", "epochs", "step", "steps", "global_step", "iteration", "iterations", "iter"),
+        *("training_iteration", "total_timesteps", "timesteps", "timestep", "trainer_global_step"),
+        *("timesteps_total", "env_steps", "frames", "num_frames", "env_frames", "current_epoch"),
+    }
+)
+
+
+def _plain(name: str) -> str:
+    last = re.split(r"[./]", name)[-1]
+    return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_").removeprefix("_")
+
+
+# From runs to a study
+
+
+def _baseline(rows: RunRows, wanted: str) -> str:
+    """The name of the baseline among the arms; a few spaces more or less are no other name."""
+    names = rows.arms
+    squeezed = {re.sub(r"\s+", "", name): name for name in reversed(names)}
+    name = wanted if wanted in names else squeezed.get(re.sub(r"\s+", "", wanted), "")
+    if not name:
+        raise ReportError(
+            f"{rows.name}: no row's arm is {wanted!r}{did_you_mean(wanted, names)}",
+            f"arms there are: {', '.join(names[:10])}"
+            + (f" and {len(names) - 10:,} more" if len(names) > 10 else ""),
         )
     if len(names) < 2:
         raise ReportError(
-            f"{path}: every row is of {baseline!r}, so nothing is compared",
+            f"{rows.name}: every row is of {wanted!r}, so nothing is compared",
             "add the rows of another arm",
         )
-    columns = {
-        name: _numbers(path, rows, name)
-        for name in dict.fromkeys(filter(None, (metric, train, gap)))
-    }
-    kept, notes = _complete(path, places, names, common_seeds=common_seeds)
-    lower, told_direction = _direction(path, metric, lower_is_better=lower_is_better)
-    scale, told = _scale(path, metric, columns[metric], unit)
-    shown, margin_pp = _metric(metric, scale, lower_is_better=lower), _margin_pp(margin, scale)
-    keys = {shown.name: metric, f"train_{shown.name}": train, gap_name(shown.name): gap}
-    trials = []
-    for index, (name, number) in enumerate(places):
-        if number in kept:
-            values = {
-                key: columns[column][index] / (100.0 if scale == "percent" else 1.0)
-                for key, column in keys.items()
-                if column
-            }
-            trials.append(_trial(name, number, values, shown.name))
-    diverged = sum(trial.state == "diverged" for trial in trials)
-    if diverged:
-        notes.append(
-            f"{plural(diverged, 'row')} without a finite score: counted as diverged, which leaves the arm unjudged"
+    return name
+
+
+def _top(rows: RunRows, baseline: str, top: int, *, lower: bool) -> tuple[RunRows, int]:
+    """Keep the baseline and the arms of the best means; return how many arms the correction has to count."""
+    others = len(rows.arms) - 1
+    if not top and others > _MOST_ARMS:
+        raise ReportError(
+            f"{rows.name}: {others:,} arms against {baseline}: in one family of that size only large differences show, "
+            f"and nobody reads a page of them",
+            "--top 20 shows the 20 best, corrected for all of them; --where COLUMN=VALUE takes one family of arms; "
+            "fewer --arm columns make fewer arms",
         )
+    if not top or others <= top:
+        return rows, 0
+    means = rows.frame.loc[rows.frame["arm"] != baseline].groupby("arm", sort=False)["score"].mean()
+    best = means.sort_values(ascending=lower, kind="stable").index[:top]
+    frame = rows.frame.loc[rows.frame["arm"].isin([baseline, *best])].reset_index(drop=True)
+    told = f"the {top} best of {others:,} arms by their mean are shown; Holm's correction counts all {others:,}"
+    return replace(rows, frame=frame, notes=(*rows.notes, told)), others
+
+
+def _study(
+    rows: RunRows, options: TableOptions, *, baseline: str, unit: ScoreUnit
+) -> tuple[RunRows, Study]:
+    """Return the rows that are analysed, with numbers for seeds, and the study they are of."""
+    rows, pairing = _paired_or_not(rows, options, baseline)
+    frame = rows.frame
+    labels: dict[int, tuple[str, str]] = {}
+    names: tuple[str, ...] = ()
+    if pairing == "seed":
+        pairs = list(zip(frame["dataset"], frame["seed"], strict=True))
+        if options.dataset:
+            order = sorted(set(pairs), key=_natural)
+            known = {pair: i for i, pair in enumerate(order)}
+            whole = False
+        else:
+            seeds, whole = seed_numbers([seed for _, seed in pairs])
+            known = {pair: seeds[pair[1]] for pair in pairs}
+        frame = frame.assign(number=[known[pair] for pair in pairs])
+        labels = {number: pair for pair, number in reversed(known.items())}
+        names = () if whole else tuple(labels[number][1] for number in sorted(labels))
+    else:
+        frame = frame.assign(number=frame.groupby("arm", sort=False).cumcount())
+    count = frame["number"].nunique()
+    if count > _MOST_SEEDS:
+        raise ReportError(
+            f"{rows.name}: {count:,} seeds are more than the {_MOST_SEEDS:,} that are compared",
+            "is the column of seeds one of steps or run ids?",
+        )
+    datasets = tuple(labels[number][0] for number in sorted(labels)) if options.dataset else ()
+    rows = replace(rows, frame=frame)
     study = Study(
-        name=_study_name(path),
-        question=f"Which rows of {path.name} differ from {baseline}, and which are noise?"[:300],
+        name=study_name(rows.name),
+        question=f"Which arms of {rows.name[:80]} differ from {baseline}, and which are noise?"[
+            :300
+        ],
         design="arms",
         baseline=baseline,
-        metric=shown.name,
-        alpha=alpha,
-        margin_pp=margin_pp,
-        seeds=len(kept),
-        arms=tuple(HandArm(name=name, set={}) for name in names if name != baseline),
-        table=path.name,
+        metric=rows.metric,
+        alpha=options.alpha,
+        margin_pp=options.margin * (100.0 if unit.kind == "number" else 1.0),
+        seeds=count,
+        arms=tuple(HandArm(name=name, set={}) for name in rows.arms if name != baseline),
+        table=rows.name,
+        pairing=pairing,
+        seed_names=names,
+        datasets=datasets,
     )
-    beside = [
-        Metric(key, shown.unit, None, column)
-        for key, column in keys.items()
-        if column and key != shown.name
-    ]
-    metrics = {one.name: one for one in (shown, *beside) if one.name not in METRICS}
-    return Runs(study, tuple(trials), metrics, tuple(kept), (told, told_direction, *notes))
+    return rows, study
 
 
-def _read(path: Path, wanted: Sequence[str]) -> Rows:
-    """Return (line number, row) of every row that is not empty, after checking the columns."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ReportError(
-            f"{path}: cannot be read: {error.strerror or error}", "name a CSV file"
-        ) from None
-    except UnicodeDecodeError:
-        raise ReportError(
-            f"{path}: is not text in UTF-8", "save the table as CSV in UTF-8"
-        ) from None
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count) if any(mark in head for mark in ",;\t") else ","
-    reader = csv.reader(io.StringIO(text), delimiter=separator)
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
-    except csv.Error as error:
-        raise ReportError(
-            f"{path}: line {reader.line_num}: {error}", "save the table as plain CSV"
-        ) from None
-    lines = [(number, line) for number, line in lines if any(line)]
-    if len(lines) < 2:
-        raise ReportError(
-            f"{path}: holds no rows below a header",
-            "write one run a line, the names of the columns first",
-        )
-    names = lines[0][1]
-    for name in wanted:
-        if names.count(name) != 1:
-            problem = "has two columns" if name in names else "has no column"
-            guess = "" if name in names else did_you_mean(name, names)
-            raise ReportError(
-                f"{path}: {problem} {name!r}{guess}",
-                f"its columns: {', '.join(filter(None, names))}",
-            )
-    ragged = [number for number, line in lines if len(line) != len(names)]
-    if ragged:
-        raise ReportError(
-            f"{path}: line {ragged[0]} does not have {plural(len(names), 'cell')} as the header does",
-            "put cells with the separator in them in quotes",
-        )
-    return [(number, dict(zip(names, line, strict=True))) for number, line in lines[1:]]
+def _natural(pair: tuple[str, str]) -> tuple[Any, ...]:
+    """Order data sets by name and seeds as numbers where they end in some."""
+    match = re.fullmatch(r"(.*?)(\d{1,15})", pair[1])
+    return (pair[0], match[1], int(match[2])) if match else (pair[0], pair[1], -1)
 
 
-def _places(path: Path, rows: Rows, *, arm: str, seed: str) -> list[tuple[str, int]]:
-    """Return (arm, seed) of every row, each once."""
-    bad = [
-        f"line {number}: {row[seed]!r}" for number, row in rows if not _WHOLE.fullmatch(row[seed])
-    ]
-    if bad:
-        raise ReportError(
-            f"{path}: column {seed!r} should hold whole numbers from 0: {_some(bad)}",
-            "number the runs that are to be paired",
-        )
-    bad = [
-        f"line {number}"
-        for number, row in rows
-        if not 0 < len(row[arm]) <= _LONGEST_NAME or not row[arm].isprintable()
-    ]
-    if bad:
-        raise ReportError(
-            f"{path}: column {arm!r} should name an arm in 1 to {_LONGEST_NAME} characters: {_some(bad)}",
-            "shorten the names, or fill them in",
-        )
-    places = [(row[arm], int(row[seed].partition(".")[0])) for _, row in rows]
-    lines: dict[tuple[str, int], list[int]] = {}
-    for place, (number, _) in zip(places, rows, strict=True):
-        lines.setdefault(place, []).append(number)
-    twice = [
-        f"{name} at seed {number} (lines {', '.join(map(str, at))})"
-        for (name, number), at in lines.items()
-        if len(at) > 1
-    ]
+def _paired_or_not(rows: RunRows, options: TableOptions, baseline: str) -> tuple[RunRows, Any]:
+    """Return the rows to analyse and how runs are compared: seed by seed, as groups, or by means."""
+    frame = rows.frame
+    if "sd" in frame:
+        return _means(rows), "summary"
+    if options.unpaired or not options.seed:
+        told = "runs are not paired: arms are compared as two groups (Welch's t)"
+        return replace(rows, notes=(*rows.notes, told)), "none"
+    pairs = {
+        arm: set(zip(group["dataset"], group["seed"], strict=True))
+        for arm, group in frame.groupby("arm", sort=False)
+    }
+    every = set().union(*pairs.values())
+    common = set.intersection(*pairs.values())
+    if len(common) == len(every):
+        return rows, "seed"
+    shared = any(pairs[baseline] & seeds for arm, seeds in pairs.items() if arm != baseline)
+    if not shared and not options.dataset:
+        told = f"no arm shares a seed with {baseline}: arms are compared as two groups (Welch's t)"
+        return replace(rows, notes=(*rows.notes, told)), "none"
+    if not options.common_seeds or not common:
+        raise _holes(rows.name, pairs, every, common)
+    kept = [pair in common for pair in zip(frame["dataset"], frame["seed"], strict=True)]
+    lost = Counter(
+        pair for pair in zip(frame["dataset"], frame["seed"], strict=True) if pair not in common
+    )
+    told = f"{plural(len(lost), 'seed')} ({plural(sum(lost.values()), 'row')}) left out for every arm: not all arms have them"
+    return replace(
+        rows, frame=frame.loc[kept].reset_index(drop=True), notes=(*rows.notes, told)
+    ), "seed"
+
+
+def _holes(
+    name: str,
+    pairs: Mapping[str, set[tuple[str, str]]],
+    every: set[tuple[str, str]],
+    common: set[tuple[str, str]],
+) -> ReportError:
+    told = []
+    for arm, own in pairs.items():
+        missing = sorted(every - own, key=_natural)
+        if missing:
+            shown = [f"{seed} on {dataset}" if dataset else seed for dataset, seed in missing]
+            word = "seed" if len(missing) == 1 else "seeds"
+            more = ", ..." if len(shown) > 4 else ""
+            told.append(f"{arm} ({word} {', '.join(shown[:4])}{more})")
+    keep = f"pass --common-seeds to keep the {plural(len(common), 'seed')} that every arm has"
+    none = "no seed is in every arm: give every arm the same seeds, or leave arms out with --where"
+    return ReportError(
+        f"{name}: no row for {some(told)}",
+        f"add the rows, {keep}, or --unpaired to compare arms as groups"
+        if common
+        else f"{none}; or --unpaired",
+    )
+
+
+def _means(rows: RunRows) -> RunRows:
+    """A table of means: one row an arm, each with an sd and a number of runs."""
+    frame = rows.frame
+    twice = frame.loc[frame.duplicated("arm", keep=False), "arm"].unique().tolist()
     if twice:
         raise ReportError(
-            f"{path}: more than one row for {_some(twice)}",
-            "keep one row a run: the last epoch, one metric; or name the arms more finely",
+            f"{rows.name}: more than one mean for {some([repr(name) for name in twice])}",
+            "name the arms more finely with one more --arm, or keep one data set with --where",
         )
-    return places
-
-
-def _numbers(path: Path, rows: Rows, column: str) -> list[float]:
-    """Return a column as numbers; nan and inf stand for runs that diverged."""
-    values, bad = [], []
-    for number, row in rows:
-        text = row[column]
-        try:
-            values.append(float(text))
-        except ValueError:
-            bad.append(f"line {number}: {'empty' if text.lower() in _MISSING else repr(text)}")
-    if bad:
-        comma = any(re.search(r"\d,\d", fault) for fault in bad)
-        hint = (
-            "write numbers with a decimal point"
-            if comma
-            else "write numbers without signs of percent; nan for a run that diverged"
-        )
-        raise ReportError(f"{path}: column {column!r} should hold numbers: {_some(bad)}", hint)
-    return values
-
-
-def _complete(
-    path: Path, places: Sequence[tuple[str, int]], names: Sequence[str], *, common_seeds: bool
-) -> tuple[list[int], list[str]]:
-    """Return the seeds to analyse, and what has to be told about those left out."""
-    there = set(places)
-    seeds = sorted({number for _, number in places})
-    holes = {name: [number for number in seeds if (name, number) not in there] for name in names}
-    holes = {name: missing for name, missing in holes.items() if missing}
-    if not holes:
-        return seeds, []
-    common = [
-        number for number in seeds if not any(number in missing for missing in holes.values())
-    ]
-    if not common_seeds or not common:
-        told = [
-            f"{name} ({'seed' if len(m) == 1 else 'seeds'} {', '.join(map(str, m[:_MOST_SHOWN]))})"
-            for name, m in holes.items()
-        ]
-        hint = f"add the rows, or pass --common-seeds to keep the {plural(len(common), 'seed')} that every arm has"
+    bad = frame["sd"].isna() | (frame["sd"] < 0) | frame["n"].isna() | (frame["n"] < 1)
+    if bad.any():
         raise ReportError(
-            f"{path}: no row for {_some(told)}",
-            hint if common else "arms are compared seed by seed: give every arm the same seeds",
+            f"{rows.name}: no usable sd or number of runs for {some([repr(n) for n in frame.loc[bad, 'arm']])}",
+            "an sd is 0 or more, a number of runs 1 or more",
         )
-    lost = Counter(number for _, number in places if number not in common)
-    return common, [
-        f"{plural(len(lost), 'seed')} ({plural(sum(lost.values()), 'row')}) left out for every arm: not all arms have them"
-    ]
+    told = "means with sd and n: arms are compared as two groups (Welch's t)"
+    return replace(rows, notes=(*rows.notes, told))
 
 
-def _scale(path: Path, metric: str, values: Sequence[float], unit: Unit) -> tuple[Unit, str]:
-    """Return whether scores are percent, shares or numbers, and the sentence that says so."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        raise ReportError(
-            f"{path}: column {metric!r} holds no finite number",
-            "name the column of the final scores",
-        )
-    low, high = min(finite), max(finite)
-    if unit == "number":
-        return unit, f"{metric}: taken as a number, in its own unit"
-    found: Unit = unit if unit != "auto" else "percent" if high > _MOST_SHARE else "share"
-    if low < 0 or high > (100.0 if found == "percent" else 1.0):
-        raise ReportError(
-            f"{path}: column {metric!r} runs from {low:g} to {high:g}, which is no {found} of images",
-            "pass --unit number for a score that is no share of images",
-        )
-    if unit == "auto" and found == "percent" and low <= 1.0 and high > 10.0:
-        raise ReportError(
-            f"{path}: column {metric!r} runs from {low:g} to {high:g}: some rows may be shares of 1 and some percent",
-            "pass --unit percent if they are all percent",
-        )
-    why = "as asked" if unit != "auto" else f"its largest value is {high:g}"
-    words = {"percent": "percent (0 to 100)", "share": "shares (0 to 1), shown in percent"}
-    return (
-        found,
-        f"{metric}: taken as {words[found]}, {why}; --unit percent, share or number says otherwise",
-    )
+def _metrics(
+    rows: RunRows, options: TableOptions, unit: ScoreUnit, *, lower: bool
+) -> dict[str, Metric]:
+    """The column that decides and those beside it, under names of their own; ours of the same name mean something else."""
+    shown = Metric(rows.metric, unit.shown, not lower, rows.metric)
+    metrics = {shown.name: shown}
+    if options.train:
+        name = f"train_{shown.name}"
+        metrics[name] = Metric(name, unit.shown, None, options.train)
+    if options.train or options.gap:
+        gap = gap_name(shown.name)
+        metrics[gap] = Metric(gap, unit.shown, None, options.gap or "overfitting gap")
+    return metrics
 
 
-def _direction(path: Path, column: str, *, lower_is_better: bool | None) -> tuple[bool, str]:
-    """Return whether lower scores are better, and the sentence that says so.
-
-    Raises:
-        ReportError: nobody said, and the column is named like something that should be small.
-    """
-    known = METRICS.get(column)
-    if lower_is_better is None and known is not None and known.higher_is_better is not None:
-        lower_is_better = not known.higher_is_better
-    if lower_is_better is None:
-        words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", column)]
-        if any(word in _SMALL or word.endswith(_SMALL_ENDS) for word in words):
-            raise ReportError(
-                f"{path}: column {column!r} is named like something that should be small",
-                "pass --lower-is-better, or --higher-is-better if it should be large",
+def _trials(rows: RunRows, *, scale: float, pairing: str) -> tuple[Trial, ...]:
+    """One trial a run; of a table of means one an arm, with what is known of its runs as readings."""
+    frame, metric = rows.frame, rows.metric
+    keys = {"score": metric, "train": f"train_{metric}", "gap": gap_name(metric)}
+    keys = {column: key for column, key in keys.items() if column in frame}
+    values: dict[str, npt.NDArray[np.float64]] = {
+        key: frame[column].to_numpy(dtype=np.float64) / scale for column, key in keys.items()
+    }
+    recipe = Recipe()
+    trials = []
+    for i, (arm, seed) in enumerate(zip(frame["arm"], frame["number"].tolist(), strict=True)):
+        scores = {key: float(column[i]) for key, column in values.items()}
+        finite = math.isfinite(scores[metric])
+        readings = {}
+        if pairing == "summary":
+            readings = {unpaired.RUNS: frame["n"].iloc[i], unpaired.SD: frame["sd"].iloc[i] / scale}
+        trials.append(
+            Trial(
+                cell=digest(["table", arm, seed]),
+                seed=seed,
+                recipe=recipe,
+                state="complete" if finite else "diverged",
+                metrics={k: v for k, v in scores.items() if math.isfinite(v)} if finite else {},
+                readings={key: float(value) for key, value in readings.items()},
+                label=arm,
             )
-        return False, f"{column}: higher is better; --lower-is-better says otherwise"
-    end, other = ("lower", "higher") if lower_is_better else ("higher", "lower")
-    return lower_is_better, f"{column}: {end} is better; --{other}-is-better says otherwise"
-
-
-def _metric(column: str, scale: Unit, *, lower_is_better: bool) -> Metric:
-    """The column as a metric; under its own name unless ours of that name means something else."""
-    mine = Metric(
-        column, "1" if scale == "number" else "pp", not lower_is_better, column.replace("_", " ")
-    )
-    ours = METRICS.get(column)
-    if ours is None:
-        return mine
-    if (ours.unit, ours.higher_is_better) == (mine.unit, mine.higher_is_better):
-        return ours
-    return Metric(f"{column}_column", mine.unit, mine.higher_is_better, mine.label)
-
-
-def _margin_pp(margin: float, scale: Unit) -> float:
-    """The margin in the study's unit: hundredths of what trials store."""
-    margin_pp = margin * 100.0 if scale == "number" else margin
-    if not 0 < margin_pp <= 100:
-        allowed = (
-            "above 0 and at most 1"
-            if scale == "number"
-            else "above 0 and at most 100 percentage points"
         )
-        raise UsageError(
-            f"a margin of {margin:g} cannot be: it is the smallest difference worth acting on, {allowed}",
-            "0.3 is usual for accuracies; scale a column of large numbers down",
-        )
-    return margin_pp
+    return tuple(trials)
 
 
-def _trial(name: str, seed: int, values: Mapping[str, float], primary: str) -> Trial:
-    finite = math.isfinite(values[primary])
-    return Trial(
-        cell=digest(["table", name, seed]),
-        seed=seed,
-        recipe=Recipe(),
-        state="complete" if finite else "diverged",
-        metrics={key: value for key, value in values.items() if math.isfinite(value)}
-        if finite
-        else {},
-        label=name,
+def study_name(name: str) -> str:
+    """Return the name of a source without its ending, as far as it can name a folder."""
+    stem = re.sub(
+        r"(\.(csv|tsv|txt|jsonl?|ndjson|parquet|feather|xlsx|gz|xz|bz2|zip|log|db))+$", "", name
     )
-
-
-def _study_name(path: Path) -> str:
-    """The file's name without its ending, as far as it can name a folder."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "table"
-
-
-def _some(items: Sequence[str]) -> str:
-    more = len(items) - _MOST_SHOWN
-    return "; ".join(items[:_MOST_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "table"

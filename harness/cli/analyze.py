@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,68 +12,297 @@ from harness.cli.options import READ, Json, app
 
 if TYPE_CHECKING:
     from harness.analysis import Analysis
+    from harness.analysis.runs_table import Runs
+    from harness.commands.analyze import TableLook
+    from harness.report import Written
+
+_MOST_ROWS = 40  # arms or columns in a table on the screen; more are in the report
+
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Files, folders, globs, a pattern such as '{arm}/seed-{seed}/metrics.csv', or an Optuna storage.",
+        show_default=False,
+    ),
+]
+
+
+ArmColumns = Annotated[
+    list[str] | None,
+    typer.Option("--arm", metavar="COLUMN", help="Column that names the arm of a run; repeatable."),
+]
+SeedColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--seed",
+        metavar="COLUMN",
+        help="Column of the seed; runs of one seed are pairs; repeatable.",
+    ),
+]
+DatasetColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        metavar="COLUMN",
+        help="Column of the data set: pairs are within one; repeatable.",
+    ),
+]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE", help="Rows that count; also !=, <, <=, >, >=; repeatable."
+    ),
+]
+MetricColumn = Annotated[
+    str,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the score that decides; 'acc_{seed}' takes all columns of that form.",
+    ),
+]
+BaselineName = Annotated[
+    str, typer.Option(metavar="NAME", help="The arm that the others are compared with.")
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        help="Smallest difference worth acting on: percentage points, or the column's own unit."
+    ),
+]
+TrainColumn = Annotated[
+    str,
+    typer.Option(metavar="COLUMN", help="Column of the score on training images, for the gap."),
+]
+GapColumn = Annotated[
+    str, typer.Option(metavar="COLUMN", help="Column of the overfitting gap itself.")
+]
+SdColumn = Annotated[
+    str, typer.Option(metavar="COLUMN", help="Column of the sd, where rows are means of runs.")
+]
+CountColumn = Annotated[
+    str,
+    typer.Option(
+        "--n", metavar="COLUMN", help="Number of runs behind a mean: a column or a number."
+    ),
+]
+LastColumn = Annotated[
+    str,
+    typer.Option(
+        metavar="COLUMN", help="Of several rows of a run, the last by this column counts."
+    ),
+]
+BestColumn = Annotated[
+    str,
+    typer.Option(metavar="COLUMN", help="Of several rows of a run, the best counts (optimistic)."),
+]
+DuplicatePolicy = Annotated[
+    Literal["refuse", "first", "last", "mean"],
+    typer.Option(help="What counts of several runs of one arm and seed."),
+]
+UnitName = Annotated[
+    Literal["auto", "percent", "share", "number"],
+    typer.Option(help="What scores are; auto goes by the column's name and size."),
+]
+LowerIsBetter = Annotated[
+    bool | None,
+    typer.Option(
+        "--lower-is-better/--higher-is-better", help="Which end of the score is the good one."
+    ),
+]
+DecimalMark = Annotated[
+    Literal["auto", "point", "comma"], typer.Option(help="What separates decimals.")
+]
+Alpha = Annotated[float, typer.Option(help="Level of the tests and intervals.")]
+IsUnpaired = Annotated[
+    bool, typer.Option("--unpaired", help="Compare arms as two groups, whatever the seeds.")
+]
+CommonSeeds = Annotated[
+    bool, typer.Option("--common-seeds", help="Keep only the seeds that every arm has.")
+]
+Top = Annotated[
+    int, typer.Option(help="Show the best so many arms; the correction counts all; 0: all.")
+]
+ReportName = Annotated[
+    str, typer.Option("--name", help="Name of the report's folder; default: the source's.")
+]
 
 
 @app.command(rich_help_panel=READ)
 def analyze(
-    file: Annotated[
-        Path, typer.Argument(help="A CSV file, one run a row, names of the columns first.")
-    ],
+    sources: Files,
     *,
-    arm: Annotated[str, typer.Option(metavar="COLUMN", help="Column that names the arm of a run.")],
-    seed: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column of the seed; runs of one seed are pairs.")
-    ],
-    metric: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column of the score that decides.")
-    ],
-    baseline: Annotated[
-        str, typer.Option(metavar="NAME", help="The arm that the others are compared with.")
-    ],
-    margin: Annotated[
-        float, typer.Option(help="Smallest difference worth acting on, in percentage points.")
-    ],
-    train: Annotated[
-        str,
-        typer.Option(metavar="COLUMN", help="Column of the score on training images, for the gap."),
-    ] = "",
-    gap: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column of the overfitting gap itself.")
-    ] = "",
-    unit: Annotated[
-        Literal["auto", "percent", "share", "number"],
-        typer.Option(help="What scores are; auto: percent or shares of 1."),
-    ] = "auto",
-    lower_is_better: Annotated[
-        bool | None,
-        typer.Option(
-            "--lower-is-better/--higher-is-better", help="Which end of the score is the good one."
-        ),
-    ] = None,
-    alpha: Annotated[float, typer.Option(help="Level of the tests and intervals.")] = 0.05,
-    common_seeds: Annotated[
-        bool, typer.Option("--common-seeds", help="Keep only the seeds that every arm has.")
-    ] = False,
+    arm: ArmColumns = None,
+    seed: SeedColumns = None,
+    dataset: DatasetColumns = None,
+    metric: MetricColumn = "",
+    baseline: BaselineName = "",
+    margin: Margin = None,
+    where: Conditions = None,
+    last: LastColumn = "",
+    best: BestColumn = "",
+    duplicates: DuplicatePolicy = "refuse",
+    train: TrainColumn = "",
+    gap: GapColumn = "",
+    sd: SdColumn = "",
+    count: CountColumn = "",
+    unit: UnitName = "auto",
+    lower_is_better: LowerIsBetter = None,
+    decimal: DecimalMark = "auto",
+    alpha: Alpha = 0.05,
+    unpaired: IsUnpaired = False,
+    common_seeds: CommonSeeds = False,
+    top: Top = 0,
+    name: ReportName = "",
     json: Json = False,
 ) -> None:
-    """Report on runs that another program made: which rows are noise, and how many seeds would settle them."""
-    from harness.commands.analyze import analyze_table
+    """Report on runs that another program made; without options, list the columns and propose a command."""
+    columns = {
+        "arm": arm or (),
+        "seed": seed or (),
+        "dataset": dataset or (),
+        "metric": metric,
+        "baseline": baseline,
+        "margin": margin,
+        "where": where or (),
+        "last": last,
+        "best": best,
+        "duplicates": duplicates,
+        "train": train,
+        "gap": gap,
+        "sd": sd,
+        "n": count,
+        "unit": unit,
+        "lower_is_better": lower_is_better,
+        "decimal": decimal,
+        "alpha": alpha,
+        "unpaired": unpaired,
+        "common_seeds": common_seeds,
+        "top": top,
+    }
+    _run(sources, columns, name=name, json=json)
+
+
+def _run(sources: Sequence[str], columns: dict[str, Any], *, name: str, json: bool) -> None:
+    """Report, or look at the table first where something is not said."""
+    from harness.analysis.sources import read_source
+    from harness.analysis.table_options import options_of
+    from harness.commands.analyze import check_pairing, look_at, report_on
+
+    options = options_of(columns)
+    if (options.missing and columns["margin"] is None) or set(options.missing) - {"margin"}:
+        look = look_at(sources, **columns)
+        if json:
+            console.data_json(_look_json(look))
+            return
+        _show_look(look)
+        if not console.can_ask():
+            _end_of_look(look, columns)
+            return
+        options = _asked(look, columns)
+        written, runs = report_on(look.source, sources, options, name=name)
+    else:
+        source = read_source(sources)
+        check_pairing(source, options)
+        written, runs = report_on(source, sources, options, name=name)
+    _show_report(written, runs, json=json)
+
+
+def _show_look(look: TableLook) -> None:
+    """Say what a source is, list its columns, and what they would be taken for."""
+    console.say(look.source.sentence)
+    for note in look.source.notes:
+        console.say(note)
+    console.say()
+    shown = look.columns[:_MOST_ROWS]
+    rows = [
+        (c.name, f"{c.distinct:,}", ", ".join(_clipped(sample) for sample in c.samples))
+        for c in shown
+    ]
+    console.table(("column", "values", "for example"), rows, right=("values",), talk=True)
+    if len(look.columns) > len(shown):
+        console.say(f"and {len(look.columns) - len(shown)} more columns")
+    console.say()
+    chosen = [(f"--{choice.option} {choice.value}".strip(), choice.why) for choice in look.choices]
+    if chosen:
+        console.table(("proposed", "because"), chosen, talk=True)
+    for option in look.options.missing:
+        console.say(f"--{option}: nothing in the table looks like it")
+    if not look.options.seed and look.options.arm:
+        console.say("no column looks like a seed: arms would be compared as two groups, unpaired")
+    console.say()
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 20 else f"{text[:17]}..."
+
+
+def _end_of_look(look: TableLook, columns: dict[str, Any]) -> None:
+    """Print the command; where a report was asked for by some options, say that there is none."""
+    from harness.errors import UsageError
+
+    given = [key for key, value in columns.items() if value not in ((), "", None, 0, False)]
+    usual = {"duplicates": "refuse", "unit": "auto", "decimal": "auto", "alpha": 0.05}
+    given = [key for key in given if usual.get(key) != columns[key]]
+    if not given:
+        console.say("Nothing was analysed. Check the command, change what is wrong, and run it:")
+        console.data(look.command)
+        return
+    missing = [k for k in ("arm", "metric", "baseline", "margin") if columns[k] in ((), "", None)]
+    raise UsageError(
+        f"no report: {', '.join(f'--{name}' for name in missing)} not given",
+        f"the whole command would be: {look.command}",
+    )
+
+
+def _asked(look: TableLook, columns: dict[str, Any]) -> Any:
+    """Ask for everything that was not given, with the proposals as answers to an empty line."""
+    from dataclasses import replace
+
+    from harness.analysis.table_options import options_of
+    from harness.errors import UsageError
+
+    options = look.options
+    answers: dict[str, Any] = {}
+    for key in ("arm", "seed", "dataset", "metric", "baseline", "margin"):
+        if columns[key] not in ((), "", None):
+            continue
+        proposal = getattr(options, key)
+        several = isinstance(proposal, tuple)
+        shown = ", ".join(proposal) if several else f"{proposal:g}" if key == "margin" else proposal
+        answer = console.ask(f"{key}{' (- for none)' if several else ''}", shown or "-")
+        answer = "" if answer == "-" else answer
+        if key == "margin":
+            try:
+                answers[key] = float(answer or "nan")
+            except ValueError:
+                raise UsageError(f"margin: {answer!r} is no number", "for example 0.5") from None
+        else:
+            parts = tuple(part.strip() for part in answer.split(",") if part.strip())
+            answers[key] = parts if several else answer
+    return options_of({**columns, **_given(replace(options, **answers))})
+
+
+def _given(options: Any) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in type(options).__dataclass_fields__}
+
+
+def _look_json(look: TableLook) -> dict[str, Any]:
+    return {
+        "source": look.source.sentence,
+        "columns": [
+            {"name": c.name, "values": c.distinct, "samples": c.samples} for c in look.columns
+        ],
+        "proposed": [
+            {"option": c.option, "value": c.value, "because": c.why} for c in look.choices
+        ],
+        "command": look.command,
+    }
+
+
+def _show_report(written: Written, runs: Runs, *, json: bool) -> None:
     from harness.report.words import direction
 
-    written, runs = analyze_table(
-        file,
-        arm=arm,
-        seed=seed,
-        metric=metric,
-        baseline=baseline,
-        margin=margin,
-        train=train,
-        gap=gap,
-        unit=unit,
-        lower_is_better=lower_is_better,
-        common_seeds=common_seeds,
-        alpha=alpha,
-    )
     rows = _verdicts(written.analysis)
     if json:
         console.data_json(
@@ -83,16 +312,20 @@ def analyze(
     for note in runs.notes:
         console.say(note)
     console.say()
-    console.table(
-        ("arm", "difference", "verdict", "seeds"), [_line(row) for row in rows], talk=True
-    )
-    console.say(f"{metric}: {direction(written.analysis)}")
+    counted = "seeds" if written.analysis.study.pairing == "seed" else "runs"
+    lines = [_line(row) for row in rows[:_MOST_ROWS]]
+    console.table(("arm", "difference", "verdict", counted), lines, talk=True)
+    if len(rows) > _MOST_ROWS:
+        console.say(f"and {len(rows) - _MOST_ROWS} more arms, in the report")
+    console.say(f"{written.analysis.primary}: {direction(written.analysis)}")
     console.say(f"\n{written.answer}")
     console.data(str(written.index))
 
 
 def _verdicts(analysis: Analysis) -> list[dict[str, Any]]:
     """One row an arm: its difference to the baseline, the verdict, and the seeds that would settle it."""
+    from harness.report.lookup import in_order
+
     effects = [
         effect
         for effect in analysis.effects
@@ -105,13 +338,13 @@ def _verdicts(analysis: Analysis) -> list[dict[str, Any]]:
             **{name: getattr(effect, name) for name in names},
             "seeds_needed": analysis.seeds_needed.get(effect.term),
         }
-        for effect in effects
+        for effect in in_order(analysis, effects)
     ]
 
 
 def _line(row: dict[str, Any]) -> tuple[str, str, str, str]:
     unit = " pp" if row["unit"] == "pp" else ""
-    digits = "+.2f" if unit else "+.4g"
+    digits = "+.2f" if unit else "+.3g"
     difference = "no estimate"
     if row["estimate"] is not None:
         difference = f"{row['estimate']:{digits}}{unit}"

@@ -119,6 +119,23 @@ def error(problem: HarnessError | str, hint: str = "") -> None:
     _talk(_broken(text))
 
 
+def ask(question: str, default: str) -> str:
+    """Ask on the terminal, on stderr, and return the answer; an empty one is the default.
+
+    Only where `can_ask` says so.
+    """
+    _talk(f"{_printable(question)} [{_printable(default)}] ")
+    answer = sys.stdin.readline()
+    if not answer:  # the end of the input
+        raise KeyboardInterrupt
+    return answer.strip() or default
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal who can read a question and answer it."""
+    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
+
+
 def table(
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],

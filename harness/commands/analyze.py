@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from harness.analysis.runs_table import Columns, Runs, read_runs
-from harness.errors import ReportError
-from harness.report import Provenance, Written, write_index, write_report
+from harness.analysis.table_options import Columns, TableOptions, flags_of, options_of
+from harness.errors import ReportError, UsageError
 from harness.text import plural
+
+if TYPE_CHECKING:
+    from harness.analysis.column_choice import ColumnChoice, ColumnFacts
+    from harness.analysis.runs_table import Runs
+    from harness.analysis.sources import TableSource
+    from harness.report import Written
+
+Sources = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True, slots=True)
+class TableLook:
+    """A table before anything is analysed: its columns, and what they would be taken for.
+
+    Attributes:
+        source: as it was read.
+        columns: what each looks like.
+        choices: what was not given and is proposed, with the reasons.
+        options: all of it together.
+        command: the same as a command; what could not be found stands in capitals.
+    """
+
+    source: TableSource
+    columns: tuple[ColumnFacts, ...]
+    choices: tuple[ColumnChoice, ...]
+    options: TableOptions
+    command: str
 
 
 def analyze_table(
-    path: Path | str, *, reports: Path = Path("reports"), **columns: Unpack[Columns]
+    source: Sources,
+    *,
+    reports: Path = Path("reports"),
+    name: str = "",
+    **columns: Unpack[Columns],
 ) -> tuple[Written, Runs]:
-    """Analyse a table of finished runs and write its report under ``reports/<name of the file>``.
+    """Analyse a table of finished runs and write its report under ``reports``.
 
     Args:
-        path: of a CSV file, one run a row, a header first.
+        source: a file, folder, glob, pattern of paths or Optuna storage, or several of them.
         reports: folder of all reports.
-        columns: ``arm``, ``seed``, ``metric``, ``baseline`` and ``margin``, and if wanted
-            ``train``, ``gap``, ``unit``, ``lower_is_better``, ``common_seeds`` and ``alpha``: as
-            ``harness.analysis.runs_table.read_runs`` takes them.
+        name: of the report's folder; the source's own where it is empty.
+        columns: ``arm``, ``metric``, ``baseline`` and ``margin``, and if wanted the others that
+            ``harness.analysis.table_options.TableOptions`` describes.
 
     Returns:
         What was written, and the table as it was read.
@@ -34,66 +65,145 @@ def analyze_table(
             change.
         UsageError: an argument that cannot be.
     """
-    file = Path(path)
-    found = read_runs(file, **columns)
-    folder = reports / found.study.name
-    _refuse_other_report(folder, file)
-    content = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    from harness.analysis.sources import read_source
+
+    sources = _listed(source)
+    return report_on(read_source(sources), sources, options_of(columns), reports=reports, name=name)
+
+
+def look_at(source: Sources, **columns: Unpack[Columns]) -> TableLook:
+    """Read a table and propose how to analyse it; nothing is analysed or written.
+
+    Args:
+        source: as ``analyze_table`` takes it.
+        columns: what is known already.
+
+    Raises:
+        ReportError: the table cannot be read.
+        UsageError: an argument that cannot be.
+    """
+    from harness.analysis.column_choice import column_facts, proposed
+    from harness.analysis.sources import read_source
+
+    sources = _listed(source)
+    read = read_source(sources)
+    options, choices = proposed(read, options_of(columns))
+    return TableLook(
+        source=read,
+        columns=tuple(column_facts(read)),
+        choices=tuple(choices),
+        options=options,
+        command=command_of(sources, options),
+    )
+
+
+def check_pairing(source: TableSource, options: TableOptions) -> None:
+    """Refuse to leave runs unpaired where a column looks like a seed and nobody said what to do about it.
+
+    Raises:
+        UsageError: neither ``--seed`` nor ``--unpaired`` was given, and there is such a column.
+    """
+    from harness.analysis.column_choice import proposed
+
+    if options.seed or options.unpaired or options.sd or options.missing:
+        return
+    likely = proposed(source, replace(options, seed=()))[0].seed
+    if likely:
+        raise UsageError(
+            f"runs are paired by seed, and column {likely[0]!r} looks like one",
+            f"pass --seed '{likely[0]}' to pair them, or --unpaired to compare arms as groups",
+        )
+
+
+def report_on(
+    source: TableSource,
+    sources: Sequence[str],
+    options: TableOptions,
+    *,
+    reports: Path = Path("reports"),
+    name: str = "",
+) -> tuple[Written, Runs]:
+    """Analyse a source that has been read; arguments, result and errors as ``analyze_table`` has them."""
+    from harness.analysis.runs_table import runs_of, study_name
+    from harness.report import Provenance, write_index, write_report
+
+    runs = runs_of(source, options)
+    if name and study_name(name) != name:
+        raise UsageError(
+            f"--name {name!r}: cannot name a folder",
+            "use letters, digits, '.', '_' and '-', and no ending of a file",
+        )
+    study = runs.study.model_copy(update={"name": name or runs.study.name})
+    folder = reports / study.name
+    command = command_of(sources, options, name=name)
+    _refuse_other_report(folder, sources)
     written = write_report(
         folder,
-        found.study,
-        found.trials,
-        metrics=found.metrics,
-        seeds=found.seeds,
-        provenance=Provenance(
-            commands=(_command(file, columns),),
-            data=f"{file.name}, {plural(len(found.trials), 'row')}, sha256 {content}",
-        ),
+        study,
+        runs.trials,
+        metrics=runs.metrics,
+        seeds=runs.seeds,
+        provenance=Provenance(commands=(command,), data=_origin(source, sources)),
     )
     write_index(reports)
-    return written, found
+    return written, runs
 
 
-def _command(file: Path, columns: Columns) -> str:
-    """Return the command that makes this report again."""
-    unit = columns.get("unit", "auto")
-    told = [("arm", columns["arm"]), ("seed", columns["seed"]), ("metric", columns["metric"])]
-    told += [("baseline", columns["baseline"]), ("margin", f"{columns['margin']!r}")]
-    told += [
-        ("train", columns.get("train", "")),
-        ("gap", columns.get("gap", "")),
-        ("unit", "" if unit == "auto" else unit),
-    ]
-    told += [("alpha", f"{alpha!r}" if (alpha := columns.get("alpha", 0.05)) != 0.05 else "")]
-    words = [
-        "harness",
-        "analyze",
-        _place(file),
-        *(part for key, value in told if value for part in (f"--{key}", value)),
-    ]
-    lower = columns.get("lower_is_better")
-    words += [] if lower is None else ["--lower-is-better" if lower else "--higher-is-better"]
-    words += ["--common-seeds"] * columns.get("common_seeds", False)
-    return shlex.join(words)
+def _listed(source: Sources) -> list[str]:
+    return [str(s) for s in ([source] if isinstance(source, (str, Path)) else source)]
 
 
-def _place(file: Path) -> str:
-    """The table's path as seen from here, which is where the report's command is run; absolute only where it lies elsewhere."""
-    here = Path.cwd()
-    return (
-        str(file.relative_to(here))
-        if file.is_absolute() and file.is_relative_to(here)
-        else str(file)
-    )
+def _origin(source: TableSource, sources: Sequence[str]) -> str:
+    """What the report was made of, in one line, with the digest of a file."""
+    told = source.sentence
+    if len(sources) == 1 and (file := Path(sources[0])).is_file():
+        told += f", sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    return told
 
 
-def _refuse_other_report(folder: Path, file: Path) -> None:
-    """Keep the report of a study that was trained from being overwritten by that of a table of the same name."""
-    kept = folder / "study.toml"
-    if kept.is_file() and not re.search(
-        r"^table = ", kept.read_text(encoding="utf-8"), re.MULTILINE
-    ):
+def command_of(sources: Sequence[str], options: TableOptions, *, name: str = "") -> str:
+    """Return the command that makes a report; what is missing of it stands in capitals."""
+    words = ["harness", "analyze", *map(_place, sources)]
+    for flag, value in flags_of(options):
+        words += [flag, value] if value else [flag]
+    if not options.seed and not options.unpaired and not options.sd:
+        words += ["--unpaired"] if options.arm and options.metric else []
+    for missing in options.missing:
+        words += [f"--{missing}", missing.upper()]
+    return shlex.join(words + (["--name", name] if name else []))
+
+
+def _place(text: str) -> str:
+    """A path as seen from here, which is where the report's command is run; absolute only where it lies elsewhere."""
+    file, here = Path(text), Path.cwd()
+    if file.is_absolute() and file.is_relative_to(here):
+        return str(file.relative_to(here))
+    return text
+
+
+def _refuse_other_report(folder: Path, sources: Sequence[str]) -> None:
+    """Keep a report from being overwritten by that of another source, or of a study that was trained."""
+    from harness.errors import HarnessError
+    from harness.report import read_folder
+
+    if not (folder / "study.toml").is_file():
+        return
+    hint = "pass --name to call this report otherwise"
+    try:
+        before = read_folder(folder)
+    except HarnessError:  # damaged: whose it was is not known
         raise ReportError(
-            f"{folder} holds the report of a study that was trained, which {file.name} would replace",
-            "rename the table: its report is called after the file",
+            f"{folder} holds a report that cannot be read, which this one would replace", hint
+        ) from None
+    if not before.study.table:
+        raise ReportError(
+            f"{folder} holds the report of a study that was trained, which this one would replace",
+            hint,
+        )
+    words = shlex.split(before.provenance.commands[0]) if before.provenance.commands else []
+    named = words[2 : next((i for i, w in enumerate(words) if w.startswith("--")), len(words))]
+    if [Path(text).absolute() for text in named] != [Path(_place(t)).absolute() for t in sources]:
+        shown = ", ".join(named) or before.study.table
+        raise ReportError(
+            f"{folder} holds the report of {plural(len(named) or 1, 'other source')}: {shown}", hint
         )

@@ -36,13 +36,14 @@ class Metric:
 
     Attributes:
         name: key in ``Trial.metrics``.
-        unit: ``pp`` (stored in [0, 1], shown times 100) or ``1`` (shown as stored).
+        unit: ``pp`` (stored in [0, 1], shown times 100), ``1`` (shown as stored), or ``own`` (the unit of a table's column,
+            shown as stored with significant digits, whatever its size).
         higher_is_better: direction; None where neither end is good by itself, as for the overfitting gap.
         label: words for tables and axes.
     """
 
     name: str
-    unit: Literal["pp", "1"]
+    unit: Literal["pp", "1", "own"]
     higher_is_better: bool | None
     label: str
 

@@ -1,0 +1,448 @@
+"""What a table of runs would be read as if nobody said: arm, seed, score and the rest, each with its reason.
+
+These are proposals. They are shown with the command that spells them out, and only that command
+acts on them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.analysis.cells import MISSING, is_numeric, numbers
+from harness.analysis.runs_table import CLOCKS
+from harness.analysis.score_unit import is_share_name, likely_unit, small_is_good
+from harness.analysis.sources import TableSource
+from harness.analysis.sources.frame import text_of
+from harness.analysis.table_options import TableOptions
+from harness.analysis.table_rows import arm_names, chosen, melted
+from harness.text import plural
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SEEDS = (
+    *(
+        "seed",
+        "random_seed",
+        "rng_seed",
+        "run_seed",
+        "manual_seed",
+        "seed_id",
+        "random_state",
+        "rng",
+    ),
+    *(
+        "trial_seed",
+        "rep",
+        "repeat",
+        "repetition",
+        "replicate",
+        "replication",
+        "fold",
+        "split",
+        "cv_fold",
+    ),
+    *(
+        "run",
+        "run_number",
+        "run_idx",
+        "trial",
+        "trial_number",
+        "version",
+        "number",
+        "index",
+        "run_id",
+    ),
+)
+_ARMS = (
+    *(
+        "arm",
+        "method",
+        "algorithm",
+        "algo",
+        "agent",
+        "variant",
+        "ablation",
+        "condition",
+        "treatment",
+    ),
+    *("model", "approach", "system", "strategy", "policy", "architecture", "arch", "optimizer"),
+    *("augmentation", "aug", "setting", "group", "config_name", "experiment", "exp_name", "exp"),
+    *(
+        "name",
+        "run_name",
+        "folder",
+        "submission",
+        "framework",
+        "key",
+        "network",
+        "loss",
+        "schedule",
+    ),
+    *("regularizer", "backbone", "learner", "estimator", "classifier", "config", "params", "file"),
+)
+_DATASETS = (
+    *("dataset", "data", "dataset_name", "task", "task_name", "env", "env_id", "env_name"),
+    *("environment", "game", "workload", "benchmark", "domain", "problem", "corpus", "test_envs"),
+)
+_BASELINES = (
+    *("baseline", "base", "reference", "control", "vanilla", "default", "plain", "standard"),
+    *("none", "original", "erm", "sgd", "dqn", "full"),
+)
+_SETTINGS = re.compile(
+    r"(config|params|param|args|hparams|hyperparameters|cfg|flags)[._].+|param_.+"
+)
+_NO_SCORE = re.compile(
+    r"(^|[._/ -])(epochs?|steps?|iter\w*|time\w*|runtime|duration|seconds|hours|lr|learning_rate|"
+    r"batch\w*|seed|index|rank\w*|wd|weight_decay|dropout|params_m|flops|n_\w+|num_\w+|"
+    r"std\w*|sd|stderr|sem|min|max|count|size|memory|gpu\w*|id|number|timestamp|walltime)$",
+    re.IGNORECASE,
+)
+_NO_ARM = frozenset(
+    {
+        *("state", "status", "created", "updated", "user", "notes", "tags", "hostname", "runtime"),
+        *("start_time", "end_time", "duration", "run_id", "id", "date", "time", "sweep", "host"),
+        *("datetime_start", "datetime_complete", "source_name", "source_version", "timestamp"),
+        *(
+            "output_dir",
+            "save_dir",
+            "path",
+            "logdir",
+            "log_dir",
+            "checkpoint",
+            "comment",
+            "git_hash",
+        ),
+    }
+)
+_HELD_OUT = (("val", 6), ("valid", 6), ("dev", 6), ("eval", 6), ("test", 5), ("train", -60))
+_MOST_VALUES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """What a column looks like.
+
+    Attributes:
+        name: of the column.
+        samples: three different values.
+        distinct: how many different values it has.
+        filled: in how many rows there is one.
+        numeric: whether all of them are numbers.
+    """
+
+    name: str
+    samples: tuple[str, ...]
+    distinct: int
+    filled: int
+    numeric: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChoice:
+    """A proposal: an option, what it would be, and why.
+
+    Attributes:
+        option: such as ``arm``.
+        value: of the option, as one would type it.
+        why: the reason, in words.
+    """
+
+    option: str
+    value: str
+    why: str
+
+
+def column_facts(source: TableSource) -> list[ColumnFacts]:
+    """Return what every column looks like."""
+    facts = []
+    for name in source.columns:
+        cells = source.frame[name].tolist()
+        texts = [text for cell in cells if (text := text_of(cell)).lower() not in MISSING]
+        different = list(dict.fromkeys(texts))
+        samples = tuple(different[:_MOST_VALUES])
+        numeric = bool(texts) and is_numeric(cells)
+        facts.append(ColumnFacts(name, samples, len(different), len(texts), numeric))
+    return facts
+
+
+def proposed(source: TableSource, given: TableOptions) -> tuple[TableOptions, list[ColumnChoice]]:
+    """Return options for a table, those that were given as they are, and the reason for every other one.
+
+    What cannot be found stays empty.
+    """
+    options, choices = given, list[ColumnChoice]()
+    if not options.where and source.where:
+        options = replace(options, where=source.where)
+        choices.append(ColumnChoice("where", source.where[0], "other runs did not end well"))
+    source, _ = chosen(source, options.where)
+    options, more = _wide(source, options)
+    choices += more
+    if "{" in options.metric:
+        source, _ = melted(source, options.metric, (*options.arm, *options.seed, *options.dataset))
+    facts = {fact.name: fact for fact in column_facts(source)}
+    for step in (_score, _clock, _seed, _dataset, _arm, _repeats, _baseline, _direction, _margin):
+        options, choice = step(source, facts, options)
+        choices += choice
+    return options, choices
+
+
+Step = tuple[TableOptions, list[ColumnChoice]]
+Facts = dict[str, ColumnFacts]
+
+
+def _word(name: str) -> str:
+    """The last part of a dotted name, in small letters with underscores."""
+    last = re.split(r"[./]", name)[-1].removeprefix("param_").removeprefix("params_")
+    last = last.removeprefix("user_attrs_")
+    return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")
+
+
+def _first(names: Sequence[str], facts: Facts, fits: Any) -> str:
+    """The column whose name comes first in a list of usual names, among those that fit."""
+    for wanted in names:
+        for fact in facts.values():
+            if _word(fact.name) == wanted and fits(fact):
+                return fact.name
+    return ""
+
+
+def _wide(source: TableSource, options: TableOptions) -> Step:
+    """Columns numbered alike, such as ``seed0`` to ``seed4``, are runs: propose their form."""
+    if options.metric:
+        return options, []
+    numbered: dict[str, list[str]] = {}
+    for name in source.columns:
+        if re.search(r"\d", name) and is_numeric(source.frame[name].tolist()):
+            numbered.setdefault(re.sub(r"\d+(?!.*\d)", "{seed}", name), []).append(name)
+    forms = {
+        form: names
+        for form, names in numbered.items()
+        if len(names) > 2
+        and re.search(r"seed|run|fold|split|rep|trial|^\W*\{seed\}$|acc", form, re.IGNORECASE)
+    }
+    if not forms or any(_word(name) in _SEEDS[:11] for name in source.columns):
+        return options, []
+    form, names = max(forms.items(), key=lambda item: len(item[1]))
+    why = f"{plural(len(names), 'column')} of this form, a run each"
+    options = replace(options, metric=form, seed=options.seed or ("seed",))
+    return options, [ColumnChoice("metric", form, why)]
+
+
+def _score(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    del source
+    if options.metric:
+        return options, []
+    taken = {*options.arm, *options.seed, *options.dataset, options.last, options.train}
+    ranked = [
+        (_score_rank(fact), fact.name)
+        for fact in facts.values()
+        if fact.numeric and fact.distinct > 1 and fact.name not in taken
+    ]
+    ranked = [(rank, name) for rank, name in ranked if rank > 0]
+    if not ranked:
+        return options, []
+    best = max(rank for rank, _ in ranked)
+    name = next(name for rank, name in ranked if rank == best)
+    why = "numbers under the name of a score"
+    held = [part for part, _ in _HELD_OUT[:5] if part in re.split(r"[^a-z]+", name.lower())]
+    why += ", on held-out data" if held else ""
+    return replace(options, metric=name), [ColumnChoice("metric", name, why)]
+
+
+def _score_rank(fact: ColumnFacts) -> int:
+    name = fact.name
+    if _SETTINGS.fullmatch(name) or _NO_SCORE.search(name) or _word(name) in CLOCKS:
+        return 0
+    lowered = name.lower()
+    parts = set(re.split(r"[^a-z0-9]+", lowered))
+    rank = 10
+    if re.search(r"acc|top.?1", lowered):
+        rank = 60
+    elif re.search(r"return|reward|value|metric|perf|result|bleu|rouge|elo", lowered):
+        rank = 45
+    elif is_share_name(name):
+        rank = 50
+    elif small_is_good(name):
+        rank = 30
+    rank += next((bonus for part, bonus in _HELD_OUT if part in parts), 3)
+    rank -= 4 * bool(parts & {"best", "mean", "avg", "in", "ema", "top5"})
+    return rank - (20 if {"std", "min", "max", "median"} & parts else 0)
+
+
+def _clock(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    """Several rows a run, counted by epochs or steps: propose the last."""
+    if options.last or options.best:
+        return options, []
+    clocks = [fact for fact in facts.values() if _word(fact.name) in CLOCKS and fact.numeric]
+    clocks = [fact for fact in clocks if fact.distinct > 1]
+    if source.last in facts and facts[source.last].distinct > 1:
+        name = source.last
+    elif clocks and len(source.frame) >= 2 * max(fact.distinct for fact in clocks[:1]):
+        name = clocks[0].name
+    else:
+        return options, []
+    why = f"a run has several rows, counted by {name}; --best COLUMN would be optimistic"
+    return replace(options, last=name), [ColumnChoice("last", name, why)]
+
+
+def _seed(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    if options.seed or options.unpaired or options.sd:
+        return options, []
+    rows = len(source.frame)
+
+    def fits(fact: ColumnFacts) -> bool:
+        return 1 < fact.distinct < max(rows, 3) and fact.filled == rows
+
+    name = _first(_SEEDS, facts, fits)
+    if not name:
+        return options, []
+    why = f"named like a seed, {plural(facts[name].distinct, 'value')}"
+    return replace(options, seed=(name,)), [ColumnChoice("seed", name, why)]
+
+
+def _dataset(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    del source
+    if options.dataset or not options.seed:
+        return options, []
+    taken = {*options.arm, *options.seed, options.metric}
+
+    def fits(fact: ColumnFacts) -> bool:
+        return fact.distinct > 1 and fact.name not in taken
+
+    name = _first(_DATASETS, facts, fits)
+    if not name:
+        return options, []
+    why = f"named like a data set, {plural(facts[name].distinct, 'value')}"
+    return replace(options, dataset=(name,)), [ColumnChoice("dataset", name, why)]
+
+
+def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    if options.arm:
+        return options, []
+    taken = {*options.seed, *options.dataset, options.metric, options.last, options.train}
+    rows = len(source.frame)
+
+    def fits(fact: ColumnFacts) -> bool:
+        repeated = fact.distinct * 2 <= rows or not options.seed
+        return fact.distinct > 1 and fact.filled == rows and fact.name not in taken and repeated
+
+    name = _first(_ARMS, facts, fits)
+    why = "names things that have several runs each"
+    others = [
+        fact.name
+        for fact in facts.values()
+        if fits(fact)
+        and fact.name != name
+        and _word(fact.name) not in _NO_ARM
+        and _word(fact.name) not in CLOCKS
+        and (_SETTINGS.fullmatch(fact.name) or not fact.numeric or _score_rank(fact) < 11)
+        and not _NO_ARM_NAME.search(fact.name)
+    ]
+    if not name and others:
+        settings = [other for other in others if _SETTINGS.fullmatch(other)]
+        name = (settings or [o for o in others if not facts[o].numeric] or others)[0]
+        why = "differs between runs, and repeats over seeds"
+    if not name:
+        return options, []
+    names = _finer(source, [name], others, options)
+    told = [ColumnChoice("arm", name, f"{why}, {plural(facts[name].distinct, 'value')}")]
+    told += [ColumnChoice("arm", n, "tells apart runs of one arm and seed") for n in names[1:]]
+    return replace(options, arm=tuple(names)), told
+
+
+_NO_ARM_NAME = re.compile(r"time|date|uuid|_id$|hash|dir$|path$|url|version$|host", re.IGNORECASE)
+
+
+def _finer(
+    source: TableSource, names: list[str], others: Sequence[str], options: TableOptions
+) -> list[str]:
+    """Add columns that tell apart rows which would be one run, those that tell most apart first."""
+    place = [*options.seed, *options.dataset, *([options.last] if options.last else [])]
+    if not options.seed:
+        return names
+    frame = source.frame[[*dict.fromkeys([*place, *names, *others])]].map(text_of)
+    runs = _groups(frame, [*place, *names])
+    while runs < len(frame) and len(names) < 4:
+        gains = {n: _groups(frame, [*place, *names, n]) for n in others if n not in names}
+        best = max(gains, key=lambda name: gains[name], default="")
+        if not best or gains[best] == runs:
+            break
+        names, runs = [*names, best], gains[best]
+    return names
+
+
+def _groups(frame: pd.DataFrame, names: Sequence[str]) -> int:
+    return len(frame.drop_duplicates(list(names)))
+
+
+def _repeats(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    """Runs that were run again: the newest counts where the tool knows when they began."""
+    del facts
+    if options.duplicates != "refuse" or not options.seed or not options.arm or options.last:
+        return options, []
+    frame = source.frame[[*options.arm, *options.seed, *options.dataset]].map(text_of)
+    if not frame.duplicated().any() or not source.created:
+        return options, []
+    why = f"some runs were run again; the newest by {source.created} counts"
+    return replace(options, duplicates="last"), [ColumnChoice("duplicates", "last", why)]
+
+
+def _baseline(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    del facts
+    if options.baseline or not options.arm:
+        return options, []
+    full = source.frame[list(options.arm)].map(text_of).ne("").all(axis=1)
+    names = list(
+        dict.fromkeys(arm_names(source.with_frame(source.frame.loc[full]), options.arm)[0])
+    )
+    if len(names) < 2:
+        return options, []
+    plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
+    for word in _BASELINES:
+        if word in plain:
+            why = f"called like a baseline, of {plural(len(names), 'arm')}"
+            return replace(options, baseline=plain[word]), [
+                ColumnChoice("baseline", plain[word], why)
+            ]
+    near = [name for name in names if "baseline" in name.lower() or "vanilla" in name.lower()]
+    name = (near or names)[0]
+    why = f"the first of {plural(len(names), 'arm')}: choose the one that the others depart from"
+    return replace(options, baseline=name), [ColumnChoice("baseline", name, why)]
+
+
+def _direction(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    del source, facts
+    if options.lower_is_better is not None or not small_is_good(options.metric):
+        return options, []
+    why = f"{options.metric} is named like something that should be small"
+    return replace(options, lower_is_better=True), [ColumnChoice("lower-is-better", "", why)]
+
+
+def _margin(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    """A margin is nobody's to guess; what is proposed is a round start to think from."""
+    if options.margin or not options.metric:
+        return options, []
+    del facts
+    name = (
+        melted(source, options.metric, options.arm)[1] if "{" in options.metric else options.metric
+    )
+    column = numbers(source.frame, name, source.name, options.decimal)
+    values = column.floats[~column.missing]
+    finite = values[abs(values) < float("inf")]
+    if not finite.size:
+        return options, []
+    kind = options.unit
+    if kind == "auto":
+        kind, _ = likely_unit(
+            name, float(finite.min()), float(finite.max()), percent=column.percent
+        )
+    if kind != "number":
+        why = "0.5 percentage points to begin with: the smallest difference worth acting on is yours to say"
+        return replace(options, margin=0.5), [ColumnChoice("margin", "0.5", why)]
+    size = float(f"{0.01 * abs(float(finite.mean())) or 0.01:.0e}")
+    why = f"about 1 % of the mean of {name}, in its own unit: the smallest difference worth acting on is yours to say"
+    return replace(options, margin=size), [ColumnChoice("margin", f"{size:g}", why)]
