@@ -53,7 +53,7 @@ class RetunedJob:
             StudyError: an arm cannot have a setting, or nothing tells which setting is the best.
             RecipeError: a net does not fit the images.
         """
-        from harness.train.run import check
+        from harness.train.check import check
 
         study = job.study
         check_metric(study)

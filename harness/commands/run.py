@@ -26,7 +26,7 @@ from harness.text import plural
 if TYPE_CHECKING:
     from harness.ledger import Ledger, Offer
     from harness.report import Provenance, Written
-    from harness.train.run import Arena
+    from harness.train.parts import Arena
     from harness.train.timing import Layout
     from harness.workers.join import LaunchResult
 
@@ -103,7 +103,7 @@ class Job(Setup):
             code, fingerprint = check_script(study), ""
             layout = choose_places(study, device=device, workers=workers)
         else:
-            from harness.train.run import check
+            from harness.train.check import check
 
             grounds = [check(arm.recipe) for arm in planned]
             ground = grounds[0]

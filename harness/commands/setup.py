@@ -17,7 +17,7 @@ from harness.study.trial import curve_images, split_words
 if TYPE_CHECKING:
     from harness.ledger import Plan
     from harness.report import Provenance
-    from harness.train.run import Arena
+    from harness.train.parts import Arena
     from harness.train.timing import Layout
     from harness.workers.join import LaunchResult
 

@@ -24,7 +24,7 @@ from harness.study.trial import Trial
 if TYPE_CHECKING:
     from harness.report import Written
     from harness.search import SearchLedger, Tried
-    from harness.train.run import Arena
+    from harness.train.parts import Arena
     from harness.train.timing import Layout
 
 
@@ -75,7 +75,7 @@ class SearchJob(Setup):
         ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
         this search again.
         """
-        from harness.train.run import check
+        from harness.train.check import check
 
         base = study.base_recipe
         ground = check(base)

@@ -115,7 +115,7 @@ def read_tree(tree: Tree, *, size: int, name: str, on_event: OnEvent) -> Arrays:
         DataError: an image that cannot be read, images of mixed sizes without ``size``, or images
             without contrast.
     """
-    progress = pixels.Progress(name, len(tree.files), on_event)
+    progress = pixels.Decoding(name, len(tree.files), on_event)
     findings = pixels.Findings(lambda: ((str(path), path) for path in tree.files))
     decoded, labels_N, paths = [], [], []
     for part in tree.parts:

@@ -32,7 +32,7 @@ _ROWS = 1024  # rows read at once: bounds the memory that large encoded images t
 
 
 @dataclass(frozen=True, slots=True)
-class Shards:
+class ParquetShards:
     """The shards of a folder; ``test`` may be empty, and ``test_word`` says what the test part is called there.
 
     ``val`` are validation shards beside test shards; without those, the validation shards are the test part.
@@ -50,7 +50,7 @@ class Shards:
         return (*self.train, *self.test, *self.val)
 
 
-def find_shards(folder: Path) -> Shards | None:
+def find_shards(folder: Path) -> ParquetShards | None:
     """Return the shards in ``folder``, or in the one folder below it that has some, or None.
 
     Raises:
@@ -82,7 +82,7 @@ def find_shards(folder: Path) -> Shards | None:
     return here
 
 
-def _shards_in(folder: Path) -> Shards | None:
+def _shards_in(folder: Path) -> ParquetShards | None:
     files = sorted(
         path
         for path in folder.glob("*.parquet")
@@ -99,7 +99,7 @@ def _shards_in(folder: Path) -> Shards | None:
             words.setdefault(part, match[1].lower())
     test = "test" if "test" in parts else "val"
     val = parts.get("val", ()) if test == "test" else ()
-    return Shards(
+    return ParquetShards(
         folder,
         tuple(parts.get("train", ())),
         tuple(parts.get(test, ())),
@@ -108,7 +108,7 @@ def _shards_in(folder: Path) -> Shards | None:
     )
 
 
-def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
+def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode all shards. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
@@ -131,7 +131,7 @@ def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> A
         for path in files:
             yield from _rows(_open(path), path, columns, [])
 
-    progress, findings = pixels.Progress(name, total, on_event), pixels.Findings(every)
+    progress, findings = pixels.Decoding(name, total, on_event), pixels.Findings(every)
     decoded = [
         pixels.decode_all(rows(k), size=size, progress=progress, findings=findings)
         for k in range(len(files))

@@ -37,7 +37,7 @@ _LEAST_RANGE = 16
 _TOO_MANY_PIXELS = 178_956_970
 
 
-class Progress:
+class Decoding:
     """Counts decoded images over all files of a data set and says so about ten times."""
 
     def __init__(self, what: str, total: int, on_event: OnEvent) -> None:
@@ -124,7 +124,7 @@ class Findings:
 
 
 def decode_all(
-    images: Iterable[Named], *, size: int, progress: Progress, findings: Findings
+    images: Iterable[Named], *, size: int, progress: Decoding, findings: Findings
 ) -> list[Pixels]:
     """Decode images in threads (Pillow releases the interpreter lock while it works), in order.
 

@@ -165,9 +165,7 @@ def train_an_epoch(
         if device == OTHER:
             watches.enter_context(NoDouble())
 
-        step = Step(
-            trained, [(0.01, 0.9)] * 3, settings or StepSettings(), trusted=True
-        )
+        step = Step(trained, [(0.01, 0.9)] * 3, settings or StepSettings(), trusted=True)
         loader = train_loader(device, ops)
         # the draws of other accelerators are made on the host, and cross once an epoch
         with nullcontext() if device == OTHER else DeviceWatch():
