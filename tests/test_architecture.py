@@ -47,13 +47,8 @@ STILL_LONG: set[str] = {
     "harness/report/methods.py: glossary",
     "harness/report/methods.py: paragraph",
     "harness/report/tables.py: verdicts",
-    "harness/train/loop.py: fit_one_cycle",
-    "harness/train/run.py: _run",
 }
 STILL_SHARED: set[str] = {
-    "Cell",
-    "Entry",
-    "Source",
     "Table",
 }
 USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]

@@ -18,7 +18,8 @@ from harness.train.engine import Driver, Eager, Program, room_for
 from harness.train.judge import judge
 from harness.train.loaders import TrainLoader
 from harness.train.optim import FlatParameters, Update, schedule_rows
-from harness.train.run import Arena, Loaders, fit, place, step_settings
+from harness.train.parts import Arena, Loaders, place, step_settings
+from harness.train.run import fit
 from harness.train.step import AUTOCAST, Step
 
 ROOM = 1 << 17  # steps, more than a benchmark ever takes

@@ -30,7 +30,7 @@ from harness.train.engine import choose
 from harness.train.environment import environment
 from harness.train.meter import Meter
 from harness.train.model import cost_of
-from harness.train.run import Arena, arena
+from harness.train.parts import Arena, arena
 from harness.train.timing import usable_cores
 
 BUDGET_SECONDS = 150.0

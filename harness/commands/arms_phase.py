@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.ledger import Offer, Planned
     from harness.report import Provenance, Written
     from harness.search import SearchLedger
-    from harness.train.run import Arena
+    from harness.train.parts import Arena
     from harness.train.timing import Layout
 
 REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this
@@ -121,7 +121,7 @@ class ArmsPhase(Phase):
             codes = {arm.recipe.id: script_code(study, arm.recipe) for arm in planned}
             layout = choose_places(study, device=device, workers=workers)
         else:
-            from harness.train.run import check
+            from harness.train.check import check
 
             grounds = [check(arm.recipe) for arm in planned]
             ground = grounds[0]

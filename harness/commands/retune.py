@@ -60,7 +60,7 @@ class SettingsPhase(Phase):
             StudyError: an arm cannot have a setting, or nothing tells which setting is the best.
             RecipeError: a net does not fit the images.
         """
-        from harness.train.run import check
+        from harness.train.check import check
 
         study = first.study
         check_metric(study)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.ledger import Offer, Plan, Planned
     from harness.report import Provenance, Written
     from harness.search import SearchLedger
-    from harness.train.run import Arena
+    from harness.train.parts import Arena
     from harness.train.timing import Layout
     from harness.workers.join import LaunchResult
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.ledger import Planned
     from harness.report import Written
     from harness.search import SearchLedger, Tried
-    from harness.train.run import Arena
+    from harness.train.parts import Arena
     from harness.train.timing import Layout
 
 
@@ -84,7 +84,7 @@ class SearchPhase(Phase):
         this search again; ``larger`` gives that command for another profile.
         """
         from harness.search import slots
-        from harness.train.run import check
+        from harness.train.check import check
 
         base, code = study.base_recipe, study_code(study)
         ground = check(base)

@@ -221,7 +221,7 @@ def _try_script(
 def _try_recipe(
     study: Study, arm: Arm, cell: Cell, *, workers: int | None, device: str, on_event: OnEvent
 ) -> Tried:
-    from harness.train.run import check
+    from harness.train.check import check
     from harness.workers.runner import OWN_RUNNER, runner_for
 
     for each in arms(study):  # what cannot run in another arm shows here too

@@ -55,7 +55,7 @@ def state_of(kind: str, files: Sequence[Path], *, size: int) -> str:
     return state.hexdigest()[:16]
 
 
-class Entry:
+class CacheEntry:
     """The cache file of one source at one size, in the data root or, where that is read-only, in the user's folder."""
 
     def __init__(self, root: Path, *, name: str, where: Path, size: int, state: str) -> None:
@@ -199,7 +199,9 @@ def _header(file: BinaryIO) -> dict[str, Any]:
     return header
 
 
-def cached(entry: Entry, decode: Callable[[], Arrays], on_event: OnEvent) -> tuple[Arrays, str]:
+def cached(
+    entry: CacheEntry, decode: Callable[[], Arrays], on_event: OnEvent
+) -> tuple[Arrays, str]:
     """Return (arrays, fingerprint) from the cache, else decode them, once whatever the number of processes that ask."""
     if found := entry.read(on_event):
         return found

@@ -21,6 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import UsageError
+from harness.train.devices import empty_cache
 from harness.train.loaders import TrainLoader
 from harness.train.modes import modes_kept
 from harness.train.step import Step
@@ -215,7 +216,7 @@ def _measured(
     return tuple(accesses.outside.values()), torch.cuda.max_memory_allocated(device) - there
 
 
-class Recorder(Protocol):
+class RecordFunc(Protocol):
     """Makes a replay of a body; see `record`."""
 
     def __call__(
@@ -250,10 +251,9 @@ def wait(device: torch.device | str) -> None:
 
 
 def release() -> None:
-    """Give memory that nothing uses back to the GPU, once what only cycles hold is gone."""
+    """Give memory that nothing uses back to the accelerator, once what only cycles hold is gone."""
     gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
+    empty_cache()
 
 
 @contextmanager

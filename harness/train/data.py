@@ -307,7 +307,7 @@ def _moments(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 def _find(
     name: str, root: Path, size: int, kwargs: Mapping[str, Any] | None = None
-) -> sources.Source | None:
+) -> sources.DataSource | None:
     if size and size < _SMALLEST:
         raise DataError(
             f"data.size={size} is smaller than {_SMALLEST} pixels",
@@ -316,12 +316,12 @@ def _find(
     return sources.find(name, root, kwargs)
 
 
-def _entry(source: sources.Source, root: Path, size: int) -> cache.Entry:
+def _entry(source: sources.DataSource, root: Path, size: int) -> cache.CacheEntry:
     state = cache.state_of(source.kind, source.files, size=size)
-    return cache.Entry(root, name=source.name, where=source.where, size=size, state=state)
+    return cache.CacheEntry(root, name=source.name, where=source.where, size=size, state=state)
 
 
-def _decode(source: sources.Source, size: int, tell: Callable[[str], None]) -> arrays.Arrays:
+def _decode(source: sources.DataSource, size: int, tell: Callable[[str], None]) -> arrays.Arrays:
     if source.files:
         tell(f"{source.name}: decoding the files in {source.where}")
     try:

@@ -109,5 +109,7 @@ def peak_mib(device: torch.device | str, recorded_bytes: int = 0) -> float:
 
 def empty_cache() -> None:
     """Give the memory that torch keeps for later back to the accelerator, where there is one."""
-    if auto() != "cpu":
+    kind = auto()
+    # a process that never used its GPU keeps nothing there, and asking would take memory for that
+    if kind != "cpu" and (kind != "cuda" or torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         torch.accelerator.empty_cache()

@@ -17,10 +17,11 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ from harness.train.capture import (
     WARM_STEPS,
     Handed,
     Lane,
-    Recorder,
+    RecordFunc,
     Replay,
     Resident,
     kept,
@@ -117,33 +118,58 @@ def choose(
 # ----------------------------------------------------------------------------------------------------------
 
 
-class Driver(Protocol):
-    """Runs the epochs of one training."""
+class Driver(ABC):
+    """Runs the epochs of one training: the one loop over batches, whoever launches the steps.
+
+    Attributes:
+        step: the training step.
+        scores: what adds up the batches of an evaluation.
+        warm_seconds: spent on first calls and recordings.
+    """
 
     step: Step
-    warm_seconds: float
-
-    @property
-    def scores(self) -> Scores:
-        """What adds up the batches of an evaluation."""
-        ...
-
-    def warm_scores(self, loader: Iterable[Any]) -> None:
-        """Make the first calls of an evaluation over a loader."""
-        ...
+    scores: Scores
+    warm_seconds: float = 0.0
 
     def epoch(self, loader: Iterable[Any], steps: int) -> int:
         """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-        ...
+        begin_training(self.step.model)
+        seen = taken = 0
+        # draws no batch more: a loader may be one endless stream
+        for images in itertools.islice(self._batches(loader), steps):
+            seen += images
+            taken += 1
+        if taken < steps:
+            raise UsageError(
+                f"the training loader gave {taken} batches where {steps} were planned",
+                "it must give as many in every epoch; steps_per_epoch= says how many",
+            )
+        return seen
+
+    def warm_scores(self, loader: Iterable[Any]) -> None:
+        """Evaluate a batch of each shape and forget it, where a loader is ours and can be read twice."""
+        if not isinstance(loader, EvalLoader):
+            return
+        started = time.perf_counter()
+        with modes_kept(self.step.model), torch.no_grad():
+            self.step.model.eval()
+            for x_NCHW, labels_N in first_of_each_shape(loader):  # on the device, as ours are
+                self.scores.add(x_NCHW, labels_N)
+        self.scores.start()
+        wait(self.step.device)
+        self.warm_seconds += time.perf_counter() - started
+
+    @abstractmethod
+    def _batches(self, loader: Iterable[Any]) -> Iterator[int]:
+        """Train on one batch after the other, as they are asked for, and yield the number of images of each."""
 
 
-class Eager:
+class Eager(Driver):
     """The eager engine."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
         self.scores = Scores(step.model, step.settings.precision)
-        self.warm_seconds = 0.0
 
     def warm_up(self, loader: TrainLoader) -> None:
         """Take some steps, of every size that the epoch has, and take them back: first calls are not counted as training."""
@@ -154,6 +180,7 @@ class Eager:
         with kept(self.step):
             begin_training(self.step.model)
             drawn = loader.draw()
+            # the smaller batch at the end has shapes of its own, and kernels that are chosen for it
             rest = loader.batches(
                 drawn, start=len(loader.images_NCHW) // loader.batch_size * loader.batch_size
             )
@@ -163,26 +190,14 @@ class Eager:
         wait(self.step.device)
         self.warm_seconds += time.perf_counter() - started
 
-    def warm_scores(self, loader: Iterable[Any]) -> None:
-        """Evaluate a batch of each shape and forget it, where a loader is ours and can be read twice."""
-        if isinstance(loader, EvalLoader):
-            self.warm_seconds += _warmed(self.scores, loader)
-
-    def epoch(self, loader: Iterable[Any], steps: int) -> int:
-        """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-        begin_training(self.step.model)
-        seen = taken = 0
-        # draws no batch more: a loader may be one endless stream
-        for batch in itertools.islice(loader, steps):
+    def _batches(self, loader: Iterable[Any]) -> Iterator[int]:
+        for batch in loader:
             x_NCHW, target = placed(batch, self.step, loader)
             self.step(x_NCHW, target)
-            seen += len(x_NCHW)
-            taken += 1
-        _check_taken(taken, steps)
-        return seen
+            yield len(x_NCHW)
 
 
-class Program:
+class Program(Driver):
     """A recorded step with the net and the state that it works on.
 
     Args:
@@ -201,6 +216,8 @@ class Program:
         UsageError: the optimiser is none of Adam, AdamW and SGD of torch.optim, whose arithmetic is not ours to record.
     """
 
+    scores: RecordedScores
+
     def __init__(
         self,
         model: nn.Module,
@@ -208,7 +225,7 @@ class Program:
         loader: Iterable[Any],
         *,
         room: int,
-        recorder: Recorder = record,
+        recorder: RecordFunc = record,
     ) -> None:
         if settings.opt_func not in FLAT_OPTIMIZERS:
             name = getattr(settings.opt_func, "__name__", repr(settings.opt_func))
@@ -220,7 +237,6 @@ class Program:
         ours = isinstance(loader, TrainLoader)
         self.step = Step(model, [(0.0, 0.9)], settings, room=room, trusted=ours)
         self.recordings = 0
-        self.warm_seconds = 0.0
         self._recorder, self._lane = recorder, Lane()
         self.scores = RecordedScores(model, settings.precision, recorder=recorder, lane=self._lane)
         self._replay: Replay | None = None
@@ -254,11 +270,6 @@ class Program:
         most = max((replay.peak_bytes for replay in replays), default=0)
         return sum(used.values()) + most if most else 0
 
-    def warm_scores(self, loader: Iterable[Any]) -> None:
-        """Record evaluation for a batch of each shape, where a loader is ours and can be read twice."""
-        if isinstance(loader, EvalLoader):
-            self.warm_seconds += _warmed(self.scores, loader)
-
     def begin(
         self, schedule: Sequence[tuple[float, float]], settings: StepSettings, loader: Iterable[Any]
     ) -> None:
@@ -271,13 +282,23 @@ class Program:
         if isinstance(self._feed, Resident):
             self._feed.bind(loader)
 
-    def epoch(self, loader: Iterable[Any], steps: int) -> int:
-        """Run one epoch of exactly ``steps`` steps; return the number of images seen."""
-        begin_training(self.model)
+    def _batches(self, loader: Iterable[Any]) -> Iterator[int]:
         if isinstance(self._feed, Resident):
-            return self._resident_epoch(self._feed, steps)
-        seen = taken = 0
-        for batch in itertools.islice(loader, steps):
+            return self._replayed(self._feed)
+        return self._handed(loader)
+
+    def _replayed(self, feed: Resident) -> Iterator[int]:
+        feed.start()
+        for _ in range(feed.whole):
+            self._again()
+            yield feed.recorded.batch_size
+        # of another size than what was recorded
+        for x_NCHW, target in feed.rest():
+            self.step(x_NCHW, target)
+            yield len(x_NCHW)
+
+    def _handed(self, loader: Iterable[Any]) -> Iterator[int]:
+        for batch in loader:
             x_NCHW, target = placed(batch, self.step, loader)
             feed = self._feed or self._record(Handed(x_NCHW, target))
             if isinstance(feed, Handed) and feed.fits(x_NCHW, target):
@@ -285,23 +306,7 @@ class Program:
                 self._again()
             else:
                 self.step(x_NCHW, target)
-            seen += len(x_NCHW)
-            taken += 1
-        _check_taken(taken, steps)
-        return seen
-
-    def _resident_epoch(self, feed: Resident, steps: int) -> int:
-        feed.start()
-        replays = min(steps, feed.whole)
-        for _ in range(replays):
-            self._again()
-        seen, taken = replays * feed.loader.batch_size, replays
-        for x_NCHW, target in itertools.islice(feed.rest(), steps - replays):
-            self.step(x_NCHW, target)
-            seen += len(x_NCHW)
-            taken += 1
-        _check_taken(taken, steps)
-        return seen
+            yield len(x_NCHW)
 
     def _again(self) -> None:
         if self._replay is None:  # pragma: no cover - there is a feed only after a recording
@@ -335,19 +340,9 @@ class Program:
         return feed
 
 
-def _warmed(scores: Scores, loader: EvalLoader) -> float:
-    """Evaluate a batch of each shape; return the seconds that it took."""
-    started = time.perf_counter()
-    with modes_kept(scores.model), torch.no_grad():
-        scores.model.eval()
-        for x_NCHW, labels_N in first_of_each_shape(loader):  # on the device, as ours are
-            scores.add(x_NCHW, labels_N)
-    scores.start()
-    wait(scores.device)
-    return time.perf_counter() - started
-
-
-KEEP = 16  # the shipped studies have up to nine structures, and cells run seed by seed: fewer would be recorded every time
+# the shipped studies have up to nine structures, and cells run seed by seed: with fewer kept, every
+# trial would record
+KEEP = 16
 _SPARE = 0.25  # share of the device's memory that has to be free before more are kept
 
 
@@ -431,11 +426,3 @@ def placed(batch: Any, step: Step, loader: Iterable[Any]) -> tuple[Tensor, Tenso
     return checked_batch(
         batch, step.device, where="the training loader", classes=step.classes, own=own
     )
-
-
-def _check_taken(taken: int, steps: int) -> None:
-    if taken < steps:
-        raise UsageError(
-            f"the training loader gave {taken} batches where {steps} were planned",
-            "it must give as many in every epoch; steps_per_epoch= says how many",
-        )

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from harness.plugins import load_plugin
 from harness.study.trial import Outcomes
 from harness.train.loaders import EvalLoader
-from harness.train.loop import Entry
+from harness.train.loop import EpochEntry
 from harness.train.modes import modes_kept
 from harness.train.scores import log_probabilities
 from harness.train.step import AUTOCAST
 
 if TYPE_CHECKING:
-    from harness.train.run import Loaders
+    from harness.train.parts import Loaders
 
 
 @torch.no_grad()
@@ -39,7 +39,11 @@ def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tenso
 
 
 def judge(
-    model: nn.Module, loaders: Loaders, history: list[Entry], precision: str, own_metric: str = ""
+    model: nn.Module,
+    loaders: Loaders,
+    history: list[EpochEntry],
+    precision: str,
+    own_metric: str = "",
 ) -> tuple[dict[str, float], Outcomes]:
     """Return a finished net's metrics (see ``harness.study.trial.METRICS``) and per-image outcomes. Reads the test set once.
 

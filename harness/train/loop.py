@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
 
@@ -23,10 +24,10 @@ from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.modes import modes_kept
 from harness.train.own import table_of
 from harness.train.scores import Scores
-from harness.train.step import LossFunc, OptFunc, Step, StepSettings
+from harness.train.step import LossFunc, OptFunc, Step, StepLog, StepSettings
 from harness.train.streams import stream_seed
 
-Entry = dict[str, Any]
+EpochEntry = dict[str, Any]
 
 
 class Loader(Protocol):
@@ -58,9 +59,9 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     steps_per_epoch: int | None = None,
     seed: int | None = None,
     engine: str | Program = "eager",
-    on_epoch: Callable[[Entry], object] | None = None,
+    on_epoch: Callable[[EpochEntry], object] | None = None,
     log: Callable[[str], object] | None = None,
-) -> list[Entry]:
+) -> list[EpochEntry]:
     """Train a net with the one-cycle policy (Smith & Topin, arXiv 1708.07120) and return its history.
 
     Args:
@@ -116,6 +117,8 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
         raise UsageError(
             f"cannot train for {epochs} epochs of {steps} steps", "both must be at least 1"
         )
+
+    # every rate of the run is worked out before it: no step has to ask the host
     shape = (schedule or ScheduleRecipe()).model_copy(update={"max_lr": float(max_lr)})
     table = table_of(shape, epochs * steps)
     settings = StepSettings(
@@ -128,76 +131,129 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
         nesterov,
         loss_func,
     )
-    before = engine.warm_seconds if isinstance(engine, Program) else 0.0
-    driver = _driver(engine, model, table, settings, train_loader)
-    step = driver.step
-    if step.device.type == "cuda":  # where a first call is slow, and a recording takes several
-        for loader in (val_loader, clean_loader or ()):
-            driver.warm_scores(loader)
-    history: list[Entry] = []
-    trained = processor = 0.0
-    with _on_loan(model, driver, kept=driver is engine):
+
+    loaders = _FitLoaders(train_loader, val_loader, clean_loader)
+    training = _Training(engine, model, table, settings, loaders, steps=steps, seed=seed)
+    history: list[EpochEntry] = []
+    with _on_loan(model, training.driver, kept=training.driver is engine):
         for epoch in range(epochs):
-            set_epoch = getattr(train_loader, "set_epoch", None) or getattr(
-                getattr(train_loader, "sampler", None), "set_epoch", None
-            )
-            if set_epoch is not None:
-                set_epoch(epoch)
-            if seed is not None:
-                torch.manual_seed(stream_seed(seed, "dropout", epoch))
-            wait(step.device)
-            started, busy, warm = time.perf_counter(), time.process_time(), driver.warm_seconds
-            seen = driver.epoch(train_loader, steps)
-            logged = step.read(epoch * steps)  # waits for the device
-            trained += time.perf_counter() - started - (driver.warm_seconds - warm)
-            processor += time.process_time() - busy
-            # an infinite gradient can still be clipped by value; one that is not a number spoils
-            # the weights at once
-            values = zip(logged.losses, logged.grad_norms, strict=True)
-            bad = next(
-                (
-                    i
-                    for i, (loss, norm) in enumerate(values)
-                    if not math.isfinite(loss) or math.isnan(norm)
-                ),
-                None,
-            )
-            if bad is not None:
-                raise DivergedError(epoch, epoch * steps + bad)
-            started = time.perf_counter()
-            val = evaluate(model, val_loader, scores=driver.scores)
-            # the last update broke the net, and no training step came after it
-            if not math.isfinite(val["loss"]):
-                raise DivergedError(epoch, (epoch + 1) * steps - 1)
-            clean = (
-                evaluate(model, clean_loader, scores=driver.scores)
-                if clean_loader is not None
-                else None
-            )
-            online = sum(logged.losses) / len(logged.losses)
-            entry: Entry = {
-                "epoch": epoch,
-                "train_loss": clean["loss"] if clean else online,
-                "train_accuracy": clean["accuracy"] if clean else None,
-                "online_loss": online,
-                "online_accuracy": logged.correct / seen,
-                "val_loss": val["loss"],
-                "val_accuracy": val["accuracy"],
-                "lrs": [rate for rate, _ in table[epoch * steps : (epoch + 1) * steps]],
-                "learning_rate": table[(epoch + 1) * steps - 1][0],
-                "grad_norm": sum(logged.grad_norms) / len(logged.grad_norms),
-                "clipped_share": sum(logged.clipped) / len(logged.clipped),
-                "seconds": trained,
-                "cpu_seconds": processor,
-                "eval_seconds": time.perf_counter() - started,
-                "warm_seconds": driver.warm_seconds - before,
-            }
-            history.append(entry)
+            history.append(training.epoch(epoch))
             if log is not None:
-                log(epoch_line(entry, epochs))
-            if on_epoch is not None and on_epoch(entry) is True:
+                log(epoch_line(history[-1], epochs))
+            # only True: what a callback returns by chance ends nothing
+            if on_epoch is not None and on_epoch(history[-1]) is True:
                 break
     return history
+
+
+@dataclass(frozen=True, slots=True)
+class _FitLoaders:
+    """The loaders of a training: images to train on, to validate on, and clean training images or None."""
+
+    train: Iterable[Any]
+    val: Iterable[Any]
+    clean: Iterable[Any] | None
+
+    def announce(self, epoch: int) -> None:
+        """Give the epoch to a training loader, or to its sampler, that draws by it."""
+        set_epoch = getattr(self.train, "set_epoch", None) or getattr(
+            getattr(self.train, "sampler", None), "set_epoch", None
+        )
+        if set_epoch is not None:
+            set_epoch(epoch)
+
+
+class _Training:
+    """A run of `fit_one_cycle`, one epoch after the other; it adds up what training took."""
+
+    def __init__(
+        self,
+        engine: str | Program,
+        model: nn.Module,
+        table: list[tuple[float, float]],
+        settings: StepSettings,
+        loaders: _FitLoaders,
+        *,
+        steps: int,
+        seed: int | None,
+    ) -> None:
+        self.model, self.table, self.loaders = model, table, loaders
+        self.steps, self.seed = steps, seed
+        # a program may have been made by an earlier trial, which paid for its recording
+        self.warm_before = engine.warm_seconds if isinstance(engine, Program) else 0.0
+        self.driver = _driver(engine, model, table, settings, loaders.train)
+        self.trained = self.processor = 0.0  # seconds
+
+        # where a first call is slow, and a recording takes several
+        if self.driver.step.device.type == "cuda":
+            for loader in (loaders.val, loaders.clean or ()):
+                self.driver.warm_scores(loader)
+
+    def epoch(self, epoch: int) -> EpochEntry:
+        """Train one epoch, evaluate, and return its entry of the history.
+
+        Raises:
+            DivergedError: something stopped being finite.
+        """
+        self.loaders.announce(epoch)
+        # epoch by epoch, so that what another arm draws in one epoch moves nothing in the next
+        if self.seed is not None:
+            torch.manual_seed(stream_seed(self.seed, "dropout", epoch))
+        seen, logged = self._train(epoch)
+        _check_finite(logged, epoch, first=epoch * self.steps)
+
+        started = time.perf_counter()
+        val = evaluate(self.model, self.loaders.val, scores=self.driver.scores)
+        # the last update broke the net, and no training step came after it
+        if not math.isfinite(val["loss"]):
+            raise DivergedError(epoch, (epoch + 1) * self.steps - 1)
+        clean = (
+            evaluate(self.model, self.loaders.clean, scores=self.driver.scores)
+            if self.loaders.clean is not None
+            else None
+        )
+
+        online = sum(logged.losses) / len(logged.losses)
+        rates = [rate for rate, _ in self.table[epoch * self.steps : (epoch + 1) * self.steps]]
+        return {
+            "epoch": epoch,
+            "train_loss": clean["loss"] if clean else online,
+            "train_accuracy": clean["accuracy"] if clean else None,
+            "online_loss": online,
+            "online_accuracy": logged.correct / seen,
+            "val_loss": val["loss"],
+            "val_accuracy": val["accuracy"],
+            "lrs": rates,
+            "learning_rate": rates[-1],
+            "grad_norm": sum(logged.grad_norms) / len(logged.grad_norms),
+            "clipped_share": sum(logged.clipped) / len(logged.clipped),
+            "seconds": self.trained,
+            "cpu_seconds": self.processor,
+            "eval_seconds": time.perf_counter() - started,
+            "warm_seconds": self.driver.warm_seconds - self.warm_before,
+        }
+
+    def _train(self, epoch: int) -> tuple[int, StepLog]:
+        """Take the steps of an epoch; return the number of images seen, and the log of its steps."""
+        driver = self.driver
+        # nothing of what came before may still run when the clock starts
+        wait(driver.step.device)
+        started, busy, warm = time.perf_counter(), time.process_time(), driver.warm_seconds
+        seen = driver.epoch(self.loaders.train, self.steps)
+        # reading the log waits for the device, so that the clock stops when the work is done
+        logged = driver.step.read(epoch * self.steps)
+        self.trained += time.perf_counter() - started - (driver.warm_seconds - warm)
+        self.processor += time.process_time() - busy
+        return seen, logged
+
+
+def _check_finite(logged: StepLog, epoch: int, *, first: int) -> None:
+    """Raise a DivergedError that names the first bad step of an epoch whose first step is ``first``."""
+    for number, (loss, norm) in enumerate(zip(logged.losses, logged.grad_norms, strict=True)):
+        # an infinite gradient can still be clipped by value; one that is not a number spoils the
+        # weights at once
+        if not math.isfinite(loss) or math.isnan(norm):
+            raise DivergedError(epoch, first + number)
 
 
 def _driver(
@@ -211,8 +267,10 @@ def _driver(
     if isinstance(engine, str):
         choice = choose(_device_of(model), engine, settings.opt_func)
         if choice.name == "eager":
-            driver = Eager(Step(model, table, settings, trusted=isinstance(loader, TrainLoader)))
-            if isinstance(loader, TrainLoader) and driver.step.device.type == "cuda":
+            step = Step(model, table, settings, trusted=isinstance(loader, TrainLoader))
+            driver = Eager(step)
+            # a CPU's first calls cost nothing that is worth a second pass
+            if isinstance(loader, TrainLoader) and step.device.type == "cuda":
                 driver.warm_up(loader)
             return driver
         engine = Program(model, settings, loader, room=room_for(len(table)))
@@ -268,7 +326,7 @@ def _length(loader: Iterable[Any]) -> int:
         raise UsageError("the training loader has no len()", "pass steps_per_epoch=") from None
 
 
-def epoch_line(entry: Entry, epochs: int) -> str:
+def epoch_line(entry: EpochEntry, epochs: int) -> str:
     """Return an epoch's entry as one line: losses, accuracies in [0, 1], last learning rate."""
     train = (
         f" train_acc {entry['train_accuracy']:.4f}" if entry["train_accuracy"] is not None else ""

@@ -169,7 +169,7 @@ def _check_shared(model: nn.Module) -> None:
 
 
 def _start(named: tuple[str, Tensor]) -> int:
-    return named[1].storage_offset() * named[1].element_size()
+    return int(named[1].storage_offset()) * named[1].element_size()
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:

@@ -1,199 +1,40 @@
-"""One trial from a cell: images, net, one-cycle training, evaluation. This is the runner that workers are handed.
+"""One trial from a cell, from top to bottom: the runner that workers are handed.
 
-Legend: N images, K classes, E epochs.
+Images, net, loaders (``harness.train.parts``), the recorded program where there is one, one-cycle
+training (``harness.train.loop``), evaluation (``harness.train.judge``), the trial.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from harness.errors import DataError, DivergedError, out_of_memory
-from harness.plugins import is_plugin
+from harness.errors import DivergedError, out_of_memory
 from harness.study.recipe import Recipe
-from harness.study.recipe_fields import DataRecipe
-from harness.study.trial import Cell, Curve, Outcomes, State, Trial, curve_images
-from harness.train import augment, augment_own, data, nets, own, tensorboard
-from harness.train.arithmetic import precision_on, prepare
+from harness.study.trial import Cell, Curve, Outcomes, State, Trial
+from harness.train import own, tensorboard
+from harness.train.arithmetic import prepare
 from harness.train.capture import release, wait
-from harness.train.devices import free_bytes, peak_mib, reset_peak
-from harness.train.engine import Choice, Program, Programs, choose, room_for
+from harness.train.check import engine_for
+from harness.train.devices import peak_mib, reset_peak
+from harness.train.engine import Choice, Program, Programs, room_for
 from harness.train.environment import environment
 from harness.train.judge import judge
-from harness.train.loaders import EvalLoader, TrainLoader, steps_an_epoch
-from harness.train.loop import Entry, fit_one_cycle
+from harness.train.loaders import TrainLoader
+from harness.train.loop import EpochEntry, fit_one_cycle
 from harness.train.meter import Meter
-from harness.train.model import build, cost_of
-from harness.train.step import FLAT_OPTIMIZERS, StepSettings
-from harness.train.streams import generator, stream_seed
+from harness.train.model import cost_of
+from harness.train.parts import Arena, Loaders, arena, place, step_settings
 
 OnEpoch = Callable[[int, Mapping[str, float]], bool]
-# training images on which the final clean train accuracy is measured, or all when there are fewer
-CLEAN_IMAGES = 10_000
 _CURVE = tuple(name for name in Curve.model_fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Arena:
-    """What the trials of a study share on a device: the split, resident where it fits, and the clean training subsets.
-
-    ``curve_index_N`` are the validation images that draw the curves, or the test images where there are none: as many as
-    ``harness.study.trial.curve_images`` says. ``clean_index_N`` are the training images of the final clean accuracy, and
-    ``probe_index_N`` the part of them that is measured every epoch, as many as draw the other curve. The split seed fixes all.
-    """
-
-    split: data.Split
-    clean_index_N: Tensor
-    probe_index_N: Tensor
-    curve_index_N: Tensor
-
-    @property
-    def resident(self) -> bool:
-        """Whether the training images lie on the device; else they are streamed from the host's memory."""
-        return self.split.train_images_NCHW.device == self.split.train_labels_N.device
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of an image."""
-        channels, height, width = self.split.train_images_NCHW.shape[1:]
-        return channels, height, width
-
-
-@lru_cache(maxsize=2)
-def arena(recipe: DataRecipe, device: str) -> Arena:
-    """Load, split and place a recipe's images; the last two are kept.
-
-    Raises:
-        DataError: the images are missing, unreadable or too few.
-    """
-    dataset = data.load(recipe.name, size=recipe.size, kwargs=dict(recipe.kwargs))
-    split = data.split(dataset, train=recipe.train, val=recipe.val, split_seed=recipe.split_seed)
-    height, width = split.train_images_NCHW.shape[2:]
-    if height != width:
-        raise DataError(
-            f"{recipe.name}: images are {height} x {width} pixels and must be square",
-            "set data.size to a side",
-        )
-    parts = ("train", "val", "test")
-    moved = {f"{part}_labels_N": getattr(split, f"{part}_labels_N").to(device) for part in parts}
-    images = {f"{part}_images_NCHW": getattr(split, f"{part}_images_NCHW") for part in parts}
-    size = sum(images_NCHW.nbytes for images_NCHW in images.values())
-    place = device if fits(size, free_bytes(device)) else "cpu"
-    moved |= {name: images_NCHW.to(place) for name, images_NCHW in images.items()}
-    placed = replace(split, **moved)
-    total, held_out = (
-        len(placed.train_labels_N),
-        len(placed.val_labels_N) or len(placed.test_labels_N),
-    )
-    count = curve_images(train=total, val=len(placed.val_labels_N), test=len(placed.test_labels_N))
-
-    def chosen(images: int, purpose: str, most: int) -> Tensor:
-        order_N = torch.randperm(images, generator=generator(recipe.split_seed, purpose))
-        return order_N[:most].sort().values.to(device)
-
-    return Arena(
-        placed,
-        clean_index_N=chosen(total, "clean", CLEAN_IMAGES),
-        probe_index_N=chosen(total, "clean", min(count, CLEAN_IMAGES)),
-        curve_index_N=chosen(held_out, "curve", count),
-    )
-
-
-def fits(images_bytes: int, free: float) -> bool:
-    """Return whether images may lie on a device: when they leave it half of its free memory for the net."""
-    return images_bytes <= free / 2
-
-
-def check(recipe: Recipe, device: str = "cpu") -> Arena:
-    """Load a recipe's images and make sure that its net can be built for them, before anything is planned.
-
-    Raises:
-        DataError: the images are missing, unreadable or too few.
-        RecipeError: the net or an augmentation does not fit them, or a plug-in does not fit its
-            protocol.
-        UsageError: a plug-in cannot be imported, or TensorBoard's events are asked for and cannot
-            be written.
-    """
-    tensorboard.wanted()
-    found = arena(recipe.data, device)
-    channels, side, _ = found.shape
-    classes, images = len(found.split.classes), len(found.split.train_labels_N)
-    if is_plugin(recipe.model.name):
-        nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
-    else:
-        recipe.model.layout(side)
-    one = augment.Epoch(
-        size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1
-    )
-    for op in augment.build(recipe.augment, channels):
-        op.draw(one, torch.Generator())  # what does not fit the images says so here
-        if isinstance(op, augment_own.Own):
-            augment_own.check(op, found.shape)
-    own.check_parts(
-        recipe,
-        classes=classes,
-        steps=recipe.train.epochs * steps_an_epoch(images, recipe.train.batch_size),
-    )
-    return found
-
-
-def engine_for(recipe: Recipe, device: str, asked: str = "auto") -> Choice:
-    """Return the engine that a recipe's trials run with on a device.
-
-    Raises:
-        UsageError: there is no such engine, or it cannot run them.
-    """
-    obstacle = own.cannot_be_recorded(recipe)
-    if not obstacle and asked != "eager" and torch.device(device).type == "cuda":
-        obstacle = leaves_device(recipe)
-    return choose(device, asked, own.optimizer_of(recipe.optimizer), obstacle=obstacle)
-
-
-class _Evaluated(nn.Module):
-    """A net that stays in eval mode, whatever it is asked for."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's signature
-        return super().train(False)
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        out_NK: Tensor = self.net(x_NCHW)
-        return out_NK
-
-
-@lru_cache(maxsize=64)
-def leaves_device(recipe: Recipe) -> str:
-    """Return why a net or a loss of the user's cannot be recorded: where it reads from the device; empty when it does not.
-
-    Found by a dry run on tensors without memory, in training and in eval mode. Ours are tested so, and not tried again here.
-    """
-    function = own.loss_of(recipe.loss)
-    if not is_plugin(recipe.model.name) and function is None:
-        return ""
-
-    from harness.train.dry_run import reads_device
-
-    ground = arena(recipe.data, "cpu")
-    model, memory_format = place(recipe, ground, "cpu", 0)
-    labels_N = torch.zeros(2, dtype=torch.int64)
-    mixes = recipe.augment.mixup > 0 or recipe.augment.cutmix > 0
-    target = (
-        nn.functional.one_hot(labels_N, len(ground.split.classes)).float() if mixes else labels_N
-    )
-    x_NCHW = torch.zeros(2, *ground.shape).to(memory_format=memory_format)
-    return reads_device(model, x_NCHW, target, function) or reads_device(
-        _Evaluated(model), x_NCHW, labels_N
-    )
+_SHOWN = ("val_accuracy", "val_loss", "train_accuracy", "online_loss")
 
 
 def run(
@@ -234,102 +75,140 @@ def run(
 def _run(
     cell: Cell, device: str, chosen: Choice, metric: str, on_epoch: OnEpoch | None
 ) -> tuple[Trial, Outcomes | None]:
-    recipe = cell.recipe
+    """Run one cell with an engine: a trial from top to bottom."""
+    recipe, seed = cell.recipe, cell.seed
     started, began = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     prepare(device)
     reset_peak(device)
+
+    # what the trial is made of: images that the study's trials share, a fresh net, loaders
     ground = arena(recipe.data, device)
-    model, memory_format = place(recipe, ground, device, cell.seed)
-    loaders = Loaders.of(recipe, ground, cell.seed, memory_format)
-    precision = step_settings(recipe, device).precision
+    model, memory_format = place(recipe, ground, device, seed)
+    loaders = Loaders.of(recipe, ground, seed, memory_format)
+
+    # a recording reads the weights of the net that it was made with: fresh ones are copied in
     program = program_for(recipe, ground, loaders.train, model) if chosen.name == "graph" else None
     if program is not None:
         program.load(model)
         model = program.model
     meter = Meter(device)
     wait(device)
-    readings = {"start_seconds": time.perf_counter() - began}
-    history: list[Entry] = []
-    stopped = False
 
-    log = tensorboard.log_of(cell)
+    # training; it ends early where the loss diverges or whoever listens says so
+    listener = _Listener(cell, meter, on_epoch, start_seconds=time.perf_counter() - began)
+    error = listener.train(model, loaders, program)
+    history, state = listener.history, listener.state(error)
+    peak = peak_mib(device, program.peak_bytes if program is not None else 0)
 
-    def keep(entry: Entry) -> bool:
-        nonlocal stopped
-        history.append(entry)
-        if log is not None:
-            log(entry)
-        meter.sample()
-        values = {
-            name: entry[name]
-            for name in ("val_accuracy", "val_loss", "train_accuracy", "online_loss")
-        }
-        stopped = bool(on_epoch(entry["epoch"], values)) if on_epoch is not None else False
-        return stopped
-
-    error = ""
-    try:
-        fit(recipe, model, loaders, cell.seed, keep, engine=program or "eager")
-    except DivergedError as diverged:
-        error = diverged.message
-    finally:
-        if log is not None:
-            log.close()
-    curve = Curve(**{name: tuple(float(entry[name]) for entry in history) for name in _CURVE})
-    channels, side, _ = ground.shape
-    params, mflop = cost_of(
-        recipe.model, in_channels=channels, side=side, classes=len(ground.split.classes)
-    )
-    trained = history[-1]["seconds"] if history else 0.0
-    readings |= _taken(history, device, before=readings["start_seconds"])
-    common = {
-        "cell": cell.key,
-        "seed": cell.seed,
-        "recipe": recipe,
-        "epochs": len(history),
-        "train_seconds": trained,
-        "images_per_second": len(history) * len(ground.split.train_labels_N) / trained
-        if trained
-        else 0.0,
-        "peak_mib": peak_mib(device, program.peak_bytes if program is not None else 0),
-        "params": params,
-        "mflop_per_image": mflop,
-        "data_fingerprint": ground.split.fingerprint,
-        "environment": environment(device, precision, chosen.name),
-        "started": started,
-        "curve": curve,
-    }
+    # the test set is read once, by a net that trained to its end
+    precision = step_settings(recipe, device).precision
     evaluating = sum(entry["eval_seconds"] for entry in history)
-    if error or (stopped and len(history) < recipe.train.epochs):
-        state: State = "diverged" if error else "pruned"
-        readings |= meter.readings()
-        return Trial(
-            **common, state=state, eval_seconds=evaluating, error=error, readings=readings
-        ), None
-    began = time.perf_counter()
-    metrics, outcomes = judge(model, loaders, history, precision, metric)
-    evaluating += time.perf_counter() - began
-    readings |= meter.readings()
+    metrics: dict[str, float] = {}
+    outcomes = None
+    if state == "complete":
+        judging = time.perf_counter()
+        metrics, outcomes = judge(model, loaders, history, precision, metric)
+        evaluating += time.perf_counter() - judging
+
+    params, mflop = _cost(recipe, ground)
+    trained = history[-1]["seconds"] if history else 0.0
+    images = len(history) * len(ground.split.train_labels_N)
     return Trial(
-        **common, state="complete", metrics=metrics, eval_seconds=evaluating, readings=readings
+        cell=cell.key,
+        seed=seed,
+        recipe=recipe,
+        state=state,
+        error=error,
+        metrics=metrics,
+        epochs=len(history),
+        train_seconds=trained,
+        eval_seconds=evaluating,
+        images_per_second=images / trained if trained else 0.0,
+        peak_mib=peak,
+        params=params,
+        mflop_per_image=mflop,
+        data_fingerprint=ground.split.fingerprint,
+        environment=environment(device, precision, chosen.name),
+        started=started,
+        readings=listener.readings(device),
+        curve=listener.curve(),
     ), outcomes
 
 
-def _taken(history: list[Entry], device: str, *, before: float) -> dict[str, float]:
-    """Return start_seconds, of ``before`` and the first calls, and on a CPU cpu_seconds: beside a GPU it only waits."""
-    if not history:
-        return {}
-    alone = (
-        {"cpu_seconds": history[-1]["cpu_seconds"]} if torch.device(device).type == "cpu" else {}
-    )
-    return {"start_seconds": before + history[-1]["warm_seconds"], **alone}
+def _cost(recipe: Recipe, ground: Arena) -> tuple[int, float]:
+    """Return (number of weights, MFLOP of one image forward and backward)."""
+    channels, side, _ = ground.shape
+    classes = len(ground.split.classes)
+    return cost_of(recipe.model, in_channels=channels, side=side, classes=classes)
 
 
+@dataclass(slots=True)
+class _Listener:
+    """Hears of every epoch of a trial: keeps the history, reads the meter, asks whether to go on."""
+
+    cell: Cell
+    meter: Meter
+    on_epoch: OnEpoch | None
+    start_seconds: float
+    history: list[EpochEntry] = field(default_factory=list)
+    stopped: bool = False
+
+    def train(self, model: nn.Module, loaders: Loaders, program: Program | None) -> str:
+        """Train a net as the cell says; return why it diverged, empty where it did not."""
+        log = tensorboard.log_of(self.cell)
+
+        def keep(entry: EpochEntry) -> bool:
+            if log is not None:
+                log(entry)
+            return self.hear(entry)
+
+        try:
+            fit(self.cell.recipe, model, loaders, self.cell.seed, keep, engine=program or "eager")
+        except DivergedError as diverged:
+            return diverged.message
+        finally:
+            if log is not None:
+                log.close()
+        return ""
+
+    def hear(self, entry: EpochEntry) -> bool:
+        """Take note of an epoch; return whether training is to end with it."""
+        self.history.append(entry)
+        self.meter.sample()
+        shown = {name: entry[name] for name in _SHOWN}
+        self.stopped = self.on_epoch is not None and bool(self.on_epoch(entry["epoch"], shown))
+        return self.stopped
+
+    def state(self, error: str) -> State:
+        """Return how training ended; a stop after the last epoch changes nothing."""
+        if error:
+            return "diverged"
+        early = len(self.history) < self.cell.recipe.train.epochs
+        return "pruned" if self.stopped and early else "complete"
+
+    def curve(self) -> Curve:
+        """Return the history as the trial keeps it."""
+        columns = {name: tuple(float(entry[name]) for entry in self.history) for name in _CURVE}
+        return Curve(**columns)
+
+    def readings(self, device: str) -> dict[str, float]:
+        """Return what the meter read, start_seconds with the first calls, and on a CPU cpu_seconds."""
+        times = {"start_seconds": self.start_seconds}
+        if self.history:
+            last = self.history[-1]
+            times["start_seconds"] += last["warm_seconds"]
+            # a processor only waits while a GPU works: its time there says nothing
+            if torch.device(device).type == "cpu":
+                times["cpu_seconds"] = last["cpu_seconds"]
+        return times | self.meter.readings()
+
+
+# one process trains the cells of a study one after the other: its recordings serve all of them
 _PROGRAMS = Programs()
 
 
 def program_for(recipe: Recipe, ground: Arena, loader: TrainLoader, model: nn.Module) -> Program:
-    """Return the program of this process for a recipe's structure, architecture and batch size, recorded if there is none yet.
+    """Return this process's program for a recipe's structure, architecture and batch size, recorded where there is none.
 
     Args:
         recipe: its numbers do not matter, but which of them are 0.
@@ -345,115 +224,14 @@ def program_for(recipe: Recipe, ground: Arena, loader: TrainLoader, model: nn.Mo
 
 def program_key(recipe: Recipe, loader: TrainLoader, *, resident: bool) -> Hashable:
     """Return what two trials must have in common to share a recording."""
+    # dropout's rate is a tensor, so that only its presence is part of the structure
     numberless = recipe.model.model_copy(update={"dropout": float(recipe.model.dropout > 0)})
-    ops = tuple((op.name, getattr(op, "border", "")) for op in loader.ops)
+    operations = tuple((op.name, getattr(op, "border", "")) for op in loader.ops)
     # the images by their address: a program holds on to those that it was recorded with
     images = (loader.device, loader.images_NCHW.data_ptr(), resident)
     structure = step_settings(recipe, loader.device).structure
-    return (
-        *images,
-        numberless,
-        loader.batch_size,
-        ops,
-        structure,
-        room_for(recipe.train.epochs * len(loader)),
-    )
-
-
-def step_settings(recipe: Recipe, device: torch.device | str) -> StepSettings:
-    """Return what a recipe asks of the training step on a device."""
-    opt_func = own.optimizer_of(recipe.optimizer)
-    return StepSettings(
-        recipe.optimizer.weight_decay,
-        recipe.optimizer.grad_clip or None,
-        recipe.optimizer.grad_clip_by,
-        recipe.loss.label_smoothing,
-        precision_on(device, recipe.train.precision, scales=opt_func in FLAT_OPTIMIZERS),
-        opt_func,
-        loss_func=own.loss_of(recipe.loss),
-    )
-
-
-def place(
-    recipe: Recipe, ground: Arena, device: str, seed: int
-) -> tuple[nn.Module, torch.memory_format]:
-    """Return a fresh net on the device and the memory format of its convolutions."""
-    channels, side, _ = ground.shape
-    classes = len(ground.split.classes)
-    # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets on the CPU (see
-    # tests/benchmarks)
-    memory_format = torch.channels_last
-    if is_plugin(recipe.model.name):
-        memory_format = nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
-    model = build(
-        recipe.model,
-        in_channels=channels,
-        side=side,
-        classes=classes,
-        seed=stream_seed(seed, "init"),
-    )
-    return model.to(device).to(memory_format=memory_format), memory_format
-
-
-@dataclass(frozen=True, slots=True)
-class Loaders:
-    """The loaders of one trial."""
-
-    train: TrainLoader
-    curve: EvalLoader  # validation images, or test images where there are none, every epoch
-    probe: EvalLoader  # clean training images, every epoch
-    val: EvalLoader  # all validation images, or test images where there are none, at the end
-    test: EvalLoader  # at the end
-    clean: EvalLoader  # clean training images, at the end
-
-    @classmethod
-    def of(
-        cls, recipe: Recipe, ground: Arena, seed: int, memory_format: torch.memory_format
-    ) -> Loaders:
-        """Return the loaders of a recipe at a seed."""
-        split = ground.split
-
-        def still(images_NCHW: Tensor, labels_N: Tensor) -> EvalLoader:
-            # 250 small images at a time stay in a CPU's cache; a GPU wants whole thousands
-            size = 250 if labels_N.device.type == "cpu" else 2000
-            return EvalLoader(
-                images_NCHW,
-                labels_N,
-                batch_size=size,
-                mean=split.mean,
-                std=split.std,
-                memory_format=memory_format,
-            )
-
-        train = TrainLoader(
-            split.train_images_NCHW,
-            split.train_labels_N,
-            batch_size=recipe.train.batch_size,
-            ops=augment.build(recipe.augment, ground.shape[0]),
-            mean=split.mean,
-            std=split.std,
-            seed=seed,
-            classes=len(split.classes),
-            memory_format=memory_format,
-        )
-
-        def part(of: tuple[Tensor, Tensor], index_N: Tensor) -> EvalLoader:
-            images_NCHW, labels_N = of
-            if len(index_N) == len(labels_N):  # all of them: no copy
-                return still(images_NCHW, labels_N)
-            return still(images_NCHW[index_N.to(images_NCHW.device)], labels_N[index_N])
-
-        trained = (split.train_images_NCHW, split.train_labels_N)
-        test = (split.test_images_NCHW, split.test_labels_N)
-        held_out = (split.val_images_NCHW, split.val_labels_N) if len(split.val_labels_N) else test
-        return cls(
-            train,
-            curve=part(held_out, ground.curve_index_N),
-            probe=part(trained, ground.probe_index_N),
-            val=still(*held_out),
-            test=still(*test),
-            clean=part(trained, ground.clean_index_N),
-        )
+    room = room_for(recipe.train.epochs * len(loader))
+    return (*images, numberless, loader.batch_size, operations, structure, room)
 
 
 def fit(
@@ -461,10 +239,10 @@ def fit(
     model: nn.Module,
     loaders: Loaders,
     seed: int,
-    on_epoch: Callable[[Entry], bool],
+    on_epoch: Callable[[EpochEntry], Any],
     *,
     engine: str | Program = "eager",
-) -> list[Entry]:
+) -> list[EpochEntry]:
     """Train a net as the recipe says."""
     optimizer = recipe.optimizer
     return fit_one_cycle(

@@ -8,7 +8,7 @@ import torch
 
 from harness.study.recipe import Recipe
 from harness.train.loaders import TrainLoader
-from harness.train.run import Arena, Loaders
+from harness.train.parts import Arena, Loaders
 
 _COUNT = 8  # images a strip
 _SEED = 0

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that torch's own docume
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.train.capture import Handed, Lane, Recorder, Replay
+from harness.train.capture import Handed, Lane, RecordFunc, Replay
 from harness.train.devices import wide_float
 from harness.train.first_batch import explain_dtype, output_fault, target_fault
 from harness.train.step import AUTOCAST
@@ -104,7 +104,9 @@ class RecordedScores(Scores):
         lane: of the program that the net belongs to.
     """
 
-    def __init__(self, model: nn.Module, precision: str, *, recorder: Recorder, lane: Lane) -> None:
+    def __init__(
+        self, model: nn.Module, precision: str, *, recorder: RecordFunc, lane: Lane
+    ) -> None:
         super().__init__(model, precision)
         self._recorder, self._lane = recorder, lane
         self._recorded: list[tuple[Handed, Replay]] = []

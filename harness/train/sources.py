@@ -117,7 +117,7 @@ KNOWN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DataSource:
     """A data set that was found: ``read(size, on_event)`` decodes it. Without ``files`` it is small and never cached."""
 
     name: str
@@ -136,7 +136,7 @@ def is_folder(name: str) -> bool:
     )
 
 
-def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> Source | None:
+def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> DataSource | None:
     """Return the source of a known name, a folder or a function of the user's; None when it is not here. Decodes nothing.
 
     A known name means, in this order, torchvision's files below ``root``, then parquet shards (or
@@ -147,13 +147,13 @@ def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> Sour
     """
     if name in ("fashion", "digits"):
         read = _fashion if name == "fashion" else _digits
-        return Source(
+        return DataSource(
             name, "embedded", Path(__file__).parent / "_data", (), lambda size, _: read(size)
         )
     if known := KNOWN.get(name):
         return _find_torchvision(known, root) or _find_below(known, root / name)
     if is_plugin(name) and not Path(name).is_dir():
-        return Source(
+        return DataSource(
             name,
             "own",
             Path(name.rpartition(":")[0]),
@@ -225,7 +225,7 @@ def _torchvision(known: Known, root: Path, *, train: bool, fetch: bool = False) 
     return getattr(datasets, known.torchvision)(root, train=train, download=fetch)
 
 
-def _find_torchvision(known: Known, root: Path) -> Source | None:
+def _find_torchvision(known: Known, root: Path) -> DataSource | None:
     folder = root / known.folder
     if known.name == "fashion-mnist":
         return _idx_source(known.name, folder, FASHION)
@@ -235,19 +235,19 @@ def _find_torchvision(known: Known, root: Path) -> Source | None:
         files = tuple(place / file for file in known.files)
         if all(path.is_file() for path in files):
             above = place if known.name == "svhn" else root
-            return Source(
+            return DataSource(
                 known.name, "torchvision", place, files, partial(_read_torchvision, known, above)
             )
     return None
 
 
-def _find_below(known: Known, folder: Path) -> Source | None:
+def _find_below(known: Known, folder: Path) -> DataSource | None:
     if known.name == "fashion-mnist" and (source := _idx_source(known.name, folder, FASHION)):
         return source
     return _parquet_source(known.name, folder)
 
 
-def _find_folder(name: str, folder: Path) -> Source:
+def _find_folder(name: str, folder: Path) -> DataSource:
     if not folder.is_dir():
         raise DataError(
             f"{folder} is a file and not a folder"
@@ -281,10 +281,10 @@ def _find_folder(name: str, folder: Path) -> Source:
     )
     if not tree.test:
         note = f"{name} has no test part: a fixed fifth of each class is held out for it"
-    return Source(name, "tree", folder, tree.files, read, note)
+    return DataSource(name, "tree", folder, tree.files, read, note)
 
 
-def _parquet_source(name: str, folder: Path) -> Source | None:
+def _parquet_source(name: str, folder: Path) -> DataSource | None:
     shards = parquet.find_shards(folder)
     if shards is None:
         return None
@@ -299,14 +299,14 @@ def _parquet_source(name: str, folder: Path) -> Source | None:
     )
     if not shards.test:
         note = f"{name} has no test shards: a fixed fifth of each class is held out for it"
-    return Source(name, "parquet", shards.folder, shards.files, read, note)
+    return DataSource(name, "parquet", shards.folder, shards.files, read, note)
 
 
-def _idx_source(name: str, folder: Path, classes: tuple[str, ...]) -> Source | None:
+def _idx_source(name: str, folder: Path, classes: tuple[str, ...]) -> DataSource | None:
     files = folders.find_idx(folder)
     if files is None:
         return None
-    return Source(
+    return DataSource(
         name,
         "idx",
         folder,

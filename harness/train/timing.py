@@ -20,11 +20,12 @@ from harness.study.trial import curve_images
 from harness.train import devices
 from harness.train.arithmetic import prepare
 from harness.train.capture import wait
+from harness.train.check import engine_for
 from harness.train.engine import Choice, Program
 from harness.train.loop import evaluate
 from harness.train.model import cost_of
 from harness.train.own import table_of
-from harness.train.run import CLEAN_IMAGES, Loaders, arena, engine_for, place, step_settings
+from harness.train.parts import CLEAN_IMAGES, Loaders, arena, place, step_settings
 from harness.train.step import Step
 
 # seconds: below it, threads wait for each other more than they work, and on a busy machine far more

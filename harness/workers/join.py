@@ -133,6 +133,6 @@ def join(
 def _images(plan: Plan) -> str:
     if plan.study.scripted:
         return ""
-    from harness.train.run import arena
+    from harness.train.parts import arena
 
     return arena(plan.study.base_recipe.data, "cpu").split.fingerprint

@@ -32,7 +32,7 @@ from harness.bench.usual import (
 from harness.errors import UsageError
 from harness.report.folder import read_bench
 from harness.study.recipe_fields import AugmentRecipe
-from harness.train.run import arena
+from harness.train.parts import arena
 from tests.train.tiny import net, recipe
 
 KEYS = ["name", "images_per_second", "low", "high", "n", "ratio", "reference", "share_of_ceiling"]

@@ -17,7 +17,8 @@ import torch
 from harness.study.cells import cells
 from harness.study.study import load_study
 from harness.study.trial import Trial
-from harness.train.run import check, run
+from harness.train.check import check
+from harness.train.run import run
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import Program, choose
 from harness.train.loaders import EvalLoader, TrainLoader
 from harness.train.loop import fit_one_cycle
-from harness.train.run import Loaders, arena, place, program_for, step_settings
+from harness.train.parts import Loaders, arena, place, step_settings
+from harness.train.run import program_for
 from harness.workers.runner import failed
 from tests.train.tiny import batches, cell, net, recipe, weights
 

@@ -881,7 +881,7 @@ def test_verify_puts_a_wrong_cache_right(tmp_path: Path, root: Path) -> None:
     source = sources.find(name, root)
     assert source is not None
     state = cache.state_of(source.kind, source.files, size=0)
-    entry = cache.Entry(root, name=name, where=source.where, size=0, state=state)
+    entry = cache.CacheEntry(root, name=name, where=source.where, size=0, state=state)
     entry.write(wrong, digest(wrong), lambda _: None)
     assert path.exists()
     said: list[str] = []

@@ -20,7 +20,8 @@ from harness.train.capture import EagerReplay, Handed, Lane, Resident, kept
 from harness.train.engine import Choice, Program, Programs, choose, room_for
 from harness.train.loop import fit_one_cycle
 from harness.train.model import Dropout
-from harness.train.run import Loaders, arena, place, program_for, step_settings
+from harness.train.parts import Loaders, arena, place, step_settings
+from harness.train.run import program_for
 from harness.train.step import Step, StepSettings
 from tests.train.tiny import Batch, batches, cell, net, recipe, weights
 
@@ -154,7 +155,7 @@ def test_a_whole_trial_on_a_program_equals_the_eager_trial(
     wanted = cell(**change)
     expected, _ = run(wanted)
     # by its full name: the package has a function of that name, too
-    module = importlib.import_module("harness.train.run")
+    module = importlib.import_module("harness.train.check")
     monkeypatch.setattr(module, "choose", lambda *_, **__: Choice("graph", "to be tried on a CPU"))
     found, _ = run(wanted)
     assert found.environment.engine == "graph"

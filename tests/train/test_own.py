@@ -14,8 +14,9 @@ from harness.errors import HarnessError, RecipeError, UsageError
 from harness.study.recipe import Recipe
 from harness.study.recipe_fields import LossRecipe, OptimizerRecipe, ScheduleRecipe
 from harness.train import nets, own, run
+from harness.train.check import check, engine_for
 from harness.train.model import build, cost_of
-from harness.train.run import arena, check, engine_for, place
+from harness.train.parts import arena, place
 from tests.train.tiny import cell, recipe, weights
 
 NETS = """

@@ -11,7 +11,8 @@ import torch
 
 from harness.errors import DataError, HarnessError, RecipeError
 from harness.train import augment, data, run
-from harness.train.run import arena, check
+from harness.train.check import check
+from harness.train.parts import arena
 from harness.train.samples import augmented
 from harness.train.streams import generator
 from tests.train.tiny import cell, recipe

@@ -17,9 +17,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from harness.study.recipe import Recipe
 from harness.study.schedules import schedule_table
 from harness.train.capture import Accesses, EagerReplay, Lane, Resident, record
+from harness.train.check import engine_for
 from harness.train.engine import Eager, Program
 from harness.train.loop import evaluate
-from harness.train.run import Loaders, arena, engine_for, place, program_for, step_settings
+from harness.train.parts import Loaders, arena, place, step_settings
+from harness.train.run import program_for
 from harness.train.step import Step, StepSettings
 from tests.train.tiny import recipe, weights
 

@@ -10,7 +10,8 @@ from harness.study.cells import cells
 from harness.study.study import load_study
 from harness.train.data import Split
 from harness.train.engine import KEEP, Program, Programs
-from harness.train.run import Arena, Loaders, program_key
+from harness.train.parts import Arena, Loaders
+from harness.train.run import program_key
 from harness.train.step import StepSettings
 from tests.train.tiny import batches, net
 

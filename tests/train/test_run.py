@@ -24,10 +24,12 @@ from harness.errors import DataError, RecipeError
 from harness.study.recipe_fields import ModelRecipe
 from harness.study.trial import METRICS, Outcomes, Trial
 from harness.train import run
+from harness.train.check import check
 from harness.train.judge import judge, predict
 from harness.train.loaders import EvalLoader
 from harness.train.model import build
-from harness.train.run import Loaders, arena, check, fit, place
+from harness.train.parts import Loaders, arena, place
+from harness.train.run import fit
 from tests.train.tiny import cell, recipe, weights
 
 # clean train minus validation, for studies that decide by those metrics

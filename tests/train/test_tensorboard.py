@@ -11,7 +11,8 @@ import pytest
 from harness.errors import UsageError
 from harness.study.recipe import Recipe
 from harness.study.trial import Cell
-from harness.train.run import check, run
+from harness.train.check import check
+from harness.train.run import run
 from harness.train.tensorboard import TensorBoardLog
 
 SMALL = Recipe().with_overrides(

@@ -21,7 +21,8 @@ from harness.train.augment_ops import Epoch, Stage, uniform
 from harness.train.dry_run import DeviceWatch
 from harness.train.loaders import EvalLoader
 from harness.train.loop import evaluate
-from harness.train.run import Loaders, arena, fit, place
+from harness.train.parts import Loaders, arena, place
+from harness.train.run import fit
 from harness.train.step import StepSettings
 from tests.train.fakes import (
     BATCH,

@@ -1,0 +1,101 @@
+"""What is asked of a recipe before anything is planned: does it fit its images, and which engine can run it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from harness.plugins import is_plugin
+from harness.study.recipe import Recipe
+from harness.train import augment, augment_own, nets, own, tensorboard
+from harness.train.engine import Choice, choose
+from harness.train.loaders import steps_an_epoch
+from harness.train.parts import Arena, arena, place
+
+
+def check(recipe: Recipe, device: str = "cpu") -> Arena:
+    """Load a recipe's images and make sure that its net can be built for them, before anything is planned.
+
+    Raises:
+        DataError: the images are missing, unreadable or too few.
+        RecipeError: the net or an augmentation does not fit them, or a plug-in does not fit its
+            protocol.
+        UsageError: a plug-in cannot be imported, or TensorBoard's events are asked for and cannot
+            be written.
+    """
+    tensorboard.wanted()
+    found = arena(recipe.data, device)
+    channels, side, _ = found.shape
+    classes, images = len(found.split.classes), len(found.split.train_labels_N)
+    if is_plugin(recipe.model.name):
+        nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
+    else:
+        recipe.model.layout(side)
+    one = augment.Epoch(
+        size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1
+    )
+    for op in augment.build(recipe.augment, channels):
+        op.draw(one, torch.Generator())  # what does not fit the images says so here
+        if isinstance(op, augment_own.Own):
+            augment_own.check(op, found.shape)
+    own.check_parts(
+        recipe,
+        classes=classes,
+        steps=recipe.train.epochs * steps_an_epoch(images, recipe.train.batch_size),
+    )
+    return found
+
+
+def engine_for(recipe: Recipe, device: str, asked: str = "auto") -> Choice:
+    """Return the engine that a recipe's trials run with on a device.
+
+    Raises:
+        UsageError: there is no such engine, or it cannot run them.
+    """
+    obstacle = own.cannot_be_recorded(recipe)
+    if not obstacle and asked != "eager" and torch.device(device).type == "cuda":
+        obstacle = leaves_device(recipe)
+    return choose(device, asked, own.optimizer_of(recipe.optimizer), obstacle=obstacle)
+
+
+class _Evaluated(nn.Module):
+    """A net that stays in eval mode, whatever it is asked for."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's signature
+        return super().train(False)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        out_NK: Tensor = self.net(x_NCHW)
+        return out_NK
+
+
+@lru_cache(maxsize=64)
+def leaves_device(recipe: Recipe) -> str:
+    """Return why a net or a loss of the user's cannot be recorded: where it reads from the device; empty when it does not.
+
+    Found by a dry run on tensors without memory, in training and in eval mode. Ours are tested so, and not tried again here.
+    """
+    function = own.loss_of(recipe.loss)
+    if not is_plugin(recipe.model.name) and function is None:
+        return ""
+
+    from harness.train.dry_run import reads_device
+
+    ground = arena(recipe.data, "cpu")
+    model, memory_format = place(recipe, ground, "cpu", 0)
+    labels_N = torch.zeros(2, dtype=torch.int64)
+    mixes = recipe.augment.mixup > 0 or recipe.augment.cutmix > 0
+    target = (
+        nn.functional.one_hot(labels_N, len(ground.split.classes)).float() if mixes else labels_N
+    )
+    x_NCHW = torch.zeros(2, *ground.shape).to(memory_format=memory_format)
+    return reads_device(model, x_NCHW, target, function) or reads_device(
+        _Evaluated(model), x_NCHW, labels_N
+    )
