@@ -243,6 +243,8 @@ class Job(Setup):
                 if facts is None:
                     facts = self.facts(ledger.trials())
                     on_event(facts)
+                if planned.new and self.study.scripted:
+                    self._say_on_disk(ledger, on_event)
                 if planned.new:
                     result = (
                         self.drain(self.study, planned.new, deadline, Watch(self, ledger, on_event))
@@ -263,6 +265,35 @@ class Job(Setup):
                 written = self.report(ledger)
                 self.write_recommended(written)
             return self._outcome(ledger, facts, written, result)
+
+    def _say_on_disk(self, ledger: Ledger, on_event: OnEvent) -> None:
+        from harness.workers.script import on_disk
+
+        done = {trial.cell for trial in ledger.trials() if trial.state != "failed"}
+        left = [cell for cell in self.planned if cell.key not in done]
+        count = on_disk(self.study, RUNS / self.study.folder, left)
+        if count:
+            runs = plural(count, "run")
+            on_event(
+                f"{runs} on disk ended well: read now, and trained again only where nothing is found"
+            )
+
+    def _notes(self, ledger: Ledger) -> tuple[str, ...]:
+        """What is to be said of scores that do not vary, and of how a script's numbers were read."""
+        trials = ledger.trials()
+        notes = same_scores(self.arms, trials, self.study.metric)
+        if not self.study.scripted:
+            return notes
+        from harness.workers.script import reading_notes
+
+        done = {trial.cell for trial in complete(trials)}
+        cells_done = [cell for cell in self.planned if cell.key in done]
+        notes += tuple(reading_notes(self.study, RUNS / self.study.folder, cells_done))
+        if any("ended well, but" in trial.error for trial in trials):
+            notes += (
+                "once [metrics] says how to read them, the runs that ended well are read and not trained again",
+            )
+        return notes
 
     def first_cells(self) -> tuple[Cell, ...]:
         """Return the cells that are planned at the start: all, or those up to the first look."""
@@ -406,7 +437,7 @@ class Job(Setup):
             failures=failures,
             next_command=self.next_command(),
             again=f"{self.asked} --retry-failed" if failures and self.asked else "",
-            notes=same_scores(self.arms, ledger.trials(), self.study.metric),
+            notes=self._notes(ledger),
         )
 
     def next_command(self) -> str:

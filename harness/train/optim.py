@@ -21,6 +21,9 @@ EPSILON = 1e-8
 FIRST_SCALE = 2.0**16  # of the loss, in float16
 PATIENCE = 2000  # good steps before it doubles
 Row = Tensor | tuple[Tensor, Tensor, Tensor, Tensor]  # of a schedule, see COLUMNS
+RATE_SHARES = (
+    "harness_rate_shares"  # attribute of a net: {name of a weight: its factor on the rate}
+)
 COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
 
 
@@ -47,6 +50,7 @@ class FlatParameters:
         _check_weights(model, self.parameters)
         device = self.parameters[0].device
         sizes = [p.numel() for p in self.parameters]
+        self.shares = _rate_shares(model)
         self.flat_P = torch.empty(sum(sizes), dtype=self.parameters[0].dtype, device=device)
         self.sizes_W = torch.tensor(sizes, device=device)
         self.skipped_W = torch.zeros(len(sizes), dtype=torch.int64, device=device)
@@ -62,6 +66,13 @@ class FlatParameters:
             p.data = view
             p.grad = None  # of a backward pass before ours
             start += p.numel()
+
+    def rate_shares(self) -> Tensor | None:
+        """Return the factor on the learning rate of every entry; None where all have the same."""
+        if all(share == 1.0 for share in self.shares):
+            return None
+        pairs = zip(self.parameters, self.shares, strict=True)
+        return torch.cat([torch.full((p.numel(),), share, device=p.device) for p, share in pairs])
 
     def release(self) -> None:
         """Give every weight memory of its own again: a part of the net then stores and saves what it holds, and no more."""
@@ -109,6 +120,12 @@ class FlatParameters:
             for each_W in (first_W, second_W)
         )
         return first_P, second_P
+
+
+def _rate_shares(model: nn.Module) -> list[float]:
+    """Return the factor on the learning rate of each trainable weight, as ``nets.settle`` has noted it on the net."""
+    noted: dict[str, float] = getattr(model, RATE_SHARES, {})
+    return [noted.get(name, 1.0) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def _check_weights(model: nn.Module, trained: list[nn.Parameter]) -> None:
@@ -197,12 +214,14 @@ class Update:
     Attributes:
         name: adam, adamw or sgd (Nesterov when ``nesterov``).
         weight_decay: 0-dim tensor.
+        shares_P: factor on the learning rate of every entry; None for one rate.
         first_P, second_P: moments, made at the first step.
     """
 
     name: str
     weight_decay: Tensor
     nesterov: bool = True
+    shares_P: Tensor | None = None
     first_P: Tensor | None = field(default=None)
     second_P: Tensor | None = field(default=None)
 
@@ -240,6 +259,8 @@ class Update:
         rate, momentum, correction1, correction2 = (
             row_C.unbind() if isinstance(row_C, Tensor) else row_C
         )
+        if self.shares_P is not None:
+            rate = rate * self.shares_P
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
         if self.name == "adamw":
             weights_P.mul_(1 - rate * self.weight_decay)
