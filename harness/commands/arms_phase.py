@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from harness.search import SearchLedger
     from harness.train.parts import Arena
     from harness.train.timing import Layout
+    from harness.workers.join import LaunchResult
 
 REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this
 
@@ -400,6 +401,42 @@ class ArmsPhase(Phase):
         while self.drawn:
             on_event(self.drawn.pop(0))
 
+    def drain(
+        self, ledger: SearchLedger, new: int, deadline: float | None, on_event: OnEvent
+    ) -> LaunchResult | None:
+        """Say which runs of a script are read again, then start the workers and follow them."""
+        if self.study.scripted:
+            self._say_on_disk(ledger, on_event)
+        return Phase.drain(self, ledger, new, deadline, on_event)
+
+    def _say_on_disk(self, ledger: SearchLedger, on_event: OnEvent) -> None:
+        from harness.workers.script import on_disk
+
+        done = {trial.cell for trial in ledger.trials() if trial.state != "failed"}
+        left = [cell for cell in self.planned if cell.key not in done]
+        count = on_disk(self.study, RUNS / self.study.folder, left)
+        if count:
+            runs = plural(count, "run")
+            on_event(
+                f"{runs} on disk ended well: read now, and trained again only where nothing is found"
+            )
+
+    def _notes(self, trials: Sequence[Trial]) -> tuple[str, ...]:
+        """What is to be said of scores that do not vary, and of how a script's numbers were read."""
+        notes = same_scores(self.arms, trials, self.study.metric)
+        if not self.study.scripted:
+            return notes
+        from harness.workers.script import reading_notes
+
+        done = {trial.cell for trial in complete(trials)}
+        cells_done = [cell for cell in self.planned if cell.key in done]
+        notes += tuple(reading_notes(self.study, RUNS / self.study.folder, cells_done))
+        if any("ended well, but" in trial.error for trial in trials):
+            notes += (
+                "once [metrics] says how to read them, the runs that ended well are read and not trained again",
+            )
+        return notes
+
     def finish(self, ledger: SearchLedger, on_event: OnEvent) -> Written:
         """Write the report, and what it recommends."""
         from harness.commands.report import trials_kept
@@ -514,7 +551,7 @@ class ArmsPhase(Phase):
             elsewhere=self.study.folder if self.place.launcher == "slurm" else "",
             next_command=self.next_command(),
             again=f"{self.asked} --retry-failed" if common["failures"] and self.asked else "",
-            notes=same_scores(self.arms, first.trials, self.study.metric),
+            notes=self._notes(first.trials),
             **common,
         )
 

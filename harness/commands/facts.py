@@ -78,7 +78,7 @@ class PlanFacts:
         if self.script:
             what = f"script {self.script}"
         if self.seedless:
-            what += " (no {seed} among its words: it has to read HARNESS_SEED, or every seed trains the same)"
+            what += " (no {seed} among its words: unless it reads HARNESS_SEED or draws its own, every seed trains the same)"
         cost = f"cost unknown: {self.estimated_from}"
         if self.seconds is not None and self.seconds_per_trial is not None:
             cost = f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}"

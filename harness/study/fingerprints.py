@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from harness.plugins import code_fingerprint, is_plugin
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.plugins import LIBRARIES, code_fingerprint, is_plugin
 from harness.study.arms import arms
 from harness.study.metrics import own_metrics
-from harness.study.recipe import Recipe
+from harness.study.recipe import Recipe, digest
 from harness.study.study import Study
 
 
@@ -31,7 +36,8 @@ def study_code(study: Study) -> str:
     Raises:
         UsageError: one of them cannot be found.
     """
-    return code_fingerprint(plugins_of(study), follow=study.hash_imports)
+    code = code_fingerprint(plugins_of(study), follow=study.hash_imports)
+    return _with_weights(code, [arm.recipe for arm in arms(study)])
 
 
 def cell_code(study: Study, recipe: Recipe) -> str:
@@ -44,4 +50,27 @@ def cell_code(study: Study, recipe: Recipe) -> str:
         UsageError: one of them cannot be found.
     """
     names = [*own_metrics(study), *recipe.plugins().values()]
-    return code_fingerprint(names, follow=study.hash_imports)
+    return _with_weights(code_fingerprint(names, follow=study.hash_imports), [recipe])
+
+
+def weights_file(recipe: Recipe) -> Path | None:
+    """Return the file that a library's net starts from, ``model.kwargs.pretrained``; None for none, or the library's own."""
+    given = dict(recipe.model.kwargs).get("pretrained")
+    named = recipe.model.name.startswith(LIBRARIES) and isinstance(given, str)
+    return Path(str(given)) if named else None
+
+
+def _with_weights(code: str, recipes: Iterable[Recipe]) -> str:
+    """Return a fingerprint that the contents of weights files are part of; as it is where there are none."""
+    files = sorted({file for file in map(weights_file, recipes) if file is not None})
+    contents = []
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                contents.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        except OSError as error:
+            raise UsageError(
+                f"model.kwargs.pretrained: the weights file {str(file)!r} cannot be read: {error.strerror}",
+                f"paths start from the working folder, {Path.cwd()}",
+            ) from None
+    return digest([code, contents]) if files else code

@@ -18,7 +18,7 @@ from harness.errors import did_you_mean
 from harness.plugins import is_plugin
 
 OFF = "none"  # an augmentation of one's own that is switched off
-PLUGIN = r"^[^\n]+:[A-Za-z_][A-Za-z0-9_]*$"
+PLUGIN = r"^(?:timm:[A-Za-z_][A-Za-z0-9_.]*|[^\n]+:[A-Za-z_][A-Za-z0-9_]*)$"
 
 OwnName = Annotated[str, Field(pattern=PLUGIN)]
 """``path/to/file.py:attribute`` or ``package.module:attribute``."""
@@ -27,7 +27,7 @@ OPEN = {
     "data.kwargs": "keyword argument of a data source of yours",
     "augment.own": "an augmentation of yours, file.py:function; none is off",
     "augment.kwargs": "keyword argument of the augmentation of that name: augment.kwargs.OWN.NAME",
-    "model.kwargs": "keyword argument of a net of yours or torchvision's",
+    "model.kwargs": "keyword argument of a net of yours, torchvision's or timm's",
     "optimizer.kwargs": "keyword argument of an optimiser of yours",
     "schedule.kwargs": "keyword argument of a schedule of yours",
     "loss.kwargs": "keyword argument of a loss of yours",

@@ -105,7 +105,7 @@ class ModelRecipe(Pluggable):
     part = "model"
     name: Literal["blocknet"] | OwnName = Field(
         "blocknet",
-        description="blocknet: blocks of three 3x3 convolutions; torchvision:NAME; file.py:function",
+        description="blocknet: blocks of three 3x3 convolutions; torchvision:NAME; timm:NAME; file.py:function",
     )
     blocks: int = Field(6, ge=1, le=16, description="blocks of 3 x (conv3x3, BatchNorm, ReLU)")
     channels: Counts = Field(
@@ -124,6 +124,14 @@ class ModelRecipe(Pluggable):
     features: Literal["last", "concat"] = Field(
         "last", description="the last block's output, or every block's, averaged"
     )
+    freeze: str = Field(
+        "none",
+        min_length=1,
+        description="parts that are not trained: none, backbone (all but the last layer), or names as conv1,layer1",
+    )
+    backbone_lr: float = Field(
+        1.0, gt=0, le=1, description="factor on the learning rate of all but the last layer"
+    )
     kwargs: Keywords = ()
 
     @model_validator(mode="after")
@@ -134,6 +142,8 @@ class ModelRecipe(Pluggable):
             )
         if self.pool != "auto" and any(block > self.blocks for block in self.pool):
             raise ValueError(f"pool names block {max(self.pool)} and there are {self.blocks}")
+        if self.freeze == "backbone" and self.backbone_lr != 1.0:
+            raise ValueError("backbone_lr would reach nothing where freeze is 'backbone'")
         return self
 
     def layout(self, side: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

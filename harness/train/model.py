@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.plugins import is_plugin
 from harness.study.recipe_fields import ModelRecipe
-from harness.train import nets
+from harness.train import fine_tuning, nets
 from harness.train.devices import wide_float
 
 
@@ -112,8 +112,10 @@ def build(
     with torch.random.fork_rng(devices=[]):  # initialisers take no generator
         torch.manual_seed(seed)
         if is_plugin(recipe.name):
-            return nets.make(recipe, in_channels=in_channels, side=side, classes=classes)
-        return BlockNet(recipe, in_channels=in_channels, side=side, classes=classes)
+            net = nets.make(recipe, in_channels=in_channels, side=side, classes=classes)
+        else:
+            net = BlockNet(recipe, in_channels=in_channels, side=side, classes=classes)
+        return fine_tuning.settle(net, recipe, classes=classes)
 
 
 def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:

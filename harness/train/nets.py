@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from harness.errors import RecipeError, did_you_mean
+from harness.errors import RecipeError, UsageError, did_you_mean
+from harness.plugins import LIBRARIES, load_plugin
 from harness.study.recipe_fields import ModelRecipe
+from harness.text import plural
+from harness.train.fine_tuning import load_file, load_state, settle, take_channels
 from harness.train.first_batch import output_fault
 from harness.train.optim import FlatParameters
 from harness.train.own import attempt, find
 
 FIELD = "model.name"
-_TORCHVISION = "torchvision:"
+_TORCHVISION, _TIMM = LIBRARIES
+_ALIASES = {  # sizes of a net, and what factories call them
+    "in_channels": ("in_channels", "in_chans", "in_ch", "input_channels"),
+    "side": ("side", "img_size", "image_size", "input_size"),
+    "classes": ("classes", "num_classes", "n_classes", "n_class", "nb_classes", "num_labels"),
+}
+_FIXED = "let its factory take the sizes that vary (num_classes, in_channels, img_size), or change the images (data.size)"
 _STEMS = {  # torchvision's class -> its first convolution, and the max-pool after it
     "ResNet": ("conv1", "maxpool"),
     "DenseNet": ("features.conv0", "features.pool0"),
@@ -26,6 +38,8 @@ _STEMS = {  # torchvision's class -> its first convolution, and the max-pool aft
     "MNASNet": ("layers.0", ""),
     "RegNet": ("stem.0", ""),
 }
+_FROM_IMAGES = "the images say how large it is"
+_PRETRAINED = "model.kwargs.pretrained is true for the library's trained weights, or the path of a file of weights"
 _SAMPLE = 2  # images of the blank batch: a BatchNorm over one pixel needs two
 
 
@@ -37,27 +51,51 @@ def make(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> n
         RecipeError: it is no net, or does not take the arguments it is given; the message names
             what is missing.
     """
+    sizes = {"in_channels": in_channels, "side": side, "classes": classes}
     if recipe.name.startswith(_TORCHVISION):
         made = _torchvision(recipe, in_channels, classes)
+    elif recipe.name.startswith(_TIMM):
+        made = _timm(recipe, **sizes)
     else:
         kwargs = dict(recipe.kwargs)
+        asked = asked_sizes(load_plugin(recipe.name, what=FIELD), kwargs)
         factory = find(
-            FIELD,
-            recipe.name,
-            keywords=("in_channels", "side", "classes"),
-            kwargs=kwargs,
-            where="model.kwargs",
+            FIELD, recipe.name, keywords=tuple(asked), kwargs=kwargs, where="model.kwargs"
         )
-        made = attempt(
-            FIELD,
-            recipe.name,
-            lambda: factory(in_channels=in_channels, side=side, classes=classes, **kwargs),
-        )
+        given = {name: sizes[role] for name, role in asked.items()}
+        made = attempt(FIELD, recipe.name, lambda: factory(**given, **kwargs))
     if not isinstance(made, nn.Module):
         raise RecipeError(
             f"{FIELD}: {recipe.name!r} returns a {type(made).__name__}", "return a torch.nn.Module"
         )
     return made
+
+
+def asked_sizes(factory: Any, kwargs: Collection[str] = ()) -> dict[str, str]:
+    """Return ``{argument: what it is}`` for the sizes that a factory's signature asks for, under any usual name.
+
+    Ours (``in_channels``, ``side``, ``classes``) come first; another name that the study sets itself
+    is left to it. A factory that takes any keyword gets ours, unless it names some in other words.
+
+    Args:
+        factory: a function or class.
+        kwargs: names that the study sets.
+    """
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):  # a builtin: the blank call will show
+        return {role: role for role in _ALIASES}
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    asked: dict[str, str] = {}
+    for role, aliases in _ALIASES.items():
+        free = [name for name in aliases if name in named and (name == role or name not in kwargs)]
+        # a second name for the same size is filled where it has no value of its own
+        needed = [name for name in free[1:] if named[name].default is inspect.Parameter.empty]
+        asked |= dict.fromkeys([*free[:1], *needed], role)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if takes_any and all(name == role for name, role in asked.items()):
+        asked |= {role: role for role in _ALIASES}
+    return asked
 
 
 @lru_cache(maxsize=256)
@@ -74,22 +112,49 @@ def check(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> 
     shape = (in_channels, side, side)
     with torch.random.fork_rng(devices=[]):
         net = make(recipe, in_channels=in_channels, side=side, classes=classes)
+        settle(net, recipe, classes=classes)
         _check_weights(recipe.name, net)
         try:
-            _check_output(
-                recipe.name,
-                net.to(memory_format=torch.channels_last),
-                shape,
-                classes,
-                torch.channels_last,
-            )
+            return _memory_format(recipe.name, net, shape, classes)
         except RecipeError as error:
-            if not isinstance(error.__cause__, RuntimeError):
+            misfit = _misfit(recipe, net, shape, classes)
+            if not misfit:
                 raise
-            net = net.to(memory_format=torch.contiguous_format)
-            _check_output(recipe.name, net, shape, classes, torch.contiguous_format)
-            return torch.contiguous_format
-        return torch.channels_last
+            raise RecipeError(f"{error.message}; {misfit}", error.hint or _FIXED) from error
+
+
+def _memory_format(
+    name: str, net: nn.Module, shape: tuple[int, int, int], classes: int
+) -> torch.memory_format:
+    try:
+        last = torch.channels_last
+        _check_output(name, net.to(memory_format=last), shape, classes, last)
+    except RecipeError as error:
+        if not isinstance(error.__cause__, RuntimeError):
+            raise
+        net = net.to(memory_format=torch.contiguous_format)
+        _check_output(name, net, shape, classes, torch.contiguous_format)
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def _misfit(recipe: ModelRecipe, net: nn.Module, shape: tuple[int, int, int], classes: int) -> str:
+    """Say which fixed size of a net does not fit the images; empty where its factory takes all sizes or nothing is seen."""
+    if recipe.name.startswith(LIBRARIES):
+        return ""
+    asked = set(asked_sizes(load_plugin(recipe.name, what=FIELD), dict(recipe.kwargs)).values())
+    channels, side, _ = shape
+    first = next((m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
+    *_, last = [None, *(m for m in net.modules() if isinstance(m, nn.Linear))]
+    if isinstance(first, nn.Conv2d) and first.in_channels != channels:
+        if "in_channels" not in asked:
+            return f"its first convolution takes {plural(first.in_channels, 'channel')} and the images have {channels}"
+    elif last is not None and last.out_features != classes:
+        if "classes" not in asked:
+            return f"its last layer gives {last.out_features} classes and the images have {classes}"
+    elif "side" not in asked:
+        return f"its layers seem to be made for images of another size than {side} x {side}"
+    return ""
 
 
 def _check_weights(name: str, net: nn.Module) -> None:
@@ -97,7 +162,7 @@ def _check_weights(name: str, net: nn.Module) -> None:
     if not trained:
         raise RecipeError(
             f"{FIELD}: {name!r} has no weights to train",
-            "register its layers as attributes of the module",
+            "register its layers as attributes of the module, and let model.freeze leave some of them",
         )
     if any(isinstance(p, nn.UninitializedParameter) for p in trained):
         raise RecipeError(
@@ -139,15 +204,16 @@ def _torchvision(recipe: ModelRecipe, in_channels: int, classes: int) -> nn.Modu
             f"it has {', '.join(known)}",
         )
     kwargs = dict(recipe.kwargs)
-    for key, why in (
-        ("weights", "nets are trained from scratch"),
-        ("num_classes", "the images say how many there are"),
-    ):
-        if key in kwargs:
-            raise RecipeError(f"model.kwargs.{key} cannot be set", why)
-    cifar_stem = kwargs.pop("cifar_stem", False)
+    _refuse(kwargs, {"weights": _PRETRAINED, "num_classes": _FROM_IMAGES})
+    cifar_stem, pretrained = kwargs.pop("cifar_stem", False), kwargs.pop("pretrained", False)
     if not isinstance(cifar_stem, bool):
         raise RecipeError(f"model.kwargs.cifar_stem is {cifar_stem!r}", "it is true or false")
+    if cifar_stem and pretrained is not False:
+        raise RecipeError(
+            "model.kwargs.cifar_stem gives the net another stem than the one that was trained",
+            "leave it out, or train from scratch",
+        )
+    state = _torchvision_state(wanted, recipe.name, pretrained) if pretrained is not False else None
     net: nn.Module = attempt(
         FIELD,
         recipe.name,
@@ -156,8 +222,99 @@ def _torchvision(recipe: ModelRecipe, in_channels: int, classes: int) -> nn.Modu
     if cifar_stem:
         _shrink_stem(recipe.name, net)
     if in_channels != 3:  # ImageNet's
-        _take_channels(recipe.name, net, in_channels)
+        take_channels(recipe.name, net, in_channels)
+    if state is not None:
+        load_state(recipe.name, net, state, classes=classes)
     return net
+
+
+def _refuse(kwargs: Collection[str], reasons: Mapping[str, str]) -> None:
+    for key, why in reasons.items():
+        if key in kwargs:
+            raise RecipeError(f"model.kwargs.{key} cannot be set", why)
+
+
+def _torchvision_state(wanted: str, name: str, pretrained: object) -> dict[str, Tensor]:
+    """Return trained weights: of a file, or torchvision's own, which are fetched where they are not in torch's cache."""
+    if isinstance(pretrained, str):
+        return load_file(pretrained)
+    if pretrained is not True:
+        raise RecipeError(f"model.kwargs.pretrained is {pretrained!r}", _PRETRAINED)
+    from torchvision import models
+
+    weights = models.get_model_weights(wanted).DEFAULT
+    file = weights.url.rpartition("/")[2]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise RecipeError(
+            f"{FIELD}: the weights file {file} of {name!r} is not in {folder} and cannot be fetched: {error}",
+            f"put {weights.url} there, or name the file: model.kwargs.pretrained = 'path/{file}'",
+        ) from error
+    return state
+
+
+def _timm(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> nn.Module:
+    """Return a net of timm, with its own way of fitting trained weights to other classes and channels."""
+    try:
+        import timm
+    except ImportError:
+        raise UsageError(f"{recipe.name!r} needs timm", "pip install 'harness[timm]'") from None
+    wanted = recipe.name.removeprefix(_TIMM)
+    if not timm.is_model(wanted):
+        near = did_you_mean(wanted.partition(".")[0], timm.list_models())
+        raise RecipeError(
+            f"{FIELD}: timm has no model {wanted!r}{near}",
+            "`timm.list_models('*resnet*')` lists them",
+        )
+    kwargs = dict(recipe.kwargs)
+    taken = ("num_classes", "in_chans", "img_size")
+    _refuse(kwargs, {**dict.fromkeys(taken, _FROM_IMAGES), "checkpoint_path": _PRETRAINED})
+    pretrained = kwargs.pop("pretrained", False)
+    if isinstance(pretrained, str):
+        load_file(pretrained)  # which says what is wrong with it
+        kwargs["pretrained_cfg_overlay"] = {"file": pretrained}
+    elif not isinstance(pretrained, bool):
+        raise RecipeError(f"model.kwargs.pretrained is {pretrained!r}", _PRETRAINED)
+    sizes = {"num_classes": classes, "in_chans": in_channels, "img_size": side}
+
+    def create() -> Any:
+        try:
+            return timm.create_model(wanted, pretrained=bool(pretrained), **sizes, **kwargs)
+        except TypeError as error:  # a convolutional net takes any size, and no such argument
+            if "img_size" not in str(error):
+                raise
+            fixed = {name: size for name, size in sizes.items() if name != "img_size"}
+            return timm.create_model(wanted, pretrained=bool(pretrained), **fixed, **kwargs)
+
+    try:
+        net: nn.Module = attempt(FIELD, recipe.name, create)
+    except RecipeError as error:
+        if pretrained is not True or error.__cause__ is None:
+            raise
+        raise _unfetched(wanted, recipe.name, error.__cause__) from error
+    return net
+
+
+def _unfetched(wanted: str, name: str, error: BaseException) -> RecipeError:
+    """The error for weights of timm's that are neither here nor to be had."""
+    import timm
+
+    found = timm.get_pretrained_cfg(wanted, allow_unregistered=True)
+    place = (found.hf_hub_id or found.url or "") if found is not None else ""
+    if not place:
+        return RecipeError(
+            f"{FIELD}: timm has no trained weights for {name!r}",
+            "name a file, or train from scratch",
+        )
+    file = "model.safetensors" if found.hf_hub_id else place.rpartition("/")[2]
+    where = f"https://huggingface.co/{place}" if found.hf_hub_id else place
+    reason = " ".join(str(error).split())[:200]
+    return RecipeError(
+        f"{FIELD}: the weights file {file} of {place} is not here and cannot be fetched: {type(error).__name__}: {reason}",
+        f"fetch it from {where} and name it: model.kwargs.pretrained = 'path/{file}'",
+    )
 
 
 def _shrink_stem(name: str, net: nn.Module) -> None:
@@ -182,32 +339,3 @@ def _shrink_stem(name: str, net: nn.Module) -> None:
         net.set_submodule(first, new)
     if pool:
         net.set_submodule(pool, nn.Identity())
-
-
-def _take_channels(name: str, net: nn.Module, in_channels: int) -> None:
-    """Give the first convolution, the one that reads the image, another number of input channels."""
-    found = next(
-        (
-            (path, m)
-            for path, m in net.named_modules()
-            if isinstance(m, nn.Conv2d) and m.in_channels == 3
-        ),
-        None,
-    )
-    if found is None:
-        raise RecipeError(
-            f"{FIELD}: {name!r} takes 3 channels and the images have {in_channels}",
-            "use colour images",
-        )
-    path, old = found
-    new = nn.Conv2d(
-        in_channels,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        old.dilation,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    net.set_submodule(path, new)

@@ -25,6 +25,9 @@ Row = Tensor | tuple[Tensor, Tensor, Tensor, Tensor]  # of a schedule, see COLUM
 # floats, 128 bytes: a weight of an odd size would put all that follow it off what kernels load at
 # once
 ALIGNMENT = 32
+RATE_SHARES = (
+    "harness_rate_shares"  # attribute of a net: {name of a weight: its factor on the rate}
+)
 COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t, sqrt(1 - beta2^t)
 
 
@@ -52,6 +55,7 @@ class FlatParameters:
     def __init__(self, model: nn.Module, alignment: int = 0) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         _check_weights(model, self.parameters)
+        self.shares = _rate_shares(model)
         device = self.parameters[0].device
         alignment = alignment or (ALIGNMENT if device.type == "cuda" else 1)
         # with the zeros that follow each weight
@@ -72,6 +76,14 @@ class FlatParameters:
             view.copy_(p.detach())
             p.data = view
             p.grad = None  # of a backward pass before ours
+
+    def rate_shares(self) -> Tensor | None:
+        """Return the factor on the learning rate of every entry; None where all have the same."""
+        if all(share == 1.0 for share in self.shares):
+            return None
+        device = self.flat_P.device
+        pairs = zip(self.sizes, self.shares, strict=True)
+        return torch.cat([torch.full((size,), share, device=device) for size, share in pairs])
 
     def release(self) -> None:
         """Give every weight memory of its own again: a part of the net then stores and saves what it holds, and no more."""
@@ -123,6 +135,12 @@ class FlatParameters:
             for each_W in (first_W, second_W)
         )
         return first_P, second_P
+
+
+def _rate_shares(model: nn.Module) -> list[float]:
+    """Return the factor on the learning rate of each trainable weight, as ``nets.settle`` has noted it on the net."""
+    noted: dict[str, float] = getattr(model, RATE_SHARES, {})
+    return [noted.get(name, 1.0) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def _check_weights(model: nn.Module, trained: list[nn.Parameter]) -> None:
@@ -211,12 +229,14 @@ class Update:
     Attributes:
         name: adam, adamw or sgd (Nesterov when ``nesterov``).
         weight_decay: 0-dim tensor.
+        shares_P: factor on the learning rate of every entry; None for one rate.
         first_P, second_P: moments, made at the first step.
     """
 
     name: str
     weight_decay: Tensor
     nesterov: bool = True
+    shares_P: Tensor | None = None
     first_P: Tensor | None = field(default=None)
     second_P: Tensor | None = field(default=None)
 
@@ -254,6 +274,8 @@ class Update:
         rate, momentum, correction1, correction2 = (
             row_C.unbind() if isinstance(row_C, Tensor) else row_C
         )
+        if self.shares_P is not None:
+            rate = rate * self.shares_P
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
         if self.name == "adamw":
             weights_P.mul_(1 - rate * self.weight_decay)

@@ -174,15 +174,18 @@ class Step:
         self.optimizer: torch.optim.Optimizer | None = None
         flat = FLAT_OPTIMIZERS.get(settings.opt_func)
         if flat is not None:
-            self.update = Update(flat, self.decay, nesterov=settings.nesterov)
+            self.update = Update(
+                flat, self.decay, nesterov=settings.nesterov, shares_P=self.weights.rate_shares()
+            )
         elif self.scaler is not None:
             raise UsageError(
                 "fp16 needs Adam, AdamW or SGD of torch.optim",
                 "use precision='bf16' or 'fp32' with another one",
             )
         else:
-            self.optimizer = _make_optimizer(settings, self.weights.parameters, schedule[0][0])
-            self.shares = _shares(self.optimizer)
+            self.optimizer = _make_optimizer(settings, self.weights, schedule[0][0])
+            highest = max(self.weights.shares)
+            self.shares = [highest * share for share in _shares(self.optimizer)]
         self.settings = settings
         self.reset(schedule, settings)
 
@@ -365,11 +368,21 @@ class Step:
 
 
 def _make_optimizer(
-    settings: StepSettings, weights: list[nn.Parameter], rate: float
+    settings: StepSettings, weights: FlatParameters, rate: float
 ) -> torch.optim.Optimizer:
     """Return an optimiser that is none of ours, made as its user's function makes it."""
+    trained: list[nn.Parameter] | list[dict[str, object]] = weights.parameters
+    shares = dict.fromkeys(weights.shares)
+    if (
+        len(shares) > 1
+    ):  # a parameter group for each rate; their ratio counts, also where the schedule begins at 0
+        pairs = list(zip(weights.parameters, weights.shares, strict=True))
+        trained = [
+            {"params": [p for p, own in pairs if own == share], "lr": (rate or 1.0) * share}
+            for share in shares
+        ]
     try:
-        made = settings.opt_func(weights, rate, weight_decay=settings.weight_decay)
+        made = settings.opt_func(trained, rate, weight_decay=settings.weight_decay)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"opt_func could not make an optimiser: {error}",

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +32,10 @@ from harness.study.script_code import command_line, isolated_words, work_key
 from harness.study.script_settings import expand
 from harness.study.study import Study
 from harness.study.trial import Cell, Outcomes, Trial
+from harness.text import plural
 from harness.workers.script_log import failure
 from harness.workers.script_results import METRICS_FILE, Results, read_results
+from harness.workers.script_sources import Kind
 
 FOLDER = "scripts"  # beside the journal: a folder, a log and a note of every attempt
 _MERCY_SECONDS = 3.0  # between asking a script to end and ending it
@@ -297,6 +299,42 @@ def finished_attempts(folder: Path, key: str) -> list[Attempt]:
             number = int(out.name.rpartition("-")[2])
             found.append((number, Attempt(out, float(note["seconds"]), str(note["started"]))))
     return [attempt for _, attempt in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+
+def on_disk(study: Study, folder: Path, cells: Iterable[Cell]) -> int:
+    """Return how many cells have an attempt that ended well, whose result is then read and not trained again."""
+    return sum(bool(finished_attempts(folder, work_key(study, cell))) for cell in cells)
+
+
+def reading_notes(study: Study, folder: Path, cells: Iterable[Cell]) -> list[str]:
+    """Return what is to be said of how runs were read: a sentence for each kind of note, with the number of runs.
+
+    Args:
+        study: that they are of.
+        folder: of its ledger.
+        cells: that have been run.
+    """
+    kept = [finished_attempts(folder, work_key(study, cell)) for cell in cells]
+    notes = [read_note(attempts[0].note) for attempts in kept if attempts]
+    said: dict[str, list[str]] = {}
+    for note in notes:
+        for text in note.get("notes", ()):
+            # alike but for their numbers
+            said.setdefault(re.sub(r"\d+(?:\.\d+)?", "#", text), []).append(text)
+    lines = [
+        f"{texts[0]}{f' (and {len(texts) - 1} more like it)' if len(texts) > 1 else ''}"
+        for texts in said.values()
+    ]
+    counts = {kind: sum(note.get("guessed") == kind for note in notes) for kind in _GUESSES}
+    if all(counts.values()):
+        read = " and ".join(f"{plural(n, 'run')} as {kind}" for kind, n in counts.items())
+        lines.append(
+            f"{study.metric} was read from {read}, by its size alone: `unit` in [metrics.{study.metric}] has to say which"
+        )
+    return lines
+
+
+_GUESSES: tuple[Kind, ...] = ("percent", "share")
 
 
 def read_note(path: Path) -> dict[str, Any]:

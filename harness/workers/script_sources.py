@@ -62,7 +62,7 @@ def readings(rule: MetricRule, out: Path, log: Path | None) -> list[Reading]:
         text, place = read_log(log) if log is not None else "", "its output"
     matched = _matches(rule.stdout, as_printed(text))
     if not matched:
-        raise TrialError(f"{place} has no match for {rule.stdout!r}")
+        raise TrialError(f"{place} has no match for '{rule.stdout}'")
     return matched
 
 

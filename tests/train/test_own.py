@@ -175,7 +175,7 @@ def test_a_layer_called_softmax_does_not_make_probabilities_of_logits() -> None:
         ),
         ("none.py:Net", {}, UsageError, "cannot be imported"),
         ("nets.py:number", {}, RecipeError, "is of type int and cannot be called"),
-        ("nets.py:no_side", {}, RecipeError, "does not accept side"),
+        ("nets.py:no_side", {}, RecipeError, "returns a NoneType"),
         ("nets.py:needs", {}, RecipeError, "needs depth, which has no value"),
         (
             "nets.py:Net",
