@@ -93,8 +93,10 @@ def judge(
     names = list(differences)
     tested = [_p_values(differences[name], margin, looks, boundary) for name in names]
     adjusted = holm([p for p, _ in tested]) if names else np.empty(0)
+    # A family of its own: that two arms are alike is another claim than that they differ.
     equivalence = holm([p for _, p in tested]) if names else np.empty(0)
-    found = {}
+
+    judgements = {}
     for name, (p, _), p_holm, p_equivalence in zip(
         names, tested, adjusted, equivalence, strict=True
     ):
@@ -108,8 +110,10 @@ def judge(
             alpha=alpha,
             sign=sign * has_direction,
         )
-        found[name] = Judgement(number(p), number(p_holm), number(p_equivalence), verdict, notes)
-    return found
+        judgements[name] = Judgement(
+            number(p), number(p_holm), number(p_equivalence), verdict, notes
+        )
+    return judgements
 
 
 def _p_values(
@@ -119,14 +123,14 @@ def _p_values(
     if len(values) < FEWEST_PAIRS:
         return nan, nan
     plain = one_sample_t(values)
+    # differences that are all equal have no variance to test with
     if plain.sd == 0.0:
         return nan, nan
-    if looks:
-        p = sequential_p(look_statistics(values, looks), looks, boundary=boundary)
-        p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
-    else:
-        p, p_equivalence = plain.p, tost(values, margin)
-    return p, p_equivalence
+    if not looks:
+        return plain.p, tost(values, margin)
+    path = look_statistics(values, looks)
+    p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
+    return sequential_p(path, looks, boundary=boundary), p_equivalence
 
 
 def decide(
@@ -147,6 +151,7 @@ def decide(
     notes = ["exploratory"] if n < FIRM_PAIRS else []
     if isnan(p_holm):
         return "unresolved", (*notes, SAME_ON_EVERY_SEED if mean else TIE)
+    # Equivalence first: an effect that is told apart from 0 and inside the margin is not worth acting on.
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
