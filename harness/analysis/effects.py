@@ -30,13 +30,13 @@ _NO_ESTIMATE = ("censored", "did nothing")  # reasons for which a number would b
 
 def summaries(table: Table, state: LookState) -> list[Summary]:
     """Return the level of every arm on every metric, with its t interval over the seeds that completed."""
-    found = []
+    levels = []
     for arm in table.arms:
+        # The mean of an arm that was stopped is one of the seeds that looked good until then.
         censored = state.reasons.get(arm.name, "").startswith("censored")
+        among = () if censored else state.shown[arm.name]
         for metric in table.metrics.values():
-            seeds, scores = _scores(
-                table, arm.name, metric.name, () if censored else state.shown[arm.name]
-            )
+            seeds, scores = _scores(table, arm.name, metric.name, among)
             alpha = interval_alpha(table.study, len(seeds))
             count, level = len(scores), mean_interval(scores, alpha=alpha)
             if table.study.pairing == "summary":  # the row of an arm is not a run
@@ -44,7 +44,7 @@ def summaries(table: Table, state: LookState) -> list[Summary]:
                 half = half_width(group.sd, group.n, alpha) if group.n > 1 else nan
                 level = Mean(group.mean, group.sd, group.mean - half, group.mean + half)
                 count, seeds, scores = group.n, [], []
-            found.append(
+            levels.append(
                 Summary(
                     arm=arm.name,
                     metric=metric.name,
@@ -58,7 +58,7 @@ def summaries(table: Table, state: LookState) -> list[Summary]:
                     scores=tuple(scores),
                 )
             )
-    return found
+    return levels
 
 
 def _scores(
@@ -91,13 +91,19 @@ def arm_effects(
     """
     if table.study.pairing != "seed":
         return group_effects(table, state.judgements, state.reasons)
-    found = []
+    effects = []
     for arm in table.arms:
         if not arm.reference:
             continue
         reason = state.reasons.get(arm.name, "")
         among = state.own[arm.name]
         alpha = interval_alpha(table.study, len(among))
+        notes = [*look_notes(table, state, arm.name, reason), *exploratory]
+        if reason:
+            pair = (arm.name, arm.reference)
+            lost = _with_lost(table, pair, among=among, reason=reason, chance=chance)
+            notes.insert(0, lost or reason)
+
         for metric in table.metrics.values():
             _, scores, reference = table.pairs(arm.name, arm.reference, metric.name, among)
             if any(word in reason for word in _NO_ESTIMATE):
@@ -112,30 +118,13 @@ def arm_effects(
                 differences=differences(scores, reference).tolist(),
             )
             if metric.name == table.study.metric:
-                notes = (
-                    [
-                        _with_lost(
-                            table,
-                            (arm.name, arm.reference),
-                            among=among,
-                            reason=reason,
-                            chance=chance,
-                        )
-                        or reason
-                    ]
-                    if reason
-                    else []
-                )
                 judgement = None if reason else state.judgements.get(arm.name)
-                effect = with_judgement(
-                    effect,
-                    judgement,
-                    notes=[*notes, *look_notes(table, state, arm.name, reason), *exploratory],
-                )
+                effect = with_judgement(effect, judgement, notes=notes)
+            # correctness is all that is kept of an image
             if metric.name == "accuracy" and scores:
                 effect = _with_images(effect, table, among=among, outcomes=outcomes)
-            found.append(effect)
-    return found
+            effects.append(effect)
+    return effects
 
 
 def effect_of(
@@ -189,23 +178,17 @@ def with_judgement(
 
 def look_notes(table: Table, state: LookState, arm: str, reason: str = "") -> list[str]:
     """Say at which look an arm stopped, or that it is between looks, or that the seeds are not all there yet."""
-    looks = table.study.looks
+    looks, blocks, planned = table.study.looks, len(state.blocks), len(table.seeds)
     if not looks:
-        short = len(state.blocks) < len(table.seeds)
-        return (
-            [f"provisional ({len(state.blocks)} of {len(table.seeds)} seeds)"]
-            if short and not reason
-            else []
-        )
+        short = blocks < planned and not reason
+        return [f"provisional ({blocks} of {planned} seeds)"] if short else []
     if arm in state.stopped:
         return [f"stopped at look {state.stopped[arm]} of {len(looks)}"]
-    if state.withheld and not reason:
-        return [
-            f"between looks ({state.reached} of {len(looks)} reached)"
-            if state.reached
-            else "before the first look"
-        ]
-    return []
+    if not state.withheld or reason:
+        return []
+    if not state.reached:
+        return ["before the first look"]
+    return [f"between looks ({state.reached} of {len(looks)} reached)"]
 
 
 def _with_lost(
@@ -218,19 +201,20 @@ def _with_lost(
     """
     if not reason.startswith("unstable") or chance is None or table.study.metric != "accuracy":
         return ""
-    runs = [(table.runs.get((pair[0], seed)), table.runs.get((pair[1], seed))) for seed in among]
+    arm, reference = pair
     both = [
-        (one, other)
-        for one, other in runs
-        if one is not None and other is not None and other.status == "complete"
+        (table.runs[arm, seed], table.runs[reference, seed])
+        for seed in among
+        if (arm, seed) in table.runs and table.status(reference, seed) == "complete"
     ]
-    scored = [
-        (one.scores.get("accuracy", chance), other.scores["accuracy"])
-        for one, other in both
-        if one.status in ("complete", "diverged") and "accuracy" in other.scores
-    ]
-    if not any(one.status == "diverged" for one, _ in both):
+    if not any(run.status == "diverged" for run, _ in both):
         return ""
+
+    scored = [
+        (run.scores.get("accuracy", chance), base.scores["accuracy"])
+        for run, base in both
+        if run.status in ("complete", "diverged") and "accuracy" in base.scores
+    ]
     mean = paired_t([score for score, _ in scored], [score for _, score in scored]).mean
     return f"{reason}, {mean:+.2f} pp with the diverged seeds counted at chance"
 
@@ -241,19 +225,24 @@ def _with_images(
     """Return the effect with its interval for new seeds and new images, where per-image outcomes are known for every pair."""
     arm, reference = effect.term, effect.reference
     seeds, _, _ = table.pairs(arm, reference, "accuracy", among)
-    both = [(table.runs[arm, s].trial.cell, table.runs[reference, s].trial.cell) for s in seeds]
-    if len(both) < 2 or any(one not in outcomes or other not in outcomes for one, other in both):
+    cells = [table.runs[name, seed].trial.cell for name in (arm, reference) for seed in seeds]
+    if len(seeds) < 2 or not all(cell in outcomes for cell in cells):
         return effect
-    one_SI = [outcomes[one].val_correct_N for one, _ in both]
-    other_SI = [outcomes[other].val_correct_N for _, other in both]
-    if len({row.size for row in (*one_SI, *other_SI)}) != 1 or one_SI[0].size < 2:
+    rows = [outcomes[cell].val_correct_N for cell in cells]
+    # trials of other images cannot be crossed with these
+    if len({row.size for row in rows}) != 1 or rows[0].size < 2:
         return effect
-    result = two_way_interval(
-        np.stack(one_SI), np.stack(other_SI), alpha=interval_alpha(table.study, len(among))
-    )
-    low, high = number(100 * result.low), number(100 * result.high)
+
+    arm_SI, reference_SI = np.stack(rows[: len(seeds)]), np.stack(rows[len(seeds) :])
+    alpha = interval_alpha(table.study, len(among))
+    result = two_way_interval(arm_SI, reference_SI, alpha=alpha)
+    scale = table.metrics["accuracy"].scale
     return effect.model_copy(
-        update={"image_low": low, "image_high": high, "sd_real": number(100 * result.sd_seeds)}
+        update={
+            "image_low": number(scale * result.low),
+            "image_high": number(scale * result.high),
+            "sd_real": number(scale * result.sd_seeds),
+        }
     )
 
 
@@ -267,20 +256,21 @@ def gap_tests(effects: Sequence[Effect], table: Table) -> list[Effect]:
         (e.kind, e.term) for e in effects if e.metric == table.study.metric and e.p_holm is not None
     }
     tested: dict[tuple[str, str], Judgement] = {}
+    # A study that decides by the gap has judged it already.
     for kind in ("arm", "main") if table.gap != table.study.metric else ():
         family = {
             effect.term: effect.differences
             for effect in effects
             if effect.kind == kind and effect.metric == table.gap and (kind, effect.term) in judged
         }
-        found = judge(
+        judgements = judge(
             family,
             alpha=table.study.alpha,
             margin=table.margin,
             looks=table.study.looks,
             has_direction=False,
         )
-        tested |= {(kind, term): judgement for term, judgement in found.items()}
+        tested |= {(kind, term): judgement for term, judgement in judgements.items()}
     return [
         effect.model_copy(update={"p": tested[place].p, "p_holm": tested[place].p_holm})
         if effect.metric == table.gap and (place := (effect.kind, effect.term)) in tested
@@ -294,40 +284,37 @@ def control_effects(table: Table) -> list[Effect]:
 
     At the study's own alpha, whatever its looks: the A/A arm takes no part in them.
     """
-    found = []
+    if not table.control:
+        return []
+    baseline = table.arms[0].name
+    pairs = [
+        (table.control[seed], table.runs[baseline, seed])
+        for seed in table.seeds
+        if seed in table.control
+        and table.control[seed].status == "complete" == table.status(baseline, seed)
+    ]
+
+    effects = []
     for metric in table.metrics.values():
-        pairs = [
-            (table.control[s], table.runs[table.arms[0].name, s])
-            for s in table.seeds
-            if _control_pair(table, s)
+        scored = [
+            (again.scores[metric.name], first.scores[metric.name])
+            for again, first in pairs
+            if metric.name in again.scores and metric.name in first.scores
         ]
-        scores = [
-            (one.scores[metric.name], other.scores[metric.name])
-            for one, other in pairs
-            if metric.name in one.scores and metric.name in other.scores
-        ]
-        result = paired_t([a for a, _ in scores], [b for _, b in scores], alpha=table.study.alpha)
+        scores, reference = [a for a, _ in scored], [b for _, b in scored]
+        result = paired_t(scores, reference, alpha=table.study.alpha)
         effect = effect_of(
             result,
             kind="control",
             term="A/A",
-            reference=table.arms[0].name,
+            reference=baseline,
             metric=metric.name,
             unit=metric.unit,
-            differences=differences([a for a, _ in scores], [b for _, b in scores]).tolist(),
+            differences=differences(scores, reference).tolist(),
         )
-        found.append(
-            effect.model_copy(
-                update={"p": number(result.p) if metric.name == table.study.metric else None}
-            )
-        )
-    return found if table.control else []
-
-
-def _control_pair(table: Table, seed: int) -> bool:
-    return seed in table.control and table.control[seed].status == "complete" == table.status(
-        table.arms[0].name, seed
-    )
+        p = number(result.p) if metric.name == table.study.metric else None
+        effects.append(effect.model_copy(update={"p": p}))
+    return effects
 
 
 def class_effects(
@@ -348,34 +335,36 @@ def class_effects(
         classes: names; numbers stand in for those that are missing.
     """
     members = {label: np.flatnonzero(labels_N == label) for label in np.unique(labels_N).tolist()}
-    found = []
+    effects = []
     for arm in table.arms:
-        alpha = interval_alpha(table.study, len(state.own[arm.name]))
-        if not arm.reference or any(
-            word in state.reasons.get(arm.name, "") for word in _NO_ESTIMATE
-        ):
+        among, reason = state.own[arm.name], state.reasons.get(arm.name, "")
+        if not arm.reference or any(word in reason for word in _NO_ESTIMATE):
             continue
+
         rows = []
-        for seed in table.pairs(arm.name, arm.reference, table.study.metric, state.own[arm.name])[
-            0
-        ]:
-            one = outcomes.get(table.runs[arm.name, seed].trial.cell)
-            other = outcomes.get(table.runs[arm.reference, seed].trial.cell)
-            if (
-                one is not None
-                and other is not None
-                and one.val_correct_N.size == other.val_correct_N.size == labels_N.size
-            ):
-                rows.append(one.val_correct_N.astype(np.float64) - other.val_correct_N)
+        for seed in table.pairs(arm.name, arm.reference, table.study.metric, among)[0]:
+            both = [
+                outcomes.get(table.runs[name, seed].trial.cell)
+                for name in (arm.name, arm.reference)
+            ]
+            right = [item.val_correct_N.astype(np.float64) for item in both if item is not None]
+            # both known, and of the images that the labels are of
+            if [row_N.size for row_N in right] == [labels_N.size] * 2:
+                rows.append(right[0] - right[1])
+
+        alpha = interval_alpha(table.study, len(among))
         for label, index_I in members.items() if rows else ():
-            result = one_sample_t(
-                [100.0 * float(row_N[index_I].mean()) for row_N in rows], alpha=alpha
-            )
-            name = classes[label] if 0 <= label < len(classes) else str(label)
-            low, high = number(result.low), number(result.high)
-            found.append(
+            # in percentage points, as accuracy is shown
+            shares = [100.0 * float(row_N[index_I].mean()) for row_N in rows]
+            result = one_sample_t(shares, alpha=alpha)
+            effects.append(
                 ClassEffect(
-                    arm=arm.name, label=name, n=result.n, estimate=result.mean, low=low, high=high
+                    arm=arm.name,
+                    label=classes[label] if 0 <= label < len(classes) else str(label),
+                    n=result.n,
+                    estimate=result.mean,
+                    low=number(result.low),
+                    high=number(result.high),
                 )
             )
-    return found
+    return effects

@@ -147,6 +147,9 @@ def _by_looks(table: Table, line: Chance | None) -> LookState:
     inside = with_references(table, undecided)
     blocks: tuple[int, ...] = ()
     shown: dict[str, tuple[int, ...]] = {}
+
+    # Replays the looks in their order from the trials alone: whoever analyses, at whatever time,
+    # sees the same arms leave at the same looks.
     reached, looks = 0, table.study.looks
     while reached < len(looks) and undecided:
         due = table.seeds[: looks[reached]]
@@ -154,6 +157,8 @@ def _by_looks(table: Table, line: Chance | None) -> LookState:
         blocks = tuple(sorted({*blocks, *now}, key=table.seeds.index))
         if len(now) < len(due):
             break
+
+        # an arm that left keeps the seeds, and the verdict, that it left with
         reached += 1
         shown.update(dict.fromkeys(inside, due))
         own.update(dict.fromkeys(undecided, due))
@@ -174,6 +179,7 @@ def _by_looks(table: Table, line: Chance | None) -> LookState:
         stopped.update(dict.fromkeys(left, reached) if reached < len(looks) else {})
         undecided = undecided - left
         inside = with_references(table, undecided)
+
     over = reached == len(looks) or not undecided
     if not reached:  # before the first look: levels and intervals, no verdict
         shown = dict.fromkeys(names, blocks)
@@ -197,14 +203,14 @@ def _by_looks(table: Table, line: Chance | None) -> LookState:
 def with_references(table: Table, undecided: Collection[str]) -> frozenset[str]:
     """Return these arms and every arm that one of them is compared with, directly or through others."""
     references = {arm.name: arm.reference for arm in table.arms}
-    found: set[str] = set()
+    needed: set[str] = set()
     waiting = list(undecided)
     while waiting:
         name = waiting.pop()
-        if name and name not in found:
-            found.add(name)
+        if name and name not in needed:
+            needed.add(name)
             waiting.append(references[name])
-    return frozenset(found)
+    return frozenset(needed)
 
 
 def _judge(

@@ -18,11 +18,9 @@ RESOLVED = ("better", "worse", "equivalent")
 def leading(effects: Sequence[Effect], metric: str) -> tuple[Effect, ...]:
     """Return the effects that answer the question: main effects where a design gives them, else those of the arms."""
     for kind in ("main", "arm"):
-        found = tuple(
-            effect for effect in effects if effect.kind == kind and effect.metric == metric
-        )
-        if found:
-            return found
+        of_kind = tuple(e for e in effects if e.kind == kind and e.metric == metric)
+        if of_kind:
+            return of_kind
     return ()
 
 
@@ -35,18 +33,21 @@ def join(analysis: Analysis, retuning: Retuning) -> Retuned:
     """
     metric, alpha = analysis.primary, analysis.study.alpha
     there = {(effect.kind, effect.term, effect.reference): effect for effect in retuning.effects}
-    levels = [
-        {s.arm: s for s in summaries if s.metric == metric}
+    before, after = (
+        {level.arm: level for level in summaries if level.metric == metric}
         for summaries in (analysis.summaries, retuning.summaries)
-    ]
-    pairs = [
-        _pair(one, other, alpha, same_seeds=_seeds(one, levels[0]) == _seeds(other, levels[1]))
-        for one in leading(analysis.effects, metric)
-        if (other := there.get((one.kind, one.term, one.reference))) is not None
-    ]
+    )
+
+    pairs = []
+    for effect in leading(analysis.effects, metric):
+        retuned = there.get((effect.kind, effect.term, effect.reference))
+        if retuned is not None:
+            # Over other seeds, a change may be the seeds'.
+            same_seeds = _seeds(effect, before) == _seeds(retuned, after)
+            pairs.append(_pair(effect, retuned, alpha, same_seeds=same_seeds))
     settings = [
-        _with_gain(one, levels[0].get(one.arm), levels[1].get(one.arm), alpha)
-        for one in retuning.settings
+        _with_gain(setting, before.get(setting.arm), after.get(setting.arm), alpha)
+        for setting in retuning.settings
     ]
     return Retuned(
         entries=retuning.entries,
@@ -80,30 +81,31 @@ def _pair(as_is: Effect, retuned: Effect, alpha: float, *, same_seeds: bool) -> 
 
 def _change(as_is: Effect, retuned: Effect) -> str:
     """Say what became of a verdict; nothing when it stayed, or when one side was not judged."""
-    one, other = as_is.verdict, retuned.verdict
-    if one == other or not one or not other:
+    before, after = as_is.verdict, retuned.verdict
+    if before == after or not before or not after:
         return ""
-    if one in RESOLVED and other in RESOLVED:
+    if before in RESOLVED and after in RESOLVED:
         return "flips"
-    return "resolves" if other in RESOLVED else "no longer resolved"
+    return "resolves" if after in RESOLVED else "no longer resolved"
 
 
 def _difference(
-    one: Sequence[float], other: Sequence[float], alpha: float
+    before: Sequence[float], after: Sequence[float], alpha: float
 ) -> dict[str, float | None]:
-    """Return mean and bounds of other minus one, paired; nothing where there are none or their numbers differ."""
-    if not one or len(one) != len(other):
+    """Return mean and bounds of after minus before, paired; nothing where there are none or their numbers differ."""
+    if not before or len(before) != len(after):
         return {}
-    found = paired_t(other, one, alpha=alpha)
-    return {"change": number(found.mean), "low": number(found.low), "high": number(found.high)}
+    result = paired_t(after, before, alpha=alpha)
+    return {"change": number(result.mean), "low": number(result.low), "high": number(result.high)}
 
 
 def _with_gain(
-    one: Setting, as_is: Summary | None, retuned: Summary | None, alpha: float
+    setting: Setting, as_is: Summary | None, retuned: Summary | None, alpha: float
 ) -> Setting:
     """Return a setting with what it gained on the study's own seeds."""
     if as_is is None or retuned is None:
-        return one
+        return setting
+    # A seed that one of the two lost has no pair.
     scores = dict(zip(retuned.seeds, retuned.scores, strict=True))
     pairs = [
         (scores[seed], score)
@@ -111,8 +113,8 @@ def _with_gain(
         if seed in scores
     ]
     if not pairs:
-        return one
-    found = paired_t([new for new, _ in pairs], [old for _, old in pairs], alpha=alpha)
-    return one.model_copy(
-        update={"gain": number(found.mean), "low": number(found.low), "high": number(found.high)}
+        return setting
+    result = paired_t([new for new, _ in pairs], [old for _, old in pairs], alpha=alpha)
+    return setting.model_copy(
+        update={"gain": number(result.mean), "low": number(result.low), "high": number(result.high)}
     )

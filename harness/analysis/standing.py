@@ -129,14 +129,14 @@ def did_nothing(table: Table, arm: str, reference: str, among: Sequence[int]) ->
     )
 
 
-def _same(one: Run, other: Run, primary: str) -> bool:
-    if one.trial.params != other.trial.params:
+def _same(run: Run, other: Run, primary: str) -> bool:
+    if run.trial.params != other.trial.params:
         return False
-    if one.curve.val_loss and other.curve.val_loss:
-        return _losses(one.curve) == _losses(other.curve)
+    if run.curve.val_loss and other.curve.val_loss:
+        return _losses(run.curve) == _losses(other.curve)
     names = ("nll", "train_nll", primary)
-    return "nll" in one.scores and all(
-        one.scores.get(name) == other.scores.get(name) for name in names
+    return "nll" in run.scores and all(
+        run.scores.get(name) == other.scores.get(name) for name in names
     )
 
 
@@ -158,23 +158,24 @@ def unjudged(
         missing: from ``holes``.
     """
     own = {arm.name: own_reason(table, arm.name, among, missing) for arm in table.arms}
-    found = {}
+    guessing = {arm.name for arm in table.arms if at_chance(table, arm.name, line, among)}
+    reasons = {}
     for arm in table.arms:
         if own[arm.name]:
-            found[arm.name] = own[arm.name]
+            reasons[arm.name] = own[arm.name]
         elif not arm.reference:
             continue
         elif own[arm.reference]:
-            found[arm.name] = f"its reference is {own[arm.reference]}"
+            reasons[arm.name] = f"its reference is {own[arm.reference]}"
+        # engines add in another order, and so train another net from one seed
         elif _engines_differ(table, arm.name, arm.reference, among):
-            found[arm.name] = "run on another engine than its reference"
+            reasons[arm.name] = "run on another engine than its reference"
         elif did_nothing(table, arm.name, arm.reference, among):
-            found[arm.name] = "did nothing"
-        elif at_chance(table, arm.name, line, among) and at_chance(
-            table, arm.reference, line, among
-        ):
-            found[arm.name] = AT_CHANCE
-    return found
+            reasons[arm.name] = "did nothing"
+        # one of the two that guesses is a result; both are not
+        elif {arm.name, arm.reference} <= guessing:
+            reasons[arm.name] = AT_CHANCE
+    return reasons
 
 
 def own_reason(
@@ -182,6 +183,7 @@ def own_reason(
 ) -> str:
     """Return what is wrong with an arm's own runs, or nothing; arguments as ``unjudged`` takes them."""
     runs = [table.runs[arm, seed] for seed in among if (arm, seed) in table.runs]
+    # The mean over the seeds that are left would be one of those that happened to survive.
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
     if pruned:
         return f"censored at epoch {min(pruned)}"
@@ -198,7 +200,8 @@ def own_reason(
 
 def _engines_differ(table: Table, arm: str, reference: str, among: Sequence[int]) -> bool:
     both = [seed for seed in among if (arm, seed) in table.runs and (reference, seed) in table.runs]
-    pairs = [(table.runs[arm, seed], table.runs[reference, seed]) for seed in both]
     return any(
-        one.trial.environment.engine != other.trial.environment.engine for one, other in pairs
+        table.runs[arm, seed].trial.environment.engine
+        != table.runs[reference, seed].trial.environment.engine
+        for seed in both
     )

@@ -88,8 +88,8 @@ class Table:
 
     def of(self, arm: str, status: Status | None = None) -> list[Run]:
         """Return an arm's runs in seed order, those of one status alone when it is given."""
-        found = [self.runs[arm, seed] for seed in self.seeds if (arm, seed) in self.runs]
-        return [run for run in found if status is None or run.status == status]
+        runs = [self.runs[arm, seed] for seed in self.seeds if (arm, seed) in self.runs]
+        return [run for run in runs if status is None or run.status == status]
 
     def count(self, arm: str, *statuses: Status) -> int:
         """How many of an arm's runs have one of these states."""
@@ -99,14 +99,19 @@ class Table:
         self, arm: str, reference: str, metric: str, among: Sequence[int]
     ) -> tuple[list[int], list[float], list[float]]:
         """Return (seeds, scores of the arm, scores of the reference) where both completed and carry the metric."""
-        found: list[tuple[int, float, float]] = []
-        for seed in among:
-            one, other = self.runs.get((arm, seed)), self.runs.get((reference, seed))
-            if one is None or other is None or not (one.status == other.status == "complete"):
-                continue
-            if metric in one.scores and metric in other.scores:
-                found.append((seed, one.scores[metric], other.scores[metric]))
-        return [s for s, _, _ in found], [a for _, a, _ in found], [b for _, _, b in found]
+        seeds = [
+            seed
+            for seed in among
+            if all(
+                self.status(name, seed) == "complete" and metric in self.runs[name, seed].scores
+                for name in (arm, reference)
+            )
+        ]
+        return (
+            seeds,
+            [self.runs[arm, seed].scores[metric] for seed in seeds],
+            [self.runs[reference, seed].scores[metric] for seed in seeds],
+        )
 
 
 def join(
@@ -131,6 +136,8 @@ def join(
     Raises:
         StudyError: the study's arms cannot be (``harness.study.arms``).
     """
+    # Arms may share a recipe with the baseline of another design: a place is a recipe and a seed,
+    # so that one trial serves every arm that has it.
     planned = arms(study)
     recipe_ids = {arm.name: arm.recipe_id for arm in planned}
     baseline_id = recipe_ids[planned[0].name]
@@ -143,12 +150,14 @@ def join(
     ours = [
         (place, trial) for trial in trials if (place := (trial.recipe_id, trial.seed)) in wanted
     ]
+
     counted = Counter(trial.data_fingerprint for _, trial in ours)
     fingerprint = data_fingerprint or min(counted, key=lambda key: (-counted[key], key), default="")
-    # of several records the last stands
+    # of several records of a place the last one in this order counts
     chosen = dict(sorted(ours, key=lambda item: _standing(item[1], fingerprint)))
+
     known = {**METRICS, **metrics}
-    found = {
+    runs = {
         place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known)
         for place, trial in chosen.items()
     }
@@ -156,9 +165,9 @@ def join(
         study=study,
         arms=planned,
         seeds=numbers,
-        runs={name: found[place] for name, place in places.items() if place in found},
-        control={seed: found[place] for seed, place in again.items() if place in found},
-        metrics=_carried(study.metric, found.values(), known),
+        runs={name: runs[place] for name, place in places.items() if place in runs},
+        control={seed: runs[place] for seed, place in again.items() if place in runs},
+        metrics=_carried(study.metric, runs.values(), known),
         gap=gap_name(study.metric),
         fingerprint=fingerprint,
         superseded=len(ours) - len(chosen),
@@ -206,14 +215,16 @@ def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) 
         difference = differences([stored[f"train_{primary}"]], [stored[primary]]).item()
         # positive: better on what it was trained on
         stored[gap] = difference if higher else -difference
+
+    # The best epoch is chosen on the images that score it, so it is shown and never judged.
     if "best_accuracy" not in stored and curve.val_accuracy:
         best = max(range(len(curve.val_accuracy)), key=lambda epoch: curve.val_accuracy[epoch])
         stored["best_accuracy"] = curve.val_accuracy[best]
         if len(curve.train_accuracy) == len(curve.val_accuracy):
-            stored.setdefault(
-                "best_gap",
-                float(differences([curve.train_accuracy[best]], [curve.val_accuracy[best]])[0]),
-            )
+            gap_S = differences([curve.train_accuracy[best]], [curve.val_accuracy[best]])
+            stored.setdefault("best_gap", float(gap_S[0]))
+
+    # From here on every number is in the unit that people read.
     scores = {
         name: value * metric_named(name, known).scale
         for name, value in stored.items()

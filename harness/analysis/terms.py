@@ -25,10 +25,14 @@ _OFF, _ADDITIVE = "off", "additive"  # what a main effect and an interaction are
 
 def aliases(table: Table) -> tuple[tuple[str, ...], ...]:
     """Return the groups of two-factor interactions of a fraction that share a contrast, each by its printed names."""
-    groups = [
+    return tuple(tuple(map(pair_name, group)) for group in _pairs(table) if len(group) > 1)
+
+
+def _pairs(table: Table) -> list[tuple[tuple[str, ...], ...]]:
+    """Return the two-factor interactions of a fraction, those that share a contrast in one group."""
+    return [
         (alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2
     ]
-    return tuple(tuple(map(pair_name, group)) for group in groups if len(group) > 1)
 
 
 def pair_name(term: Sequence[str]) -> str:
@@ -51,24 +55,24 @@ def term_effects(
     names = [factor.name for factor in table.study.factors]
     troubled = sorted(arm for arm in on if arm in state.reasons and _matters(state.reasons[arm]))
     reason = f"arm {troubled[0]} is {state.reasons[troubled[0]]}" if troubled else ""
-    found: list[Effect] = []
+
+    effects: list[Effect] = []
     for metric in table.metrics.values():
         seeds = _shared_seeds(table, state, list(on), metric.name)
         if not seeds or len(names) < 2:
             continue
         scores = {arm: [table.runs[arm, seed].scores[metric.name] for seed in seeds] for arm in on}
-        values = _contrasts(table, on, names, scores)
         primary = metric.name == table.study.metric
-        for kind, members in values.items():
-            judged = (
-                {}
-                if reason or not primary or kind == "shapley" or state.withheld
-                else _judge(table, members)
-            )
-            notes = [reason] if reason and primary else []
-            if primary:
-                notes += [*look_notes(table, state, "", reason), *exploratory]
-            found += [
+        notes: list[str] = []
+        if primary:
+            notes = [reason] if reason else []
+            notes += [*look_notes(table, state, "", reason), *exploratory]
+
+        for kind, members in _contrasts(table, on, names, scores).items():
+            # Shapley values are averages of the effects that the other families have tested.
+            barred = reason or not primary or kind == "shapley" or state.withheld
+            judged = {} if barred else _judge(table, members)
+            effects += [
                 _effect(
                     table,
                     metric,
@@ -80,7 +84,7 @@ def term_effects(
                 )
                 for term, series in members.items()
             ]
-    return found
+    return effects
 
 
 def main_series(table: Table, state: LookState, metric: str) -> dict[str, dict[int, float]]:
@@ -102,15 +106,12 @@ def _matters(reason: str) -> bool:
 
 def _shared_seeds(table: Table, state: LookState, arms: Sequence[str], metric: str) -> list[int]:
     """Seeds at which every arm of the design completed and carries the metric, up to the last look."""
-    among = [seed for seed in table.seeds if all(seed in state.shown[arm] for arm in arms)]
-    return [
-        s
-        for s in among
-        if all(
-            table.status(arm, s) == "complete" and metric in table.runs[arm, s].scores
-            for arm in arms
-        )
-    ]
+
+    def carries(arm: str, seed: int) -> bool:
+        complete = table.status(arm, seed) == "complete" and seed in state.shown[arm]
+        return complete and metric in table.runs[arm, seed].scores
+
+    return [seed for seed in table.seeds if all(carries(arm, seed) for arm in arms)]
 
 
 def _contrasts(
@@ -125,11 +126,10 @@ def _contrasts(
     by_name = {tuple(names[k] for k in term): value.tolist() for term, value in raw.items()}
     mains = {name: by_name[name,] for name in names}
     if table.study.design == "fraction":
-        groups = [
-            (alias.term, *alias.with_) for alias in alias_table(table.study) if len(alias.term) == 2
-        ]
-        pairs = {" + ".join(map(pair_name, group)): by_name[group[0]] for group in groups}
+        # aliased interactions are one contrast: which of them it is no run can say
+        pairs = {" + ".join(map(pair_name, group)): by_name[group[0]] for group in _pairs(table)}
         return {"main": mains, "interaction": pairs}
+
     pairs = {pair_name(pair): by_name[pair] for pair in combinations(names, 2)}
     values = {frozenset(k for k, state in enumerate(on[arm]) if state): scores[arm] for arm in arms}
     shares = dict(zip(names, shapley(values, len(names)).tolist(), strict=True))
@@ -185,33 +185,35 @@ def orders(table: Table, state: LookState) -> list[Effect]:
     by_state = {states: arm for arm, states in on.items()}
     count = len(table.study.factors)
     full, empty = (True,) * count, (False,) * count
-    found = []
-    for metric in (
-        table.metrics[name] for name in (table.study.metric, table.gap) if name in table.metrics
-    ):
+    shown = [table.metrics[m] for m in (table.study.metric, table.gap) if m in table.metrics]
+
+    effects = []
+    for metric in shown:
+        # of a single component both orders are its arm's effect
         for k, factor in enumerate(table.study.factors if count > 1 else ()):
-            last = tuple(j != k for j in range(count))
-            first = tuple(j == k for j in range(count))
-            for kind, with_it, without in (
-                ("leave-one-out", full, last),
-                ("add-one-in", first, empty),
+            all_but = tuple(j != k for j in range(count))
+            alone = tuple(j == k for j in range(count))
+            for kind, *states in (
+                ("leave-one-out", full, all_but),
+                ("add-one-in", alone, empty),
             ):
-                if with_it in by_state and without in by_state:
-                    pair = (by_state[with_it], by_state[without])
-                    found.append(
+                if all(switched in by_state for switched in states):
+                    pair = (by_state[states[0]], by_state[states[1]])
+                    effects.append(
                         _difference(table, state, metric, kind=kind, term=factor.name, pair=pair)
                     )
-    return found
+    return effects
 
 
 def _difference(
     table: Table, state: LookState, metric: Metric, *, kind: str, term: str, pair: tuple[str, str]
 ) -> Effect:
-    one, other = pair
-    among = [seed for seed in state.shown[one] if seed in state.shown[other]]
-    wrong = {name: state.reasons[name] for name in (one, other) if name in state.reasons}
-    _, scores, reference = table.pairs(one, other, metric.name, among)
+    arm, without = pair
+    among = [seed for seed in state.shown[arm] if seed in state.shown[without]]
+    wrong = {name: state.reasons[name] for name in pair if name in state.reasons}
+    _, scores, reference = table.pairs(arm, without, metric.name, among)
     values = differences(scores, reference).tolist()
+    # of an arm that was stopped, the scores are of its lucky seeds
     if any(why.startswith("censored") for why in wrong.values()):
         values = []
     result = one_sample_t(values, alpha=interval_alpha(table.study, len(among)))
@@ -219,7 +221,7 @@ def _difference(
         result,
         kind=kind,
         term=term,
-        reference=other,
+        reference=without,
         metric=metric.name,
         unit=metric.unit,
         differences=values,

@@ -154,14 +154,14 @@ def _p_values(
     if len(values) < FEWEST_PAIRS:
         return nan, nan
     plain = one_sample_t(values)
+    # differences that are all equal have no variance to test with
     if plain.sd == 0.0:
         return nan, nan
-    if looks:
-        p = sequential_p(look_statistics(values, looks), looks, boundary=boundary)
-        p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
-    else:
-        p, p_equivalence = plain.p, tost(values, margin)
-    return p, p_equivalence
+    if not looks:
+        return plain.p, tost(values, margin)
+    path = look_statistics(values, looks)
+    p_equivalence = sequential_tost(values, margin, looks=looks, boundary=boundary)
+    return sequential_p(path, looks, boundary=boundary), p_equivalence
 
 
 def decide(
@@ -191,6 +191,7 @@ def decide(
     if isnan(p_holm):
         same = SAME_ON_EVERY_SEED if mean else TIE
         return "unresolved", (*notes, same if unit == "pair" else NO_SPREAD)
+    # Equivalence first: an effect that is told apart from 0 and inside the margin is not worth acting on.
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:

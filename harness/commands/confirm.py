@@ -28,19 +28,19 @@ CONFIRM_SEED = 500_000
 _SUFFIX = "-confirm"
 
 
-def finalists(study: Study, found: Sequence[Tried]) -> list[Tried]:
-    """Return the trials of a search that are worth confirming: the best k within the limits, besides the reference."""
-    return best(found, study.search.confirm, besides=study.base_recipe)
+def finalists(study: Study, slots: Sequence[Tried]) -> list[Tried]:
+    """Return the trials of a search that are worth confirming: the best k within the limits, the reference left out."""
+    return best(slots, study.search.confirm, besides=study.base_recipe)
 
 
-def arm_name(one: Tried) -> str:
+def arm_name(finalist: Tried) -> str:
     """Return what a finalist is called as an arm."""
-    return f"trial {one.slot}"
+    return f"trial {finalist.slot}"
 
 
-def departures(study: Study, one: Tried) -> dict[str, Any]:
+def departures(study: Study, trial: Tried) -> dict[str, Any]:
     """Return the recipe fields in which a trial departs from the reference, with its values."""
-    return {name: there for name, (_, there) in study.base_recipe.difference(one.recipe).items()}
+    return {name: there for name, (_, there) in study.base_recipe.difference(trial.recipe).items()}
 
 
 def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
@@ -60,11 +60,11 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
             "control": False,
             "arms": tuple(
                 HandArm(
-                    name=arm_name(one),
-                    set=departures(study, one),
+                    name=arm_name(finalist),
+                    set=departures(study, finalist),
                     why=f"number {place} of the search",
                 )
-                for place, one in enumerate(chosen, 1)
+                for place, finalist in enumerate(chosen, 1)
             ),
             "space": {},
             "retune": (),
@@ -115,6 +115,7 @@ def judge(
     """
     scores = {arm.name: _by_seed(study, arm.set, trials, "accuracy") for arm in study.arms}
     base = _by_seed(study, {}, trials, "accuracy")
+    # A finalist with missing seeds would be judged by the easier part of them.
     whole = [
         name
         for name, by_seed in scores.items()
@@ -122,38 +123,35 @@ def judge(
     ]
     # of equal ones the search's better
     winner = max(whole, key=lambda name: sum(scores[name].values()), default="")
-    seen = {
-        name: _by_seed(study, arm.set, trials, "test_accuracy")
-        for name, arm in _arms(study).items()
-        if name == winner
-    }
-    base_test = _by_seed(study, {}, trials, "test_accuracy") if winner else {}
+
+    # The test set is opened for the winner and the reference alone, and only now.
+    changes = {arm.name: arm.set for arm in study.arms}
+    test: dict[int, float] = {}
+    base_test: dict[int, float] = {}
+    if winner:
+        test = _by_seed(study, changes[winner], trials, "test_accuracy")
+        base_test = _by_seed(study, {}, trials, "test_accuracy")
+
     rows = [_finalist(study.baseline, {}, reference.value if reference else None, base, base_test)]
-    rows += [
-        _finalist(
-            name,
-            _arms(study)[name].set,
-            one.value,
-            scores[name],
-            seen.get(name, {}),
-            chosen=name == winner,
+    for finalist in chosen:
+        name = arm_name(finalist)
+        rows.append(
+            _finalist(
+                name,
+                changes[name],
+                finalist.value,
+                scores[name],
+                test if name == winner else {},
+                chosen=name == winner,
+            )
         )
-        for name, one in ((arm_name(one), one) for one in chosen)
-    ]
     if not winner:
         return Judged(tuple(rows), None, tuple(map(_without_test, trials)), {})
-    open_recipes = (study.base_recipe, study.base_recipe.with_overrides(_arms(study)[winner].set))
-    shown = tuple(
-        trial if trial.recipe in open_recipes else _without_test(trial) for trial in trials
-    )
-    confirmed = _confirmed(study, winner, trials, seen.get(winner, {}), base_test)
-    return Judged(
-        tuple(rows), confirmed, shown, _arms(study)[winner].set if confirmed.improved else {}
-    )
 
-
-def _arms(study: Study) -> dict[str, HandArm]:
-    return {arm.name: arm for arm in study.arms}
+    opened = (study.base_recipe, study.base_recipe.with_overrides(changes[winner]))
+    shown = tuple(trial if trial.recipe in opened else _without_test(trial) for trial in trials)
+    confirmed = _confirmed(study, winner, trials, test, base_test)
+    return Judged(tuple(rows), confirmed, shown, changes[winner] if confirmed.improved else {})
 
 
 def _by_seed(
@@ -201,8 +199,8 @@ def _finalist(
 def _mean(values: list[float]) -> tuple[float | None, float | None, float | None]:
     if not values:
         return None, None, None
-    found = mean_interval(values)
-    return found.mean, _known(found.low), _known(found.high)
+    interval = mean_interval(values)
+    return interval.mean, _known(interval.low), _known(interval.high)
 
 
 def _known(value: float) -> float | None:
@@ -216,17 +214,14 @@ def _confirmed(
     test: Mapping[int, float],
     base_test: Mapping[int, float],
 ) -> Confirmed:
-    analysis = analyze(study, trials)
+    wanted = ("arm", winner, "accuracy")
     effect: Effect | None = next(
-        (
-            e
-            for e in analysis.effects
-            if e.kind == "arm" and e.term == winner and e.metric == "accuracy"
-        ),
-        None,
+        (e for e in analyze(study, trials).effects if (e.kind, e.term, e.metric) == wanted), None
     )
     seeds = sorted(test.keys() & base_test.keys())
     paired = paired_t([test[s] for s in seeds], [base_test[s] for s in seeds]) if seeds else None
+    # Fresh seeds decide; the test set only says how much: it was never searched on, but neither
+    # do fresh seeds undo a search on the same validation images.
     verdict = effect.verdict if effect is not None else ""
 
     def stored(value: float | None) -> float | None:

@@ -19,7 +19,7 @@ from harness.errors import ReportError, StorageError
 from harness.ledger import Ledger
 from harness.report import Provenance, Written, read_folder, write_report
 from harness.report.searched import answer
-from harness.search import ENOUGH, SearchLedger, Tried, importances, is_search, tried
+from harness.search import ENOUGH, SearchLedger, Tried, best, importances, is_search, tried
 from harness.search.limits import words
 from harness.study.plugin_fields import self_standing
 from harness.study.recipe import digest
@@ -68,14 +68,16 @@ def report_search(
     plan = ledger.latest_plan()
     if plan is None or not is_search(ledger.cells()):
         raise ReportError(f"{ledger.name} is not a search", "start one with `harness tune`")
-    study, found = plan.study, tried(ledger)
-    chosen = finalists(study, found)
+    study, slots = plan.study, tried(ledger)
+    chosen = finalists(study, slots)
     over = confirmation(study, chosen)
     judged, curves, outcomes, left = _confirmed(
-        over, chosen, _reference(found), storage=storage, runs=runs
+        over, chosen, _reference(slots), storage=storage, runs=runs
     )
     left += ledger.counts().open
-    facts = _facts(study, found, judged, left)
+    facts = _facts(study, slots, judged, left)
+
+    # A recipe file is taken for a result: none before every trial has had its say.
     if facts.confirmed is not None and not left and not provisional:
         facts = facts.model_copy(update={"recipe": _write_winner(folder, study, judged)})
     samples: Mapping[str, npt.NDArray[np.uint8]] = {}
@@ -83,6 +85,8 @@ def report_search(
         before = read_folder(folder)
         labels, classes = before.labels_N, classes or before.classes
         samples, provenance = before.samples, provenance or before.provenance
+
+    # Its trials are the confirmation's; its name and its question are the search's.
     shown = over.model_copy(
         update={"name": study.name, "question": study.question, "why": study.why}
     )
@@ -102,8 +106,8 @@ def report_search(
     )
 
 
-def _reference(found: Sequence[Tried]) -> Tried | None:
-    return found[0] if found and found[0].slot == 0 else None
+def _reference(slots: Sequence[Tried]) -> Tried | None:
+    return slots[0] if slots and slots[0].slot == 0 else None
 
 
 def _confirmed(
@@ -126,37 +130,36 @@ def _confirmed(
         for trial in judged.trials:
             if trial.epochs:
                 curves[trial.cell], kept = ledger.artifact(trial)
+                # of finalists that were not chosen, nothing of the test set is looked at
                 if kept is not None and "test_accuracy" in trial.metrics:
                     outcomes[trial.cell] = kept
         return judged, curves, outcomes, ledger.counts().open
 
 
-def _facts(study: Study, found: Sequence[Tried], judged: Judged, left: int) -> TuningFacts:
+def _facts(study: Study, slots: Sequence[Tried], judged: Judged, left: int) -> TuningFacts:
     import numpy as np
 
-    rules, top = (
-        study.search,
-        finalists(
-            study.model_copy(update={"search": study.search.model_copy(update={"confirm": 1})}),
-            found,
-        ),
-    )
-    reference = _reference(found)
-    shares, floor = importances(
-        found, rng=np.random.default_rng(int(digest(["importances", study.folder]), 16))
-    )
-    named = set().union(*(one.params for one in found)) if found else set()
+    rules, reference = study.search, _reference(slots)
+    # shown while nothing is confirmed yet, and where nothing is to be
+    top = next(iter(best(slots, 1, besides=study.base_recipe)), None)
+    pruner = "none"
+    if rules.pruner == "median":
+        pruner = f"median, one look after {100 * rules.warmup:.0f} % of the epochs"
+
+    # A generator named after the study: a report made again has the same importances.
+    rng = np.random.default_rng(int(digest(["importances", study.folder]), 16))
+    shares, floor = importances(slots, rng=rng)
+    named = set().union(*(slot.params for slot in slots)) if slots else set()
     left_out = sorted(named - {share.parameter for share in shares}) if shares else []
+
     return TuningFacts(
         metric="accuracy",
         sampler=rules.sampler,
-        pruner=f"median, one look after {100 * rules.warmup:.0f} % of the epochs"
-        if rules.pruner == "median"
-        else "none",
+        pruner=pruner,
         budget=rules.trials,
-        history=tuple(_history(one) for one in found),
-        best=departures(study, top[0]) if top else {},
-        best_value=top[0].value if top else None,
+        history=tuple(_history(slot) for slot in slots),
+        best=departures(study, top) if top else {},
+        best_value=top.value if top else None,
         reference_value=reference.value if reference else None,
         importances=tuple(
             Importance(parameter=s.parameter, value=s.value, low=s.low, high=s.high) for s in shares
@@ -168,40 +171,40 @@ def _facts(study: Study, found: Sequence[Tried], judged: Judged, left: int) -> T
         finalists=judged.finalists if judged.confirmed else (),
         confirmed=None if left else judged.confirmed,
         answer=answer(None if left else judged.confirmed, open_trials=left),
-        note=_note(found, shares=bool(shares), left_out=left_out),
+        note=_note(slots, shares=bool(shares), left_out=left_out),
     )
 
 
-def _history(one: Tried) -> SearchTrial:
+def _history(slot: Tried) -> SearchTrial:
     return SearchTrial(
-        number=one.slot,
-        state=one.state,
-        value=one.value,
-        epoch=one.epochs,
-        epochs=one.epochs_planned,
-        seconds=one.seconds,
-        gap=one.gap,
-        broken=one.broken,
-        params=dict(one.params),
+        number=slot.slot,
+        state=slot.state,
+        value=slot.value,
+        epoch=slot.epochs,
+        epochs=slot.epochs_planned,
+        seconds=slot.seconds,
+        gap=slot.gap,
+        broken=slot.broken,
+        params=dict(slot.params),
     )
 
 
-def _note(found: Sequence[Tried], *, shares: bool, left_out: Sequence[str]) -> str:
-    told = []
-    done = sum(one.value is not None for one in found)
+def _note(slots: Sequence[Tried], *, shares: bool, left_out: Sequence[str]) -> str:
+    sentences = []
+    done = sum(slot.value is not None for slot in slots)
     if not shares:
         have = f"there {'is' if done == 1 else 'are'} {done}"
-        told.append(
-            f"Importances need {ENOUGH} complete trials; {have}. The same command with more --trials searches on."
-        )
+        sentences.append(f"Importances need {ENOUGH} complete trials; {have}.")
+        sentences.append("The same command with more --trials searches on.")
     if left_out:
-        told.append(
-            f"Without importance, because they take part in some trials only: {', '.join(left_out)}."
+        names = ", ".join(left_out)
+        sentences.append(
+            f"Without importance, because they take part in some trials only: {names}."
         )
-    broken = sum(bool(one.broken) for one in found)
+    broken = sum(bool(slot.broken) for slot in slots)
     if broken:
-        told.append(f"{plural(broken, 'trial')} broke a limit and could not be chosen.")
-    return " ".join(told)
+        sentences.append(f"{plural(broken, 'trial')} broke a limit and could not be chosen.")
+    return " ".join(sentences)
 
 
 def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
@@ -211,11 +214,10 @@ def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
         return ""
     candidate = next((row for row in judged.finalists if row.chosen), None)
     origin = f"{study.folder}, {plural(confirmed.n, 'fresh seed')}"
-    verdict = (
-        "beats the reference"
-        if confirmed.improved
-        else "the reference: nothing was confirmed to beat it"
-    )
+    verdict = "the reference: nothing was confirmed to beat it"
+    if confirmed.improved:
+        verdict = "beats the reference"
+
     base = study.base_recipe.flat()
     write_recipe(
         folder / RECIPE,
@@ -232,5 +234,6 @@ def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
             why=f"{origin}: unconfirmed",
         )
     else:
+        # an earlier confirmation, on fewer seeds, may have left one
         (folder / CANDIDATE).unlink(missing_ok=True)
     return RECIPE

@@ -94,10 +94,10 @@ def read_analysis(folder: Path | str) -> Analysis:
             f"{path} does not fit this version: {error.errors()[0]['msg']}",
             "rebuild it with `harness report --from FOLDER`",
         ) from None
-    return analysis.model_copy(update={"data_fingerprint": _fingerprint(folder)})
+    return analysis.model_copy(update={"data_fingerprint": _fingerprint(Path(folder))})
 
 
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(Path(folder): Path) -> str:
     """Return the fingerprint of a folder's images: the plan's, else that of most trials; empty where it has no trials."""
     if not (folder / "trials.parquet").is_file():
         return ""

@@ -14,7 +14,7 @@ from harness.errors import HarnessError, StudyError
 from harness.study.arms import arms
 from harness.study.retune_settings import (
     RETUNING_SEED,
-    Tried,
+    ChosenSetting,
     at,
     check_metric,
     choose,
@@ -209,7 +209,7 @@ def test_a_setting_that_diverged_is_never_chosen_and_an_arm_without_any_stays_as
         one.model_copy(update={"state": "diverged", "metrics": {}})
         for one in scored(which, {("cutout", 2): 0.9})
     ]
-    assert choose(which, trials)[-1] == Tried("cutout", {}, None, None, 0, 5)
+    assert choose(which, trials)[-1] == ChosenSetting("cutout", {}, None, None, 0, 5)
 
 
 def test_trials_of_the_studys_own_seeds_choose_nothing() -> None:
