@@ -65,7 +65,7 @@ def bench(
         groups: some of pipeline, loop, step, epoch, trial.
         sample_seconds: length of a timed stretch, at least.
         folder: to save in, in the place of ``reports/bench``.
-        on_event: told in a line of text what is being timed.
+        on_event: called with a line of text that says what is being timed.
 
     Raises:
         UsageError: an unknown group, or a device that is not there.
@@ -78,7 +78,7 @@ def bench(
         device = auto()
     kind, _, index = device.partition(":")
     if int(index or 0) >= number_of(kind):
-        raise UsageError(f"the device {device} is not there", "use --device cpu")
+        raise UsageError(f"there is no device {device}", "use --device cpu")
     cuda = kind == "cuda"
     prepare(device)
     before, busy = torch.get_num_threads(), _busy_cores()
@@ -219,7 +219,7 @@ def _warnings(
     if busy > _BUSY and torch.device(device).type != "cuda":
         found.append(
             f"other programs kept {busy:.1f} of {usable_cores()} cores busy before the start: "
-            "end them and repeat; ratios, taken round by round, suffer less than rates"
+            "stop them and repeat; ratios, taken round by round, suffer less than rates"
         )
     alone = {case.name for case in cases if case.alone and case.threads == 1}
     shares = [one.cpu_seconds / one.seconds for one in samples if one.name in alone]

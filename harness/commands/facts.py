@@ -108,7 +108,15 @@ class ProgressFacts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of a study came to; ``elsewhere`` is the study's folder name where a cluster runs its trials."""
+    """The result of a run of a study.
+
+    Attributes:
+        answer: the report's first sentences.
+        report: path of the page; None when none was written.
+        counts: trials by state.
+        next_command: what to run next.
+        elsewhere: the study's folder name when a cluster runs its trials.
+    """
 
     study: str
     profile: str

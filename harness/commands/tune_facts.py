@@ -62,11 +62,11 @@ class TunePlan(PlanFacts):
 
 @dataclass(frozen=True, slots=True)
 class TuneOutcome(Outcome):
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
         recipe: file of the winner; None before the confirmation is done.
-        improved: whether an improvement over the reference is claimed; None before.
+        improved: whether the winner is shown to be better than the reference; None before.
     """
 
     recipe: Path | None = None

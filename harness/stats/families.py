@@ -60,7 +60,7 @@ def binomial_interval(k: int, n: int, *, level: float = 0.95) -> tuple[float, fl
     check_level(level, "level")
     if n < 1 or not 0 <= k <= n:
         raise UsageError(
-            f"{k} successes in {n} cannot be", "k must lie between 0 and n, and n be at least 1"
+            f"{k} successes in {n} trials are impossible", "k must be from 0 to n, and n at least 1"
         )
     tail = (1.0 - level) / 2.0
     low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))

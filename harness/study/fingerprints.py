@@ -1,4 +1,4 @@
-"""Which code of the user's a study runs, and the fingerprints that it gives cells and plans."""
+"""Which plug-in code a study runs, and the fingerprints that it gives cells and plans."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def study_code(study: Study) -> str:
     """Return the fingerprint of every plug-in of a study, which its workers have to have too; empty without any.
 
     Raises:
-        UsageError: one of them cannot be found.
+        UsageError: one of them is missing.
     """
     return code_fingerprint(plugins_of(study))
 
@@ -41,6 +41,6 @@ def cell_code(study: Study, recipe: Recipe) -> str:
     another arm is edited.
 
     Raises:
-        UsageError: one of them cannot be found.
+        UsageError: one of them is missing.
     """
     return code_fingerprint([*own_metrics(study), *recipe.plugins().values()])
