@@ -159,7 +159,7 @@ def test_every_page_is_in_a_list_of_contents() -> None:
     for page in sorted((ROOT / "docs").glob("*.md")):
         if page.stem != "README":
             assert f"   {page.stem}\n" in contents
-            assert f"({page.name}" in home or page.stem == "defaults"
+            assert f"({page.name}" in home
 
 
 def test_the_reference_is_what_the_program_says() -> None:
