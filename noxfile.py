@@ -69,8 +69,18 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def e2e(session: nox.Session) -> None:
-    """Run the program as a user does, on the bundled images: minutes."""
+    """Run the program as a user does, and every command of README and docs, in a fresh clone: many minutes."""
     run_suite(session, "e2e", "test")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation as a static site under build/docs; a broken link is an error."""
+    python = environment(session, "docs")
+    site = ROOT / "build" / "docs"
+    shutil.rmtree(site, ignore_errors=True)
+    session.run(python, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(site))
+    session.log(f"open {site / 'index.html'}")
 
 
 @nox.session
@@ -335,7 +345,7 @@ def make_environment_beside(session: nox.Session, python: str, folder: Path) -> 
 
 
 def environment_beside(session: nox.Session, name: str) -> str:
-    """Return the Python of ``.nox/<name>``, made anew: it has torch, pytest and all else from the environment of the tests."""
+    """Return the Python of ``.nox/<name>``, made again: it has torch, pytest and all else from the environment of the tests."""
     folder = SHARED.with_name(name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(exist_ok=True)

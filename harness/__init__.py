@@ -6,7 +6,7 @@ nor pandas. No module of the package imports from here.
 Train and look     fit_one_cycle, evaluate, diagnose, history_frame
 Ask and answer     Recipe, Study, load_study, ablate, tune, Outcome, TuneOutcome
 Analyse            analyze, analyze_table, read_analysis, Analysis, effects_frame, compare, write_report, Trial
-What went wrong    HarnessError
+Errors             HarnessError
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ __all__ = [
 if not TYPE_CHECKING:  # with it, a type checker would take any name for public
 
     def __getattr__(name: str) -> Any:
-        """Import what `_API` says on first use, and keep it.
+        """Import a public name on first use, and keep it.
 
         Raises:
             AttributeError: the name is not public.

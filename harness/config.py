@@ -94,7 +94,7 @@ class Defaults:
 
 
 def find_defaults(start: Path | None = None) -> Defaults:
-    """Read the defaults that hold in a folder, the working folder unless told otherwise.
+    """Read the defaults that hold in a folder, by default the working folder.
 
     Raises:
         UsageError: a file is not TOML, or says what it cannot; all faults of all files at once.
@@ -111,7 +111,7 @@ def find_defaults(start: Path | None = None) -> Defaults:
                 values[name], sources[name] = read, str(path)
     if faults:
         count = f"{len(faults)} faults in the defaults:\n  " if len(faults) > 1 else ""
-        raise UsageError(count + "\n  ".join(faults), f"defaults can be: {', '.join(_KEYS)}")
+        raise UsageError(count + "\n  ".join(faults), f"the defaults are: {', '.join(_KEYS)}")
     return Defaults(**values, sources=tuple(sources.items()))
 
 
@@ -130,19 +130,19 @@ def _tables(start: Path, faults: list[str]) -> list[tuple[Path, Mapping[str, Any
                 if isinstance(tools["harness"], dict):
                     found.append((project, tools["harness"]))
                 else:
-                    faults.append(f"{_label(project)}: is not a table")
+                    faults.append(f"{_label(project)}: should be a table")
                 break
     return found
 
 
 def _parse(path: Path, faults: list[str], *, only: str = "") -> Mapping[str, Any]:
-    """Return a file's content; one that cannot be read is a fault, unless it does not even mention ``only``."""
+    """Return a file's content; one that does not read is a fault, unless it does not even mention ``only``."""
     try:
         content = path.read_bytes()
         if only.encode() in content:
             return tomllib.loads(content.decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        faults.append(f"{path} cannot be read: {error}")
+        faults.append(f"could not read {path}: {error}")
     return {}
 
 
@@ -154,8 +154,8 @@ def _read(name: str, value: Any, folder: Path) -> tuple[str, Any]:
     """Return (fault, value)."""
     if name not in _KEYS:
         if name in _DECIDES:
-            return "decides what a study finds, and belongs in the study file", None
-        return f"is no default{did_you_mean(name, _KEYS)}", None
+            return "decides what a study finds: write it in the study file", None
+        return f"is not a default{did_you_mean(name, _KEYS)}", None
     expected, read = _KEYS[name]
     try:
         return "", read(value, folder)

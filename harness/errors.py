@@ -5,12 +5,12 @@ do about it. The command line prints them as ``error: ...`` and ``hint: ...`` an
 2, or 1 where trials ran and only their report is missing; nothing else in the package exits.
 
     HarnessError                 anything below; catch this one
-    ├── UsageError               an option or an argument that cannot be
+    ├── UsageError               an option or an argument that does not work
     ├── RecipeError              a recipe field that does not exist or a value it cannot hold
     ├── StudyError               a study file with one or more faults, all of them listed
     ├── DataError                images that are missing, unreadable or inconsistent
-    ├── StorageError             a ledger that cannot be opened, is held by another planner, or does not match
-    ├── ReportError              a folder or a table that cannot be turned into a report
+    ├── StorageError             a ledger that does not open, is held by another planner, or does not match
+    ├── ReportError              a folder or a table that gives no report
     │   └── UnreportedError      trials that are kept, and whose report could not be written
     ├── DeviceLostError          a GPU that does not answer this process any more
     └── TrialError               a trial that cannot give a result
@@ -38,7 +38,7 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """An option or an argument that cannot be."""
+    """An option or an argument that does not work."""
 
 
 class RecipeError(HarnessError):
@@ -54,11 +54,11 @@ class DataError(HarnessError):
 
 
 class StorageError(HarnessError):
-    """A ledger that cannot be opened, is held by another planner, or does not match the code."""
+    """A ledger that does not open, is held by another planner, or does not match the code."""
 
 
 class ReportError(HarnessError):
-    """A folder or a table that cannot be turned into a report."""
+    """A folder or a table that gives no report."""
 
 
 class UnreportedError(ReportError):
@@ -83,7 +83,7 @@ class DivergedError(TrialError):
 
     def __init__(self, epoch: int, step: int) -> None:
         super().__init__(
-            f"the loss is not a finite number from step {step} (epoch {epoch + 1}) on",
+            f"the loss stopped being a finite number at step {step} (epoch {epoch + 1})",
             "lower schedule.max_lr, or clip gradients with optimizer.grad_clip",
         )
         self.epoch = epoch

@@ -34,7 +34,7 @@ def is_plugin(name: str) -> bool:
 
 
 def load_plugin(name: str, *, what: str) -> Any:
-    """Return what a name stands for.
+    """Return what a name names.
 
     Args:
         name: ``path/to/file.py:attribute``, relative to the working folder, or
@@ -42,7 +42,7 @@ def load_plugin(name: str, *, what: str) -> Any:
         what: what it is to be, for errors: "metric", "runner".
 
     Raises:
-        UsageError: it cannot be imported, or has no such attribute.
+        UsageError: it does not import, or has no such attribute.
     """
     place, _, attribute = name.rpartition(":")
     try:
@@ -51,14 +51,14 @@ def load_plugin(name: str, *, what: str) -> Any:
         raise
     except Exception as error:  # whatever a user's file raises when it is run
         raise UsageError(
-            f"{what} {name!r} cannot be imported: {_told(error)}",
-            "check its path and what it imports",
+            f"could not import the {what} {name!r}: {_told(error)}",
+            "check its path and its imports",
         ) from error
     found = getattr(module, attribute, None)
     if found is None:
         there = [key for key in vars(module) if not key.startswith("_")]
         raise UsageError(
-            f"{place} has no {attribute!r}, which is named as the {what}{did_you_mean(attribute, there)}",
+            f"{place} has no {attribute!r}, which is to be the {what}{did_you_mean(attribute, there)}",
             f"it has: {', '.join(there) or 'nothing'}",
         )
     return found
@@ -74,7 +74,7 @@ def code_fingerprint(names: Iterable[str], *, follow: bool = True) -> str:
         follow: whether the local modules that they import count, too.
 
     Raises:
-        UsageError: one of them cannot be found or has no source.
+        UsageError: one of them is missing or has no source.
     """
     named = [name for name in sorted(set(names)) if not name.startswith(LIBRARIES)]
     files = [_source_file(name) for name in named]
@@ -102,12 +102,12 @@ def _source_file(name: str) -> Path:
             spec = importlib.util.find_spec(place)
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(
-            f"plug-in {name!r} cannot be imported: {_told(error)}", "check its path"
+            f"could not import the plug-in {name!r}: {_told(error)}", "check its path"
         ) from error
     if spec is not None and spec.origin and spec.has_location and spec.origin.endswith(".py"):
         return Path(spec.origin)
     raise UsageError(
-        f"plug-in {name!r} has no source file to be fingerprinted",
+        f"plug-in {name!r} has no source file to fingerprint",
         "name a function of a Python file",
     )
 

@@ -76,7 +76,7 @@ def test_a_pyproject_of_another_program_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["seeds", "looks", "margin_pp", "margin", "alpha", "metric"])
 def test_a_rule_of_decision_is_sent_to_the_study_file(tmp_path: Path, name: str) -> None:
-    assert "belongs in the study file" in faults(write(tmp_path, f"{name} = 3\n"))
+    assert "write it in the study file" in faults(write(tmp_path, f"{name} = 3\n"))
 
 
 def test_all_faults_of_both_files_are_told_at_once_with_the_nearest_name(tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def test_a_value_that_cannot_be_is_a_fault(tmp_path: Path, name: str, value: str
 @pytest.mark.parametrize("content", [b"workers = \n", b"\xff\xfe"])
 def test_a_file_that_is_not_toml_is_a_fault(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "harness.toml").write_bytes(content)
-    assert "cannot be read" in faults(tmp_path)
+    assert "could not read" in faults(tmp_path)
 
 
 def test_a_broken_pyproject_is_a_fault_only_where_it_speaks_of_harness(tmp_path: Path) -> None:
     write(tmp_path / "a", "[tool.ruff\n", "pyproject.toml")
     assert find_defaults(tmp_path / "a") == Defaults()
-    assert "cannot be read" in faults(write(tmp_path / "b", "[tool.harness\n", "pyproject.toml"))
+    assert "could not read" in faults(write(tmp_path / "b", "[tool.harness\n", "pyproject.toml"))
 
 
 def test_what_is_told_names_file_and_value_and_no_password(tmp_path: Path) -> None:

@@ -1,23 +1,31 @@
-"""The documentation: every command in it exists and takes its options, every study in it is one, every example runs."""
+"""The documentation: every command in it exists and takes its options, every study in it is one, every example runs.
+
+``nox -s e2e`` runs the commands in a fresh clone.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.config import find_defaults
 from harness.study.study import parse_study
+from tests.pages import PAGES, ROOT, blocks, page_id, titled
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = ROOT / "docs" / "reference"
+MOST_WORDS = {"README.md": 900, "CONTRIBUTING.md": 1_500}
+MOST_WORDS_OF_A_PAGE = 1_000
+LARGEST_PICTURE_KB = 200
 Harness = Callable[..., subprocess.CompletedProcess[str]]
 
 # Where a page's Python starts from: what the text around it says is there.
@@ -30,14 +38,7 @@ history = [dict(epoch=e, train_accuracy=.5 + .1 * e, val_accuracy=.5 + .05 * e, 
 """
 # Commands that take seconds and touch only the folder they run in; the others are parsed and not
 # run.
-QUICK = ("analyze", "show", "new-study", "compare", "data list", "report --from")
-
-
-def blocks(path: Path, language: str) -> Iterator[str]:
-    """Yield the blocks of one language; a block in a list is indented with it."""
-    text = path.read_text(encoding="utf-8")
-    for found in re.finditer(rf"^( *)```{language}\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
-        yield re.sub(rf"^{found[1]}", "", found[2], flags=re.MULTILINE)
+QUICK = ("analyze runs.csv --", "show", "new-study", "compare", "data list", "report --from")
 
 
 def commands() -> list[str]:
@@ -47,10 +48,6 @@ def commands() -> list[str]:
     ]
     parts = [part.strip() for line in lines for part in line.partition("  #")[0].split("&&")]
     return list(dict.fromkeys(part for part in parts if part.startswith("harness ")))
-
-
-def page_id(path: Path) -> str:
-    return path.stem
 
 
 @pytest.fixture
@@ -67,6 +64,9 @@ def folder(tmp_path: Path) -> Path:
     shutil.copytree(
         ROOT / "reports" / "augmentations-small", tmp_path / "reports" / "augmentations-small"
     )
+    for page in PAGES:
+        for name, text in titled(page):
+            (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
 
 
@@ -140,13 +140,51 @@ def test_every_python_example_runs(folder: Path) -> None:
 def test_every_link_within_the_project_leads_somewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"https?:|docs/report\.png", target):
+        if not re.match(r"https?:", target):
             file, _, anchor = target.partition("#")
             page = (path.parent / file).resolve() if file else path
             assert page.exists(), target
             assert not anchor or anchor in anchors(page), target
 
 
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_a_page_can_be_read_in_one_sitting(path: Path) -> None:
+    words = len(path.read_text(encoding="utf-8").split())
+    assert words <= MOST_WORDS.get(path.name if path.parent == ROOT else "", MOST_WORDS_OF_A_PAGE)
+
+
+def test_every_page_is_in_a_list_of_contents() -> None:
+    contents = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
+    home = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        if page.stem != "README":
+            assert f"   {page.stem}\n" in contents
+            assert f"({page.name}" in home
+
+
+def test_the_reference_is_what_the_program_says() -> None:
+    """``python tools/reference.py`` writes it again."""
+    written = {
+        path.relative_to(REFERENCE).as_posix(): path.read_text(encoding="utf-8")
+        for path in REFERENCE.rglob("*.md")
+    }
+    assert tool("reference").pages() == written
+
+
+def test_pictures_are_small() -> None:
+    for path in (ROOT / "docs" / "images").iterdir():
+        assert path.stat().st_size <= LARGEST_PICTURE_KB * 1000, path.name
+
+
 def anchors(page: Path) -> set[str]:
     heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def tool(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

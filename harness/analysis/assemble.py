@@ -60,9 +60,9 @@ def analyze(
     Args:
         study: under its profile.
         trials: the final record of each cell, in any order; trials of other recipes or seeds are
-            passed over.
-        curves: epoch histories by cell key; a trial's own stands in.
-        outcomes: per-image results by cell key: they buy effects within classes and intervals for
+            ignored.
+        curves: epoch histories by cell key; default: each trial's own.
+        outcomes: per-image results by cell key: they give effects within classes and intervals for
             new images.
         labels: class of every validation image, shape (N,), in the order of the outcomes.
         classes: names of the classes.
@@ -74,7 +74,7 @@ def analyze(
             exploratory.
 
     Raises:
-        StudyError: the study's arms cannot be.
+        StudyError: the study's arms are faulty.
     """
     outcomes = outcomes or {}
     table = join(

@@ -158,8 +158,8 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
     Arms are matched by name, and those left over by recipe.
 
     Args:
-        a: what was there before.
-        b: what is asked about: is it worse?
+        a: the earlier analysis.
+        b: the later analysis: is it worse?
         speed: whether throughput counts for the gate's answer as well.
 
     Raises:

@@ -57,7 +57,7 @@ class Diagnosis:
 
 
 def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnosis:
-    """Say what an epoch history shows of overfitting, and which study to run next.
+    """Say whether an epoch history overfits, and which study to run next.
 
     Args:
         history: one dictionary an epoch, as ``fit_one_cycle`` returns it, or one sequence a key

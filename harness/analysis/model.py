@@ -201,7 +201,7 @@ class Retuned(Stored):
 
 
 class Analysis(Stored):
-    """All that a report says in numbers.
+    """Everything that a report says in numbers.
 
     Attributes:
         primary, higher_is_better: name and direction of the metric that decides.
@@ -210,9 +210,9 @@ class Analysis(Stored):
         level: confidence of every interval, 0.95 for alpha 0.05; with looks higher, as the repeated intervals are.
         orders: in designs that switch factors, what each component adds when it is the last one in (leave-one-out) and
             when it is the only one (add-one-in); intervals only.
-        aliases: terms of a fraction that cannot be told apart, e.g. ``("crop x flip", "jitter x cutout")``.
+        aliases: terms of a fraction that share a column, e.g. ``("crop x flip", "jitter x cutout")``.
         looks_reached, arms_in: looks complete so far, and the arms that go on to the next one.
-        images: validation images that the scores are of, 0 where that is not known.
+        images: validation images that the scores are of, 0 if unknown.
         data_fingerprint: of the images that count; read back from the trials, which have it, and not
             from analysis.json.
         environments: distinct hardware and software of the trials, one line each.

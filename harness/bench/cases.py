@@ -177,7 +177,7 @@ def _changed(ground: Ground, overrides: dict[str, Any]) -> Ground:
 
 
 def _workers(device: str) -> int:
-    """Return the DataLoader's workers where our step has ``threads_on``: none beside one thread, else one a core."""
+    """Return the DataLoader's workers where our step has ``threads_on``: none next to one thread, else one a core."""
     return usable_cores() if torch.device(device).type == "cuda" else 0
 
 

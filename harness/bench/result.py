@@ -117,7 +117,7 @@ class BenchResult:
         """Write NAME.json and, with the raw samples, NAME.parquet, NAME being the device's; return the JSON's path.
 
         Raises:
-            UsageError: the folder cannot be written.
+            UsageError: writing to the folder failed.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -135,7 +135,7 @@ class BenchResult:
             )
         except OSError as error:
             raise UsageError(
-                f"{folder} cannot be written: {error}", "choose another folder"
+                f"could not write to {folder}: {error}", "choose another folder"
             ) from None
         return path
 

@@ -63,7 +63,7 @@ def measure(
         device: waited for around each stretch.
         rounds: so many; None for as many as the time allows.
         seconds: after which no round is begun, once there are ``FEWEST_ROUNDS``; warm-up included.
-        on_round: told the number of each round before it.
+        on_round: called with the number of each round before it.
         sample_seconds: length of a timed stretch, at least.
 
     Returns:

@@ -65,7 +65,7 @@ def bench(
         groups: some of pipeline, loop, step, epoch, trial.
         sample_seconds: length of a timed stretch, at least.
         folder: to save in, in the place of ``reports/bench``.
-        on_event: told in a line of text what is being timed.
+        on_event: called with a line of text that says what is being timed.
 
     Raises:
         UsageError: an unknown group, or a device that is not there.
@@ -252,7 +252,7 @@ def _warnings(
     if busy > _BUSY and not _gpus(device):
         doubts.append(
             f"before the start, other programs ran or waited for a core, {busy:.1f} at a time, "
-            f"and there are {usable_cores()} cores: end them and repeat; ratios, taken round by "
+            f"and there are {usable_cores()} cores: stop them and repeat; ratios, taken round by "
             "round, suffer less than rates"
         )
     alone = {case.name for case in cases if case.alone and case.threads == 1}

@@ -45,10 +45,10 @@ def ablate(
     dry_run: bool = False,
     on_event: OnEvent = lambda _: None,
 ) -> Outcome:
-    """Run every cell of a study that has not been run yet, and write its report.
+    """Run the unfinished cells of a study, and write its report.
 
-    Of a study that retunes, the settings of its arms and the retuned arms are run after it, and the
-    report has both verdicts.
+    A study that retunes then runs the settings of its arms and the retuned arms, and the report has
+    both verdicts.
 
     Args:
         study: a study, its name, or a study file.
@@ -68,12 +68,12 @@ def ablate(
         recommended: run the recommended recipe of the study's last report against the baseline, on
             seeds it never saw.
         retry_failed: run cells again that failed by their code.
-        dry_run: work out the plan and touch nothing.
+        dry_run: plan only; write nothing.
         on_event: given ``PlanFacts``, ``ProgressFacts`` and lines of text as they come.
 
     Raises:
-        HarnessError: nothing ran: the study, the recipe, the images or the storage cannot be used.
-        UnreportedError: trials ran, and their report cannot be written.
+        HarnessError: nothing ran: the study, the recipe, the images or the storage has a fault.
+        UnreportedError: trials ran, and writing their report failed.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     source = study if isinstance(study, str) else study.name

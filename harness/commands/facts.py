@@ -117,7 +117,15 @@ class ProgressFacts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of a study came to; ``elsewhere`` is the study's folder name where a cluster runs its trials."""
+    """The result of a run of a study.
+
+    Attributes:
+        answer: the report's first sentences.
+        report: path of the page; None when none was written.
+        counts: trials by state.
+        next_command: what to run next.
+        elsewhere: the study's folder name when a cluster runs its trials.
+    """
 
     study: str
     profile: str
@@ -244,11 +252,11 @@ class TunePlan(PlanFacts):
 
 @dataclass(frozen=True, slots=True)
 class TuneOutcome(Outcome):
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
         recipe: file of the winner; None before the confirmation is done.
-        improved: whether an improvement over the reference is claimed; None before.
+        improved: whether the winner is shown to be better than the reference; None before.
     """
 
     recipe: Path | None = None

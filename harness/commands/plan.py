@@ -141,7 +141,7 @@ def plan_study(
             workers = choose_places(resolved, device="auto", workers=None).workers
             source = "what the script takes is known once its first trial is done"
         else:
-            from harness.train.run import arena
+            from harness.train.parts import arena
             from harness.train.timing import choose_layout
 
             on_event("timing a few steps")

@@ -46,7 +46,7 @@ def tune(
 ) -> TuneOutcome:
     """Search a study's space for a recipe that beats the reference, run the best again on fresh seeds, and report.
 
-    Run again, it goes on where it stopped; with more ``trials`` it searches on.
+    Call it again to go on where it stopped; with more ``trials`` it searches further.
 
     Args:
         study: a study with a space, its name, or a study file.
@@ -64,12 +64,12 @@ def tune(
         place: what starts the workers: this machine, or SLURM or Ray on a database.
         timeout: seconds from now (on a cluster: from a task's start) after which no new trial
             starts.
-        dry_run: work out the plan and touch nothing.
+        dry_run: plan only; write nothing.
         on_event: given ``TunePlan``, ``ProgressFacts`` and lines of text as they come.
 
     Raises:
-        HarnessError: nothing ran: the study, its space, the images or the storage cannot be used.
-        UnreportedError: trials ran, and their report cannot be written.
+        HarnessError: nothing ran: the study, its space, the images or the storage has a fault.
+        UnreportedError: trials ran, and writing their report failed.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     source = study if isinstance(study, str) else study.name

@@ -24,7 +24,7 @@ def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> l
     """Return finished trials of these cells that other studies under ``runs`` hold, one a cell.
 
     Pruned trials are left out: they were stopped by the rules of their own study, which may be a
-    screening. Journals that cannot be read are passed over.
+    screening. Journals that do not read are skipped.
 
     Args:
         cells: what is wanted.
@@ -65,7 +65,7 @@ def read_artifact(store: ArtifactFolder, name: str) -> tuple[Curve, Outcomes | N
     """Return what an artifact holds; nothing for an empty name.
 
     Raises:
-        OSError, ArtifactNotFound: it cannot be read or is not there.
+        OSError, ArtifactNotFound: it does not read or is not there.
         ReportError: it is damaged.
     """
     if not name:

@@ -1,4 +1,4 @@
-"""Files beside the trials: epoch curves and per-image outcomes, through Optuna's artifact-store interface."""
+"""Files next to the trials: epoch curves and per-image outcomes, through Optuna's artifact-store interface."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class ArtifactFolder:
         try:
             return self._file(artifact_id).open("rb")
         except FileNotFoundError:
-            raise ArtifactNotFound(f"{self._file(artifact_id)} is not there") from None
+            raise ArtifactNotFound(f"{self._file(artifact_id)} is missing") from None
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Write an artifact beside its place, sync it and move it there."""
+        """Write an artifact next to its place, sync it and move it there."""
         self.path.mkdir(parents=True, exist_ok=True)
         final = self._file(artifact_id)
         partial = final.with_name(final.name + ".partial")
@@ -54,7 +54,7 @@ class ArtifactFolder:
         try:
             self._file(artifact_id).unlink()
         except FileNotFoundError:
-            raise ArtifactNotFound(f"{self._file(artifact_id)} is not there") from None
+            raise ArtifactNotFound(f"{self._file(artifact_id)} is missing") from None
 
     def exists(self, artifact_id: str) -> bool:
         """Return whether there is such an artifact."""
@@ -81,7 +81,7 @@ class ArtifactFolder:
             self.remove(probe)
         except OSError as error:
             raise StorageError(
-                f"artifacts cannot be written to {self.path}: {error}",
+                f"could not write artifacts to {self.path}: {error}",
                 "name another folder with --artifacts",
             ) from None
 

@@ -62,7 +62,7 @@ class Book:
             first = (str(error).splitlines() or ["no reason given"])[0]
             raise StorageError(
                 f"{doing} failed on {self.opened.label}: {first}",
-                "mend it and run the same command again: what was not recorded is run again",
+                "repair it, then run the same command again; trials that were not recorded run again",
             ) from error
 
     def rows(self, *states: TrialState) -> list[FrozenTrial]:
@@ -93,7 +93,7 @@ class Book:
         self.set_attribute("plan", document.to_json())
 
     def deciding(self, document: Document) -> dict[str, FrozenTrial]:
-        """Return the trial that decides where each planned cell stands, as ``rows.deciding``."""
+        """Return the trial that decides the state of each planned cell, as ``rows.deciding``."""
         return deciding(self.rows(), document.cells, document)
 
     def id_of(self, number: int) -> int:
@@ -162,7 +162,7 @@ def open_book(
     """Open the storage and the study in it; arguments as ``open_storage`` has them.
 
     Raises:
-        StorageError: there is no such storage or study, or it cannot be used.
+        StorageError: there is no such storage or study, or it does not work.
     """
     opened = open_storage(where, create=create, repair=repair, alone=alone)
     try:
@@ -182,7 +182,7 @@ def _load(name: str, opened: Opened, *, create: bool) -> optuna.Study:
     except KeyError:
         if not create:
             raise StorageError(
-                f"{opened.label} holds no study {name!r}", "`harness ablate` plans a study"
+                f"{opened.label} holds no study {name!r}", "run `harness ablate` to plan it"
             ) from None
     with suppress(DuplicatedStudyError):  # somebody else has just made it
         return optuna.create_study(
@@ -192,5 +192,5 @@ def _load(name: str, opened: Opened, *, create: bool) -> optuna.Study:
         return load()
     except (KeyError, OptunaError) as error:
         raise StorageError(
-            f"study {name!r} cannot be made in {opened.label}: {error}", "try again"
+            f"could not make study {name!r} in {opened.label}: {error}", "try again"
         ) from None

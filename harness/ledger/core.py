@@ -66,7 +66,7 @@ from harness.study.trial import Cell, Curve, Outcomes, Trial
 
 # waiting cells that are remembered; others may take them meanwhile, which a claim finds out cheaply
 _AHEAD = 50
-_UNPLANNED = "`harness ablate` plans a study"
+_UNPLANNED = "run `harness ablate` to plan it"
 
 
 class Ledger:
@@ -118,7 +118,7 @@ class Ledger:
             create: whether a ledger that is not there is made.
 
         Raises:
-            StorageError: it is not there, cannot be read, or its storage is of a kind that is
+            StorageError: it is missing, does not read, or its storage is of a kind that is
                 refused.
         """
         book = open_book(name, storage or runs / name / "journal.log", create=create)
@@ -162,7 +162,7 @@ class Ledger:
         if plan.opened.journal is None:
             raise StorageError(
                 "shards need a journal in a shared folder",
-                "on PostgreSQL, start plain `harness worker`s instead",
+                "on PostgreSQL, start `harness worker` without --shard",
             )
         shards = _shards(plan, runs)
         folder = plan.attribute("artifacts") or ""
@@ -257,13 +257,13 @@ class Ledger:
             raise StorageError(f"nothing is planned for {self.name}", _UNPLANNED)
         if plan.data_fingerprint != data_fingerprint:
             raise StorageError(
-                f"the images here ({data_fingerprint}) are not those of the plan ({plan.data_fingerprint})",
-                "`harness data verify` says what is here; HARNESS_DATA names the folder",
+                f"the images here ({data_fingerprint}) differ from the plan's ({plan.data_fingerprint})",
+                "run `harness data verify` to see what is here; HARNESS_DATA names the folder",
             )
         if plan.code_fingerprint != code_fingerprint:
             raise StorageError(
-                f"the plug-in code here ({code_fingerprint}) is not that of the plan ({plan.code_fingerprint})",
-                "bring the planner's version of the files that the study names, or plan again",
+                f"the plug-in code here ({code_fingerprint}) differs from the plan's ({plan.code_fingerprint})",
+                "copy the planner's version of the files that the study names, or plan again",
             )
 
     # Working
@@ -272,7 +272,7 @@ class Ledger:
         """Take the next waiting cell, in the plan's order; None when none waits now (``unfinished`` says whether one may yet).
 
         Raises:
-            StorageError: nothing is planned, or the storage cannot be reached.
+            StorageError: nothing is planned, or the storage does not answer.
         """
         with self._book.reachable("claiming a cell"):
             document = self._book.document()
@@ -342,7 +342,7 @@ class Ledger:
         """Hand a cell back: it waits again at once, and the attempt does not count.
 
         Raises:
-            StorageError: the storage cannot be reached; the reaper will find the cell.
+            StorageError: the storage does not answer; the reaper will find the cell.
         """
         held = self._leases.get(claim)
         self._leases.drop(claim)
@@ -358,7 +358,7 @@ class Ledger:
         itself was stopped is not held against them.
 
         Raises:
-            StorageError: the storage cannot be reached.
+            StorageError: the storage does not answer.
         """
         with self._book.reachable("looking for lost trials"):
             reaped = self._leases.reap()
@@ -370,7 +370,7 @@ class Ledger:
         """Take over what shard tasks have finished since this was opened; return how many trials.
 
         Raises:
-            StorageError: the storage cannot be reached.
+            StorageError: the storage does not answer.
         """
         with self._book.reachable("reading shards"):
             return self._planner.absorb()
@@ -419,7 +419,7 @@ class Ledger:
         return self.counts().open
 
     def standings(self) -> list[Standing]:
-        """Return where each cell of the current plan stands, in order."""
+        """Return the state of each cell of the current plan, in order."""
         with self._book.reachable("reading the trials"):
             document = self._book.document()
             if document is None:
@@ -472,7 +472,7 @@ class Ledger:
         except (OSError, ArtifactNotFound) as error:
             raise ReportError(
                 f"the curve of trial {trial.cell} is lost: {error}",
-                "run the study again to have it made anew",
+                "run the study again to make it again",
             ) from None
 
 

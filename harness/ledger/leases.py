@@ -117,7 +117,7 @@ class Leases:
         return (
             f"worker {worker} showed no sign of life for {unchanged:.0f} s"
             if worker
-            else "its worker died on claiming it"
+            else "its worker died while claiming it"
         )
 
     def _live(self) -> None:

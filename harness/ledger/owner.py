@@ -16,9 +16,9 @@ class Owner:
 
     Attributes:
         host: name of the machine.
-        machine: identity of the running kernel and of the process namespace; empty where that cannot be had.
+        machine: identity of the running kernel and of the process namespace; empty where the system does not give it.
         pid: process number there.
-        start: when the process began, in the kernel's ticks; 0 where that cannot be had.
+        start: when the process began, in the kernel's ticks; 0 where the system does not give it.
     """
 
     host: str
@@ -43,7 +43,7 @@ class Owner:
             return None
 
     def gone(self, *, one_host: bool) -> bool:
-        """Return whether the process is known to be dead; False when that cannot be told from here.
+        """Return whether the process is known to be dead; False when that is not visible from here.
 
         Args:
             one_host: whether the storage is used by one machine only, so that another kernel under

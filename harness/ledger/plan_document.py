@@ -1,4 +1,4 @@
-"""What is planned and what is told of it: plain data, and the plan as a text that the storage keeps."""
+"""What is planned and what is said of it: plain data, and the plan as a text that the storage keeps."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def chance_level(classes: int, images: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a plan came to, in cells; new + kept + adopted = total.
+    """The result of a plan, in cells; new + kept + adopted = total.
 
     Attributes:
         total: all that are wanted.
@@ -134,7 +134,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a cell of the plan stands: its state; who runs or ran it; since when or when it ended (ISO 8601, local)."""
+    """The progress of a cell of the plan: its state; who runs or ran it; since when or when it ended (ISO 8601, local)."""
 
     cell: Cell
     state: CellState
@@ -220,7 +220,7 @@ class Document:
             raise StorageError(
                 f"the plan was made by another version of harness (recipe schema {data['schema']}, engine {data['engine']}; "
                 f"here {SCHEMA} and {ENGINE})",
-                "use the version that planned it, or move the study's folder under runs/ away",
+                "use the version that planned it, or move the study's folder out of runs/",
             )
         recipes = {key: Recipe.of_stored(stored) for key, stored in data["recipes"].items()}
         keys = [key for key, _, _ in data["cells"]]

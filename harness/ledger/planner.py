@@ -48,7 +48,7 @@ class Planner:
         with self._book.planning(timeout=PATIENCE_SECONDS) as got:
             if not got:
                 raise StorageError(
-                    f"another planner is at work on {self._book.name}",
+                    f"another planner is working on {self._book.name}",
                     "wait for it, or stop it with Ctrl-C",
                 )
             self._settle(plan)
@@ -122,8 +122,8 @@ class Planner:
                 sorted({str(lease_of(row).get("worker", "unknown")) for row in running})
             )
             raise StorageError(
-                f"cells of an earlier plan of {self._book.name} are running (workers: {workers})",
-                f"wait for them or stop them with Ctrl-C; a worker killed on another machine is given up after {grace:.0f} s",
+                f"an earlier plan of {self._book.name} still has running cells (workers: {workers})",
+                f"wait for them, or stop them with Ctrl-C; a worker that was killed on another machine counts as lost after {grace:.0f} s",
             )
         return len(running)
 

@@ -1,4 +1,4 @@
-"""Where and with what a trial was run, as far as it can be told without importing a framework."""
+"""Where and with what a trial was run, as far as that shows without importing a framework."""
 
 from __future__ import annotations
 

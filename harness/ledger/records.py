@@ -47,7 +47,7 @@ class TrialRecorder:
         return trial
 
     def add(self, trial: Trial, outcomes: Outcomes | None) -> bool:
-        """Add a trial that was finished elsewhere; False for one that failed or cannot be kept."""
+        """Add a trial that was finished elsewhere; False for one that failed or that the ledger refuses."""
         trial, payload, attrs = self._packed(trial, outcomes)
         if trial.state == "failed":
             return False
@@ -71,10 +71,10 @@ class TrialRecorder:
     def _packed(
         self, trial: Trial, outcomes: Outcomes | None
     ) -> tuple[Trial, bytes, dict[str, Any]]:
-        """Return the trial, its artifact and its stored form; a trial that cannot be kept as it is has failed by its code."""
+        """Return the trial, its artifact and its stored form; a trial that the ledger refuses has failed by its code."""
         error = ""
         if trial.state == "complete" and not math.isfinite(value_of(trial, self._metric())):
-            error = f"the runner returned no {self._metric()} that is a number"
+            error = f"the runner returned no number as {self._metric()}"
         try:
             keep = (
                 not error and trial.state != "failed" and (len(trial.curve) or outcomes is not None)
@@ -83,7 +83,7 @@ class TrialRecorder:
             attrs = stored(trial, "")
             json.dumps(attrs)
         except (ValueError, TypeError, AttributeError) as fault:
-            error = f"what the runner returned cannot be stored: {type(fault).__name__}: {fault}"
+            error = f"could not store the runner's result: {type(fault).__name__}: {fault}"
         if not error:
             return trial, payload, attrs
         failed = trial.model_copy(

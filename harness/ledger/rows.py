@@ -1,4 +1,4 @@
-"""Reading Optuna trials: which cell, whose, what came of it, and where each cell stands."""
+"""Reading Optuna trials: which cell, whose, its result, and the state of each cell."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _recipe(stored: str) -> Recipe:
 def deciding(
     rows: Iterable[FrozenTrial], keys: Collection[str], document: Document | None
 ) -> dict[str, FrozenTrial]:
-    """Return, for each cell, the trial that says where it stands; a cell that is to be enqueued has no entry.
+    """Return, for each cell, the trial that says its state; a cell that is to be enqueued has no entry.
 
     That is its first finished trial, else the one that runs or waits, else the failure that ends
     it: by its code, or by the infrastructure once no retry is left.
@@ -98,7 +98,7 @@ def _ends(row: FrozenTrial, document: Document, lost: dict[str, int]) -> bool:
 
 
 def value_of(trial: Trial, metric: str) -> float:
-    """Return the number that Optuna is told: validation accuracy, or the study's metric where a runner gives no accuracy."""
+    """Return the number that Optuna gets: validation accuracy, or the study's metric where a runner gives no accuracy."""
     return float(trial.metrics.get("accuracy", trial.metrics.get(metric, math.nan)))
 
 
@@ -131,7 +131,7 @@ def trial_of(row: FrozenTrial) -> Trial:
 
 
 def standing_of(cell: Cell, row: FrozenTrial | None) -> Standing:
-    """Return where a cell stands, given the trial that decides it."""
+    """Return the state of a cell, given the trial that decides it."""
     if row is None or row.state == TrialState.WAITING:
         return Standing(cell, "waiting")
     worker = str(row.user_attrs.get("trial", {}).get("worker") or lease_of(row).get("worker", ""))

@@ -1,7 +1,7 @@
 """ShardLedgers: many tasks on one plan without a server.
 
 Task I of N works off its share of what the plan left to do in a journal of its own, in the folder
-``shards`` beside the study's journal: one writer a file, so that no lock has to cross a network
+``shards`` next to the study's journal: one writer a file, so that no lock has to cross a network
 file system. What such journals hold is taken over into the study's own by whoever opens it next to
 plan, to report or to look. A task that was killed or sent again writes another file.
 """
@@ -36,7 +36,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
         return int(first), int(second)
     raise UsageError(
-        f"--shard {text!r} is not of the form I/N",
+        f"--shard {text!r} should have the form I/N",
         "for example --shard 3/50, where I runs from 1 to N",
     )
 
@@ -69,7 +69,7 @@ class ShardLedgers:
         )
 
     def rows(self, journal: Path) -> list[FrozenTrial]:
-        """Return the trials in a journal, reading it only when it has grown; none from one that cannot be read."""
+        """Return the trials in a journal, reading it only when it has grown; none from one that does not read."""
         size = journal.stat().st_size
         known = self._read.get(journal)
         if known is None or known[0] != size:
@@ -139,7 +139,7 @@ class ShardLedgers:
         document = plan.document()
         if document is None:
             raise StorageError(
-                f"nothing is planned for {self._name}", "`harness ablate` plans a study"
+                f"nothing is planned for {self._name}", "run `harness ablate` to plan it"
             )
         self._folder.mkdir(parents=True, exist_ok=True)
         index, total = shard

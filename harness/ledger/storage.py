@@ -5,8 +5,8 @@ Three things that Optuna leaves open are settled here:
 * A journal's lock is the kernel's (``flock``), so that a process killed while holding it holds
   nothing: Optuna's own lock file makes the next writer wait 30 s.
 * A line cut short by a kill is cut off by the next one that takes the lock, before it appends:
-  behind a torn line a journal cannot be read any more.
-* The journal is synced to disk when something is recorded that cannot be worked out again (a plan,
+  behind a torn line a journal does not read any more.
+* The journal is synced to disk when something is recorded that nobody can compute again (a plan,
   a result). Claims, signs of life and epoch reports are only written: they survive a kill, and a
   power cut merely has their cells run again. Measured on
   two cores: 3.3 ms an append synced, 0.1 ms not.
@@ -208,7 +208,7 @@ class _Journal(JournalFileBackend):
         try:
             with self._own_path.open("ab", buffering=0) as file:
                 if file.write(lines) != len(lines):
-                    raise OSError(f"{self._own_path}: only part of a record could be written")
+                    raise OSError(f"{self._own_path}: only part of a record was written")
                 if any(_lasting(log) for log in logs):
                     os.fsync(file.fileno())
         finally:
@@ -325,7 +325,7 @@ def _open_journal(path: Path, *, create: bool, repair: bool, alone: bool) -> Ope
             if not create:
                 raise StorageError(
                     f"there is no journal {path}",
-                    "`harness ablate` makes it when it first plans the study",
+                    "run `harness ablate` first: it makes the journal",
                 )
             path.parent.mkdir(parents=True, exist_ok=True)
         backend = _Journal(path, alone=alone)
@@ -337,12 +337,13 @@ def _open_journal(path: Path, *, create: bool, repair: bool, alone: bool) -> Ope
         return Opened(JournalStorage(backend), path, str(path), ThreadLock() if alone else None)
     except OSError as error:
         raise StorageError(
-            f"journal {path} cannot be opened: {error}", "check the folder, its rights and its disk"
+            f"could not open the journal {path}: {error}",
+            "check the folder, its permissions and its disk",
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"journal {path} is damaged: {error}",
-            "move it away and run the study again; trials exported under reports/ are taken over",
+            "move it away, then run the study again; it reuses the trials under reports/",
         ) from None
 
 
@@ -363,7 +364,7 @@ def _open_database(url: str) -> Opened:
     except (SQLAlchemyError, ValueError, RuntimeError) as error:
         first = str(getattr(error, "orig", None) or error).splitlines()[0].replace(url, label)
         raise StorageError(
-            f"{label} cannot be opened: {first}", "check host, port, user, password and database"
+            f"could not open {label}: {first}", "check host, port, user, password and database"
         ) from None
     return Opened(storage, None, label)
 
@@ -372,7 +373,7 @@ def studies_in(where: str | Path) -> list[str]:
     """Return the names of the studies in a storage, sorted.
 
     Raises:
-        StorageError: it is not there, or cannot be read.
+        StorageError: it is missing, or does not read.
     """
     opened = open_storage(where, create=False)
     try:

@@ -108,20 +108,20 @@ def write_report(
         folder: made when needed; files of other names in it are left alone.
         study: under its profile.
         trials: the final record of every cell that has one.
-        curves: by cell key; a trial's own curve stands in for a missing one.
+        curves: by cell key; default: each trial's own curve.
         outcomes: by cell key.
         attempts: earlier records of cells that were run again.
         labels: validation labels, int (N,).
         classes: names of the classes.
         samples: ``{arm: augmented images}``, uint8 (K, H, W, C).
-        incomplete: cells of the plan are still missing.
+        incomplete: the plan still has unfinished cells.
         provenance: commands, data and hardware.
         tuning: the search, for a tune.
         metrics: metrics beyond the built-in ones, by name.
         seeds: the planned seeds, where they are not 0, 1, 2, ...
         screening: arms could be stopped by epoch.
         changed: what of the plan changed after the first trial was claimed.
-        retuning: what retuning the arms came to.
+        retuning: the result of retuning the arms.
         provisional: fewer drawings and no stand-alone figures, for a run that still goes on.
 
     Returns:

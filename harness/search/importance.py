@@ -1,4 +1,4 @@
-"""Association of a search's parameters with its score: PED-ANOVA over bootstrap resamples, beside a parameter of pure noise.
+"""Association of a search's parameters with its score: PED-ANOVA over bootstrap resamples, next to a parameter of pure noise.
 
 Source: Watanabe et al., PED-ANOVA (arXiv 2304.10255), as Optuna has it. It says which parameters
 the best tenth of the trials share values of, within this space and where this sampler looked; never

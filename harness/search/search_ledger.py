@@ -84,8 +84,8 @@ class SearchLedger(Ledger):
             }
         if strangers:
             raise StorageError(
-                f"{self.name} holds a search of another space, base recipe or images, or with other plug-in code",
-                f"move runs/{self.name} away to begin a new one, or name another place with --storage",
+                f"{self.name} holds another search: its space, base recipe, images or plug-in code differ",
+                f"move runs/{self.name} away to start a new search, or name another place with --storage",
             )
 
     def finals(self) -> list[tuple[int, FrozenTrial]]:
@@ -140,7 +140,7 @@ class SearchLedger(Ledger):
         plan = self.latest_plan()
         if plan is None:
             raise StorageError(
-                f"nothing is planned for {self.name}", "`harness tune` plans a search"
+                f"nothing is planned for {self.name}", "run `harness tune` to plan it"
             )
         return plan.study
 
@@ -183,7 +183,7 @@ class SearchLedger(Ledger):
         return place_of(study.space, base)[0] if slot_of(claim.cell.key) == 0 else {}
 
     def _pruner(self) -> optuna.pruners.BasePruner:
-        """Return the search's pruner; made anew when the plan has changed."""
+        """Return the search's pruner; made again when the plan has changed."""
         document = self._book.document()
         mark = f"{document.serial}" if document else ""
         if self._serving is None or self._serving[0] != mark:

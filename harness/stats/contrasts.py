@@ -32,8 +32,7 @@ def contrast_signs(levels_AK: npt.ArrayLike) -> tuple[list[Term], FloatArray]:
 
     Raises:
         UsageError: the levels are not two, a column is not half on and half off, or a main effect
-            cannot be told from another
-        term.
+            shares its column with another term.
     """
     levels = np.asarray(levels_AK, dtype=np.float64)
     if levels.ndim != 2 or levels.size == 0 or not bool(np.isin(levels, (-1.0, 0.0, 1.0)).all()):
@@ -89,7 +88,7 @@ def factorial_contrast(
     scores = np.asarray(scores_AS, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[0] != signs_AT.shape[0]:
         raise UsageError(
-            f"scores of shape {scores.shape} do not fit {signs_AT.shape[0]} arms",
+            f"scores have shape {scores.shape}, expected one row for each of {signs_AT.shape[0]} arms",
             "one row an arm, one column a seed",
         )
     arms = scores.shape[0]

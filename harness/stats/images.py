@@ -102,7 +102,7 @@ def two_way_interval(
     arm_SI, base_SI = np.asarray(outcome_SI), np.asarray(baseline_SI)
     if arm_SI.shape != base_SI.shape or arm_SI.ndim != 2:
         raise UsageError(
-            f"outcomes of shapes {arm_SI.shape} and {base_SI.shape} cannot be paired",
+            f"outcomes of shapes {arm_SI.shape} and {base_SI.shape} do not pair",
             "one row a seed, one column an image",
         )
     seeds, images = arm_SI.shape

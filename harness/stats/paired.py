@@ -6,7 +6,7 @@ paired: the paired test keeps its level at any correlation between the two arms 
 power at none, whereas a test chosen by the observed correlation does not keep its level.
 
 Conventions: ``alpha`` is two-sided; a quantity that the data cannot give (one pair, a score that is
-not finite) is nan, never an exception; an argument that cannot be (unequal lengths, a level outside
+not finite) is nan, never an exception; an argument that makes no sense (unequal lengths, a level outside
 0 to 1) raises `harness.errors.UsageError`. Shape suffixes: A arms, B bins, E epochs, I images, J
 looks, K factors, players or classes, M tests, N predictions, S seeds, T terms.
 """
@@ -139,7 +139,7 @@ def differences(scores_S: npt.ArrayLike, baseline_S: npt.ArrayLike) -> FloatArra
     arm_S, base_S = as_vector(scores_S, "scores"), as_vector(baseline_S, "baseline scores")
     if arm_S.size != base_S.size:
         raise UsageError(
-            f"{arm_S.size} scores cannot be paired with {base_S.size} baseline scores",
+            f"{arm_S.size} scores do not pair with {base_S.size} baseline scores",
             "keep only the seeds that both arms finished",
         )
     return on_grid(arm_S - base_S, size_of(arm_S, base_S))
@@ -348,7 +348,7 @@ def variance_ratio_p(a_S: npt.ArrayLike, b_S: npt.ArrayLike) -> float:
     x_S, y_S = as_vector(a_S, "scores"), as_vector(b_S, "scores")
     if x_S.size != y_S.size:
         raise UsageError(
-            f"{x_S.size} scores cannot be paired with {y_S.size}",
+            f"{x_S.size} scores do not pair with {y_S.size}",
             "keep only the seeds that both arms finished",
         )
     if x_S.size < 3 or not bool(np.isfinite(x_S).all() and np.isfinite(y_S).all()):

@@ -67,7 +67,7 @@ def seeds_needed(
     _check_power(power, check_level(alpha))
     if not isfinite(effect) or effect == 0.0:
         raise UsageError(
-            f"no number of seeds finds an effect of {effect}",
+            f"effect is {effect}, expected above 0: no number of seeds finds it",
             "ask for the smallest effect worth acting on",
         )
     few, many = 1, 2  # power grows with n: few is not enough (or 1), many is once the loop ends
@@ -217,7 +217,8 @@ def binomial_sd(accuracy: float, n_eval: int) -> float:
         raise UsageError(f"accuracy is {accuracy}, expected 0 to 1", "divide a percentage by 100")
     if n_eval < 1:
         raise UsageError(
-            f"accuracy cannot be measured on {n_eval} images", "name at least one image"
+            f"n_eval is {n_eval}, expected at least 1 image",
+            "give the number of images that measure accuracy",
         )
     return sqrt((1.0 - accuracy) / (2.0 * n_eval))
 
@@ -251,7 +252,7 @@ def _settled(sd_difference: float, effect: float, n: int, margin: float, alpha: 
 
 
 def paired_sd(sd: float, correlation: float) -> float:
-    """Sd of a paired difference of two arms with this sd and correlation; UsageError when either cannot be."""
+    """Sd of a paired difference of two arms with this sd and correlation; UsageError when either makes no sense."""
     if not (isfinite(sd) and sd > 0):
         raise UsageError(
             f"sd is {sd}, expected a number above 0",

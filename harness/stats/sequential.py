@@ -259,7 +259,7 @@ def expected_seeds(
     correlation: float = 0.0,
     boundary: Boundary = WANG_TSIATIS,
 ) -> float:
-    """Mean number of seeds that an arm takes until it leaves: told apart from zero, equivalent, or out of looks.
+    """Mean number of seeds that an arm takes until it leaves: shown not to be zero, equivalent, or out of looks.
 
     Args:
         sd: between runs of one arm, above zero, in the unit of the effect.
@@ -371,7 +371,7 @@ def _null_maxima(looks: tuple[int, ...], boundary: Boundary) -> tuple[FloatArray
 def _stopped(
     drift: float, margin: float | None, looks: tuple[int, ...], alpha: float, boundary: Boundary
 ) -> FloatArray:
-    """Share of paths that have left by each look: told apart from zero, or inside the margin; unit-variance differences."""
+    """Share of paths that have left by each look: shown not to be zero, or inside the margin; unit-variance differences."""
     critical = _critical(looks, alpha, boundary, two_sided=True)
     inside = _critical(looks, alpha, boundary, two_sided=False)
     left_R = np.zeros(_PATHS, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Which code of the user's a study runs, and the fingerprints that it gives cells and plans."""
+"""Which plug-in code a study runs, and the fingerprints that it gives cells and plans."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def study_code(study: Study) -> str:
     """Return the fingerprint of every plug-in of a study, which its workers have to have too; empty without any.
 
     Raises:
-        UsageError: one of them cannot be found.
+        UsageError: one of them is missing.
     """
     code = code_fingerprint(plugins_of(study), follow=study.hash_imports)
     return _with_weights(code, [arm.recipe for arm in arms(study)])
@@ -47,7 +47,7 @@ def cell_code(study: Study, recipe: Recipe) -> str:
     another arm is edited.
 
     Raises:
-        UsageError: one of them cannot be found.
+        UsageError: one of them is missing.
     """
     names = [*own_metrics(study), *recipe.plugins().values()]
     return _with_weights(code_fingerprint(names, follow=study.hash_imports), [recipe])

@@ -1,4 +1,4 @@
-"""Regular fractions of two-level factorials: fewer arms than 2^k, at the price of terms that cannot be told apart.
+"""Regular fractions of two-level factorials: fewer arms than 2^k, at the price of terms that share a column.
 
 Every factor is a column of signs: a product of some of m base columns, kept as a bit mask (bit j:
 base column j takes part). The product of two columns is the exclusive or of their masks, and terms
@@ -71,7 +71,9 @@ def fraction(factors: int) -> Fraction:
     if not _FEWEST <= factors <= _MOST:
         raise StudyError(
             f"a fraction of {factors} factors is not offered: {_FEWEST} to {_MOST} are",
-            "use design = 'factorial'" if factors < _FEWEST else "split the study by subject",
+            "use design = 'factorial'"
+            if factors < _FEWEST
+            else "split the study into smaller ones",
         )
     base = max(3, (factors - 1).bit_length() + 1)
     full = (1 << base) - 1

@@ -1,4 +1,4 @@
-"""The metric a study decides by: one of ours, or a function of the user's.
+"""The metric a study decides by: one of ours, or a function of yours.
 
 A user's metric is ``file.py:function``: it takes (probabilities_NK float64, labels_N int64) of the
 validation images and returns a float. Two attributes of the function say how to read it: ``unit``
@@ -21,7 +21,7 @@ def metric_of(study: Study) -> Metric:
 
     Raises:
         StudyError: there is no such metric.
-        UsageError: its function cannot be imported.
+        UsageError: its function does not import.
     """
     name = study.metric
     if study.scripted:

@@ -1,8 +1,8 @@
-"""Recipe fields that lead to code of the user's: plug-ins by name, their keyword arguments, augmentations of one's own.
+"""Recipe fields that name your code: plug-ins, their keyword arguments, your augmentations.
 
 ``model.kwargs.depth = 3`` is a field whose last name the user chooses. Such fields have no default:
 one that is not set is not part of the recipe, nor of its id. A field that only one of our own
-components reads (``model.blocks`` is BlockNet's) cannot be set together with a plug-in that would
+components reads (``model.blocks`` is BlockNet's) must not be set together with a plug-in that would
 never see it.
 """
 
@@ -61,7 +61,7 @@ def _keywords(value: object) -> object:
         raise ValueError("should be a table of names")  # noqa: TRY004 - pydantic reports a ValueError and lets others through
     for name in value:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-            raise ValueError(f"{name!r} cannot be the name of a keyword argument")
+            raise ValueError(f"{name!r} is not a name for a keyword argument")
     return tuple((name, _value(name, value[name])) for name in sorted(value))
 
 
@@ -151,9 +151,7 @@ def own_augmentations(tree: object) -> object:
                 f"own.{name} should be file.py:function, or {OFF!r} (given: {function!r})"
             )
         if not str(name).isidentifier():
-            raise ValueError(
-                f"own.{name}: cannot be the name of an augmentation; use letters, digits and '_'"
-            )
+            raise ValueError(f"own.{name}: an augmentation's name has letters, digits and '_' only")
     for name in kwargs:
         owner, dot, _ = str(name).partition(".")
         if not dot or owner not in own:
@@ -163,7 +161,7 @@ def own_augmentations(tree: object) -> object:
                 )
             near = did_you_mean(owner, own)
             raise ValueError(
-                f"kwargs.{name} is for no augmentation that is set{near}; augment.own.{owner} belongs beside it"
+                f"kwargs.{name}: no augmentation of that name is set{near}; set augment.own.{owner} as well"
             )
     on = {name: function for name, function in own.items() if function != OFF}
     kept = {name: value for name, value in kwargs.items() if name.partition(".")[0] in on}

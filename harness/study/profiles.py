@@ -84,7 +84,7 @@ def resolve(
         hint = (
             f"profiles: {', '.join(there)}"
             if there
-            else "its file has no [profiles]: leave --profile out"
+            else "its file has no [profiles]: leave out --profile"
         )
         raise UsageError(f"there is no profile {profile!r}{did_you_mean(profile, there)}", hint)
     out = {**raw, "profiles": {}, "profile": profile}
@@ -105,7 +105,7 @@ def resolve(
 
 
 def _scripted(raw: Mapping[str, Any]) -> bool:
-    """Whether a script of the user's is run: what our engine trains at one size says nothing of it."""
+    """Whether a training script runs: what our engine trains at one size does not apply to it."""
     return bool(raw.get("command") or raw.get("runner"))
 
 

@@ -48,8 +48,8 @@ class Recipe(Part):
     Its ``id`` is the first 16 hexadecimal digits of the SHA-256 of the canonical JSON of all fields that differ from the
     default, and of the schema number.
 
-    ``settings`` are there where a script of the user's is run in place of our engine: then they are all that the recipe has,
-    under their own names, and the other fields say nothing.
+    ``settings`` are there when a training script runs in place of our engine. Then they are all that the recipe has,
+    under their own names, and the other fields mean nothing.
     """
 
     data: DataRecipe = DataRecipe()
@@ -84,7 +84,7 @@ class Recipe(Part):
         """Return every field that says something under its dotted name, in the order of the classes; of a script, its settings.
 
         Fields whose names the user chose follow their part's; those that only a component of ours
-        reads are left out where a plug-in stands in its place.
+        reads are left out where a plug-in replaces it.
         """
         if self.settings is not None:
             return dict(self.settings.root)
@@ -114,7 +114,7 @@ class Recipe(Part):
         """Return ``{field: (here, there)}`` for every field that says something there and differs here.
 
         A field that says nothing here counts with its default, and with None where it has no
-        default; an augmentation of the user's that is not there is off.
+        default; an augmentation of yours that is not there is off.
         """
         here = self.flat() if self.settings is not None else {**_DEFAULT.flat(), **self.flat()}
         there = {
@@ -127,7 +127,7 @@ class Recipe(Part):
         }
 
     def plugins(self) -> dict[str, str]:
-        """Return ``{field: file.py:attribute}`` for everything of the recipe that is code of the user's or of a library."""
+        """Return ``{field: file.py:attribute}`` for everything of the recipe that is your code or a library's."""
         named = {f"{part}.name": getattr(getattr(self, part), "name", "") for part in PARTS}
         own = {f"augment.own.{name}": function for name, function in self.augment.own}
         return {field: name for field, name in {**named, **own}.items() if is_plugin(name)}
@@ -174,7 +174,7 @@ class Recipe(Part):
             overrides: ``{dotted field name: value}``.
 
         Raises:
-            RecipeError: one or more names or values cannot be; the message lists every one.
+            RecipeError: one or more names or values do not exist or do not fit; the message lists every one.
         """
         recipe, faults = self.try_overrides(overrides)
         if recipe is None:
@@ -324,7 +324,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise RecipeError(
-            f"--set {shown(text)} is not of the form field=value",
+            f"--set {shown(text)} should have the form field=value",
             "for example --set train.epochs=10",
         )
     try:

@@ -27,7 +27,7 @@ class Part(BaseModel):
 
 
 class Pluggable(Part):
-    """A group of fields whose ``name`` may be code of the user's, which takes ``kwargs``."""
+    """A group of fields whose ``name`` may be your code, which takes ``kwargs``."""
 
     part: ClassVar[str]
 
@@ -62,7 +62,7 @@ class DataRecipe(Pluggable):
     val: int = Field(
         10_000,
         ge=0,
-        description="images that decide; 0 draws the curves on the test set and bars verdicts",
+        description="images that decide; 0 draws the curves on the test set and allows no verdict",
     )
     split_seed: int = Field(
         0, ge=0, description="fixes which images are training and which validation"

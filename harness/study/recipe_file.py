@@ -29,7 +29,7 @@ def write_recipe(path: Path, overrides: Mapping[str, Any], *, name: str, why: st
         why: where it comes from.
 
     Raises:
-        RecipeError: a field does not exist or cannot have its value; or the file cannot be written.
+        RecipeError: a field does not exist or does not take its value; or writing the file failed.
     """
     import tomli_w
 
@@ -39,14 +39,14 @@ def write_recipe(path: Path, overrides: Mapping[str, Any], *, name: str, why: st
         for field, value in overrides.items()
     }
     text = tomli_w.dumps({"schema": 1, "name": name, "why": why, "recipe": plain})
-    beside = path.with_name(f".{path.name}.new")
+    fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
     except OSError as error:
         raise RecipeError(
-            f"{path}: cannot be written: {error}", "choose a folder that you may write to"
+            f"could not write {path}: {error}", "choose a folder that you may write to"
         ) from error
 
 
@@ -60,7 +60,7 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
         raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
-            f"{path}: cannot be read: {error.strerror or error}", "`harness tune` writes one"
+            f"could not read {path}: {error.strerror or error}", "run `harness tune`: it writes one"
         ) from None
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path}: not valid TOML: {error}", _HINT) from None

@@ -72,7 +72,7 @@ def settings(study: Study) -> tuple[dict[str, Any], ...]:
     if faults:
         listed = "; ".join(dict.fromkeys(faults))
         raise StudyError(
-            f"study {study.name!r} cannot be retuned: {listed}",
+            f"study {study.name!r} does not allow retuning: {listed}",
             "narrow the entries of the space it retunes",
         )
     return found
@@ -209,7 +209,7 @@ def most_trials(study: Study) -> int:
 
 
 def check_metric(study: Study) -> None:
-    """Check that the best of several settings can be told on validation images.
+    """Check that validation images can decide which of several settings is best.
 
     Raises:
         StudyError: the study decides by a metric without a better end, or on the test set.
@@ -225,5 +225,6 @@ def check_metric(study: Study) -> None:
         )
     if metric.name.startswith("test_"):
         raise StudyError(
-            f"study {study.name!r}: retune: settings are never chosen on the test set", hint
+            f"study {study.name!r}: retune: without validation images the test set would choose the settings",
+            hint,
         )

@@ -24,14 +24,14 @@ _ABOUT = {
     "why": "a sentence or two under the question",
     "design": "how factors make arms",
     "baseline": "name of the arm that the others depart from",
-    "command": "a training script to run in place of our engine, a list of words; {seed}, {out} and settings stand in braces",
+    "command": "a training script to run in place of our engine, a list of words with {seed}, {out} and settings in braces",
     "runner": "a training function to run in place of our engine, file.py:function",
-    "timeout_seconds": "after which a command is stopped and its trial has failed; 0 for never",
+    "timeout_seconds": "seconds after which a command is stopped and its trial fails; 0 for never",
     "metric": "what decides, on validation images: a built-in metric, file.py:function, or a number that the script writes",
-    "metrics": "how to read numbers that a script writes beside the built-in metrics",
+    "metrics": "how to read numbers that a script writes, other than the built-in metrics",
     "alpha": "level of tests and intervals",
     "margin_pp": "percentage points: smaller differences are not worth acting on",
-    "gap_margin_pp": "percentage points: set, nothing is recommended that may widen the overfitting gap by more",
+    "gap_margin_pp": "percentage points: a change that may widen the overfitting gap by more is not recommended",
     "seeds": "runs of every arm, paired by seed",
     "first_seed": "the first of them",
     "looks": "numbers of seeds at which arms may leave; rises and ends at seeds",
@@ -42,7 +42,7 @@ _ABOUT = {
     "arms": "arms by hand",
     "search": "how `harness tune` searches the space",
     "space": "recipe fields that `harness tune` searches, between what",
-    "retune": "entries of the space that every arm is tried over, with an equal small budget, beside the verdicts as they are",
+    "retune": "entries of the space that every arm is tried over, each with the same small budget",
     "profiles": "what is different at one size: recipe fields, seeds, first_seed, looks, margin_pp, gap_margin_pp, "
     "factors.NAME, arms.NAME",
 }
@@ -50,7 +50,7 @@ _ABOUT = {
 _SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
 # model.kwargs.NAME and its like
 _PATTERNS = tuple(f"^{start.replace('.', chr(92) + '.')}\\..+$" for start in OPEN)
-# written beside a report, not by hand
+# written with a report, not by hand
 _HIDDEN = ("profile", "table", "settings", "pairing", "seed_names", "datasets", "family")
 
 

@@ -1,7 +1,7 @@
-"""Settings of a training script of the user's: free names with plain values, and the command that hands them over.
+"""Settings of a training script: free names with plain values, and the command that passes them.
 
 Where a study runs a script in place of our engine, these take the place of the recipe's fields. A
-command is a list of words, run without a shell; ``{name}`` in a word stands for the setting's
+command is a list of words, run without a shell; ``{name}`` in a word is the setting's
 value, ``{seed}`` for the seed, ``{out}`` for the folder that the script writes its results to,
 ``{{`` and ``}}`` for braces.
 """
@@ -93,7 +93,7 @@ def script_faults(raw: Mapping[str, Any]) -> list[str]:
         faults.append(f"runner: should be of the form file.py:function (given: {runner!r})")
     if runner and raw["timeout_seconds"]:
         faults.append(
-            "timeout_seconds: only a command can be stopped; a function runs inside of the worker"
+            "timeout_seconds: harness can stop a command, but not a function: that runs inside the worker"
         )
     if runner:
         faults += [
@@ -171,7 +171,7 @@ def _command_faults(
             faults.append(f"{place}: {listed[0]} is a list, and a variable holds one value")
         elif listed and word != f"{{{listed[0]}}}":
             faults.append(
-                f"{place}: {listed[0]} is a list, which stands for words of its own: make this word {{{listed[0]}}} alone"
+                f"{place}: {listed[0]} is a list and becomes several words: make this word {{{listed[0]}}} alone"
             )
 
     faults += [

@@ -98,7 +98,7 @@ class Search(Part):
         sampler: tpe, gp (not on conditional spaces) or random.
         pruner: median (one look, late: below the median of all trials that came as far) or none.
         warmup: share of the epochs after which the median pruner looks: one-cycle curves cross until late.
-        confirm: how many of the best are run again on fresh seeds, beside the reference.
+        confirm: how many of the best are run again on fresh seeds, with the reference.
         max_seconds, max_params_m, max_memory_mib, max_gap_pp: what a recipe may cost: training seconds, millions of
             parameters, peak MiB, overfitting gap.
         retune_trials: settings that every arm is tried at when it is retuned, the one that it has as it is among them.
@@ -200,11 +200,11 @@ def place_of(space: Mapping[str, Dimension], recipe: Recipe) -> tuple[dict[str, 
         values = [flat[field] for field in entry.fields(name)]
         if any(value != values[0] for value in values):
             faults.append(
-                f"space.{name}: moves fields together that the reference sets apart ({shown(values)})"
+                f"space.{name}: moves fields together that differ in the reference ({shown(values)})"
             )
         elif not entry.holds(values[0]):
             faults.append(
-                f"space.{name}: cannot hold the reference, which has {shown(values[0])} ({entry.words()})"
+                f"space.{name}: does not contain the reference, which has {shown(values[0])} ({entry.words()})"
             )
         return values[0]
 
@@ -239,7 +239,7 @@ def _entry_faults(
     yield from (f"{place}: {_unknown(field, flat)}" for field in unknown)
     for field in entry.fields(name):
         if field.startswith("data.") and field not in unknown:
-            yield f"{place}: {field} decides which images are compared on, so that scores would not be comparable"
+            yield f"{place}: {field} decides which images are compared on, so scores would not be comparable"
     whole = not unknown and is_whole(entry, name, base)
     ends = list(entry.choices)
     if entry.choices:
@@ -302,7 +302,7 @@ def _joint_faults(space: Mapping[str, Dimension]) -> Iterator[str]:
     placed = {name for name, _ in in_order(space)}
     for name, entry in space.items():
         if name not in placed and all(other in space for other in entry.when):
-            yield f"space.{name}.when: depends on itself, perhaps by way of others"
+            yield f"space.{name}.when: depends on itself, directly or through others"
     for (one, first), (other, second) in combinations(space.items(), 2):
         shared = sorted(set(first.fields(one)) & set(second.fields(other)))
         if shared and not _exclusive(first, second):
@@ -320,7 +320,7 @@ def retune_faults(
         varied: ``{recipe field: where}`` of the fields that tell the study's arms apart.
     """
     if names and not varied:
-        return ["retune: the study has no arms, so there is no verdict to look at again"]
+        return ["retune: the study has no arms, so there is no verdict to check again"]
     faults = [
         f"retune: {name!r} is named twice"
         for name in sorted({one for one in names if names.count(one) > 1})
@@ -329,19 +329,19 @@ def retune_faults(
         entry = space.get(name)
         if entry is None:
             faults.append(
-                f"retune: the space has no entry {name!r}{did_you_mean(name, space)}; [space] says between what"
+                f"retune: the space has no entry {name!r}{did_you_mean(name, space)}; add it to [space]"
             )
             continue
         if entry.when:
             faults.append(
-                f"retune: {name} takes part under a condition only, so that not every arm could be retuned over it"
+                f"retune: {name} has a condition, so not every arm could be retuned over it"
             )
         for field in entry.fields(name):
             if field in varied:
                 faults.append(f"retune: {name} would undo {varied[field]}, which sets {field}")
             if field == "train.epochs":
                 faults.append(
-                    f"retune: {name} decides what a trial costs, so that budgets would not be equal"
+                    f"retune: {name} decides what a trial costs, so budgets would not be equal"
                 )
     return faults
 

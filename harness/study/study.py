@@ -2,7 +2,7 @@
 
 A ``Study`` as read holds its profiles; ``Study.under(profile)`` folds one of them, and what the
 command line sets, into a study without profiles. That form is what is planned, stored, analysed and
-written beside a report.
+written with a report.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.study.trial import METRICS
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_NO_FOLDER = "cannot name a folder; use letters, digits, '.', '_' and '-'"
+_NO_FOLDER = "does not name a folder; use letters, digits, '.', '_' and '-'"
 _HINT = "`harness new-study NAME` writes a commented file that shows every key"
 T = TypeVar("T")
 # levels of tables and lists; what recurses over a study never meets Python's own limit
@@ -123,7 +123,7 @@ class Reported(_Strict):
 class Study(_Strict):
     """A question, the arms that answer it, and the rules of the answer, fixed before the first run.
 
-    ``command`` or ``runner`` name a training script of the user's that is run in place of our engine; then ``base`` holds its
+    ``command`` or ``runner`` name a training script that runs in place of our engine. Then ``base`` holds its
     settings, and factors and arms set those. ``isolate`` gives every run a working folder of its own, into which the named files
     and folders are linked; ``env`` are environment variables of a command. ``hash_imports`` makes local modules that code of
     yours imports part of what identifies a trial. ``table`` names the file of finished runs that a study was made from: its arms are
@@ -182,7 +182,7 @@ class Study(_Strict):
 
     @property
     def scripted(self) -> bool:
-        """Whether a script of the user's is run in place of our engine."""
+        """Whether a training script runs in place of our engine."""
         return bool(self.command or self.runner)
 
     @property
@@ -259,8 +259,10 @@ class Study(_Strict):
     def check_runnable(self) -> None:
         """Raise a UsageError where there is nothing to run: a study that was made from a table of finished runs."""
         if self.table:
-            told = f"study {self.name!r} was made from {self.table}, whose recipes nobody knows: there is nothing to run"
-            raise UsageError(told, "`harness report --from FOLDER` writes its report again")
+            message = f"study {self.name!r} comes from {self.table}, a table without recipes: there is nothing to run"
+            raise UsageError(
+                message, "run `harness report --from FOLDER` to write its report again"
+            )
 
     def to_toml(self) -> str:
         """Return the study as a file that ``load_study`` reads back to an equal study."""
@@ -285,7 +287,7 @@ def load_study(name: str) -> Study:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(
-            f"{path}: cannot be read: {error}", "a study is a TOML text file in UTF-8"
+            f"could not read {path}: {error}", "a study is a TOML text file in UTF-8"
         ) from None
     except (
         ValueError,
@@ -473,7 +475,7 @@ def _agreement_faults(study: Study) -> list[str]:
         ]
     faults += _twin_faults(study)
     swept = study.design == "sweep"
-    # a broken base has been reported where it stands
+    # a broken base has been reported where it is
     recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()
     for factor in study.factors:
         if swept and len(factor.levels) < 2:

@@ -33,7 +33,7 @@ name = "dropout"
 field = "model.dropout"    # or several that move together: ["augment.brightness", "augment.contrast"]
 off = 0.0
 on = 0.25
-why = "one sentence that stands beside the arm in the report"
+why = "one sentence that the report shows with the arm"
 
 # An arm by hand: the baseline with some fields set otherwise.
 [[arms]]
@@ -60,8 +60,8 @@ def new_study(name: str, *, folder: Path = Path("studies")) -> Path:
         folder: that the file goes to; made when needed.
 
     Raises:
-        StudyError: the name cannot be one.
-        UsageError: the file is there already, a built-in study has the name, or it cannot be
+        StudyError: the name does not name a file.
+        UsageError: the file is there already, a built-in study has the name, or it could not be
             written.
     """
     text = study_template(name)
@@ -79,8 +79,8 @@ def new_study(name: str, *, folder: Path = Path("studies")) -> Path:
             file.write(text)
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be written: {error.strerror or error}",
-            "choose a folder you may write to",
+            f"could not write {path}: {error.strerror or error}",
+            "choose a folder that you may write to",
         ) from None
     return path
 
@@ -89,7 +89,7 @@ def study_template(name: str) -> str:
     """Return the text of a new study file, which has been checked to be a valid study.
 
     Raises:
-        StudyError: the name cannot be one.
+        StudyError: the name does not name a file.
     """
     text = _TEMPLATE.format(name=name)
     try:
@@ -97,11 +97,11 @@ def study_template(name: str) -> str:
     except (
         StudyError,
         tomllib.TOMLDecodeError,
-    ) as error:  # a line feed in the name ends the comment it stands in
-        told = (
+    ) as error:  # a line feed in the name ends the comment it is in
+        message = (
             error.message
             if isinstance(error, StudyError)
             else f"new study: {shown(name)} cannot name a file"
         )
-        raise StudyError(told, "for example `harness new-study batch-size`") from None
+        raise StudyError(message, "for example `harness new-study batch-size`") from None
     return text

@@ -175,13 +175,13 @@ class Outcomes:
 
 
 class Trial(Stored):
-    """What came of a cell.
+    """The result of a cell.
 
     ``metrics`` are of the last epoch, under the names of ``METRICS``; empty unless the state is complete.
     ``epochs`` counts finished epochs. ``curve`` and ``outcomes`` live in the trial's artifact. ``label`` is the name of the arm
     in a table of runs whose recipes nobody knows; ``recipe`` is then the reference and says nothing. ``readings`` are
     of the machine: start_seconds (before training: data, net, warm-up); on a CPU cpu_seconds (what training had of the
-    processor: less than train_seconds where other work ran beside it); on an NVIDIA GPU with the extra ``energy`` joules,
+    processor: less than train_seconds where other work ran at the same time); on an NVIDIA GPU with the extra ``energy`` joules,
     watts, sm_mhz (a mean) and celsius (the highest). ``adopted`` names the folder that a trial finished elsewhere was
     taken over from, such as ``reports/dropout-small``.
     """
@@ -272,7 +272,7 @@ def unpack_artifact(payload: bytes | Path) -> tuple[Curve, Outcomes | None]:
     except Exception as error:  # noqa: BLE001 - on damaged bytes numpy, zipfile and zlib raise a dozen kinds of error
         where = "a trial's artifact" if isinstance(payload, bytes) else str(payload)
         raise ReportError(
-            f"{where} cannot be read: {error}", "delete it to have the trial run again"
+            f"could not read {where}: {error}", "delete it, and the trial runs again"
         ) from None
 
 

@@ -72,7 +72,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
             stay in it (a frozen BatchNorm), unless the whole net is.
         train_loader: re-iterable, yielding (x_NCHW, labels_N) or soft targets (x_NCHW, target_NK);
             a torch DataLoader is one.
-        val_loader: likewise, with class numbers.
+        val_loader: the same, with class numbers.
         weight_decay: L2 penalty (Adam, SGD) or decoupled decay (AdamW).
         grad_clip: largest gradient, above 0; None is off.
         opt_func: optimiser class. Adam, AdamW and SGD of torch.optim run as tensor-valued updates
@@ -93,7 +93,7 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
             from.
         engine: ``eager``, ``graph`` (a CUDA device, and Adam, AdamW or SGD of torch.optim),
             ``auto``, or a ``Program`` that was recorded before, whose net ``model`` must then be.
-        on_epoch: called with each epoch's entry; to return ``True`` ends training after it.
+        on_epoch: called with each epoch's entry; return ``True`` to end training after it.
         log: given one line of text an epoch (losses, accuracies, last learning rate); ``log=print``
             shows them.
 
@@ -108,8 +108,8 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     Raises:
         DivergedError: the loss, the gradient or the finished epoch's net stopped being finite; it
             names the first bad step.
-        UsageError: a loader without length, an empty one, a batch, an output or a setting that
-            cannot be.
+        UsageError: a loader without length or without batches; a batch, an output or a setting that
+            does not fit.
     """
     _check_arguments(epochs, max_lr, model)
     steps = steps_per_epoch if steps_per_epoch is not None else _length(train_loader)

@@ -43,7 +43,7 @@ class FirstFailures:
             return False
         details = event.traceback or _log_of(trial.error)
         self.error = TrialError(
-            f"stopped: the first {ALIKE} trials failed alike: {trial.error}"
+            f"stopped: the first {ALIKE} trials failed in the same way: {trial.error}"
             + (f"\n{details}" if details else ""),
             self._hint,
         )

@@ -38,7 +38,7 @@ _LOOK_SECONDS = 2.0  # between two looks at what the tasks have done
 _ASK_SECONDS = 10.0  # between two questions to SLURM's controller, which many users share
 _CONNECT_SECONDS = 20.0  # for a host that does not answer at all; one that refuses does so at once
 _NO_RAY = "`ray start --head` starts one; its address goes into `address` of harness.toml or into RAY_ADDRESS"
-_HOW = "Ctrl-C ends the watching and not the tasks; `harness status --study {name}` shows them, `harness report {name}` reports"
+_HOW = "Ctrl-C stops the watching, not the tasks; `harness status --study {name}` shows them, `harness report {name}` reports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def run_slurm(
         ask: what each of them needs.
         runner: ``module:function`` or ``file.py:function``.
         seconds: of a task's life after which it starts no trial; None for no such limit.
-        on_event: told what happens.
+        on_event: called with what happens.
         cluster: ``slurm``; ``local`` runs the tasks as processes here, for trying it out.
 
     Raises:
@@ -107,7 +107,7 @@ def run_slurm(
         executor.update_parameters(**_slurm_options(name, ask))
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
-            f"no tasks can be submitted here: {error}", "run it on a login node of the cluster"
+            f"could not submit tasks here: {error}", "run this on a login node of the cluster"
         ) from None
 
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
@@ -233,7 +233,7 @@ def run_ray(
         try:
             ray.init(address=ask.address or None, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"no Ray cluster can be reached: {error}", _NO_RAY) from None
+            raise UsageError(f"found no Ray cluster: {error}", _NO_RAY) from None
     # A task that its node takes along is run again on another: it goes on with what its share has
     # left.
     remote = ray.remote(num_cpus=ask.cpus, num_gpus=ask.gpus, max_retries=5)(task)
@@ -277,7 +277,7 @@ def _refuse_silence(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise UsageError(f"no Ray cluster can be reached at {address}: {error}", _NO_RAY) from None
+        raise UsageError(f"found no Ray cluster at {address}: {error}", _NO_RAY) from None
 
 
 def task(given: Mapping[str, Any]) -> int:
@@ -301,7 +301,7 @@ def _tasks(
     if counts.running:
         raise StorageError(
             f"{counts.running} cells of {ledger.name} are running",
-            "`harness status` says where; wait for them or cancel the jobs before sending new ones",
+            "run `harness status` to see where; wait for them, or cancel the jobs before you send new ones",
         )
     if names["storage"] is not None and "://" not in names["storage"]:
         names["storage"] = str(Path(names["storage"]).resolve())
@@ -353,7 +353,7 @@ def _follow(
     error = first.error
     if error is None and missing and not interrupted and not late:
         error = TrialError(
-            f"the tasks ended with {missing} cells left",
+            f"the tasks ended and left {missing} cells",
             "run the same command again; the tasks' logs say why",
         )
     return LaunchResult(

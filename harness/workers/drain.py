@@ -74,11 +74,11 @@ def drain(
         deadline: on ``time.monotonic()``; no cell is claimed after it, and the one in hand is
             finished.
         max_trials: leave after so many.
-        on_event: told what happens, in this thread.
+        on_event: called with what happens, in this thread.
         stop: set to make the worker leave.
 
     Raises:
-        StorageError: the storage or the artifact folder cannot be used.
+        StorageError: the storage or the artifact folder does not work.
         DataError: the images are missing or unreadable here; the cell is handed back.
         DeviceLostError: the GPU stopped answering during a trial, which is recorded as lost to the infrastructure. Every
             further trial of this process would fail, too: the worker has to be replaced.
@@ -165,7 +165,7 @@ def _work(
     if kept is None:
         on_event(
             Note(
-                claim.worker, f"trial {cell.key} came too late: this worker had been taken for dead"
+                claim.worker, f"trial {cell.key} came too late: this worker already counted as dead"
             )
         )
     else:

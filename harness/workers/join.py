@@ -82,7 +82,7 @@ def join(
         runner: ``module:function`` or ``file.py:function``.
         deadline: on ``time.monotonic()``; no cell is claimed after it.
         max_trials: leave after so many.
-        on_event: told what happens.
+        on_event: called with what happens.
         stop: set to make the worker leave.
 
     Raises:
@@ -100,7 +100,7 @@ def join(
     with ledger:
         plan = ledger.latest_plan()
         if plan is None:
-            raise StorageError(f"nothing is planned for {name}", "`harness ablate` plans a study")
+            raise StorageError(f"nothing is planned for {name}", "run `harness ablate` to plan it")
         for variable in THREADS:  # before anything is imported that counts threads
             os.environ[variable] = str(plan.threads)
         found = runner_for(runner, plan.study, runs / name)

@@ -2,8 +2,8 @@
 
 They are processes also when it is only one: a crash of the training code, or the system's
 out-of-memory killer, then takes one trial with it and not the program, and Ctrl-C has one meaning.
-A worker is told what to do on its standard input and answers in events on its standard output; what
-training code prints goes to a log beside the journal. When the input closes, because the parent was
+A worker gets its orders on its standard input and answers in events on its standard output; what
+training code prints goes to a log next to the journal. When the input closes, because the parent was
 killed, the worker hands its cell back and ends.
 """
 
@@ -92,7 +92,7 @@ def run_local(
         runner: ``module:function`` or ``file.py:function``.
         deadline: on ``time.monotonic()``; no cell is claimed after it, and those in hand are
             finished.
-        on_event: told what happens, in this thread.
+        on_event: called with what happens, in this thread.
 
     Raises:
         StorageError: there is no such ledger.

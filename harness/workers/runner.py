@@ -41,12 +41,12 @@ def load_runner(name: str) -> Runner:
     """
     if not is_plugin(name):
         raise UsageError(
-            f"runner {name!r} is not of the form module:function", "for example 'train.py:run'"
+            f"runner {name!r} should have the form module:function", "for example 'train.py:run'"
         )
     runner = load_plugin(name, what="runner")
     if not callable(runner):
         raise UsageError(
-            f"runner {name!r} is no function",
+            f"runner {name!r} is not a function",
             "name one that takes (cell, *, device, threads, on_epoch)",
         )
     return cast("Runner", runner)
@@ -55,8 +55,8 @@ def load_runner(name: str) -> Runner:
 def runner_for(name: str, study: Study, folder: Path) -> Runner:
     """Find the runner of a study's plan.
 
-    That is, in place of our own, the study's script; and our own also measures a metric of the
-    user's that decides.
+    That is, in place of our own, the study's script; and our own also measures a metric of
+    yours that decides.
 
     Args:
         name: as ``load_runner`` takes it.

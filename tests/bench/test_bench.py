@@ -304,7 +304,7 @@ def test_an_unknown_group_is_a_usage_error() -> None:
 
 def test_a_folder_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="could not write"):
         BenchResult({"device": "cpu"}, (), (sample("a", 0, 1.0),)).save(
             tmp_path / "file" / "deeper"
         )

@@ -197,7 +197,7 @@ def test_a_search_of_few_trials_plans_to_confirm_no_more_than_it_has_besides_the
         (
             {"model.dropout": {"low": 0.5, "high": 0.6}},
             {},
-            "cannot hold the reference, which has 0.25",
+            "does not contain the reference, which has 0.25",
         ),
         ({"train.epochs": {"low": 5, "high": 60}}, {}, "trials of different length"),
         (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent.parent / "docs" / "bring-your-own.md"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "use-your-script.md"
 SCRIPT = '''"""Classify handwritten digits with a small neural network."""
 import argparse
 import json
@@ -38,7 +38,7 @@ for epoch in range(args.epochs):
     kept = rng.random(x_train.shape) >= args.dropout
     model.partial_fit(x_train * kept, y_train, classes=range(10))
     rows.append((epoch, model.score(x_val, y_val), model.score(x_train, y_train)))
-    print(f"epoch {epoch + 1}: val accuracy {rows[-1][1]:.4f}")
+    print(f"epoch {epoch + 1}: val accuracy: {rows[-1][1]:.4f}")
 
 out = os.environ.get("HARNESS_OUT", ".")
 with open(out + "/history.csv", "w") as f:
@@ -52,8 +52,10 @@ with open(out + "/metrics.json", "w") as f:
 def test_the_study_of_the_documentation_survives_an_interruption_and_ends_in_a_report(
     tmp_path: Path,
 ) -> None:
-    study = next(re.finditer(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL))[1]
-    assert len(study.splitlines()) <= 12
+    study = next(
+        re.finditer(r"```toml[^\n]*\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    )[1]
+    assert len(study.splitlines()) <= 14
     (tmp_path / "digits.toml").write_text(study, encoding="utf-8")
     (tmp_path / "train.py").write_text(SCRIPT, encoding="utf-8")
     command = [

@@ -358,7 +358,7 @@ def test_a_connection_lost_while_the_planner_lock_is_held_is_an_error_and_planni
 
 
 def test_a_database_that_goes_away_is_an_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be opened"):
+    with pytest.raises(StorageError, match="could not open"):
         Ledger.open(
             NAME, storage="postgresql+psycopg://nobody:s3cret@127.0.0.1:9/none", runs=tmp_path
         )

@@ -83,7 +83,7 @@ def test_an_address_where_no_cluster_listens_is_refused_without_leaving_it_to_ra
         )
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    assert f"error: no Ray cluster can be reached at {address}" in done.stderr
+    assert f"error: found no Ray cluster at {address}" in done.stderr
     assert "hint: `ray start --head` starts one" in done.stderr
     assert "Connecting to existing Ray cluster" not in done.stderr
 

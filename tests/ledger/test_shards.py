@@ -110,7 +110,7 @@ def test_another_plan_is_refused_while_a_shard_task_runs(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", ["", "3", "0/2", "3/2", "a/b", "1/2/3", "-1/2", "²/3"])
 def test_a_shard_that_is_not_of_its_form_is_an_error(text: str) -> None:
-    with pytest.raises(UsageError, match="not of the form I/N"):
+    with pytest.raises(UsageError, match="should have the form I/N"):
         parse_shard(text)
 
 

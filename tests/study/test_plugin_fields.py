@@ -107,11 +107,11 @@ def test_a_difference_names_only_what_says_something_there() -> None:
             "kwargs are for code of your own, and model.name is 'blocknet'",
         ),
         ({"data.kwargs.part": 1}, "data.name is 'cifar10'"),
-        ({**OWN, "model.kwargs.a-b": 1}, "'a-b' cannot be the name of a keyword argument"),
+        ({**OWN, "model.kwargs.a-b": 1}, "'a-b' is not a name for a keyword argument"),
         ({**OWN, "model.kwargs.a": {}}, "should be a number, a text, true or false"),
         ({**OWN, "model.kwargs.a": float("nan")}, "a should be finite"),
         ({"augment.own.a": "posterize"}, "own.a should be file.py:function, or 'none'"),
-        ({"augment.own.a-b": "aug.py:f"}, "own.a-b: cannot be the name of an augmentation"),
+        ({"augment.own.a-b": "aug.py:f"}, "own.a-b: an augmentation's name has"),
         ({**POSTERIZE, "augment.kwargs.posterise.bits": 4}, "did you mean 'posterize'"),
         ({"augment.kwargs.bits": 4}, "it reads augment.kwargs.OWN.NAME"),
         ({"model.kwarg.depth": 3}, "did you mean 'model.kwargs.depth'"),
@@ -130,7 +130,7 @@ def test_what_would_never_be_seen_is_one_error(fields: dict[str, Any], message: 
 
 def test_a_broken_base_is_reported_once_and_not_again_at_every_factor() -> None:
     factor = {"name": "deep", "field": "model.kwargs.depth", "off": 1, "on": 3}
-    with pytest.raises(StudyError, match=r"augment\.own\.a belongs beside it") as caught:
+    with pytest.raises(StudyError, match=r"set augment\.own\.a as well") as caught:
         study(base={**OWN, "augment.kwargs.a.bits": 2}, factors=[factor], design="leave-one-out")
     assert "factors" not in caught.value.message
 

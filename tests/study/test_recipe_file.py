@@ -61,7 +61,7 @@ def test_what_is_no_recipe_file_is_refused_with_an_example(tmp_path: Path, text:
 
 
 def test_a_missing_recipe_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(RecipeError, match="could not read"):
         read_recipe(tmp_path / "none.toml")
 
 

@@ -303,7 +303,7 @@ def test_a_study_without_retune_keeps_its_recipes_and_its_file() -> None:
                     },
                 },
             },
-            "under a condition only",
+            "has a condition, so not every arm",
         ),
         ({"design": "arms", "factors": [], "arms": []}, "the study has no arms"),
         ({"search": {"retune_trials": 1}}, "search.retune_trials"),
@@ -320,7 +320,7 @@ def test_what_cannot_be_retuned_is_refused_in_the_file(changes: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("metric", "told"),
-    [("gap", "has no better end"), ("test_accuracy", "never chosen on the test set")],
+    [("gap", "has no better end"), ("test_accuracy", "the test set would choose")],
 )
 def test_a_metric_that_cannot_choose_is_refused(metric: str, told: str) -> None:
     with pytest.raises(HarnessError, match=told):

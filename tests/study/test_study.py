@@ -254,17 +254,17 @@ BAD_FOLDERS = [
 
 @pytest.mark.parametrize("name", [*BAD_FOLDERS, 3, None, ["x"]])
 def test_a_study_whose_name_cannot_name_a_folder_is_refused(name: Any) -> None:
-    assert "cannot name a folder" in faults(MINIMAL, name=name)
+    assert "does not name a folder" in faults(MINIMAL, name=name)
 
 
 @pytest.mark.parametrize("name", BAD_FOLDERS)
 def test_a_profile_whose_name_cannot_name_a_folder_is_refused(name: str) -> None:
-    assert "cannot name a folder" in faults({**MINIMAL, "profiles": {name: {"seeds": 2}}})
+    assert "does not name a folder" in faults({**MINIMAL, "profiles": {name: {"seeds": 2}}})
 
 
 @pytest.mark.parametrize("name", [name for name in BAD_FOLDERS if name])
 def test_a_stored_profile_whose_name_cannot_name_a_folder_is_refused(name: str) -> None:
-    assert "cannot name a folder" in faults({**MINIMAL, "profile": name})
+    assert "does not name a folder" in faults({**MINIMAL, "profile": name})
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_name_that_cannot_name_a_file_is_refused_and_nothing_is_written(
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "studies").write_text("a file")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="could not write"):
         new_study("mine", folder=tmp_path / "studies" / "deep")
 
 

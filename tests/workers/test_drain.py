@@ -200,7 +200,7 @@ def test_what_cannot_be_stored_fails_its_trial_and_the_next_is_run(tmp_path: Pat
 
     with light.planned(tmp_path, seeds=1) as ledger:
         work(ledger, odd)
-        assert all("cannot be stored" in trial.error for trial in ledger.trials())
+        assert all("could not store" in trial.error for trial in ledger.trials())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -274,7 +274,7 @@ def test_a_trial_says_where_and_with_what_it_was_run(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_write_artifacts_does_not_claim(tmp_path: Path) -> None:
     with light.planned(tmp_path, seeds=1) as ledger:
         (tmp_path / ledger_name() / "artifacts").write_text("in the way", encoding="utf-8")
-        with pytest.raises(StorageError, match="artifacts cannot be written"):
+        with pytest.raises(StorageError, match="could not write artifacts"):
             work(ledger)
         assert ledger.attempts() == []
 
@@ -316,8 +316,8 @@ def test_a_runner_is_found_by_module_and_by_file() -> None:
     ("name", "words"),
     [
         ("light", "module:function"),
-        ("no.such.module:run", "cannot be imported"),
-        ("no/file.py:run", "cannot be imported"),
+        ("no.such.module:run", "could not import"),
+        ("no/file.py:run", "could not import"),
         ("tests.light:walk", "no 'walk'"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_study_that_runs_a_script_survives_being_written_as_toml() -> None:
         ({"command": [], "runner": "train.py"}, "runner: should be of the form file.py:function"),
         (
             {"command": [], "runner": "train.py:main", "timeout_seconds": 3.0},
-            "timeout_seconds: only a command can be stopped",
+            "timeout_seconds: harness can stop a command, but not a function",
         ),
         (
             {"base": {"lr": 0.1, "train": {"epochs": 3}}},
@@ -580,7 +580,7 @@ def test_first_trials_that_all_fail_alike_stop_the_study_with_the_traceback_and_
     outcome = outcome_of(here)
     closing = "\n".join(outcome.closing())
     assert (outcome.counts["failed"], outcome.counts["waiting"], outcome.exit_code) == (3, 1, 1)
-    assert "stopped: the first 3 trials failed alike" in closing
+    assert "stopped: the first 3 trials failed in the same way" in closing
     assert "in deep" in closing
     assert (
         "`harness ablate --study mine.toml --retry-failed` runs the failed trials again" in closing
