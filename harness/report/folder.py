@@ -97,7 +97,7 @@ def read_analysis(folder: Path | str) -> Analysis:
     return analysis.model_copy(update={"data_fingerprint": _fingerprint(Path(folder))})
 
 
-def _fingerprint(Path(folder): Path) -> str:
+def _fingerprint(folder: Path) -> str:
     """Return the fingerprint of a folder's images: the plan's, else that of most trials; empty where it has no trials."""
     if not (folder / "trials.parquet").is_file():
         return ""

@@ -126,7 +126,9 @@ def test_shards_count_from_one_and_job_arrays_from_wherever_they_start() -> None
 
 def test_a_shard_whose_first_trials_fail_alike_stops_with_the_traceback(tmp_path: Path) -> None:
     light.planned(tmp_path, seeds=4).close()
-    with pytest.raises(TrialError, match="stopped: the first 3 trials failed alike") as caught:
+    with pytest.raises(
+        TrialError, match="stopped: the first 3 trials failed in the same way"
+    ) as caught:
         join(
             name=light.study(4).folder,
             runs=tmp_path,
