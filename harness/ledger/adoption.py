@@ -32,7 +32,7 @@ def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> l
         besides: name of the study not to look in.
     """
     missing = {cell.key for cell in cells}
-    found: list[Offer] = []
+    offers: list[Offer] = []
     for journal in sorted(runs.glob("*/journal.log")):
         if journal.parent.name == besides or not missing:
             continue
@@ -42,14 +42,14 @@ def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> l
             if any(key.encode() in content for key in missing):
                 offers = _finished_in(journal, missing, f"{runs.name}/{journal.parent.name}")
                 missing -= {trial.cell for trial, _, _ in offers}
-                found += offers
-    return found
+                offers += offers
+    return offers
 
 
 def _finished_in(journal: Path, wanted: Collection[str], place: str) -> list[Offer]:
     book = open_book(journal.parent.name, journal, create=False, repair=False)
     store = ArtifactFolder(Path(book.attribute("artifacts") or journal.parent / "artifacts"))
-    found: dict[str, Offer] = {}
+    offers: dict[str, Offer] = {}
     for row in book.rows(*FINAL):
         if key_of(row) not in wanted or not row.user_attrs.get("trial"):
             continue
@@ -57,8 +57,8 @@ def _finished_in(journal: Path, wanted: Collection[str], place: str) -> list[Off
         with suppress(OSError, ArtifactNotFound, ReportError):
             if trial.state != "pruned":
                 whole = trial.model_copy(update={"adopted": place})
-                found.setdefault(trial.cell, (whole, *read_artifact(store, name)))
-    return list(found.values())
+                offers.setdefault(trial.cell, (whole, *read_artifact(store, name)))
+    return list(offers.values())
 
 
 def read_artifact(store: ArtifactFolder, name: str) -> tuple[Curve, Outcomes | None]:

@@ -79,6 +79,7 @@ class Book:
 
     def document(self) -> Document | None:
         """Return the stored plan; None before the first. It is parsed again only when its text has changed."""
+        # a plan of thousands of cells takes long to parse, and this is asked at every claim
         text = self.attribute("plan") or ""
         with self._mutex:
             if text != self._text:
@@ -138,6 +139,7 @@ class Book:
 
     def fail(self, number: int, *, cause: str, error: str = "") -> bool:
         """Fail a running trial; False if it was finished before."""
+        # the cause first, so that no failure is ever without one
         return self.note(number, cause=cause, error=error) and self.finish(number, TrialState.FAIL)
 
     def open_trial(self, number: int) -> optuna.Trial:
@@ -184,6 +186,8 @@ def _load(name: str, opened: Opened, *, create: bool) -> optuna.Study:
             raise StorageError(
                 f"{opened.label} holds no study {name!r}", "run `harness ablate` to plan it"
             ) from None
+
+    # Two planners may begin at once: whoever loses the race loads what the other made.
     with suppress(DuplicatedStudyError):  # somebody else has just made it
         return optuna.create_study(
             study_name=name, storage=opened.storage, sampler=sampler, direction="maximize"

@@ -278,6 +278,8 @@ class Ledger:
             document = self._book.document()
             if document is None:
                 raise StorageError(f"nothing is planned for {self.name}", _UNPLANNED)
+            # what is remembered first, then what the storage lists, then once more after adding to
+            # the queue
             for known in (True, False, False):
                 if not known:
                     self._look(document)
@@ -299,6 +301,9 @@ class Ledger:
         held = self._leases.get(claim)
         if held is None:
             return True
+
+        # About 20 epochs are stored of a trial, but every one that is not a number: a diverged net
+        # is to be seen at once.
         value = float(values.get("val_accuracy", math.nan))
         if not reported(epoch, claim.cell.recipe.train.epochs) and not math.isnan(value):
             return False
@@ -325,6 +330,7 @@ class Ledger:
         try:
             if self._leases.get(claim) is None:
                 return None
+            # said by the ledger and not by the runner, which may be the user's
             trial = trial.model_copy(update={"attempt": claim.attempt, "worker": claim.worker})
             with self._book.reachable(f"recording trial {claim.number}"):
                 recorded = self._recorder.record(claim.number, trial, outcomes)
@@ -425,6 +431,7 @@ class Ledger:
             if document is None:
                 return []
             found = self._book.deciding(document)
+            # A task on another node runs in its own journal; here its cell still waits.
             for key, row in self._shards.running(document.plan.grace_seconds).items():
                 if key not in found or found[key].state == TrialState.WAITING:
                     found[key] = row

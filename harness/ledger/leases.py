@@ -59,6 +59,8 @@ class Leases:
         claim = Claim(
             document.cells[key_of(row)], row.number, worker, int(row.user_attrs.get("attempt", 1))
         )
+
+        # The thread is started with the first claim: a process that only plans or reads needs none.
         held = Held(claim, self._book.open_trial(row.number), lease)
         with self._mutex:
             self._held[row.number] = held
@@ -100,8 +102,10 @@ class Leases:
         """Say why the worker of a running trial is given up; nothing while it is not."""
         lease = lease_of(row)
         worker, owner = lease.get("worker", ""), Owner.of(lease)
+        # no clock is needed where the process can be looked up
         if owner is not None and owner.gone(one_host=self._book.one_host):
             return f"worker {worker} died"
+        # whoever claims writes its lease at once, unless it is killed in between
         limit = grace if owner is not None else min(grace, UNLEASED_SECONDS)
         now, mark = time.monotonic(), json.dumps(lease, sort_keys=True)
         with self._mutex:

@@ -49,6 +49,7 @@ class Owner:
             one_host: whether the storage is used by one machine only, so that another kernel under
                 the same host name is this machine before it was restarted.
         """
+        # A number may be given to another process meanwhile: only with its start does it name one.
         here = current_owner()
         if self.machine and self.machine == here.machine:
             return _start_of(self.pid) != self.start
@@ -79,6 +80,7 @@ def _start_of(pid: int) -> int:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return 0
+    # a program's name may hold blanks and parentheses
     state, *rest = stat.rpartition(")")[2].split()
     return 0 if state in "ZX" else int(rest[18])
 

@@ -215,6 +215,7 @@ class Document:
         Raises:
             StorageError: it was written by a version of harness whose recipes or results differ.
         """
+        # Another engine gives other numbers for the same cell: what is mixed could not be compared.
         data = json.loads(text)
         if (data["schema"], data["engine"]) != (SCHEMA, ENGINE):
             raise StorageError(
@@ -239,6 +240,7 @@ class Document:
 
     def amended(self, plan: Plan, *, claimed: bool) -> list[dict[str, Any]]:
         """Return the history to keep when ``plan`` takes this one's place."""
+        # a plan made again with the same rules is no amendment
         before = declared(self.plan)
         if before == declared(plan):
             return self.history

@@ -51,6 +51,7 @@ class Planner:
                     f"another planner is working on {self._book.name}",
                     "wait for it, or stop it with Ctrl-C",
                 )
+            # a worker killed a moment ago would still count as running
             self._settle(plan)
             self._shards.absorb(self._book)
             old = self._book.document()
@@ -65,11 +66,15 @@ class Planner:
             )
             if retry_failed:
                 document.retry_serial = document.serial
-            found = self._book.deciding(document)
-            kept = {key for key, row in found.items() if row.state not in ACTIVE}
-            busy = {key for key, row in found.items() if row.state == TrialState.RUNNING}
+
+            rows = self._book.deciding(document)
+            kept = {key for key, row in rows.items() if row.state not in ACTIVE}
+            busy = {key for key, row in rows.items() if row.state == TrialState.RUNNING}
             adopted = self._adopt(wanted.keys() - kept - busy, adopt)
             document.todo = tuple(key for key in wanted if key not in kept and key not in adopted)
+
+            # Written before anything is withdrawn or enqueued: a kill in between leaves a plan that
+            # the next planner, or any worker, goes on from.
             self._book.write(document)
             dropped = self._withdraw(wanted.keys(), wanted.keys() - kept - adopted)
             self._enqueue(document)
@@ -114,6 +119,8 @@ class Planner:
     ) -> int:
         """Return how many cells are running, after making sure that they are of the same plan."""
         grace = (old.plan if old else plan).grace_seconds
+
+        # Trials of two plans side by side could differ in threads, images or code.
         running = [*self._book.rows(TrialState.RUNNING), *self._shards.running(grace).values()]
         if running and (
             old is None or list(old.cells) != list(wanted) or old.plan.rules() != plan.rules()
@@ -158,10 +165,14 @@ class Planner:
 
     def _enqueue(self, document: Document) -> int:
         """Enqueue missing cells in order, up to a queue's length, and any whose place is before those; return how many."""
-        found = self._book.deciding(document)
+        rows = self._book.deciding(document)
         waiting = [
-            document.order[key] for key, row in found.items() if row.state == TrialState.WAITING
+            document.order[key] for key, row in rows.items() if row.state == TrialState.WAITING
         ]
+
+        # No longer queue than workers take for a while: a database goes through all of it at every
+        # claim. What comes before the last one waiting is added whatever its length, so that a new
+        # plan's order holds at once.
         room, last = (
             (QUEUE if self._book.one_host else DATABASE_QUEUE) - len(waiting),
             max(waiting, default=-1),
@@ -169,11 +180,12 @@ class Planner:
         missing = [
             (index, cell)
             for index, (key, cell) in enumerate(document.cells.items())
-            if key not in found
+            if key not in rows
         ]
         chosen = [
             cell for place, (index, cell) in enumerate(missing) if place < room or index < last
         ]
+        # going through all attempts is slow, and a refill often finds nothing to add
         tried = self._tried() if chosen else {}
         for cell in chosen:
             attrs = {

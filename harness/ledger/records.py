@@ -35,6 +35,7 @@ class TrialRecorder:
         """
         trial, payload, attrs = self._packed(trial, outcomes)
         artifact = ""
+
         try:
             artifact = attrs["artifact"] = self._upload(f"{number:06d}", payload)
             recorded = self._finish(number, trial, attrs)
@@ -81,6 +82,7 @@ class TrialRecorder:
             )
             payload = pack_artifact(trial.curve, outcomes) if keep else b""
             attrs = stored(trial, "")
+            # the storage would raise this much later, in the middle of recording
             json.dumps(attrs)
         except (ValueError, TypeError, AttributeError) as fault:
             error = f"could not store the runner's result: {type(fault).__name__}: {fault}"

@@ -58,26 +58,28 @@ def deciding(
     That is its first finished trial, else the one that runs or waits, else the failure that ends
     it: by its code, or by the infrastructure once no retry is left.
     """
-    found: dict[str, FrozenTrial] = {}
+    standings: dict[str, FrozenTrial] = {}
     lost: dict[str, int] = {}
     for row in rows:
         key = key_of(row)
+        # a trial whose artifact was lost decides nothing: its cell is run again
         if key not in keys or (document is not None and row.number in document.void):
             continue
-        standing = found.get(key)
+        standing = standings.get(key)
         if row.state in FINAL:
             if standing is None or standing.state not in FINAL:
-                found[key] = row
+                standings[key] = row
         elif row.state in ACTIVE:
             if standing is None or standing.state == TrialState.FAIL:
-                found[key] = row
+                standings[key] = row
+        # failures come last, and only those that no retry follows
         elif (
             document is not None
             and (standing is None or _of_shard(row, standing))
             and _ends(row, document, lost)
         ):
-            found[key] = row
-    return found
+            standings[key] = row
+    return standings
 
 
 def _of_shard(row: FrozenTrial, standing: FrozenTrial) -> bool:
@@ -90,6 +92,7 @@ def _ends(row: FrozenTrial, document: Document, lost: dict[str, int]) -> bool:
     cause, serial = cause_of(row), int(row.user_attrs.get("serial", 0))
     if cause == "code":
         return serial >= document.retry_serial
+    # a new plan gives every cell its retries again
     if cause in UNCOUNTED or serial < document.serial:
         return False
     key = key_of(row)
@@ -115,6 +118,8 @@ def trial_of(row: FrozenTrial) -> Trial:
     attrs = row.user_attrs
     recipe = recipe_of(row)
     kept = {name: value for name, value in attrs.get("trial", {}).items() if name != "artifact"}
+    # A worker may die between writing what came of a trial and finishing it: what was finished by
+    # the reaper then says that it failed.
     if kept and (row.state != TrialState.FAIL or kept["state"] == "failed"):
         return Trial.model_validate({**kept, "recipe": recipe})
     return Trial(

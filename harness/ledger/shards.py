@@ -117,9 +117,10 @@ class ShardLedgers:
         grace period. That is measured by the file system's own clock, against a file that is
         written now.
         """
-        found: dict[str, FrozenTrial] = {}
+        running: dict[str, FrozenTrial] = {}
         now = self._now()
         for journal in self.journals():
+            # its task was killed, or its node is gone
             if now - journal.stat().st_mtime > grace_seconds:
                 continue
             for row in self.rows(journal):
@@ -127,8 +128,8 @@ class ShardLedgers:
                 if row.state == TrialState.RUNNING and (
                     owner is None or not owner.gone(one_host=False)
                 ):
-                    found[key_of(row)] = row
-        return found
+                    running[key_of(row)] = row
+        return running
 
     def begin(self, shard: tuple[int, int], plan: Book) -> Book:
         """Make a journal for a task, with its share of what the plan leaves to do; return it.
@@ -152,6 +153,8 @@ class ShardLedgers:
             key for key, row in rows if row.state.is_finished()
         }  # what waits or runs in an earlier journal was killed there
         share = [key for key in document.todo[index - 1 :: total] if key not in done]
+        # A name of its own: a task that SLURM requeues begins another journal, and both are
+        # absorbed.
         me = current_owner()
         journal = self._folder / f"{index}-of-{total}-{me.host}-{me.pid}-{time.time_ns():x}.log"
         book = open_book(self._name, journal, create=True, alone=True)

@@ -63,6 +63,7 @@ class FileLock:
         """Take the lock, waiting for at most ``timeout`` seconds (None: without end); return whether it is held."""
         import fcntl
 
+        # NFS grants an exclusive lock only on a file that is open for writing.
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if timeout is None:
@@ -132,6 +133,7 @@ class _DatabaseLock:
     def _acquire(self, timeout: float | None) -> bool:
         from sqlalchemy import text
 
+        # A connection of its own, held as long as the lock: the server drops the lock with it.
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         end = None if timeout is None else time.monotonic() + timeout
         try:
@@ -141,6 +143,7 @@ class _DatabaseLock:
                 if end is not None and time.monotonic() >= end:
                     connection.close()
                     return False
+                # asked again and again: a wait inside the server would not end at our time
                 time.sleep(0.05)
         except BaseException:
             connection.close()
@@ -207,6 +210,7 @@ class _Journal(JournalFileBackend):
         self._own_lock.acquire()
         try:
             with self._own_path.open("ab", buffering=0) as file:
+                # a full disk takes a part of it; the next writer cuts that off
                 if file.write(lines) != len(lines):
                     raise OSError(f"{self._own_path}: only part of a record was written")
                 if any(_lasting(log) for log in logs):
@@ -231,6 +235,7 @@ def cut_torn_line(path: Path) -> int:
             if size == 0:
                 return 0
             file.seek(size - 1)
+            # the last record is whole
             if file.read(1) == b"\n":
                 return 0
             keep = _last_line_end(file, size)
@@ -245,9 +250,9 @@ def _last_line_end(file: BinaryIO, size: int) -> int:
     while end > 0:
         start = max(0, end - _REPAIR_BLOCK)
         file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        place = file.read(end - start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
         end = start
     return 0
 
@@ -329,6 +334,8 @@ def _open_journal(path: Path, *, create: bool, repair: bool, alone: bool) -> Ope
                 )
             path.parent.mkdir(parents=True, exist_ok=True)
         backend = _Journal(path, alone=alone)
+
+        # A journal with a torn line cannot be loaded; taking the lock once mends it.
         if repair:
             with suppress(PermissionError):  # reading is allowed without the right to write
                 lock = _JournalLock(path, alone=alone)

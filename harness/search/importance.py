@@ -32,7 +32,7 @@ class ImportanceShare:
 
 
 def importances(
-    found: Sequence[Tried], *, rng: np.random.Generator, resamples: int = RESAMPLES
+    slots: Sequence[Tried], *, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> tuple[list[ImportanceShare], ImportanceShare | None]:
     """Return the shares of the parameters that every complete trial has, largest first, and the dummy's, the noise floor.
 
@@ -47,9 +47,11 @@ def importances(
     # brings scikit-learn along, which a worker has no use for
     from optuna.importance import PedAnovaImportanceEvaluator
 
-    rows = [one.row for one in found if one.value is not None and one.row is not None]
+    rows = [slot.row for slot in slots if slot.value is not None and slot.row is not None]
     if len(rows) < ENOUGH:
         return [], None
+
+    # Over resamples, because one run of the method on a few trials gives no idea of its scatter.
     names = sorted(set.intersection(*(set(row.params) for row in rows)))
     drawn: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(resamples):
@@ -64,5 +66,6 @@ def importances(
         for name, values in drawn.items()
         if values
     ]
+    # what is not above a parameter of pure noise says nothing
     floor = next((share for share in shares if share.parameter == DUMMY), None)
     return sorted((s for s in shares if s.parameter != DUMMY), key=lambda s: -s.value), floor

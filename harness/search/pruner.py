@@ -44,10 +44,15 @@ class LateMedian(BasePruner):
             return False
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         others = sorted(
-            one.intermediate_values[due[0]] for one in ended if due[0] in one.intermediate_values
+            other.intermediate_values[due[0]]
+            for other in ended
+            if due[0] in other.intermediate_values
         )
+        # the median of a few is no rule
         if len(others) < STARTUP:
             return False
+
+        # By its best epoch and not by its last: one epoch of bad luck ends no trial.
         middle = (others[(len(others) - 1) // 2] + others[len(others) // 2]) / 2
         return max(trial.intermediate_values.values()) < middle
 
@@ -67,6 +72,7 @@ class SearchPruner(Hopeless):
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Return whether the trial should stop."""
+        # the reference too: of a net that guesses, more epochs say nothing
         if super().prune(study, trial):
             return True
         if self._warmup is None or trial.user_attrs.get("cell") == self._reference:

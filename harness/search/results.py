@@ -48,11 +48,11 @@ class Tried:
 
 def tried(ledger: SearchLedger) -> list[Tried]:
     """Return every final slot of the plan, in the order of the slots."""
-    found = []
+    slots = []
     for slot, row in ledger.finals():
         trial = trial_of(row)
         done = trial.state == "complete"
-        found.append(
+        slots.append(
             Tried(
                 slot=slot,
                 state=trial.state,
@@ -67,10 +67,10 @@ def tried(ledger: SearchLedger) -> list[Tried]:
                 row=row,
             )
         )
-    return found
+    return slots
 
 
-def best(found: Sequence[Tried], count: int, *, besides: Recipe | None = None) -> list[Tried]:
+def best(slots: Sequence[Tried], count: int, *, besides: Recipe | None = None) -> list[Tried]:
     """Return the best complete trials within the limits, best first, each recipe once, at most ``count``.
 
     Args:
@@ -80,9 +80,13 @@ def best(found: Sequence[Tried], count: int, *, besides: Recipe | None = None) -
     """
     chosen: list[Tried] = []
     eligible = [
-        one for one in found if one.value is not None and not one.broken and one.recipe != besides
+        slot
+        for slot in slots
+        if slot.value is not None and not slot.broken and slot.recipe != besides
     ]
-    for one in sorted(eligible, key=lambda one: (-(one.value or 0.0), one.slot)):
-        if all(one.recipe != other.recipe for other in chosen):
-            chosen.append(one)
+    for slot in sorted(eligible, key=lambda slot: (-(slot.value or 0.0), slot.slot)):
+        # numbers to four digits meet again in a small space; seeds are too dear to run one recipe
+        # twice
+        if all(slot.recipe != other.recipe for other in chosen):
+            chosen.append(slot)
     return chosen[:count]

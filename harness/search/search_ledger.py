@@ -93,8 +93,8 @@ class SearchLedger(Ledger):
         with self._book.reachable("reading the trials"):
             document = self._book.document()
             rows = self._book.deciding(document) if document else {}
-        found = [(slot_of(key), row) for key, row in rows.items() if row.state not in ACTIVE]
-        return sorted(found, key=lambda item: item[0])
+        slots = [(slot_of(key), row) for key, row in rows.items() if row.state not in ACTIVE]
+        return sorted(slots, key=lambda item: item[0])
 
     def claim(self, worker: str) -> Claim | None:
         """Take the next waiting cell, as ``Ledger.claim``; a slot gets the recipe that the sampler chooses."""
@@ -102,6 +102,7 @@ class SearchLedger(Ledger):
             claim = super().claim(worker)
             if claim is None or not is_search((claim.cell,)):
                 return claim
+            # the sampler is set on the study, which all threads of this process share
             with self._book.reachable("choosing a recipe"), self._choosing:
                 chosen = self._choose(claim)
             if chosen is not None:
@@ -122,6 +123,7 @@ class SearchLedger(Ledger):
         slot = is_search((claim.cell,))
         if not slot and not is_retuning((claim.cell,)):
             return super().record(claim, trial, outcomes)
+        # nothing of the test set is to be had before the choice is made
         kept = {
             name: value for name, value in trial.metrics.items() if not name.startswith("test_")
         }
@@ -150,6 +152,7 @@ class SearchLedger(Ledger):
         if held is None:
             return None
         base, key = study.base_recipe, claim.cell.key
+        # Seeded by the slot, so that its values do not depend on who claims it.
         fixed = self._fixed(claim, study, base)
         self._book.study.sampler = SlotSampler(
             study.search.sampler, seed=int(digest(key), 16) % 2**32, fixed=fixed
@@ -159,6 +162,7 @@ class SearchLedger(Ledger):
             recipe = (
                 base if slot_of(key) == 0 else base.with_overrides(overrides(study.space, chosen))
             )
+        # values that each are allowed may make no recipe together
         except RecipeError as error:
             self._leases.drop(claim)
             self._book.fail(claim.number, cause="code", error=error.message)
@@ -178,6 +182,7 @@ class SearchLedger(Ledger):
             for row in self._book.rows()
             if key_of(row) == claim.cell.key and row.number != claim.number and row.params
         ]
+        # run again with the recipe it had, so that a kill changes no search
         if before:
             return dict(before[-1].params)
         return place_of(study.space, base)[0] if slot_of(claim.cell.key) == 0 else {}
