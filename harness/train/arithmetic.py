@@ -10,19 +10,21 @@ def prepare(device: torch.device | str) -> None:
 
     TF32 keeps 10 bits of mantissa and is cuDNN's default for convolutions; a recipe that says fp32
     would get it unasked. Convolution kernels are those that add in a fixed order. cuDNN's choice by
-    timing (``torch.backends.cudnn.benchmark``) is left off, as torch has it: two processes would
-    choose differently, and give other bits.
+    timing (``torch.backends.cudnn.benchmark``) is off: two processes would choose differently, and
+    give other bits.
     """
     if torch.device(device).type == "cuda":
         # what asks for another device than the first, before any work, finds none otherwise
         torch.cuda.init()  # type: ignore[no-untyped-call]
-        # the old switch first: set after the new ones, or never, it makes torch's own readers of it raise
+        # the old switch first: set after the new ones, or never, it makes torch's own readers of it
+        # raise, cudnn.flags() and the compiler among them
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.fp32_precision = "ieee"
         torch.backends.cudnn.fp32_precision = "ieee"
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
 
 
 def precision_on(device: torch.device | str, asked: str, *, scales: bool = True) -> str:
@@ -37,6 +39,7 @@ def precision_on(device: torch.device | str, asked: str, *, scales: bool = True)
             that fp16 becomes fp32.
     """
     device = torch.device(device)
+    # nobody has tried the half precisions of other accelerators here
     if device.type not in ("cpu", "cuda"):
         return "fp32"
     if asked == "auto":
@@ -47,5 +50,6 @@ def precision_on(device: torch.device | str, asked: str, *, scales: bool = True)
 
 
 def _has_bf16(device: torch.device) -> bool:
+    # torch answers for the current device, and says yes to emulation unless it is asked not to
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -184,7 +184,7 @@ def _device_lost(device: str) -> bool:
     if torch is None or not device.startswith("cuda") or not torch.cuda.is_initialized():
         return False
     try:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     except RuntimeError:
         return True
     return False

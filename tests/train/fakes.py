@@ -146,8 +146,17 @@ def train_an_epoch(
     ops: Sequence[Op] = (),
     settings: StepSettings | None = None,
     model: Callable[[], nn.Module] | None = None,
+    without: int = 0,
 ) -> list[tuple[int, ...]]:
     """Draw an epoch, gather and augment its batches on the device, take a step on each, the smaller last one too.
+
+    Args:
+        device: that tensors are pretended to be on.
+        monkeypatch: puts the stand-ins in and takes them out again.
+        ops: augmentations.
+        settings: of the step.
+        model: makes the net; a small one of ours by default.
+        without: so many weights, from the first, get no gradient where gradients are made up.
 
     Returns:
         The shapes of the batches.
@@ -161,7 +170,7 @@ def train_an_epoch(
             patch.setattr("harness.train.devices.kind_of", lambda _: "mps")
         trained = model() if model is not None else model_on(device)
         if device != "cpu":
-            patch.setattr(Tensor, "backward", lambda _: _make_up_gradients(trained))
+            patch.setattr(Tensor, "backward", lambda _: _make_up_gradients(trained, without))
         if device == OTHER:
             watches.enter_context(NoDouble())
 
@@ -180,6 +189,6 @@ def train_an_epoch(
         return shapes
 
 
-def _make_up_gradients(model: nn.Module) -> None:
-    for p in model.parameters():
+def _make_up_gradients(model: nn.Module, without: int) -> None:
+    for p in list(model.parameters())[without:]:
         p.grad = torch.empty_like(p)

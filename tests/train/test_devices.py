@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +14,7 @@ from harness.commands.choose_profile import check_device
 from harness.commands.doctor import _others
 from harness.errors import UsageError
 from harness.train import devices
-from harness.train.arithmetic import precision_on
+from harness.train.arithmetic import precision_on, prepare
 from harness.train.engine import choose
 from harness.train.environment import environment
 from harness.train.model import Dropout
@@ -74,6 +76,68 @@ def test_other_accelerators_take_the_draws_of_a_cpu() -> None:
 @pytest.mark.parametrize("asked", ["fp32", "bf16", "fp16"])
 def test_other_accelerators_train_in_single_precision(device: str, asked: str) -> None:
     assert precision_on(device, asked) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("native", "scales", "asked", "expected"),
+    [
+        (True, True, "auto", "bf16"),
+        (True, False, "auto", "bf16"),
+        (False, True, "auto", "fp16"),
+        (False, False, "auto", "fp32"),
+        (False, True, "bf16", "fp16"),
+        (False, True, "fp32", "fp32"),
+    ],
+)
+def test_a_gpu_trains_in_bf16_where_it_has_it_and_scales_where_it_can(
+    native: bool, scales: bool, asked: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.train.arithmetic._has_bf16", lambda _: native)
+    assert precision_on("cuda:1", asked, scales=scales) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "xpu"])
+def test_arithmetic_left_to_the_device_is_single_precision_without_cuda(device: str) -> None:
+    assert precision_on(device, "auto") == "fp32"
+
+
+SWITCHES = """
+import torch
+from harness.train.arithmetic import prepare
+
+begun = []
+torch.cuda.init = lambda: begun.append(True)
+torch.backends.cudnn.benchmark = True
+prepare("cuda:1")
+assert begun == [True]
+with torch.backends.cudnn.flags(enabled=True):
+    pass
+flags = torch.backends.cudnn
+print(flags.allow_tf32, torch.backends.cuda.matmul.allow_tf32, flags.benchmark, flags.deterministic)
+"""
+
+
+def test_a_prepared_process_knows_its_gpus_has_no_tf32_and_old_readers_of_the_switch_work() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SWITCHES], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["False", "False", "False", "True"], "")
+
+
+def test_preparing_a_cpu_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.init", lambda: pytest.fail("there is no GPU to ask for"))
+    prepare("cpu")
+
+
+def test_the_peak_of_a_recorded_trial_is_that_of_its_recordings() -> None:
+    assert devices.peak_mib("cpu", 3 * 2**20) == 3.0
+
+
+def test_an_idle_gpu_is_not_woken_to_give_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    finds(monkeypatch, "cuda")
+    monkeypatch.setattr("torch.accelerator.empty_cache", lambda: pytest.fail("it was woken"))
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)
+    devices.empty_cache()
 
 
 @pytest.mark.parametrize("device", ["mps", "xpu:0"])

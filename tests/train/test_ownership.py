@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from harness.study.recipe import Recipe
 from harness.study.schedules import schedule_table
-from harness.train.capture import Accesses, EagerReplay, Lane, Resident, record
+from harness.train.capture import Accesses, EagerReplay, Handed, Lane, Resident, record
 from harness.train.check import engine_for
 from harness.train.engine import Eager, Program
 from harness.train.loop import evaluate
@@ -242,6 +242,78 @@ def test_a_net_that_reads_from_the_device_runs_eagerly_and_the_line_is_named(
     choice = engine_for(wanted, "cuda")
     assert choice.name == engine
     assert ("nets.py line 11" in choice.why) == (engine == "eager")
+
+
+class Measured(EagerReplay):
+    """A replay that took some memory while it ran."""
+
+    def __init__(self, taken: int, *held: torch.Tensor) -> None:
+        super().__init__(lambda: None, [tensor.untyped_storage() for tensor in held])
+        self.peak_bytes = taken
+
+
+def test_a_programs_peak_is_what_its_recordings_hold_once_and_the_most_that_one_takes() -> None:
+    program = first_trial(Watched())
+    shared, mine = torch.zeros(100), torch.zeros(10)
+    program._replay = Measured(5000, shared, mine)
+    program.scores._recorded = [
+        (Handed(shared, mine), Measured(7000, shared)),
+        (Handed(shared, mine), Measured(10)),
+    ]
+    assert program.peak_bytes == 4 * 110 + 7000
+
+
+def test_a_pool_of_memory_is_used_while_a_graph_lives_in_it_and_never_after_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handles = iter(range(10))
+    monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: next(handles))
+    lane, replay = Lane(), EagerReplay(lambda: None)
+    assert lane.pool() == 0
+    lane.add(replay)  # type: ignore[arg-type]
+    assert (lane.pool(), lane.pool()) == (0, 0)
+    del replay
+    gc.collect()
+    assert lane.pool() == 1
+
+
+def test_programs_that_live_at_once_have_streams_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # torch deals its streams out in turn, and comes round again
+    class Stream:
+        dealt = 0
+
+        def __init__(self, _: torch.device) -> None:
+            self.number = Stream.dealt % 4
+            Stream.dealt += 1
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Stream) and other.number == self.number
+
+        def __hash__(self) -> int:
+            return self.number
+
+    monkeypatch.setattr("torch.cuda.Stream", Stream)
+    lanes = [Lane() for _ in range(2)]
+    first, second = (lane.stream(CPU) for lane in lanes)
+    for _ in range(2):
+        Stream(CPU)  # what other libraries took: the next one would be the first again
+    third_lane = Lane()
+    assert third_lane.stream(CPU) not in (first, second)
+    assert lanes[0].stream(CPU) is first
+
+
+def test_warming_up_takes_a_step_of_every_size_and_leaves_the_net_as_it_was() -> None:
+    model, memory_format = place(recipe(), arena(recipe().data, "cpu"), "cpu", 0)
+    loader = Loaders.of(recipe(), arena(recipe().data, "cpu"), 0, memory_format).train
+    engine = Eager(Step(model, [(0.01, 0.9)] * 8, StepSettings()))
+    before, sizes = weights(model), set()
+    model.register_forward_pre_hook(lambda _, args: sizes.add(len(args[0])))
+    engine.warm_up(loader)
+    assert sizes == {len(x_BCHW) for x_BCHW, _ in loader} == {32, 150 % 32}
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
+    assert (engine.step.done, int(engine.step.at)) == (0, 0)
 
 
 def test_two_programs_of_a_process_own_their_memory_apart() -> None:

@@ -44,6 +44,17 @@ pytestmark = pytest.mark.skipif(
     reason="this torch was built without CUDA",  # type: ignore[no-untyped-call]
 )
 GPU = "cuda:0"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    # small steps wait for each other's threads longer than they compute
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 BATCHES = [(BATCH, 3, SIDE, SIDE), (BATCH, 3, SIDE, SIDE), (IMAGES - 2 * BATCH, 3, SIDE, SIDE)]
 
 OPERATIONS: list[dict[str, Any]] = [
@@ -103,6 +114,16 @@ def test_a_step_stays_on_the_device(
             nesterov=nesterov,
         )
         assert train_an_epoch(device, monkeypatch, ops=built(mixing), settings=settings) == BATCHES
+
+
+@pytest.mark.parametrize("device", [GPU, OTHER])
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_that_leaves_some_weights_alone_stays_on_the_device(
+    optimizer: Any, precision: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = StepSettings(0.01, 0.1, precision=precision, opt_func=optimizer)
+    assert train_an_epoch(device, monkeypatch, settings=settings, without=2) == BATCHES
 
 
 @pytest.mark.parametrize("device", [GPU, "cpu"])
