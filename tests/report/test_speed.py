@@ -81,7 +81,10 @@ def test_the_ratio_names_what_it_is_to() -> None:
     found = speed.benchmark({"results": [result]})
     assert found is not None
     assert "0.99 × loop/bare" in [
-        cell.text for block in found.blocks if isinstance(block, TableBlock) for cell in block.rows[0]
+        cell.text
+        for block in found.blocks
+        if isinstance(block, TableBlock)
+        for cell in block.rows[0]
     ]
 
 
