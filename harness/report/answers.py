@@ -243,14 +243,19 @@ def _alone(analysis: Analysis) -> str:
     )
 
 
-def level(analysis: Analysis, arm: str, metric: str) -> str:
-    """Return ``53.97 % [53.39, 54.54] (95 % t, n = 6)`` of an arm's metric; empty where it has none."""
+def level(analysis: Analysis, arm: str, metric: str, *, kind: bool = True) -> str:
+    """Return ``53.97 % [53.39, 54.54] (95 % t, n = 6)`` of an arm's metric, without the brackets where ``kind`` is false.
+
+    Empty where the arm has none.
+    """
     summary = summary_of(analysis, arm, metric)
     if summary is None or summary.mean is None:
         return ""
     of_gap = metric in ("gap", "best_gap", analysis.gap)
     text = number(summary.mean, summary.unit) + unit_name(summary.unit, level=not of_gap)
     interval = bounds(summary.low, summary.high, summary.unit)
+    if not kind:
+        return f"{text} {interval}".strip()
     if not interval:
         return f"{text} (n = {summary.n})"
     return f"{text} {interval} ({confidence(analysis.study)}, n = {summary.n})"
@@ -397,10 +402,13 @@ def recommended(analysis: Analysis) -> str:
         )
     figures = []
     for metric in dict.fromkeys([analysis.study.metric, analysis.gap, "test_accuracy"]):
-        here, there = level(analysis, arm, metric), level(analysis, base, metric)
+        here, there = (level(analysis, name, metric, kind=False) for name in (arm, base))
         if here and there:
-            figures.append(f"{metric_of(analysis, metric).label} {here}, {named(base)} {there}")
-    shown = f": {'; '.join(figures)}" if figures else ""
+            figures.append(
+                f"{metric_of(analysis, metric).label} {here} (of {named(base)}: {there})"
+            )
+    seeds = f"{confidence(analysis.study)}, n = {len(analysis.seeds)}"
+    shown = f": {'; '.join(figures)}; {seeds}" if figures else ""
     return (
         f"It was run, as arm {named(arm)}{shown}. "
         "It was chosen after seeing these results, so fresh seeds say more"

@@ -108,7 +108,8 @@ def _scale(material: Material, analysis: Analysis) -> list[tuple[str, str]]:
     weights = " to ".join(f"{size:.3g} M" for size in dict.fromkeys((*sizes[:1], *sizes[-1:])))
     side = f"{recipe.data.size} × {recipe.data.size}" if recipe.data.size else ""
     return [
-        ("Images", material.provenance.data or recipe.data.name),
+        # how many of them draw the curves is said where the curves are
+        ("Images", (material.provenance.data or recipe.data.name).partition(";")[0]),
         ("Pixels", side),
         ("Weights", weights),
         ("Epochs", str(recipe.train.epochs)),

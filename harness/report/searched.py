@@ -185,12 +185,10 @@ def _figure(
     if mean is None:
         return ""
     low, high = ends
-    inside = (
-        f" [{scale * low:+.2f}, {scale * high:+.2f}]"
-        if low is not None and high is not None
-        else ""
-    )
-    return f"{scale * mean:+.2f} pp{inside} ({kind})"
+    shown = [None if end is None else scale * end for end in (low, high)]
+    interval = words.bounds(*shown, signed=True)
+    text = f"{words.number(scale * mean, signed=True)} pp {interval}".rstrip()
+    return f"{text} ({kind})"
 
 
 def best(facts: TuningFacts) -> TableBlock | None:

@@ -122,9 +122,7 @@ def _verdicts_heads(analysis: Analysis, shape: _Shape) -> list[Column | str]:
     if shape.second:
         heads.append(of(shape.second))
     if shape.timed:
-        # seconds that other work stretched say little about an arm
-        note = "seconds a trial" + ("; machine shared" if disturbed(analysis) == _SHARED else "")
-        heads.append(Column("Extra time", numeric=True, note=note))
+        heads.append(Column("Extra time", numeric=True, note="seconds a trial"))
     return [*heads, "Verdict"]
 
 
@@ -143,9 +141,12 @@ def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effec
         if shape.second == analysis.gap and len(effects) > 1
         else ""
     )
+    # seconds that other work stretched say little about an arm
+    shared = disturbed(analysis) if shape.timed else ""
+    extra = f" Extra time: {shared}." if shared else ""
     return (
         f"Mean of {what} [low, high], {sample(analysis.study, effects)}, {images(analysis)}{too}. "
-        f"Verdicts are about {metric.label}, {direction(metric)} ({holm}margin {margin(analysis)}){gap}."
+        f"Verdicts are about {metric.label}, {direction(metric)} ({holm}margin {margin(analysis)}){gap}.{extra}"
     )
 
 
@@ -173,7 +174,7 @@ def _baseline_row(analysis: Analysis, shape: _Shape) -> list[TableCell]:
                 note="in all",
             )
         )
-    return [*row, TableCell("–", note="the others are compared with it")]
+    return [*row, TableCell("–")]
 
 
 def level_cell(analysis: Analysis, arm: str, metric: str, *, sd: bool = False) -> TableCell:

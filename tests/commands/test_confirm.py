@@ -179,9 +179,9 @@ def test_the_test_set_vetoes_no_gain_and_its_figure_leads_the_answer() -> None:
     assert judged.confirmed.verdict == "better"
     assert judged.confirmed.improved
     assert judged.winner == {"schedule.max_lr": RATES[0]}
-    told = answer(judged.finalists, judged.confirmed)
+    told = answer(judged.confirmed)
     assert told.startswith(
-        "Trial 1 is better than the reference on validation, and not on the test set: there -"
+        "The recipe of trial 1 is better than the reference on validation, and not on the test set: there \N{MINUS SIGN}"
     )
 
 
@@ -192,16 +192,18 @@ def test_the_answer_of_an_improvement_names_optimism_and_intervals() -> None:
     judged = judge(
         over, chosen, tried(which)[0], trials(over, {"trial 1": 0.02}, np.random.default_rng(7))
     )
-    told = answer(judged.finalists, judged.confirmed)
-    assert told.startswith("Trial 1 beats the reference on fresh seeds: on the test set +")
+    told = answer(judged.confirmed)
+    assert told.startswith(
+        "The recipe of trial 1 beats the reference on fresh seeds: on the test set +"
+    )
     assert all(
         part in told
-        for part in ("search score was 84.00 %", "95 % t, n = 5", "which the search chose by")
+        for part in ("95 % t, n = 5", "On the validation images, which the search chose by: +")
     )
 
 
 def test_an_unfinished_search_answers_that_nothing_is_confirmed() -> None:
-    assert "nothing is confirmed" in answer((), None, open_trials=3)
+    assert "nothing is confirmed" in answer(None, open_trials=3)
 
 
 def test_identical_configurations_are_never_an_improvement() -> None:
@@ -211,7 +213,7 @@ def test_identical_configurations_are_never_an_improvement() -> None:
     judged = judge(over, chosen, None, trials(over, {}, np.random.default_rng(8), sd=0.0))
     assert judged.confirmed is not None
     assert not judged.confirmed.improved
-    assert answer(judged.finalists, judged.confirmed).startswith("No improvement is claimed")
+    assert answer(judged.confirmed).startswith("No improvement is claimed")
 
 
 def test_where_all_configurations_are_equal_an_improvement_is_claimed_as_rarely_as_promised() -> (

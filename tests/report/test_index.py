@@ -90,4 +90,4 @@ def test_the_energy_of_the_trials_is_part_of_the_cost(tmp_path: Path) -> None:
         tmp_path / "mine", dataclasses.replace(material, trials=trials), provisional=True
     )
     write_index(tmp_path)
-    assert "of training, 1 kWh" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "of evaluation, 1 kWh" in (tmp_path / "README.md").read_text(encoding="utf-8")

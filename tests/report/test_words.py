@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from harness.analysis import Analysis, Check, analyze
-from harness.report import Material, answer, words
+from harness.report import Material, answer, support, words
 from harness.text import plural
 from tests.report import planted
 
@@ -107,9 +107,10 @@ def test_the_answer_names_what_is_better_worse_equivalent_and_unresolved_with_on
     study = planted.study_of({"design": "arms", "arms": hand, "seeds": 8, "margin_pp": 2.0})
     effects = {"up": planted.Planted(6.0), "down": planted.Planted(-6.0)}
     told = answer(analysed(planted.material(study, planted.Plan(effects=effects, images=False))))
-    assert told.startswith("In validation accuracy, against reference, up (+")
-    assert ") is better, down (−" in told
-    assert "same is equivalent within ±2 pp (95 % t, n = 8)." in told
+    assert told.startswith("Against reference, up (+")
+    assert ") raises validation accuracy; down (−" in told
+    assert ") lowers it; same changes it by less than 2 pp (equivalent). " in told
+    assert told.endswith(" Intervals: 95 % t, n = 8, for new seeds on these images.")
 
 
 def test_when_nothing_is_resolved_the_answer_says_so_and_what_it_would_take() -> None:
@@ -118,8 +119,8 @@ def test_when_nothing_is_resolved_the_answer_says_so_and_what_it_would_take() ->
     ]
     study = planted.study_of({"design": "arms", "arms": hand, "seeds": 5, "margin_pp": 0.1})
     told = answer(analysed(planted.material(study, planted.Plan(sd=1.5, images=False))))
-    assert told.startswith("Nothing is resolved: the largest difference is ")
-    assert "(95 % t, n = 5)" in told
+    assert told.startswith("Nothing is resolved: the largest difference in validation accuracy is ")
+    assert "(95 % t, n = 5, for new seeds on these images)" in told
     assert "to settle" in told or "would have shown" in told
 
 
@@ -133,13 +134,15 @@ def test_a_failed_check_without_any_verdict_is_the_answer() -> None:
 
 def test_a_factorial_is_answered_by_its_main_effects() -> None:
     told = answer(analysed(planted.factorial(3)))
-    assert told.startswith(
-        "Switched on, over all settings of the others, in validation accuracy: crop (+"
-    )
+    assert told.startswith("Averaged over all settings of the others, crop (+")
+    assert " raise validation accuracy" in told
 
 
 def test_an_arm_called_none_is_quoted_in_a_sentence() -> None:
-    assert '"none" (−' in answer(analysed(planted.augmentations()))
+    arm = {"name": "none", "set": {"model.dropout": 0.6}}
+    study = planted.study_of({"design": "arms", "arms": [arm]})
+    plan = planted.Plan(effects={"none": planted.Planted(-6.0)})
+    assert '"none" (−' in answer(analysed(planted.material(study, plan)))
 
 
 def test_intervals_under_declared_looks_are_called_repeated() -> None:
@@ -147,9 +150,10 @@ def test_intervals_under_declared_looks_are_called_repeated() -> None:
 
 
 def test_the_gap_sentence_names_kind_n_and_family() -> None:
-    sentence = words.support(analysed(planted.augmentations()))[0]
-    assert sentence.startswith('The overfitting gap is widened by "none" (+')
-    assert "(95 % t, n = 8, Holm over 8 arms)" in sentence
+    sentence = support(analysed(planted.augmentations()))[0]
+    assert sentence.startswith("Added alone to a recipe without any of them, crop (−")
+    assert " narrow the overfitting gap" in sentence
+    assert sentence.endswith(" Intervals: 95 % t, n = 8, Holm over 8 arms.")
 
 
 def test_a_remark_becomes_a_sentence_with_true_minus_signs() -> None:

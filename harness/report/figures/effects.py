@@ -25,6 +25,7 @@ from harness.report.words import (
     bounds,
     confidence,
     difference,
+    listed,
     mark_of,
     named,
     number,
@@ -73,12 +74,11 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     metric = metric_of(analysis)
     resolved = sum(e.verdict in ("better", "worse") for e in effects)
     verb = "changes" if resolved == 1 else "change"
-    count = f"{resolved} of {plural(len(effects), 'arm')} {verb} {metric.label}"
-    title = (
-        f"{count}, {_label(analysis, top)} the most"
-        if resolved
-        else f"No arm is shown to change {metric.label}"
-    )
+    count = f"{resolved} of {len(effects)} arms {verb} {metric.label}"
+    if len(effects) == 1:
+        count = f"{_label(analysis, top)} changes {metric.label}"
+    most = f", {_label(analysis, top)} the most" if len(effects) > 1 else ""
+    title = f"{count}{most}" if resolved else f"No arm is shown to change {metric.label}"
     alt = f"{count if resolved else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
     band = f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}"
     caption = (
@@ -209,10 +209,20 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         if inter
         else "."
     )
-    caption = (
-        f"Dots are means over seeds, bars {sample(analysis.study, everything)}. A main effect is the change when a component "
-        "is switched on, averaged over all settings of the others; a Shapley value averages over all orders of adding it."
+    meanings = {
+        "main": "A main effect is the change when a component is switched on, averaged over all settings of the others.",
+        "interaction": "An interaction is what two components do together beyond the sum of both.",
+        "shapley": "A Shapley value averages a component's contribution over all orders of adding it.",
+    }
+    drawn = [kind for kind, _ in kinds]
+    caption = " ".join(
+        [
+            f"Dots are means over seeds, bars {sample(analysis.study, everything)}.",
+            *(meanings[kind] for kind in drawn),
+        ]
     )
+    words = {"main": "main effects", "interaction": "interactions", "shapley": "Shapley values"}
+    title = listed([words[kind] for kind in drawn])
     rows = [
         [TableCell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word]
         for kind, f in kinds
@@ -226,7 +236,7 @@ def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     return canvas.figure(
         opened,
         "terms",
-        "Main effects, interactions and Shapley values",
+        title[:1].upper() + title[1:],
         alt=alt,
         caption=caption,
         table=behind,
