@@ -173,20 +173,6 @@ def test_few_commands_are_left_out() -> None:
         assert any(re.search(pattern, line) for line in out), f"nothing needs {pattern}"
 
 
-def test_the_readme_shows_lines_that_the_first_command_prints(
-    first: subprocess.CompletedProcess[str],
-) -> None:
-    """Numbers may differ, and how many seconds are written in words."""
-    (shown,) = blocks(ROOT / "README.md", "text")
-    printed = {shape(line) for line in (first.stderr + first.stdout).splitlines()}
-    for line in shown.splitlines():
-        assert not line.strip() or shape(line) in printed, line
-
-
-def shape(line: str) -> str:
-    return re.sub(r"[-+\u2212]?\d[\d,.]*", "#", " ".join(line.split()))
-
-
 def test_the_example_in_one_file_prints_a_paired_interval(
     clone: Path, shell: dict[str, str]
 ) -> None:
