@@ -70,7 +70,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def e2e(session: nox.Session) -> None:
     """Run the program as a user does, and every command of README and docs, in a fresh clone: many minutes."""
-    run_suite(session, "e2e", "test")
+    run_suite(session, "e2e", "dev")  # it installs the project into an environment
 
 
 @nox.session

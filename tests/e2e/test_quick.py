@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.pages import ROOT, blocks
+
 pytestmark = pytest.mark.filterwarnings("default")
 
 
@@ -46,6 +48,17 @@ def test_the_main_job_ends_well_and_names_report_and_next_size(
     assert report.name == "index.html"
     assert report.is_file()
     assert "next: harness ablate --study augmentations --profile small" in done.stderr
+
+
+def test_the_readme_shows_lines_that_this_command_prints(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """By their beginnings: what follows is numbers, which another machine may have otherwise."""
+    _, done = finished
+    (shown,) = blocks(ROOT / "README.md", "text")
+    printed = {tuple(line.split()[:3]) for line in (done.stderr + done.stdout).splitlines()}
+    for line in filter(str.strip, shown.splitlines()):
+        assert tuple(line.split()[:3]) in printed, line
 
 
 def test_every_trial_is_in_the_table_once(
