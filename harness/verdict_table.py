@@ -146,7 +146,9 @@ def _legend(analysis: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -
     kind = "repeated t" if len(study["looks"]) > 1 else "t"
     unit = " pp" if effects[0]["unit"] == "pp" else ""
     good = {True: "higher is better", False: "lower is better", None: "no end is the better one"}
-    what = "means over all settings of the others" if effects[0]["kind"] == "main" else "paired"
+    what = "each against its reference, paired by seed"
+    if effects[0]["kind"] == "main":
+        what = "switched on, over all settings of the others"
     holm = ", Holm" if len(effects) > 1 else ""
 
     terms = [effect["term"] for effect in effects if effect["verdict"] == "unresolved"]
@@ -158,7 +160,7 @@ def _legend(analysis: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -
     judged = f"verdicts on {analysis['primary']}: {good[analysis['higher_is_better']]}"
     judged += f", margin {analysis['margin']:g}{unit}{holm}"
     lines = [
-        f"differences {what}, by seed [{100 * (1 - study['alpha']):g} % {kind} interval], n seeds",
+        f"{what} [{100 * (1 - study['alpha']):g} % {kind} interval], n seeds",
         judged,
         *([f"seeds that would settle it, about: {', '.join(needed)}"] if needed else []),
     ]

@@ -12,6 +12,7 @@ from harness.cli.defaults import LauncherName
 from harness.errors import UsageError
 
 RUN, READ, CLUSTER, SETUP = PANELS = ("Run", "Read", "Cluster", "Set up")
+WHERE = "Where it runs"  # panel of the options of a command that say so
 
 app = typer.Typer(
     name="harness",
@@ -55,30 +56,45 @@ Base = Annotated[
 Workers = Annotated[
     str | None,
     typer.Option(
-        help="Processes, or tasks of a cluster: a number; default: auto, as many as fit this machine."
+        help="Processes, or tasks of a cluster: a number; default: auto, as many as fit this machine.",
+        rich_help_panel=WHERE,
     ),
 ]
 LauncherOption = Annotated[
-    LauncherName | None, typer.Option("--launcher", help="What starts the workers; default: local.")
+    LauncherName | None,
+    typer.Option(
+        "--launcher", help="What starts the workers; default: local.", rich_help_panel=WHERE
+    ),
 ]
 Storage = Annotated[
-    str | None, typer.Option(help="Where the ledger is kept; default: a journal under runs/.")
+    str | None,
+    typer.Option(
+        help="Where the ledger is kept; default: a journal under runs/.", rich_help_panel=WHERE
+    ),
 ]
 Artifacts = Annotated[
     str | None,
-    typer.Option(help="Folder for curves and per-image outcomes; default: beside the ledger."),
+    typer.Option(
+        help="Folder for curves and per-image outcomes; default: beside the ledger.",
+        rich_help_panel=WHERE,
+    ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="auto (the default), cpu, cuda, cuda:N, mps or xpu.")
+    str | None,
+    typer.Option(help="auto (the default), cpu, cuda, cuda:N, mps or xpu.", rich_help_panel=WHERE),
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0, help="Seconds after which no new trial starts; run again to go on."),
+    typer.Option(
+        min=0,
+        help="Seconds after which no new trial starts; run again to go on.",
+        rich_help_panel=WHERE,
+    ),
 ]
 StudyArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STUDY]",
+        metavar="STUDY",
         help="A study's name, or a study file; the same as --study.",
         autocompletion=complete.studies,
         show_default=False,
@@ -103,7 +119,7 @@ DryRun = Annotated[
 RunArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STUDY]",
+        metavar="STUDY",
         help="A study that was started, as augmentations or augmentations-quick.",
         autocompletion=complete.runs,
         show_default=False,

@@ -21,7 +21,7 @@ def open_page(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[REPORT]",
+            metavar="REPORT",
             help="A report or its study; default: the page over all reports.",
             autocompletion=complete.reports,
             show_default=False,

@@ -9,7 +9,7 @@ import typer
 
 from harness.cli import console
 from harness.cli.defaults import storage_of
-from harness.cli.options import CLUSTER, RunArgument, RunOption, Storage, app, examples, study_of
+from harness.cli.options import READ, RunArgument, RunOption, Storage, app, examples, study_of
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 5.0
 
 
 @app.command(
-    rich_help_panel=CLUSTER,
+    rich_help_panel=READ,
     epilog=examples("harness status", "harness status augmentations --watch"),
 )
 def status(

@@ -10,12 +10,15 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +32,26 @@ from harness import cli
 from harness.cli.screen import Screen
 
 SURFACE = {
-    "ablate": "--study -s --all --profile --seeds --set --base --workers --launcher --storage --artifacts --device "
+    "ablate": "name --study -s --all --profile --seeds --set --base --workers --launcher --storage --artifacts --device "
     "--timeout --screen --recommended --retry-failed --dry-run --json",
     "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --higher-is-better "
     "--alpha --common-seeds --json",
-    "bench": "--device --save --json",
+    "bench": "--device --quick --verbose -v --save --json",
     "compare": "a b --check --unsure --speed --json",
     "data fetch": "name --json",
     "data list": "--json",
     "data verify": "name --size --json",
     "doctor": "--json",
     "new-study": "name --json",
-    "plan": "--study -s --profile --effect --seeds --json",
+    "open": "name --json",
+    "plan": "name --study -s --profile --effect --seeds --json",
     "report": "studies --from --all --storage --open --json",
-    "show": "name --profile --json",
-    "status": "--study -s --storage --watch --json",
-    "try": "--study -s --arm --profile --set --device --json",
-    "tune": "--trials --study -s --profile --seeds --set --base --sampler --pruner --workers --launcher --storage --artifacts "
+    "show": "name part --profile --json",
+    "status": "name --study -s --storage --watch --json",
+    "try": "name --study -s --arm --profile --set --device --json",
+    "tune": "name --trials --study -s --profile --seeds --set --base --sampler --pruner --workers --launcher --storage --artifacts "
     "--device --timeout --dry-run --json",
-    "worker": "--study -s --storage --shard --device --timeout --max-trials --json",
+    "worker": "name --study -s --storage --shard --device --timeout --max-trials --json",
 }
 """Every command with its arguments and options. A new wish belongs in a study or a recipe field before it belongs here."""
 
@@ -477,10 +481,14 @@ def test_a_run_with_json_prints_one_document(ran: tuple[Path, dict[str, Any], st
     assert "[4/4]" in err
 
 
-def test_a_study_file_is_named_in_the_command_for_the_next_size_up(
+def test_the_next_step_after_too_few_seeds_is_more_of_them_with_every_set_kept(
     ran: tuple[Path, dict[str, Any], str],
 ) -> None:
-    assert ran[1]["next"].startswith("harness ablate --study pair.toml --profile small")
+    command, _, why = ran[1]["next"].partition("   # ")
+    assert command == (
+        "harness ablate --study pair.toml --profile quick --seeds 5 --set train.threads=1"
+    )
+    assert "a verdict takes 3 seeds" in why
 
 
 def test_a_report_says_the_command_that_was_given(finished: Path) -> None:
@@ -491,8 +499,190 @@ def test_a_report_says_the_command_that_was_given(finished: Path) -> None:
 def test_a_run_prints_the_path_of_its_report_and_nothing_else_to_stdout(finished: Path) -> None:
     status, out, err = call(*RUN)
     assert (status, out) == (0, "reports/pair-quick/index.html\n")
-    assert "4 of them done already" in err
+    assert "nothing to run: pair-quick finished on " in err
     assert (finished / out.strip()).is_file()
+
+
+def test_a_run_ends_with_its_verdicts_the_answer_and_the_next_step_in_80_columns(
+    finished: Path,  # noqa: ARG001
+) -> None:
+    _, _, err = call(*RUN)
+    assert re.search(r"^arm +accuracy, pp +gap, pp +n +verdict$", err, re.MULTILINE)
+    assert re.search(r"^reference .* 2 +the baseline$", err, re.MULTILINE)
+    assert "95 % t interval" in err
+    assert err.index("verdict") < err.index("No verdict") < err.index("next, ")
+    shown = [line for line in err.splitlines() if line.startswith(("arm ", "reference ", "bare "))]
+    assert max(map(len, shown)) <= 80
+
+
+def test_a_finished_study_answers_without_a_profile_and_without_a_heavy_library(
+    finished: Path,
+) -> None:
+    heavy = ("torch", "scipy", "pandas", "numpy", "optuna", "matplotlib")
+    code = (
+        "import atexit, sys; sys.argv = ['harness', 'ablate', 'pair.toml', '--set', 'train.threads=1'];"
+        f"atexit.register(lambda: print('LOADED', *[name for name in {heavy} if name in sys.modules], file=sys.stderr));"
+        "from harness.cli import main; main()"
+    )
+    page = finished / "reports" / "pair-quick" / "index.html"
+    before = page.stat().st_mtime_ns
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=finished, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "reports/pair-quick/index.html\n"), done.stderr
+    assert "profile quick: the latest that finished" in done.stderr
+    assert done.stderr.rstrip().endswith("LOADED")
+    assert page.stat().st_mtime_ns == before
+
+
+def test_a_finished_study_is_run_again_where_anything_of_its_plan_is_another(
+    finished: Path,  # noqa: ARG001
+) -> None:
+    for changed in (("--seeds", "3"), ("--set", "train.epochs=1"), ("--retry-failed",)):
+        _, _, err = call(*RUN, *changed, "--dry-run")
+        assert "nothing to run" not in err
+    (Path("reports") / "pair-quick" / "index.html").rename("kept.html")
+    try:
+        _, _, err = call(*RUN)
+    finally:
+        Path("kept.html").unlink()
+    assert "nothing to run" not in err
+    assert Path("reports/pair-quick/index.html").is_file()
+
+
+def test_a_changed_recipe_says_what_becomes_of_the_report_that_is_there(
+    ran: tuple[Path, dict[str, Any], str], here: Path
+) -> None:
+    shutil.copytree(ran[0] / "reports", here / "reports")
+    shutil.copy(ran[0] / "pair.toml", here)
+    status, _, err = call(*RUN, "--set", "train.epochs=3", "--timeout", "0")
+    assert status == 130, err
+    assert "train.epochs 2 -> 3" in err
+    assert "this run replaces that report" in err
+    assert "next, " not in err
+
+
+def test_arms_that_base_or_set_make_the_baseline_again_are_left_out(
+    ran: tuple[Path, dict[str, Any], str], here: Path
+) -> None:
+    text = (ran[0] / "pair.toml").read_text(encoding="utf-8")
+    more = '[[arms]]\nname = "half"\nset = { "model.dropout" = 0.5 }\n\n[profiles.quick]'
+    (here / "three.toml").write_text(text.replace("[profiles.quick]", more), encoding="utf-8")
+    (here / "recipe.toml").write_text("[set]\nmodel.dropout = 0.0\n", encoding="utf-8")
+    planned = ("ablate", "three.toml", "--profile", "quick", "--dry-run")
+    status, _, err = call(*planned, "--set", "model.dropout=0")
+    assert status == 0, err
+    assert "left out: bare" in err
+    assert "2 arms x 2 seeds" in err
+
+
+def test_a_dry_run_shows_every_arm_and_how_to_start_it(here: Path) -> None:  # noqa: ARG001
+    _, _, err = call(*PLANNED, "--seeds", "2", "--set", "train.epochs=2")
+    assert "model.dropout = 0.7" in err
+    assert "a dry run: nothing was written" in err
+    assert (
+        "  harness ablate --study dropout --profile quick --seeds 2 --set train.epochs=2\n" in err
+    )
+    assert "next" not in err
+
+
+def test_a_folder_that_takes_no_file_is_found_before_anything_is_timed(here: Path) -> None:
+    (here / "runs").write_text("a file in the way", encoding="utf-8")
+    done = call("ablate", "dropout", "--profile", "quick")
+    assert_refused(done, "runs")
+    assert "timing" not in done[2]
+
+
+def test_errors_are_an_object_too_where_json_is_asked_for(here: Path) -> None:  # noqa: ARG001
+    for arguments in (("show", "nothing"), ("ablate", "dropout", "--seed", "3")):
+        status, out, err = call(*arguments, "--json")
+        assert status == 2
+        assert set(json.loads(out)) == {"error", "hint", "exit_code"}
+        assert json.loads(out)["error"] in err.replace("\n", " ")
+
+
+def test_the_version_is_printed() -> None:
+    assert call("--version")[:2] == (0, f"harness {version('harness')}\n")
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_every_help_ends_with_two_examples(name: str) -> None:
+    if name == "analyze":
+        pytest.skip("its examples are its page's")
+    _, out, _ = call(*name.split(), "--help")
+    assert len(re.findall(r"\$ harness ", out)) == 2
+
+
+def test_a_broken_study_is_marked_in_the_list_of_all(here: Path) -> None:
+    (here / "studies").mkdir()
+    (here / "studies" / "wrong.toml").write_text("= =", encoding="utf-8")
+    status, out, _ = call("show")
+    assert status == 0
+    assert re.search(r"^wrong +BROKEN: ", out, re.MULTILINE)
+    assert "augmentations" in out
+
+
+def test_a_field_is_explained_by_its_name_and_a_part_by_its_own(here: Path) -> None:  # noqa: ARG001
+    assert list(json.loads(call("show", "augment.crop", "--json")[1])) == ["augment.crop"]
+    part = json.loads(call("show", "fields", "augment", "--json")[1])
+    assert {name.partition(".")[0] for name in part} == {"augment"}
+    assert_refused(call("show", "augment.corp"), "'augment.crop'")
+
+
+def test_a_study_with_a_space_shows_it(here: Path) -> None:  # noqa: ARG001
+    _, out, err = call("show", "tune")
+    assert re.search(r"^schedule.max_lr +0.001 to 0.03, log ", out, re.MULTILINE)
+    assert "`harness tune`" in err
+
+
+def test_a_set_that_is_wrong_is_blamed_and_not_the_file(here: Path) -> None:  # noqa: ARG001
+    assert_refused(call(*PLANNED, "--set", "train.epoch=3"), "--set train.epoch", "'train.epochs'")
+
+
+def test_status_lists_every_run_with_its_answer_and_its_report(finished: Path) -> None:  # noqa: ARG001
+    status, out, err = call("status")
+    assert status == 0
+    assert re.search(r"^pair-quick +4 of 4 +20\d\d-", out, re.MULTILINE)
+    assert "reports/pair-quick/index.html" in out
+    assert max(map(len, (out + err).splitlines())) <= 80
+    (entry,) = json.loads(call("status", "--json")[1])
+    assert (entry["study"], entry["done"], entry["total"]) == ("pair-quick", 4, 4)
+
+
+def test_a_run_is_found_by_its_study_its_folder_and_its_file(finished: Path) -> None:  # noqa: ARG001
+    names = [("pair",), ("pair-quick",), ("pair.toml",), ("--study", "pair")]
+    assert {json.loads(call("status", *name, "--json")[1])["study"] for name in names} == {
+        "pair-quick"
+    }
+    assert call("compare", "pair", "pair.toml", "--json")[0] == 0
+
+
+def test_two_names_that_differ_are_refused(finished: Path) -> None:  # noqa: ARG001
+    assert_refused(call("status", "pair", "--study", "other"), "'pair'", "'other'")
+
+
+def test_a_page_is_opened_and_a_browser_that_is_missing_is_one_line(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = finished / "reports" / "pair-quick" / "index.html"
+    before = page.stat().st_mtime_ns
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: bool(opened.append(url)))
+    status, out, err = call("open", "pair")
+    assert (status, out) == (0, "reports/pair-quick/index.html\n")
+    assert opened == [page.as_uri()]
+    assert err.count("\n") == 1
+    assert "no browser here" in err
+    assert page.stat().st_mtime_ns == before
+
+
+def test_where_reports_lie_and_nothing_has_run_report_compares_them(
+    ran: tuple[Path, dict[str, Any], str], here: Path
+) -> None:
+    shutil.copytree(ran[0] / "reports" / "pair-quick", here / "reports" / "pair")
+    status, out, _ = call("report")
+    assert (status, out) == (0, "reports/index.html\n")
+    assert "pair/index.html" in (here / "reports" / "index.html").read_text(encoding="utf-8")
 
 
 def test_trials_of_a_report_brought_from_another_machine_are_adopted_and_the_report_says_so(
@@ -532,7 +722,7 @@ def test_report_all_makes_every_report_again_from_its_folder_and_names_those_tha
     (here / "reports" / "broken").mkdir()
     shutil.copy(here / "reports" / "pair" / "trials.parquet", here / "reports" / "broken")
     status, out, err = call("report", "--all")
-    assert (status, out) == (1, "reports/pair/index.html\n")
+    assert (status, out) == (1, "reports/pair/index.html\nreports/index.html\n")
     assert "broken: reports/broken has no study.toml" in err
     assert (here / "reports" / "pair" / "report.md").read_bytes() == before
     assert "(pair/report.md)" in (here / "reports" / "README.md").read_text(encoding="utf-8")

@@ -13,12 +13,14 @@ from harness.study.files import available_studies
 from harness.study.plugin_fields import OPEN
 from harness.study.recipe import fields
 
-HEAVY = ["torch", "numpy", "pandas", "optuna", "scipy"]
+# The parser itself brings pydantic; what is built with it here, recipes and studies, stays out.
+HEAVY = ["torch", "numpy", "pandas", "optuna", "scipy", "harness.study.recipe"]
 
 
-def complete(line: str, folder: Path) -> list[str]:
-    """Return what bash is offered for the last word of a command line."""
-    words = line.split(" ")
+def complete(line: str, folder: Path, words: list[str] | None = None) -> list[str]:
+    """Return what bash is offered for the last word of a command line, or of the words that it makes of one."""
+    line = "\n".join(words) if words else line
+    words = words or line.split(" ")
     code = (
         "import atexit, sys; sys.argv = ['harness']; from harness.cli import main;"
         f"atexit.register(lambda: print(*[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)); main()"
@@ -73,3 +75,39 @@ def test_a_broken_study_file_still_completes_by_name(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "wrong.toml").write_text("= =")
     assert complete("harness show wro", tmp_path) == ["wrong"]
+
+
+def test_words_that_bash_breaks_at_an_equals_sign_are_completed_as_one(tmp_path: Path) -> None:
+    words = ["harness", "ablate", "--study", "=", "au"]
+    assert complete("", tmp_path, words) == ["augmentations"]
+    words = ["harness", "ablate", "--set", "augment.flip", "=", "al"]
+    assert complete("", tmp_path, words) == ["alternating"]
+    words = ["harness", "ablate", "--set", "augment.flip", "="]
+    assert complete("", tmp_path, words) == ["none", "random", "alternating"]
+
+
+def test_a_field_alone_is_offered_with_its_default_so_that_no_space_follows(
+    tmp_path: Path,
+) -> None:
+    assert complete("harness ablate --set train.ep", tmp_path) == [
+        "train.epochs=",
+        "train.epochs=30",
+    ]
+
+
+@pytest.mark.parametrize("command", ["status", "worker", "report"])
+def test_runs_complete_by_their_folders(command: str, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "pair-quick").mkdir(parents=True)
+    (tmp_path / "runs" / "pair-quick" / "journal.log").touch()
+    assert complete(f"harness {command} pa", tmp_path) == ["pair-quick"]
+
+
+@pytest.mark.parametrize("command", ["open", "compare", "compare x"])
+def test_reports_complete_by_their_folders(command: str, tmp_path: Path) -> None:
+    (tmp_path / "reports" / "pair-quick").mkdir(parents=True)
+    (tmp_path / "reports" / "pair-quick" / "analysis.json").touch()
+    assert complete(f"harness {command} pa", tmp_path) == ["pair-quick"]
+
+
+def test_data_sets_complete_by_name(tmp_path: Path) -> None:
+    assert complete("harness data fetch cifar", tmp_path) == ["cifar10", "cifar100"]

@@ -145,8 +145,22 @@ def test_two_arms_with_one_recipe_are_refused() -> None:
         {"name": "one", "set": {"augment.cutout": 3}},
         {"name": "other", "set": {"augment.cutout": 3}},
     ]
-    with pytest.raises(StudyError, match="same recipe"):
+    with pytest.raises(StudyError, match="that of 'one', so nothing is compared"):
         arms(study_of(arms=twins))
+    with pytest.raises(StudyError, match="same recipe"):  # only the baseline's default tells
+        arms(study_of(arms=[{"name": "same", "set": {"augment.crop": 4}}]))
+
+
+def test_an_arm_that_a_changed_base_makes_the_baseline_is_left_out_while_others_are_left() -> None:
+    bare, half = (
+        {"name": "bare", "set": {"model.dropout": 0.0}},
+        {"name": "half", "set": {"model.dropout": 0.5}},
+    )
+    changed = {"model.dropout": 0.0}
+    both = study_of(arms=[bare, half]).under("quick", overrides=changed)
+    assert [arm.name for arm in arms(both)] == ["reference", "half"]
+    with pytest.raises(StudyError, match="same recipe"):
+        arms(study_of(arms=[bare]).under("quick", overrides=changed))
 
 
 def test_cells_come_seed_by_seed() -> None:
