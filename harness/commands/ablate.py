@@ -112,11 +112,11 @@ def ablate(
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
     chosen, why = (
-        (profile, "as asked")
-        if profile
+        (profile or loaded.profile, "as asked")
+        if profile or loaded.profile
         else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     )
-    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
     if recommended:
         resolved = recommended_study(resolved, REPORTS)
     if screen and resolved.scripted:

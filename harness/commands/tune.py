@@ -80,7 +80,7 @@ def tune(
             on_event=on_event,
             count=lambda one: count(ruled(one, rules)),
         )
-    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
     _check(resolved)
     _check_place(place, storage)
