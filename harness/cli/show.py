@@ -136,7 +136,9 @@ def _show_study(name: str, profile: str | None, *, json: bool) -> None:
     from harness.study.study import load_study
 
     loaded = load_study(name)
-    study = loaded.under(("" if loaded.scripted else "quick") if profile is None else profile)
+    study = loaded.under(
+        loaded.profile or ("" if loaded.scripted else "quick") if profile is None else profile
+    )
     planned = arms(study)
     if json:
         console.data_json(

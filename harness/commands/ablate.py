@@ -89,11 +89,11 @@ def ablate(
     if not dry_run:
         check_writable(RUNS, REPORTS)
     chosen, why = (
-        (profile, "as asked")
-        if profile
+        (profile or loaded.profile, "as asked")
+        if profile or loaded.profile
         else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     )
-    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
     for name in _left_out(loaded, resolved):
         on_event(f"left out: {name}, whose recipe --base or --set has made the baseline's")
     resolved = _as_asked(resolved, screen=screen, recommended=recommended)
@@ -141,7 +141,7 @@ def _finished(
     chosen = profile or loaded.profile or latest_profile(loaded, overrides=overrides, seeds=seeds)
     if not chosen:
         return None
-    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
     kept = recall(resolved, Outcome, PlanFacts)
     if kept is not None:
         done = plural(kept.plan.cells + kept.plan.retune_trials, "trial")

@@ -131,7 +131,8 @@ def plan_study(
 
     loaded = load_study(study)
     resolved = loaded.under(
-        ("" if loaded.scripted else "quick") if profile is None else profile, seeds=seeds
+        loaded.profile or ("" if loaded.scripted else "quick") if profile is None else profile,
+        seeds=seeds,
     )
     finished = _finished(resolved.folder)
     seconds: float | None = None

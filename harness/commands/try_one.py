@@ -156,7 +156,7 @@ def try_study(
     check_device(device)
     loaded = load_study(study)
     chosen = ("" if loaded.scripted else "quick") if profile is None else profile
-    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides)
+    resolved = loaded.under(chosen, overrides=overrides)
     wanted = _arm(resolved, arm)
     cell = Cell.of(wanted.recipe, seeds(resolved)[0], "")
     way: dict[str, Any] = {"workers": workers, "device": device, "on_event": on_event}

@@ -92,7 +92,7 @@ def tune(
             on_event=on_event,
             count=lambda one: count(ruled(one, rules)),
         )
-    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
     _check(resolved)
     _check_place(place, storage)
@@ -134,7 +134,7 @@ def _finished(
     chosen = chosen or latest_profile(loaded, overrides=overrides, seeds=seeds, name=name)
     if not chosen:
         return None
-    resolved = loaded if loaded.profile else loaded.under(chosen, overrides=overrides, seeds=seeds)
+    resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
     resolved = ruled(resolved, rules)
     kept = recall(resolved, TuneOutcome, TunePlan)
     if kept is not None:

@@ -78,7 +78,10 @@ def resolve(
     """Fold a profile, overrides and a seed count into a raw study; return it and the faults met on the way."""
     table, builtin = raw["profiles"].get(profile, {}), {} if _scripted(raw) else builtin_profiles()
     if profile not in (
-        raw["profiles"].keys() | builtin.keys() | ({""} if _scripted(raw) else set())
+        raw["profiles"].keys()
+        | builtin.keys()
+        | ({""} if _scripted(raw) else set())
+        | ({raw["profile"]} if raw["profile"] else set())  # a study that is under it already
     ):
         there = list(dict.fromkeys([*builtin, *raw["profiles"]]))
         hint = (

@@ -216,11 +216,19 @@ class Study(_Strict):
             seeds: number of seeds, in place of the profile's.
 
         Raises:
-            UsageError: no such profile, or a study that was made from a table of finished runs.
+            UsageError: no such profile, a study that is under another one already (as the copy
+                beside a report is), or one that was made from a table of finished runs.
             StudyError: the outcome is not a valid study; every fault is listed.
         """
         self.check_runnable()
         source = f"study {self.name!r} under profile {profile!r}"
+        if self.profile and profile != self.profile:
+            raise UsageError(
+                f"study {self.name!r} is under profile {self.profile!r} already, so {profile!r} means nothing to it",
+                f"leave --profile out, or take the study that the copy comes from: --study {self.name}",
+            )
+        if self.profile and not overrides and seeds is None:
+            return self
         if not overrides and seeds is None:
             return self.once(f"_under_{profile}", lambda: self._resolved(profile, {}, None, source))
         return self._resolved(profile, overrides or {}, seeds, source)

@@ -35,7 +35,8 @@ IDX_NAMES = (
 class Tree:
     """An image tree: files of each class of every part; ``test_word`` is what the test part is called, if there is one.
 
-    ``val`` is a validation part beside a test part; without a test part, it is the test part.
+    ``val`` is a validation part beside a test part; without a test part, it is the test part. ``unread`` are folders beside
+    the parts that are none, or that hold no class folders.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Tree:
     test: tuple[tuple[Path, ...], ...]
     test_word: str
     val: tuple[tuple[Path, ...], ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[tuple[tuple[Path, ...], ...], ...]:
@@ -105,7 +107,8 @@ def find_tree(folder: Path) -> Tree:
             else ()
         )
 
-    return Tree(folder, tuple(train), files(train), files(test), test_word, files(val))
+    unread = tuple(sorted(_folders(folder).keys() - {word for word, _ in parts.values()}))
+    return Tree(folder, tuple(train), files(train), files(test), test_word, files(val), unread)
 
 
 def read_tree(tree: Tree, *, size: int, name: str, on_event: OnEvent) -> Arrays:
@@ -168,7 +171,14 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
             f"{folder} holds {(stray or [parts['train'][0]])[0]!r} among folders that are no parts of a set",
             "put the training images in train/CLASS; or rename it, if it is a class",
         )
-    if not any(_has_image(path) for path in top.values()):
+    empty = [name for name, path in top.items() if not _has_image(path)]
+    wrapped = next((name for name in empty if len(top.keys() & _folders(top[name]).keys()) > 1), "")
+    if wrapped and len(empty) < len(top):
+        raise DataError(
+            f"{folder / wrapped} holds folders that are called as classes beside it, so it is no class itself",
+            "move it out of the folder, or put the images of its classes into theirs",
+        )
+    if len(empty) == len(top):
         first = next(iter(top.values()))
         hint = (
             f"name the folder that holds the parts or the classes, perhaps {first}"

@@ -19,7 +19,7 @@ import numpy as np
 from harness.errors import DataError
 from harness.train import pixels
 from harness.train.arrays import Arrays, Labels, OnEvent, class_order, whole_set
-from harness.train.folder_parts import part_of
+from harness.train.folder_parts import is_hidden, part_of
 
 _SHARD = re.compile(r"([a-z]+)([-_.].*)?\.parquet", re.IGNORECASE)
 _IMAGE_NAMES = ("image", "img", "images", "picture", "pixels", "png")
@@ -64,7 +64,7 @@ def find_shards(folder: Path) -> Shards | None:
         below = [
             found
             for child in sorted(folder.iterdir())
-            if child.is_dir() and (found := _shards_in(child))
+            if child.is_dir() and not is_hidden(child.name) and (found := _shards_in(child))
         ]
         below = [found for found in below if found.train] or below
         if len(below) > 1:
@@ -328,6 +328,12 @@ def _number(
     if isinstance(names, list) and names:
         return tuple(str(word) for word in names), numbers
     highest = max((int(part.max()) for part in numbers if len(part)), default=-1)
+    images = sum(len(part) for part in numbers)
+    if highest >= images:  # every class has an image, so that these are no class numbers
+        raise DataError(
+            f"{files[0].parent}: column {column!r} holds {highest:,}, and there are {images:,} images",
+            f"{_FORMS['label']}; an identity or a time is no label",
+        )
     return tuple(str(i) for i in range(highest + 1)), numbers
 
 

@@ -33,6 +33,7 @@ _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = range(2, 9)  # its values that turn or mirror an image
 # values, of 256, that a part of a set uses at least: less is black to the eye and to a net
 _LEAST_RANGE = 16
+_HALF = 128  # of 256: below it, the highest bit is unused
 # Pillow's own limit for a decompression bomb, as an error here and not a warning
 _TOO_MANY_PIXELS = 178_956_970
 
@@ -71,7 +72,14 @@ class Findings:
         self.plain: list[str] = []
         self._images = images
         self._bits: int | None = None
+        # a colour image of 16 bits a channel, and the largest of the upper 8 bits of all of them
+        self._colour = ("", 0)
         self._lock = threading.Lock()
+
+    def deep_colour(self, name: str, highest: int) -> None:
+        """Take note of a colour image of 16 bits a channel, of which the upper 8 are kept."""
+        with self._lock:
+            self._colour = self._colour[0] or name, max(self._colour[1], highest)
 
     def shift(self) -> int:
         """Return by how many bits deep images are to be shifted down."""
@@ -91,6 +99,8 @@ class Findings:
             notes.append(
                 f"its images of more than 8 bits use {self._bits} of them: their values are {how}"
             )
+        if self._colour[0]:
+            notes.append("its images of 16 bits with several channels are divided by 256")
         if self.turned:
             verb = "was" if self.turned == 1 else "were"
             notes.append(
@@ -107,8 +117,15 @@ class Findings:
         """Look at the range of values of a part, and for images of a single colour.
 
         Raises:
-            DataError: the part holds hardly any contrast; its first image is named.
+            DataError: the part holds hardly any contrast, or colour images of 16 bits that use
+                fewer; an image is named.
         """
+        if self._colour[0] and self._colour[1] < _HALF:
+            bits = 8 + self._colour[1].bit_length()
+            raise DataError(
+                f"{self._colour[0]} has 16 bits a channel, and the set uses {bits} of them at most: divided by 256, it would be dark",
+                "save the images with 8 bits a channel, with values from 0 to 255",
+            )
         if not len(images_NCHW):
             return
         rows_NP = images_NCHW.reshape(len(images_NCHW), -1)
@@ -171,7 +188,9 @@ def _waves(items: Iterable[Named], length: int) -> Iterator[list[Named]]:
 def _decode(name: str, source: Path | bytes, size: int, findings: Findings) -> tuple[Pixels, bool]:
     """Return an image, and whether it was turned as its EXIF orientation says."""
     with _opened(name, source) as image:
+        colour = _is_deep_colour(image)  # Pillow forgets it when it loads the image
         turned = _turned(image)
+        was_turned = turned is not image
         if turned.mode.startswith("I"):  # more than 8 bits a pixel: Pillow would clip at 255
             pixels = (_deep(name, turned) >> findings.shift()).astype(np.uint8)
         else:
@@ -180,8 +199,14 @@ def _decode(name: str, source: Path | bytes, size: int, findings: Findings) -> t
                     f"{name} holds floating-point pixels", "save it with 8 or 16 bits a channel"
                 )
             grey = turned.mode in ("1", "L", "LA", "La")
+            if isinstance(turned.info.get("transparency"), bytes):
+                turned = turned.convert(
+                    "RGBA"
+                )  # Pillow warns where a palette's alpha falls at once
             pixels = np.array(turned.convert("L" if grey else "RGB"), dtype=np.uint8)
-    return resize_image(pixels, size), turned is not image
+        if colour:
+            findings.deep_colour(name, int(pixels.max(initial=0)))
+    return resize_image(pixels, size), was_turned
 
 
 @contextmanager
@@ -240,6 +265,11 @@ def _highest(name: str, source: Path | bytes) -> int:
     """Return the largest value of an image of more than 8 bits, 0 for any other."""
     with _opened(name, source) as image:
         return int(_deep(name, image).max(initial=0)) if image.mode.startswith("I") else 0
+
+
+def _is_deep_colour(image: AnyImage) -> bool:
+    """Whether an image that is not loaded yet has 16 bits a channel and several channels: Pillow keeps the upper 8."""
+    return any(str(tile[3]).endswith(";16B") for tile in image.tile) and image.mode[0] != "I"
 
 
 def stack(parts: Sequence[Sequence[Pixels]], names: Callable[[int, int], str]) -> list[Pixels]:

@@ -281,6 +281,10 @@ def _find_folder(name: str, folder: Path) -> DataSource:
     )
     if not tree.test:
         note = f"{name} has no test part: a fixed fifth of each class is held out for it"
+    if tree.unread:
+        folders_there = "folder" if len(tree.unread) == 1 else "folders"
+        left = f"{folders_there} {', '.join(map(repr, tree.unread))} left out: no part with a folder a class"
+        note = f"{note}; {left}" if note else f"{name}: {left}"
     return DataSource(name, "tree", folder, tree.files, read, note)
 
 

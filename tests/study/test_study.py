@@ -414,6 +414,24 @@ def test_a_built_in_study_resolves_under_every_profile_as_it_is_recorded(name: s
         assert {field: stored[field] for field in expected} == expected
 
 
+def test_a_study_that_is_under_a_profile_takes_seeds_and_overrides_and_keeps_the_rest() -> None:
+    found = parse_study(RICH, name="rich")
+    for profile in ("quick", "tiny"):
+        under = found.under(profile)
+        copy = parse_study(tomllib.loads(under.to_toml()), name="rich")
+        assert copy.under(profile) is copy
+        more = copy.under(profile, overrides={"train.epochs": 7}, seeds=9)
+        assert (more.seeds, more.looks, more.profile) == (9, (), profile)
+        changed = {**under.base, "train.epochs": 7}
+        assert more.base_recipe == under.model_copy(update={"base": changed}).base_recipe
+
+
+def test_a_study_that_is_under_a_profile_is_under_no_other() -> None:
+    with pytest.raises(UsageError, match="is under profile 'quick' already") as caught:
+        study().under("quick").under("small")
+    assert "--study test" in caught.value.hint
+
+
 def test_a_copy_of_a_study_has_arms_of_its_own() -> None:
     first = study().under("quick")
     assert [arm.name for arm in arms(first)] == ["reference", "a"]

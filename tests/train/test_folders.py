@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
 import subprocess
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -125,6 +128,31 @@ def test_folders_that_hold_only_folders_are_never_classes(
     for name in names:
         write(tmp_path / "set" / name)
     assert "holds only folders" in failure(lambda: load(tmp_path / "set")).message
+
+
+def test_a_folder_of_the_other_classes_is_no_class(tmp_path: Path) -> None:
+    write(tmp_path / "set")
+    write(tmp_path / "set" / "backup")
+    assert "backup holds folders that are called as classes" in (
+        failure(lambda: load(tmp_path / "set")).message
+    )
+
+
+def test_a_class_may_keep_its_images_in_folders(tmp_path: Path) -> None:
+    write(tmp_path / "set")
+    write(tmp_path / "set" / "owl", classes=("first", "second"))
+    assert load(tmp_path / "set")[0].classes == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize("left", ["holdout", "unlabelled", "test"])
+def test_a_folder_that_is_no_part_is_left_out_and_told(tmp_path: Path, left: str) -> None:
+    write(tmp_path / "set" / "train")
+    if left == "test":  # as some archives keep what is to be predicted
+        (tmp_path / "set" / "test").mkdir()
+        shutil.copy(tmp_path / "set/train/cat/0.png", tmp_path / "set/test/0.png")
+    else:
+        write(tmp_path / "set" / left)
+    assert any(f"folder {left!r} left out" in line for line in load(tmp_path / "set")[1])
 
 
 def test_a_wrapped_set_is_told_where_to_look(tmp_path: Path) -> None:
@@ -310,6 +338,16 @@ def test_classes_of_digits_are_in_the_order_of_their_numbers(
     assert list(load(tmp_path / "set")[0].classes) == names
 
 
+@pytest.mark.parametrize("label", [10**7, 10**12])
+def test_numbers_in_a_label_column_that_are_no_classes_are_refused(
+    tmp_path: Path, label: int
+) -> None:
+    shard(tmp_path / "set" / "train-0.parquet", labels=pa.array([label, 0] * 3))
+    assert f"holds {label:,}, and there are 6 images" in (
+        failure(lambda: load(tmp_path / "set")).message
+    )
+
+
 def test_labels_of_digits_in_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     words = [str(i) for i in range(12)]
     shard(tmp_path / "set" / "train-0.parquet", count=24, labels=pa.array(words * 2))
@@ -393,6 +431,55 @@ def test_one_deep_image_decides_for_all(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 4095, dtype=np.uint16)).save(tmp_path / "set" / "dog" / "9.png")
     _, told = load(tmp_path / "set")
     assert any("use 12 of them: their values are divided by 16" in line for line in told)
+
+
+def deep_colour(folder: Path, *, bits: int, channels: int) -> None:
+    """Write PNG files of 16 bits a channel with several channels, which Pillow cannot write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    rng = np.random.default_rng(bits)
+    head = struct.pack(">IIBBBBB", 8, 8, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for i in range(4):
+            rows = rng.integers(0, 2**bits, (8, 8 * channels)).astype(">u2")
+            raw = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+            parts = (chunk(b"IHDR", head), chunk(b"IDAT", raw), chunk(b"IEND", b""))
+            (folder / name / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 14])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_deep_images_of_several_channels_that_would_be_dark_are_refused_by_name(
+    tmp_path: Path, bits: int, channels: int
+) -> None:
+    deep_colour(tmp_path / "set", bits=bits, channels=channels)
+    message = failure(lambda: load(tmp_path / "set")).message
+    assert "cat/0.png has 16 bits a channel" in message
+    assert f"uses {bits} of them at most" in message
+
+
+def test_deep_images_of_several_channels_that_use_all_bits_are_read_and_told(
+    tmp_path: Path,
+) -> None:
+    deep_colour(tmp_path / "set", bits=16, channels=3)
+    dataset, told = load(tmp_path / "set")
+    assert int(dataset.train_images_NCHW.max()) > 200
+    assert any("16 bits with several channels are divided by 256" in line for line in told)
+
+
+def test_a_palette_with_an_alpha_a_colour_is_read_without_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "set")
+    for path in (tmp_path / "set").rglob("*.png"):
+        Image.open(path).convert("P").save(path, transparency=b"\x00\x10")
+    assert load(tmp_path / "set")[0].train_images_NCHW.shape[1] == 3
 
 
 def test_negative_values_name_the_file(tmp_path: Path) -> None:
