@@ -118,6 +118,7 @@ def carried(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     for part, default in NAMED.items():
         before = base.get(f"{part}.name", default)
         after = overrides.get(f"{part}.name", before)
+        # arguments are one plug-in's, and so mean nothing to the next
         if after != before:
             left |= {name for name in base if name.startswith(f"{part}.kwargs.")}
             left |= owned(part, after)
@@ -165,6 +166,8 @@ def own_augmentations(tree: object) -> object:
             raise ValueError(
                 f"kwargs.{name} is for no augmentation that is set{near}; augment.own.{owner} belongs beside it"
             )
+
+    # One that is off leaves no trace, so that the recipe is the one without it, with its id.
     on = {name: function for name, function in own.items() if function != OFF}
     kept = {name: value for name, value in kwargs.items() if name.partition(".")[0] in on}
     return {**tree, "own": on, "kwargs": kept}

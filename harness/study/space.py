@@ -37,10 +37,10 @@ def _listed(value: object) -> object:
 def _conditions(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
-    found: dict[str, Any] = {}
+    conditions: dict[str, Any] = {}
     for name, values in _spread(value, lambda item: not isinstance(item, Mapping)).items():
-        found[name] = tuple(values) if isinstance(values, (list, tuple)) else (values,)
-    return found
+        conditions[name] = tuple(values) if isinstance(values, (list, tuple)) else (values,)
+    return conditions
 
 
 class Dimension(Part):
@@ -135,27 +135,27 @@ def _is_part(value: object) -> bool:
 def _spread(
     tree: Mapping[str, Any], leaf: Callable[[object], bool], prefix: str = ""
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key, value in tree.items():
         if leaf(value):
-            found[f"{prefix}{key}"] = value
+            entries[f"{prefix}{key}"] = value
         else:
-            found.update(_spread(value, leaf, f"{prefix}{key}."))
-    return found
+            entries.update(_spread(value, leaf, f"{prefix}{key}."))
+    return entries
 
 
 def in_order(space: Mapping[str, Dimension]) -> list[tuple[str, Dimension]]:
     """Return the entries, each after those that its condition names; what is in a circle is left out."""
-    found: dict[str, Dimension] = {}
+    placed: dict[str, Dimension] = {}
     while True:
         ready = [
             name
             for name, entry in space.items()
-            if name not in found and all(other in found for other in entry.when)
+            if name not in placed and all(other in placed for other in entry.when)
         ]
         if not ready:
-            return list(found.items())
-        found.update({name: space[name] for name in ready})
+            return list(placed.items())
+        placed.update({name: space[name] for name in ready})
 
 
 def choose(space: Mapping[str, Dimension], pick: Choose) -> dict[str, Any]:
@@ -303,10 +303,10 @@ def _joint_faults(space: Mapping[str, Dimension]) -> Iterator[str]:
     for name, entry in space.items():
         if name not in placed and all(other in space for other in entry.when):
             yield f"space.{name}.when: depends on itself, perhaps by way of others"
-    for (one, first), (other, second) in combinations(space.items(), 2):
-        shared = sorted(set(first.fields(one)) & set(second.fields(other)))
+    for (name, first), (other, second) in combinations(space.items(), 2):
+        shared = sorted(set(first.fields(name)) & set(second.fields(other)))
         if shared and not _exclusive(first, second):
-            yield f"space.{other}: sets {shared[0]} as space.{one} does; give both a `when` under which only one takes part"
+            yield f"space.{other}: sets {shared[0]} as space.{name} does; give both a `when` under which only one takes part"
 
 
 def retune_faults(
@@ -354,4 +354,6 @@ def _exclusive(first: Dimension, second: Dimension) -> bool:
 
 
 def _among(value: Any, values: tuple[Any, ...]) -> bool:
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
+    return any(
+        value == other and isinstance(value, bool) == isinstance(other, bool) for other in values
+    )

@@ -196,6 +196,7 @@ class Study(_Strict):
         self.check_runnable()
         source = f"study {self.name!r} under profile {profile!r}"
         if not overrides and seeds is None:
+            # resolved once when the file is read: a profile that is at fault is then known at once
             return self.once(f"_under_{profile}", lambda: self._resolved(profile, {}, None, source))
         return self._resolved(profile, overrides or {}, seeds, source)
 
@@ -347,6 +348,7 @@ def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str =
         study = Study.model_validate(raw)
     except ValidationError as error:
         faults = faults + [_sentence(fault) for fault in error.errors()]
+
     faults = (
         faults + _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
     )
@@ -370,11 +372,11 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
     base = raw.get("base", {})
     if not isinstance(base, Mapping):
         return []
-    recipe, found = _recipe_of(
+    recipe, base_faults = _recipe_of(
         flatten(base), scripted=bool(raw.get("command") or raw.get("runner"))
     )
-    faults = [f"base.{fault}" for fault in found]
-    if found and (raw.get("command") or raw.get("runner")):
+    faults = [f"base.{fault}" for fault in base_faults]
+    if base_faults and (raw.get("command") or raw.get("runner")):
         return faults  # what the arms may set is not known
     # a broken base is reported once: what it names still decides which fields there are
     named = {
@@ -486,8 +488,10 @@ def _seed_faults(study: Study) -> list[str]:
 
 def _varied(study: Study) -> dict[str, str]:
     """Return ``{recipe field: where the study sets it for some arms and not for others}``."""
-    found = {field: f"factors[{factor.name}]" for factor in study.factors for field in factor.field}
-    return found | {field: f"arms[{arm.name}]" for arm in study.arms for field in arm.set}
+    varied = {
+        field: f"factors[{factor.name}]" for factor in study.factors for field in factor.field
+    }
+    return varied | {field: f"arms[{arm.name}]" for arm in study.arms for field in arm.set}
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
