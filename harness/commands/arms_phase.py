@@ -115,6 +115,8 @@ class ArmsPhase(Phase):
         else:
             from harness.train.run import check
 
+            # every arm: a net that does not fit is to be known before the first trial, not at the
+            # tenth
             grounds = [check(arm.recipe) for arm in planned]
             ground = grounds[0]
             layout = place.layout(planned[0].recipe, device=device, workers=workers)
@@ -261,6 +263,8 @@ class ArmsPhase(Phase):
             data_fingerprint=self.fingerprint,
             metrics=own_metrics(self.study),
         )
+
+        # The A/A arm's seeds are beyond every other and count for no look.
         done = {cell.key for cell in self.planned}
         seeds_done = len({cell.seed for cell in self.planned if cell.seed < CONTROL_OFFSET})
         due = next((look for look in self.study.looks if look > seeds_done), None)
@@ -314,6 +318,7 @@ class ArmsPhase(Phase):
         done = [trial for trial in complete(trials) if trial.recipe == baseline.recipe]
         if not done:
             return ""
+        # a metric that a part of the trials lacks would be a mean over other seeds
         shared = [
             name
             for name in done[0].metrics
@@ -336,6 +341,8 @@ class ArmsPhase(Phase):
         self, ledger: SearchLedger, trials: Mapping[str, Trial], on_event: OnEvent
     ) -> None:
         """Draw the provisional report after a block of seeds."""
+        # After whole blocks only: half a block compares arms on different seeds. The last report is
+        # drawn by the loop itself.
         blocks, first = self._whole_blocks(trials), self.reported == 0
         last = len(trials) == len(self.planned)
         due = first or time.monotonic() - self.reported > REPORT_SECONDS
@@ -380,6 +387,7 @@ class ArmsPhase(Phase):
             provisional=provisional,
             screening=self.screen,
             metrics=own_metrics(self.study),
+            # a screening judges nothing, so there is no verdict to look at again
             retuning=retuning_of(self.study, storage=self.storage, runs=RUNS)
             if not self.screen
             else None,
@@ -408,10 +416,13 @@ class ArmsPhase(Phase):
         if (
             not changes
             or self.study.scripted
+            # before the last seed, what is recommended may still turn
             or written.analysis.seeds_planned > len(written.analysis.seeds)
         ):
             path.unlink(missing_ok=True)
             return
+
+        # On top of the baseline: a recipe file is taken as a base and has to be whole.
         fields = {**carried(self.arms[0].recipe.changed(), changes), **changes}
         arm = written.analysis.recommended_arm
         why = (
@@ -431,6 +442,7 @@ class ArmsPhase(Phase):
                 if t.environment.device
             }
         )
+        # of the trials, not of this process: they may have been taken over from an older one
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
         return self.provenance(
             *([self.asked] if self.asked else []),
