@@ -95,6 +95,7 @@ def owner_fault(part: str, name: str, kwargs: Collection[object], given: Collect
         kwargs: the part's keyword arguments.
         given: names of the part's fields that were set.
     """
+    # arguments for a component of ours would be silently lost
     if not is_plugin(name):
         return f"kwargs are for code of your own, and {part}.name is {name!r}" if kwargs else ""
     lost = [field for field in OWNED.get(part, ()) if field in given]

@@ -241,6 +241,7 @@ def _near(name: str) -> str:
 
 def digest(value: object, length: int = 16) -> str:
     """Return the first ``length`` hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
+    # canonical: the same value gives the same text on every machine and Python
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 

@@ -44,6 +44,9 @@ def settings(study: Study) -> tuple[dict[str, Any], ...]:
     space = {name: study.space[name] for name in study.retune}
     base = study.base_recipe
     about = [[name, entry.model_dump(mode="json")] for name, entry in space.items()]
+
+    # Seeded by the entries: the same study draws the same settings, and a larger budget draws more
+    # of the same.
     source = qmc.Halton(len(space), rng=np.random.default_rng(int(digest(about), 16)))
     flat = base.flat()
     seen: list[dict[str, Any]] = [

@@ -79,6 +79,7 @@ class Dimension(Part):
             return False
         if not self.low <= value <= self.high:
             return False
+        # steps add up with rounding errors
         steps = (value - self.low) / self.step if self.step else 0.0
         return math.isclose(steps, round(steps), abs_tol=1e-9)
 
@@ -188,6 +189,7 @@ def overrides(space: Mapping[str, Dimension], chosen: Mapping[str, Any]) -> dict
 def _rounded(value: Any, entry: Dimension) -> Any:
     if entry.choices or not isinstance(value, float) or entry.low is None or entry.high is None:
         return value
+    # rounding may leave the interval by its last digit
     return min(max(float(f"{value:.4g}"), entry.low), entry.high)
 
 
@@ -198,6 +200,7 @@ def place_of(space: Mapping[str, Dimension], recipe: Recipe) -> tuple[dict[str, 
 
     def look_up(name: str, entry: Dimension) -> Any:
         values = [flat[field] for field in entry.fields(name)]
+        # one value for several fields cannot be two
         if any(value != values[0] for value in values):
             faults.append(
                 f"space.{name}: moves fields together that the reference sets apart ({shown(values)})"
@@ -299,12 +302,14 @@ def _when_faults(place: str, entry: Dimension, space: Mapping[str, Dimension]) -
 
 def _joint_faults(space: Mapping[str, Dimension]) -> Iterator[str]:
     """Faults between entries: conditions in a circle, and two entries that may set one field at once."""
+    # what is never placed waits for itself
     placed = {name for name, _ in in_order(space)}
     for name, entry in space.items():
         if name not in placed and all(other in space for other in entry.when):
             yield f"space.{name}.when: depends on itself, perhaps by way of others"
     for (name, first), (other, second) in combinations(space.items(), 2):
         shared = sorted(set(first.fields(name)) & set(second.fields(other)))
+        # whichever came last would win, and the other would be a parameter without effect
         if shared and not _exclusive(first, second):
             yield f"space.{other}: sets {shared[0]} as space.{name} does; give both a `when` under which only one takes part"
 
@@ -347,6 +352,7 @@ def retune_faults(
 
 
 def _exclusive(first: Dimension, second: Dimension) -> bool:
+    # exclusive where one entry decides between the two
     both = first.when.keys() & second.when.keys()
     return any(
         not any(_among(value, second.when[name]) for value in first.when[name]) for name in both

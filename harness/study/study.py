@@ -272,12 +272,15 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
     faults: list[str] = []
     if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
         faults.append(f"name: {shown(name)} {_NO_FOLDER}")
+    # before pydantic, which would recurse as deep
     if _nested_too_deep(tree):
         raise StudyError(
             f"{source}: tables or lists nested more than {_DEEPEST} deep",
             "a study needs four levels at most",
         )
     study = _build(tree, faults, source)
+
+    # Under every profile at once: a study that only fails at size full is known to fail today.
     builtin = () if study.profile or study.table or study.scripted else PROFILES
     for profile in sorted({*builtin, *study.profiles}):
         study.once(
@@ -353,6 +356,7 @@ def _build(raw: Mapping[str, Any], faults: list[str], source: str, prefix: str =
         faults + _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
     )
     if faults or study is None:
+        # a fault in a shared value would be named once for every arm
         listed = list(dict.fromkeys(f"{prefix}{fault}" for fault in faults))
         of_recipe = any(
             fault.startswith(("base", "arms[", "factors[", "space")) for fault in faults
@@ -474,6 +478,7 @@ def _agreement_faults(study: Study) -> list[str]:
 
 
 def _seed_faults(study: Study) -> list[str]:
+    # before a profile is chosen, the seeds may be the profile's to give
     final = bool(study.profile or study.table) or (study.scripted and not study.profiles)
     faults = ["seeds: is missing"] if final and not study.seeds else []
     if study.looks and (
@@ -509,6 +514,7 @@ def _sentence(fault: Any) -> str:
         f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]
     ).replace(".[", "[")
     if fault["type"] == "extra_forbidden":
+        # the keys that are near a misspelt one are those of its own table
         owners: dict[str, type[BaseModel]] = {
             "factors": Factor,
             "arms": HandArm,
@@ -530,6 +536,7 @@ def _sentence(fault: Any) -> str:
 
 def _nested_too_deep(value: object) -> bool:
     level = [value]
+    # level by level and not by recursion, which is what deep nesting would break
     for _ in range(_DEEPEST):
         inner = [
             item.values() if isinstance(item, Mapping) else item
