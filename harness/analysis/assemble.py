@@ -140,6 +140,7 @@ def _analysis(
     # A run of the baseline serves as an arm's where both have one recipe: it counts once.
     runs = (*table.runs.values(), *table.control.values())
     every = {run.trial.cell: run.trial for run in runs}
+
     places = {_environment(trial.environment) for trial in every.values()} - {""}
     controlled = all(seed in table.control for seed in table.seeds[: state.due])
     return Analysis(
@@ -195,6 +196,7 @@ def _effects(
 
 def _withheld(effect: Effect, table: Table, state: LookState, screening: bool) -> Effect:  # noqa: FBT001 - one call, above
     """Take p-values and verdict from an effect between looks, in a screening, and where the test set drew the curves."""
+    # An arm that stopped at a look has its verdict; the A/A arm takes no part in looks.
     between = state.withheld and effect.term not in state.stopped and effect.kind != "control"
     barred = table.study.without_validation
     if not (screening or between or barred):
@@ -223,6 +225,7 @@ def _facts(
     done = [run for run in runs if run.status == "complete"]
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
     onsets = [onset_epoch(run.curve.val_loss) for run in done if run.curve.val_loss]
+    # counted from 1, as people count epochs
     shown = [epoch + 1 for epoch in onsets if epoch is not None]
     analysed = [
         seed for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"

@@ -117,6 +117,7 @@ def _unpaired(table: Table) -> LookState:
 
 def _fixed(table: Table, line: Chance | None) -> LookState:
     names = [arm.name for arm in table.arms]
+    # an arm without any trial would leave no whole seed block
     present = [name for name in names if table.of(name)]
     blocks = complete_blocks(table, present, table.seeds) if present else ()
     missing = holes(table, blocks)

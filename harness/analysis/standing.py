@@ -78,6 +78,7 @@ def chance_line(table: Table, classes: int, counts: Sequence[int] = ()) -> Chanc
     share, many = guess / 100.0, round(100.0 / guess)
     images = sum(counts) or table.arms[0].recipe.data.val or 10_000
     each: list[float] = list(map(float, counts)) or [images / many] * many
+    # a net that always says the commonest class has learnt nothing
     common = max(share, max(counts, default=0) / images)
 
     recall_error = sqrt(sum(share * (1.0 - share) / count for count in each)) / len(each)
@@ -107,6 +108,7 @@ def at_chance(table: Table, arm: str, line: Chance | None, among: Sequence[int])
     runs = [table.runs[arm, seed] for seed in among if table.status(arm, seed) == "complete"]
     for metric, highest in (("balanced_accuracy", line.balanced), ("accuracy", line.accuracy)):
         scores = [run.scores[metric] for run in runs if metric in run.scores]
+        # of a part of the runs, the mean would be of other seeds
         if scores and len(scores) == len(runs):
             return sum(scores) / len(scores) <= highest
     return False

@@ -230,6 +230,7 @@ def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) 
         for name, value in stored.items()
         if isfinite(value)
     }
+    # without the number that decides, a run that ended is no run
     return Run(trial, "complete" if primary in scores else "failed", scores, curve)
 
 

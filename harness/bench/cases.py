@@ -140,6 +140,8 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
         )
         for size in sizes
     ]
+
+    # One thing changed at a time, each against the plain step of the same engine.
     other = "fp32" if ground.recipe.train.precision == "bf16" else "bf16"
     variants.append(
         (other, _changed(ground, {"train.precision": other}), torch.channels_last, threads)

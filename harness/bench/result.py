@@ -102,15 +102,15 @@ class BenchResult:
         """Return the results as text under ``HEADS``, for a table."""
         return [
             (
-                one.name,
-                f"{one.images_per_second:,.0f}",
-                f"[{one.low:,.0f}, {one.high:,.0f}]",
-                str(one.n),
-                "" if one.ratio is None else f"{one.ratio:.2f}",
-                one.reference or "",
-                "" if one.share_of_ceiling is None else f"{100 * one.share_of_ceiling:.0f} %",
+                result.name,
+                f"{result.images_per_second:,.0f}",
+                f"[{result.low:,.0f}, {result.high:,.0f}]",
+                str(result.n),
+                "" if result.ratio is None else f"{result.ratio:.2f}",
+                result.reference or "",
+                "" if result.share_of_ceiling is None else f"{100 * result.share_of_ceiling:.0f} %",
             )
-            for one in self.results
+            for result in self.results
         ]
 
     def save(self, folder: Path = FOLDER) -> Path:
@@ -126,7 +126,7 @@ class BenchResult:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(
-                pa.Table.from_pylist([asdict(one) for one in self.samples]),
+                pa.Table.from_pylist([asdict(sample) for sample in self.samples]),
                 folder / f"{name}.parquet",
             )
             path = folder / f"{name}.json"
@@ -163,7 +163,7 @@ def summarised(
     rates: dict[str, dict[int, float]] = {}
     for sample in samples:
         rates.setdefault(sample.name, {})[sample.round] = sample.rate
-    found = []
+    results = []
     for name in names:
         if name not in rates:
             continue
@@ -171,7 +171,7 @@ def summarised(
         reference = references.get(name)
         share = _ratio(rates, name, ceilings.get(name))
         ratio = _ratio(rates, name, reference)
-        found.append(
+        results.append(
             Result(
                 name,
                 middle,
@@ -183,7 +183,7 @@ def summarised(
                 share,
             )
         )
-    return tuple(found)
+    return tuple(results)
 
 
 def _ratio(rates: Mapping[str, Mapping[int, float]], name: str, to: str | None) -> float | None:
@@ -192,6 +192,7 @@ def _ratio(rates: Mapping[str, Mapping[int, float]], name: str, to: str | None) 
 
     if to is None or to == name or to not in rates:
         return None
+    # within a round both had the same clocks and the same neighbours
     shared = rates[name].keys() & rates[to].keys()
     return median(rates[name][turn] / rates[to][turn] for turn in shared) if shared else None
 
@@ -207,6 +208,7 @@ def interval(rates: Sequence[float]) -> tuple[float, float, float]:
     from scipy.stats import binom
 
     ordered = sorted(rates)
+    # the outermost pair that still leaves at most 2.5 % on either side
     rank = int(binom.ppf(0.025, len(ordered), 0.5)) if len(ordered) >= 6 else 1
     rank = max(rank, 1)
     return ordered[rank - 1], median(ordered), ordered[-rank]

@@ -124,6 +124,8 @@ class ArmsPhase(Phase):
         else:
             from harness.train.check import check
 
+            # every arm: a net that does not fit is to be known before the first trial, not at the
+            # tenth
             grounds = [check(arm.recipe) for arm in planned]
             ground = grounds[0]
             layout = place.layout(planned[0].recipe, device=device, workers=workers)
@@ -277,6 +279,8 @@ class ArmsPhase(Phase):
             data_fingerprint=self.fingerprint,
             metrics=own_metrics(self.study),
         )
+
+        # The A/A arm's seeds are beyond every other and count for no look.
         done = {cell.key for cell in self.planned}
         seeds_done = len({cell.seed for cell in self.planned if cell.seed < CONTROL_OFFSET})
         due = next((look for look in self.study.looks if look > seeds_done), None)
@@ -365,6 +369,8 @@ class ArmsPhase(Phase):
     ) -> None:
         """Begin the provisional report after a block of seeds; the bar and the trials go on meanwhile."""
         self._say_drawn(on_event)
+        # After whole blocks only: half a block compares arms on different seeds. The last report is
+        # drawn by the loop itself.
         blocks = self._whole_blocks(trials)
         last = len(trials) == len(self.planned)
         due = self.reported == 0 or time.monotonic() - self.reported > REPORT_SECONDS
@@ -464,6 +470,7 @@ class ArmsPhase(Phase):
             provisional=provisional,
             screening=self.screen,
             metrics=own_metrics(self.study),
+            # a screening judges nothing, so there is no verdict to look at again
             retuning=retuning_of(self.study, storage=self.storage, runs=RUNS)
             if not self.screen
             else None,
@@ -492,10 +499,13 @@ class ArmsPhase(Phase):
         if (
             not changes
             or self.study.scripted
+            # before the last seed, what is recommended may still turn
             or written.analysis.seeds_planned > len(written.analysis.seeds)
         ):
             path.unlink(missing_ok=True)
             return
+
+        # On top of the baseline: a recipe file is taken as a base and has to be whole.
         fields = {**carried(self.arms[0].recipe.changed(), changes), **changes}
         arm = written.analysis.recommended_arm
         why = (
@@ -515,6 +525,7 @@ class ArmsPhase(Phase):
                 if t.environment.device
             }
         )
+        # of the trials, not of this process: they may have been taken over from an older one
         commits = sorted({t.environment.commit for t in trials if t.environment.commit})
         return self.provenance(
             *([self.asked] if self.asked else []),

@@ -147,6 +147,7 @@ class Outcome:
         """0 done, 1 ran with failures or no trial came to its end, 130 stopped before the end."""
         if self.interrupted or self.out_of_time:
             return 130
+        # a run whose every trial diverged has nothing to report on
         barren = bool(self.counts) and not self.counts.get("complete")
         return 1 if self.failures or barren else 0
 
@@ -157,12 +158,14 @@ class Outcome:
             lines.append(f"once the cause is repaired, `{self.again}` runs the failed trials again")
         left = self.counts.get("waiting", 0) + self.counts.get("running", 0)
         if left and not self.dry:
+            # the tasks are the cluster's and go on
             if self.interrupted and self.elsewhere:
                 follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
                 lines.append(
                     f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}"
                 )
                 return lines
+
             why = (
                 "stopped by hand"
                 if self.interrupted

@@ -111,6 +111,7 @@ class Place:
 
         if self.here:
             return choose_layout(recipe, device=device, workers=workers)
+        # timed all the same: the plan names a cost, and a recipe that cannot run fails here
         layout = choose_layout(recipe, device=self.timed_on(device), workers=workers or 1)
         if self.device(device) == "cpu":
             return replace(layout, why=f"tasks of {self.launcher}")
@@ -155,7 +156,9 @@ class Place:
             )
         ask = self.ask or Ask()
         gpus = (ask.gpus or 1.0) if layout.devices == ("cuda",) else 0.0
+        # fewer cores than threads would share them
         ask = replace(ask, cpus=max(ask.cpus, layout.threads), gpus=gpus)
+        # clocks differ between machines: what crosses is how long, not until when
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
         run = run_slurm if self.launcher == "slurm" else run_ray
         return run(**named, workers=workers, ask=ask, seconds=seconds)

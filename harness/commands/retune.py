@@ -70,6 +70,7 @@ class SettingsPhase(Phase):
                 "set data.val, or take `retune` out of the study",
             )
 
+        # All of them now: a setting that an arm cannot have would otherwise stop the run halfway.
         wanted = retuning_cells(study, first.fingerprint, first.code)
         for recipe in dict.fromkeys(cell.recipe for cell in wanted):
             check(recipe)
@@ -106,6 +107,7 @@ class SettingsPhase(Phase):
             study=study,
             arms=arms(study),
             cells=cells(study, first.fingerprint, first.code),
+            # the fingerprint of the whole study stands for every arm
             codes={},
             planned=(),
             before=0,
@@ -173,6 +175,7 @@ def run_retuned(
 
     ended = run_phases(phases(), deadline, on_event)
     outcome = first.outcome(ended)
+    # stopped before any setting was tried: the report is the study's own so far
     if len(ended) == 1:
         return outcome
 
@@ -218,6 +221,9 @@ def retuning_of(
         settings=() if missing else _settings(study, chosen),
         missing=missing,
     )
+
+    # What is missing counts the retuned runs too, which are not planned before every setting is
+    # known.
     over = retuned_study(study, chosen)
     if missing:
         return retuning.model_copy(update={"missing": missing + len(cells(over, images, code))})

@@ -206,6 +206,8 @@ class Phase:
             self.check(ledger)
             more = self.first_cells()
             while more:
+                # Only when the first cells are planned: a later look is no reason to run failed
+                # trials again.
                 retry = not self.planned and self.retries(ledger)
                 first, self.planned = not self.planned, (*self.planned, *more)
                 planned = ledger.plan(
@@ -217,6 +219,7 @@ class Phase:
 
                 if planned.new:
                     result = self.drain(ledger, planned.new, deadline, on_event) or result
+                    # stopped, out of time, or on a cluster that goes on alone
                     if ledger.counts().open:
                         break
                 if more := self.after_look(ledger):
@@ -236,11 +239,13 @@ class Phase:
             data_fingerprint=self.fingerprint,
             code_fingerprint=self.code,
             threads=self.layout.threads,
+            # which of several GPUs a worker has is its own matter
             device=self.layout.devices[0].partition(":")[0],
             workers=self.layout.workers,
             data_root=self._data_root(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             screen=self.screen,
+            # on the images that draw the curve, which are what a pruner sees
             chance=chance_level(len(self.classes), curve_images(**self.image_counts())),
         )
 
@@ -295,6 +300,8 @@ class Phase:
     ) -> Ended:
         counts, trials = ledger.counts(), ledger.trials()
         failures = [self.failure(trial) for trial in trials if trial.state == "failed"]
+
+        # Where everything is final all the same, what stopped a worker does not matter.
         error = result.error if result is not None and counts.open else None
         if error is not None:
             failures.append(self.error_line(error))
@@ -375,6 +382,7 @@ def run_phases(phases: Iterable[Phase], deadline: float | None, on_event: OnEven
     """
     ended: list[Ended] = []
     for phase in phases:
+        # so that one bar counts all of the run
         phase.earlier = sum(before.counts["total"] for before in ended)
         ended.append(phase.run(deadline, on_event))
         if ended[-1].left:

@@ -88,9 +88,12 @@ class SearchPhase(Phase):
 
         base, code = study.base_recipe, study_code(study)
         ground = check(base)
+
+        # The ends of every entry: the largest net and the largest batch are where memory ends.
         for name, entry in study.space.items():
             for end in entry.choices or (entry.low, entry.high):
                 value = int(end) if isinstance(end, float) and end == int(end) else end
+                # an end that makes no recipe on its own may make one together with other values
                 recipe, _ = base.try_overrides(overrides(study.space, {name: value}))
                 if recipe is not None:
                     check(recipe)
@@ -128,6 +131,7 @@ class SearchPhase(Phase):
         except StorageError:
             return 0, 0
 
+        # more trials may change who the finalists are, and so what of the confirmation counts
         over = confirmation(self.study, finalists(self.study, done))
         try:
             with Ledger.open(over.folder, storage=self.storage, runs=RUNS, create=False) as ledger_:
@@ -240,6 +244,7 @@ class SearchPhase(Phase):
         from harness.commands.tune_report import report_search
         from harness.ledger.provenance import commit
 
+        # a provisional report that cannot be written ends nothing
         with nullcontext() if provisional else trials_kept(self.study.folder, storage=self.storage):
             self.report = report_search(
                 ledger,
@@ -263,6 +268,8 @@ class SearchPhase(Phase):
 
         names = ", ".join(arm_name(finalist) for finalist in self.chosen)
         on_event(f"confirming {names} and the reference on fresh seeds")
+
+        # Laid out as the search was, over all GPUs where there are several.
         device = self.layout.devices[0]
         if len(self.layout.devices) > 1:
             device = device.partition(":")[0]

@@ -40,7 +40,7 @@ def importances(
     missing in some trials.
 
     Args:
-        found: what was tried.
+        slots: what was tried.
         rng: draws the resamples.
         resamples: how many; each has as many trials as there are.
     """

@@ -74,7 +74,7 @@ def best(slots: Sequence[Tried], count: int, *, besides: Recipe | None = None) -
     """Return the best complete trials within the limits, best first, each recipe once, at most ``count``.
 
     Args:
-        found: what was tried.
+        slots: what was tried.
         count: how many at most.
         besides: a recipe to leave out, such as the reference.
     """

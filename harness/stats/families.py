@@ -34,6 +34,7 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
         raise UsageError(
             "a p-value lies outside 0 to 1", "pass p-values, not statistics or percentages"
         )
+    # equal p-values keep their order and get one adjusted value by the running maximum
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(np.minimum(1.0, p[order] * np.arange(p.size, 0, -1)))
     adjusted = np.empty_like(p)

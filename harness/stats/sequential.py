@@ -142,6 +142,7 @@ def sequential_noninferiority(
     check_margin(margin)
     declared = check_looks(looks)
     values_S = as_vector(differences_S, "differences")
+    # rounding would make a mean that lies on the margin fall to either side
     t_J = look_statistics(on_grid(values_S + margin, max(size_of(values_S), margin)), declared)
     if t_J.size == 0 or bool(np.isnan(t_J).any()):
         return nan
@@ -333,7 +334,9 @@ def _null_probability(
         return float(tails_J[0])
     null_R = _null_maxima(looks, boundary)[0 if two_sided else 1]
     beyond = null_R.size - int(np.searchsorted(null_R, statistic, side="left"))
+    # the study's own path counts as one of the draws: no p-value is 0
     simulated = (beyond + 1) / (null_R.size + 1)
+    # never below the largest tail, which is exact, nor above the sum of all (Boole)
     return max(float(tails_J.max()), min(simulated, float(tails_J.sum()), 1.0))
 
 
@@ -364,6 +367,7 @@ def _null_maxima(looks: tuple[int, ...], boundary: Boundary) -> tuple[FloatArray
         np.maximum(one_R, z_R, out=one_R)
     two_R.sort()
     one_R.sort()
+    # kept in a cache: nobody may change them
     two_R.flags.writeable = one_R.flags.writeable = False
     return two_R, one_R
 
@@ -380,6 +384,7 @@ def _stopped(
     for (look, mean_R, error_R), weight in zip(
         _paths(looks, drift=drift), _weights(looks, boundary), strict=True
     ):
+        # A path that has left stays away, whatever later looks would have said.
         left_R |= weight * np.abs(_quantile(mean_R / error_R, look - 1)) >= critical
         if margin is not None:
             np.maximum(
@@ -400,6 +405,7 @@ def _paths(looks: tuple[int, ...], *, drift: float) -> Iterator[tuple[int, Float
     their own mean (chi-square), merged as in Chan, Golub and LeVeque (1983): the cost does not
     depend on the number of seeds.
     """
+    # one seed for all plans: the same study has the same p-value wherever it is analysed
     rng = np.random.default_rng(_PATHS_SEED)
     total_R, squares_R = np.zeros(_PATHS), np.zeros(_PATHS)
     n = 0

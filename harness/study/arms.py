@@ -60,9 +60,12 @@ def _designed(study: Study) -> tuple[Arm, ...]:
     on: dict[str, Any] = {}
     for factor in study.factors if study.design != "sweep" else ():
         on.update(factor.setting(factor.on))
+
+    # Every factor on is the baseline of all designs but a sweep, so an arm says what is lost
+    # without a part of it.
     baseline = _arm(study.baseline, base, on, components=_baseline_components(study, base))
-    found = [baseline, *_made(study, base, baseline)]
-    found += [
+    planned = [baseline, *_made(study, base, baseline)]
+    planned += [
         _arm(
             hand.name,
             base,
@@ -72,21 +75,23 @@ def _designed(study: Study) -> tuple[Arm, ...]:
         )
         for hand in study.arms
     ]
-    found = _set(study, found)
-    _refuse_twins(study, found)
+    planned = _set(study, planned)
+    _refuse_twins(study, planned)
+
+    # Worked out last: what retuning set for an arm departs from the baseline as well.
     departs = [
         {key: there for key, (_, there) in baseline.recipe.difference(arm.recipe).items()}
-        for arm in found
+        for arm in planned
     ]
     return tuple(
-        replace(arm, overrides=changed) for arm, changed in zip(found, departs, strict=True)
+        replace(arm, overrides=changed) for arm, changed in zip(planned, departs, strict=True)
     )
 
 
 def _labelled(study: Study) -> tuple[Arm, ...]:
     """The arms of a table of finished runs, each known by its name."""
-    found = [Arm(study.baseline, Recipe(), label=study.baseline)]
-    found += [
+    planned = [Arm(study.baseline, Recipe(), label=study.baseline)]
+    planned += [
         Arm(a.name, Recipe(), why=a.why, reference=study.baseline, label=a.name) for a in study.arms
     ]
     if study.baseline in {arm.name for arm in study.arms}:
@@ -94,7 +99,7 @@ def _labelled(study: Study) -> tuple[Arm, ...]:
             f"study {study.name!r}: two arms are called {study.baseline!r}",
             "the baseline is no arm of its own",
         )
-    return tuple(found)
+    return tuple(planned)
 
 
 def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
@@ -223,9 +228,9 @@ def _arm(
     return Arm(name, base.with_overrides(overrides), {}, why, reference, dict(components or {}))
 
 
-def _set(study: Study, found: Sequence[Arm]) -> list[Arm]:
+def _set(study: Study, planned: Sequence[Arm]) -> list[Arm]:
     """Give every arm of a retuned study what was chosen for it, on top of what makes it that arm."""
-    names = [arm.name for arm in found]
+    names = [arm.name for arm in planned]
     unknown = sorted(study.settings.keys() - set(names))
     if unknown:
         meant = did_you_mean(unknown[0], names)
@@ -235,7 +240,7 @@ def _set(study: Study, found: Sequence[Arm]) -> list[Arm]:
         )
     return [
         replace(arm, recipe=arm.recipe.with_overrides(study.settings.get(arm.name, {})))
-        for arm in found
+        for arm in planned
     ]
 
 
@@ -259,14 +264,15 @@ def without_twins_of_baseline(study: Study) -> Study:
     return study.model_copy(update={"arms": kept})
 
 
-def _refuse_twins(study: Study, found: Sequence[Arm]) -> None:
+def _refuse_twins(study: Study, planned: Sequence[Arm]) -> None:
     faults = []
-    for one, other in combinations(found, 2):
-        if one.name == other.name:
-            faults.append(f"two arms are called {one.name!r}")
-        elif one.recipe == other.recipe:
+    for arm, other in combinations(planned, 2):
+        if arm.name == other.name:
+            faults.append(f"two arms are called {arm.name!r}")
+        # the difference would be 0 at every seed and look like a result
+        elif arm.recipe == other.recipe:
             faults.append(
-                f"arms {one.name!r} and {other.name!r} have the same recipe, so nothing is compared"
+                f"arms {arm.name!r} and {other.name!r} have the same recipe, so nothing is compared"
             )
     if faults:
         raise StudyError(

@@ -54,16 +54,18 @@ def cells(
                 f"`harness show {study.name}` lists its arms",
             )
     wanted = [arm for arm in planned if arms_in is None or arm.name in arms_in]
-    found: dict[str, Cell] = {}
+    planned_cells: dict[str, Cell] = {}
     for seed in seeds(study)[:upto_seed]:
         for arm in wanted:
             cell = Cell.of(arm.recipe, seed, data_fingerprint, _code(codes, arm.recipe))
-            found.setdefault(cell.key, cell)
+            planned_cells.setdefault(cell.key, cell)
+        # the A/A arm is the baseline again at seeds of its own: what it differs by is what chance
+        # makes
         if study.control and planned[0] in wanted:
             own = _code(codes, planned[0].recipe)
             cell = Cell.of(planned[0].recipe, seed + CONTROL_OFFSET, data_fingerprint, own)
-            found.setdefault(cell.key, cell)
-    return tuple(found.values())
+            planned_cells.setdefault(cell.key, cell)
+    return tuple(planned_cells.values())
 
 
 def _code(codes: Mapping[str, str] | str, recipe: Recipe) -> str:

@@ -37,11 +37,11 @@ class Fraction:
     @property
     def runs(self) -> tuple[tuple[bool, ...], ...]:
         """Which factors are on in each run, the run with all of them on first, then by the number that are off."""
-        found = []
+        states = []
         for signs in product((True, False), repeat=self.base):
             off = sum(1 << j for j, on in enumerate(signs) if not on)
-            found.append(tuple((column & off).bit_count() % 2 == 0 for column in self.columns))
-        return tuple(sorted(found, key=lambda run: (run.count(False), [not on for on in run])))
+            states.append(tuple((column & off).bit_count() % 2 == 0 for column in self.columns))
+        return tuple(sorted(states, key=lambda run: (run.count(False), [not on for on in run])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ def fraction(factors: int) -> Fraction:
         (mask for mask in range(1, full + 1) if mask.bit_count() % 2),
         key=lambda mask: (mask.bit_count(), mask),
     )
+    # resolution V: then no two interactions share a contrast
     columns = (1, 2, 4, 8, 15) if factors == 5 else tuple(odd[:factors])
     return Fraction(columns, base, _resolution(columns))
 
@@ -105,6 +106,7 @@ def alias_table(study: Study) -> tuple[Alias, ...]:
         for factor, mask in zip(study.factors, fraction(len(study.factors)).columns, strict=True)
     }
     by_mask: dict[int, list[tuple[str, ...]]] = {}
+    # higher orders are taken to be nothing
     for order in (1, 2, 3):
         for term in combinations(columns, order):
             by_mask.setdefault(reduce(xor, (columns[name] for name in term)), []).append(term)

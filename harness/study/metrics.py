@@ -33,6 +33,9 @@ def metric_of(study: Study) -> Metric:
             f"study {study.name!r}: metric: there is no metric {name!r}{did_you_mean(name, METRICS)}",
             f"metrics: {', '.join(METRICS)}, or file.py:function",
         )
+
+    # Read from the function, so that unit and direction are data and nobody guesses them from a
+    # name.
     function = load_plugin(name, what="metric")
     unit: Any = getattr(function, "unit", "1")
     higher = getattr(function, "higher_is_better", True)
@@ -61,5 +64,6 @@ def own_metrics(study: Study) -> dict[str, Metric]:
     """Return the metrics beyond ours that a study knows how to read, by name."""
     metric = metric_of(study)
     if study.scripted:
+        # all that a script may write, not only the one that decides: the others are shown
         return {name: _of_script(study, name) for name in study.metrics if name not in METRICS}
     return {} if metric.name in METRICS else {metric.name: metric}

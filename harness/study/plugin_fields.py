@@ -95,6 +95,7 @@ def owner_fault(part: str, name: str, kwargs: Collection[object], given: Collect
         kwargs: the part's keyword arguments.
         given: names of the part's fields that were set.
     """
+    # arguments for a component of ours would be silently lost
     if not is_plugin(name):
         return f"kwargs are for code of your own, and {part}.name is {name!r}" if kwargs else ""
     lost = [field for field in OWNED.get(part, ()) if field in given]
@@ -118,6 +119,7 @@ def carried(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     for part, default in NAMED.items():
         before = base.get(f"{part}.name", default)
         after = overrides.get(f"{part}.name", before)
+        # arguments are one plug-in's, and so mean nothing to the next
         if after != before:
             left |= {name for name in base if name.startswith(f"{part}.kwargs.")}
             left |= owned(part, after)
@@ -163,6 +165,8 @@ def own_augmentations(tree: object) -> object:
             raise ValueError(
                 f"kwargs.{name}: no augmentation of that name is set{near}; set augment.own.{owner} as well"
             )
+
+    # One that is off leaves no trace, so that the recipe is the one without it, with its id.
     on = {name: function for name, function in own.items() if function != OFF}
     kept = {name: value for name, value in kwargs.items() if name.partition(".")[0] in on}
     return {**tree, "own": on, "kwargs": kept}

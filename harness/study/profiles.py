@@ -101,6 +101,7 @@ def resolve(
         preset = {**carried(preset, layer), **layer}
     out["base"] = preset
 
+    # by name, so that a profile can change one arm and leave the others
     faults = _amend_parts(out, table, f"profiles.{profile}.")
     _amend_search(out, table, f"profiles.{profile}.", faults)
     _amend_seeds(out, table, builtin.get(profile, {}), seeds)
@@ -135,6 +136,7 @@ def _amend_seeds(
     out: dict[str, Any], table: Mapping[str, Any], builtin: Mapping[str, Any], seeds: int | None
 ) -> None:
     """Settle seeds, looks and margin: those asked for, else the profile's of the file, the file's, the built-in profile's."""
+    # the last look is at the last seed, by the rule that is checked later
     if "seeds" not in out and out["looks"]:
         out["seeds"] = out["looks"][-1]
     elif "seeds" not in out and "seeds" in builtin:

@@ -88,16 +88,16 @@ class Recipe(Part):
         """
         if self.settings is not None:
             return dict(self.settings.root)
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for part in PARTS:
             silent = owned(part, getattr(getattr(self, part), "name", ""))
             for field, value in getattr(self, part):
                 name = f"{part}.{field}"
                 if name in OPEN:
-                    found |= {f"{name}.{key}": one for key, one in value}
+                    values |= {f"{name}.{key}": argument for key, argument in value}
                 elif name not in silent:
-                    found[name] = value
-        return found
+                    values[name] = value
+        return values
 
     def changed(self) -> dict[str, Any]:
         """Return the fields that differ from the reference recipe, under their dotted names; of a script, its settings."""
@@ -116,6 +116,7 @@ class Recipe(Part):
         A field that says nothing here counts with its default, and with None where it has no
         default; an augmentation of yours that is not there is off.
         """
+        # Seen from there: a field that only a plug-in here does not read is named with its default.
         here = self.flat() if self.settings is not None else {**_DEFAULT.flat(), **self.flat()}
         there = {
             name: OFF for name in self.flat() if name.startswith("augment.own.")
@@ -197,6 +198,8 @@ class Recipe(Part):
                 {**names, **{k: v for k, v in overrides.items() if k in names}}
             )
             return (None, faults + more) if faults or more else (recipe, [])
+
+        # Everything that is wrong is named at once, so nothing stops at the first fault.
         known = {
             name: value for name, value in overrides.items() if name in _NAMES or open_field(name)
         }
@@ -212,6 +215,7 @@ class Recipe(Part):
                 section.setdefault(field, {})[name.removeprefix(f"{start}.")] = value
             else:
                 section[field] = value
+        # a default set by hand for a plug-in that never reads it would be a setting without effect
         faults += lost_defaults(
             tree,
             {name: value for name, value in known.items() if value == _DEFAULT_VALUES.get(name)},
@@ -237,6 +241,7 @@ def _near(name: str) -> str:
 
 def digest(value: object, length: int = 16) -> str:
     """Return the first ``length`` hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
+    # canonical: the same value gives the same text on every machine and Python
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
@@ -281,10 +286,10 @@ def fields() -> dict[str, tuple[str, Any, str]]:
 
     Those whose last name the user chooses are in ``harness.study.plugin_fields.OPEN``.
     """
-    found = {name: _field(name) for name in _NAMES}
+    known = {name: _field(name) for name in _NAMES}
     return {
         name: (_type_words(field), field.default, field.description or "")
-        for name, field in found.items()
+        for name, field in known.items()
     }
 
 

@@ -33,12 +33,15 @@ def write_recipe(path: Path, overrides: Mapping[str, Any], *, name: str, why: st
     """
     import tomli_w
 
+    # refused before anything is written
     Recipe().with_overrides(overrides)
     plain = {
         field: list(value) if isinstance(value, tuple) else value
         for field, value in overrides.items()
     }
     text = tomli_w.dumps({"schema": 1, "name": name, "why": why, "recipe": plain})
+
+    # Put in place whole: a run that reads it as its base never sees a half of it.
     fresh = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +74,7 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         faults.append("recipe: should be a table of recipe fields")
         table = {}
+    # TOML has lists where a recipe, which is hashed, has tuples
     overrides = {name: tuple(v) if isinstance(v, list) else v for name, v in flatten(table).items()}
     faults += [f"recipe.{fault}" for fault in Recipe().try_overrides(overrides)[1]]
     if faults:

@@ -44,6 +44,9 @@ def settings(study: Study) -> tuple[dict[str, Any], ...]:
     space = {name: study.space[name] for name in study.retune}
     base = study.base_recipe
     about = [[name, entry.model_dump(mode="json")] for name, entry in space.items()]
+
+    # Seeded by the entries: the same study draws the same settings, and a larger budget draws more
+    # of the same.
     source = qmc.Halton(len(space), rng=np.random.default_rng(int(digest(about), 16)))
     flat = base.flat()
     seen: list[dict[str, Any]] = [
@@ -60,14 +63,15 @@ def settings(study: Study) -> tuple[dict[str, Any], ...]:
                 for (name, entry), share in zip(space.items(), shares, strict=True)
             },
         )
+        # of a few choices the sequence comes back to what is there already
         if drawn not in seen:
             seen.append(drawn)
-    found = ({}, *seen[1:])
+    tried = ({}, *seen[1:])
     faults = [
         f"{arm.name}: {fault}"
         for arm in arms(study)
-        for one in found
-        for fault in arm.recipe.try_overrides(one)[1]
+        for setting in tried
+        for fault in arm.recipe.try_overrides(setting)[1]
     ]
     if faults:
         listed = "; ".join(dict.fromkeys(faults))
@@ -75,7 +79,7 @@ def settings(study: Study) -> tuple[dict[str, Any], ...]:
             f"study {study.name!r} does not allow retuning: {listed}",
             "narrow the entries of the space it retunes",
         )
-    return found
+    return tried
 
 
 def at(entry: Dimension, share: float, *, whole: bool = False) -> Any:
@@ -106,7 +110,7 @@ def retuning_cells(
 
     The keys are no ablation's, so that nothing of these trials is ever taken for a result of one.
     """
-    found = {}
+    planned = {}
     for setting in settings(study):
         for arm in arms(study):
             cell = Cell.of(
@@ -115,10 +119,10 @@ def retuning_cells(
                 data_fingerprint,
                 code_fingerprint,
             )
-            found[f"{_PREFIX}-{cell.key}"] = cell.model_copy(
+            planned[f"{_PREFIX}-{cell.key}"] = cell.model_copy(
                 update={"key": f"{_PREFIX}-{cell.key}"}
             )
-    return tuple(found.values())
+    return tuple(planned.values())
 
 
 def is_retuning(cells: Sequence[Cell]) -> bool:
@@ -175,8 +179,8 @@ def _best(
 ) -> ChosenSetting:
     met = [known.get(arm.recipe.with_overrides(setting)) for setting in tried]
     scores = [
-        one.metrics.get(metric) if one is not None and one.state == "complete" else None
-        for one in met
+        trial.metrics.get(metric) if trial is not None and trial.state == "complete" else None
+        for trial in met
     ]
     there = [(sign * score, -place) for place, score in enumerate(scores) if score is not None]
     place = -max(there)[1] if there else 0
@@ -186,7 +190,7 @@ def _best(
         score=scores[place],
         as_is=scores[0],
         complete=len(there),
-        final=sum(one is not None for one in met),
+        final=sum(trial is not None for trial in met),
     )
 
 
@@ -198,7 +202,7 @@ def retuned_study(study: Study, chosen: Sequence[ChosenSetting]) -> Study:
             "why": f"Every arm of {study.name} at the best of {len(settings(study))} settings of {', '.join(study.retune)}.",
             "space": {},
             "retune": (),
-            "settings": {one.arm: dict(one.setting) for one in chosen if one.setting},
+            "settings": {best.arm: dict(best.setting) for best in chosen if best.setting},
         }
     )
 

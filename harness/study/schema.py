@@ -209,8 +209,10 @@ def _plain(value: Any) -> Any:
             if len(choices) == 1
             else kept
         )
+    # an editor would offer a list or a table that no file writes like that
     if "default" in kept and not isinstance(kept["default"], (str, int, float)):
         del kept["default"]
     if isinstance(kept.get("description"), str):
+        # the first line is for users, the rest for programmers
         kept["description"] = kept["description"].partition("\n")[0]
     return {key: _plain(item) for key, item in kept.items()}

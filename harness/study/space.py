@@ -37,10 +37,10 @@ def _listed(value: object) -> object:
 def _conditions(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
-    found: dict[str, Any] = {}
+    conditions: dict[str, Any] = {}
     for name, values in _spread(value, lambda item: not isinstance(item, Mapping)).items():
-        found[name] = tuple(values) if isinstance(values, (list, tuple)) else (values,)
-    return found
+        conditions[name] = tuple(values) if isinstance(values, (list, tuple)) else (values,)
+    return conditions
 
 
 class Dimension(Part):
@@ -79,6 +79,7 @@ class Dimension(Part):
             return False
         if not self.low <= value <= self.high:
             return False
+        # steps add up with rounding errors
         steps = (value - self.low) / self.step if self.step else 0.0
         return math.isclose(steps, round(steps), abs_tol=1e-9)
 
@@ -135,27 +136,27 @@ def _is_part(value: object) -> bool:
 def _spread(
     tree: Mapping[str, Any], leaf: Callable[[object], bool], prefix: str = ""
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key, value in tree.items():
         if leaf(value):
-            found[f"{prefix}{key}"] = value
+            entries[f"{prefix}{key}"] = value
         else:
-            found.update(_spread(value, leaf, f"{prefix}{key}."))
-    return found
+            entries.update(_spread(value, leaf, f"{prefix}{key}."))
+    return entries
 
 
 def in_order(space: Mapping[str, Dimension]) -> list[tuple[str, Dimension]]:
     """Return the entries, each after those that its condition names; what is in a circle is left out."""
-    found: dict[str, Dimension] = {}
+    placed: dict[str, Dimension] = {}
     while True:
         ready = [
             name
             for name, entry in space.items()
-            if name not in found and all(other in found for other in entry.when)
+            if name not in placed and all(other in placed for other in entry.when)
         ]
         if not ready:
-            return list(found.items())
-        found.update({name: space[name] for name in ready})
+            return list(placed.items())
+        placed.update({name: space[name] for name in ready})
 
 
 def choose(space: Mapping[str, Dimension], pick: Choose) -> dict[str, Any]:
@@ -188,6 +189,7 @@ def overrides(space: Mapping[str, Dimension], chosen: Mapping[str, Any]) -> dict
 def _rounded(value: Any, entry: Dimension) -> Any:
     if entry.choices or not isinstance(value, float) or entry.low is None or entry.high is None:
         return value
+    # rounding may leave the interval by its last digit
     return min(max(float(f"{value:.4g}"), entry.low), entry.high)
 
 
@@ -198,6 +200,7 @@ def place_of(space: Mapping[str, Dimension], recipe: Recipe) -> tuple[dict[str, 
 
     def look_up(name: str, entry: Dimension) -> Any:
         values = [flat[field] for field in entry.fields(name)]
+        # one value for several fields cannot be two
         if any(value != values[0] for value in values):
             faults.append(
                 f"space.{name}: moves fields together that differ in the reference ({shown(values)})"
@@ -299,14 +302,16 @@ def _when_faults(place: str, entry: Dimension, space: Mapping[str, Dimension]) -
 
 def _joint_faults(space: Mapping[str, Dimension]) -> Iterator[str]:
     """Faults between entries: conditions in a circle, and two entries that may set one field at once."""
+    # what is never placed waits for itself
     placed = {name for name, _ in in_order(space)}
     for name, entry in space.items():
         if name not in placed and all(other in space for other in entry.when):
             yield f"space.{name}.when: depends on itself, directly or through others"
-    for (one, first), (other, second) in combinations(space.items(), 2):
-        shared = sorted(set(first.fields(one)) & set(second.fields(other)))
+    for (name, first), (other, second) in combinations(space.items(), 2):
+        shared = sorted(set(first.fields(name)) & set(second.fields(other)))
+        # whichever came last would win, and the other would be a parameter without effect
         if shared and not _exclusive(first, second):
-            yield f"space.{other}: sets {shared[0]} as space.{one} does; give both a `when` under which only one takes part"
+            yield f"space.{other}: sets {shared[0]} as space.{name} does; give both a `when` under which only one takes part"
 
 
 def retune_faults(
@@ -347,6 +352,7 @@ def retune_faults(
 
 
 def _exclusive(first: Dimension, second: Dimension) -> bool:
+    # exclusive where one entry decides between the two
     both = first.when.keys() & second.when.keys()
     return any(
         not any(_among(value, second.when[name]) for value in first.when[name]) for name in both
@@ -354,4 +360,6 @@ def _exclusive(first: Dimension, second: Dimension) -> bool:
 
 
 def _among(value: Any, values: tuple[Any, ...]) -> bool:
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
+    return any(
+        value == other and isinstance(value, bool) == isinstance(other, bool) for other in values
+    )

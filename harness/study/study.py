@@ -230,6 +230,7 @@ class Study(_Strict):
         if self.profile and not overrides and seeds is None:
             return self
         if not overrides and seeds is None:
+            # resolved once when the file is read: a profile that is at fault is then known at once
             return self.once(f"_under_{profile}", lambda: self._resolved(profile, {}, None, source))
         return self._resolved(profile, overrides or {}, seeds, source)
 
@@ -313,6 +314,7 @@ def parse_study(raw: Mapping[str, Any], *, name: Any, source: str = "study") -> 
     faults: list[str] = []
     if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
         faults.append(f"name: {shown(name)} {_NO_FOLDER}")
+    # before pydantic, which would recurse as deep
     if _nested_too_deep(tree):
         raise StudyError(
             f"{source}: tables or lists nested more than {_DEEPEST} deep",
@@ -414,11 +416,11 @@ def _override_faults(raw: Mapping[str, Any]) -> list[str]:
     base = raw.get("base", {})
     if not isinstance(base, Mapping):
         return []
-    recipe, found = _recipe_of(
+    recipe, base_faults = _recipe_of(
         flatten(base), scripted=bool(raw.get("command") or raw.get("runner"))
     )
-    faults = [f"base.{fault}" for fault in found]
-    if found and (raw.get("command") or raw.get("runner")):
+    faults = [f"base.{fault}" for fault in base_faults]
+    if base_faults and (raw.get("command") or raw.get("runner")):
         return faults  # what the arms may set is not known
     # a broken base is reported once: what it names still decides which fields there are
     named = {
@@ -576,6 +578,7 @@ def _twin_faults(study: Study) -> list[str]:
 
 
 def _seed_faults(study: Study) -> list[str]:
+    # before a profile is chosen, the seeds may be the profile's to give
     final = bool(study.profile or study.table) or (study.scripted and not study.profiles)
     faults = ["seeds: is missing"] if final and not study.seeds else []
     if study.looks and (
@@ -590,8 +593,10 @@ def _seed_faults(study: Study) -> list[str]:
 
 def _varied(study: Study) -> dict[str, str]:
     """Return ``{recipe field: where the study sets it for some arms and not for others}``."""
-    found = {field: f"factors[{factor.name}]" for factor in study.factors for field in factor.field}
-    return found | {field: f"arms[{arm.name}]" for arm in study.arms for field in arm.set}
+    varied = {
+        field: f"factors[{factor.name}]" for factor in study.factors for field in factor.field
+    }
+    return varied | {field: f"arms[{arm.name}]" for arm in study.arms for field in arm.set}
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
@@ -609,6 +614,7 @@ def _sentence(fault: Any) -> str:
         f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]
     ).replace(".[", "[")
     if fault["type"] == "extra_forbidden":
+        # the keys that are near a misspelt one are those of its own table
         owners: dict[str, type[BaseModel]] = {
             "factors": Factor,
             "arms": HandArm,
@@ -631,6 +637,7 @@ def _sentence(fault: Any) -> str:
 
 def _nested_too_deep(value: object) -> bool:
     level = [value]
+    # level by level and not by recursion, which is what deep nesting would break
     for _ in range(_DEEPEST):
         inner = [
             item.values() if isinstance(item, Mapping) else item

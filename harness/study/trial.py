@@ -229,6 +229,7 @@ def pack_artifact(curve: Curve, outcomes: Outcomes | None) -> bytes:
             correct_N = getattr(outcomes, f"{part}_correct_N")
             arrays[f"{part}_correct"] = np.packbits(correct_N)
             arrays[f"{part}_size"] = np.asarray(correct_N.size)
+
     buffer = io.BytesIO()
     # none is of objects; allow_pickle=False would be an array's name to numpy 1.26
     np.savez_compressed(buffer, **arrays)
@@ -265,6 +266,7 @@ def unpack_artifact(payload: bytes | Path) -> tuple[Curve, Outcomes | None]:
                     if f"{part}_size" in stored
                     else stored[f"{part}_loss"].size
                 )
+                # bits are packed eight to a byte: a wrong count would shift every image
                 if packed.size != -(-size // 8):
                     raise ValueError(f"{part}_correct does not hold {size} images")  # noqa: TRY301
                 parts[f"{part}_correct_N"] = np.unpackbits(packed, count=size).astype(bool)

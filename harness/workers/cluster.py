@@ -112,6 +112,7 @@ def run_slurm(
 
     with Ledger.open(name, storage=storage, artifacts=artifacts, runs=runs, create=False) as ledger:
         if cluster == "slurm":
+            # waiting tasks of an earlier array would share the same cells
             _refuse_second_array(folder)
         tasks = _tasks(
             ledger,
@@ -304,6 +305,7 @@ def _tasks(
             "run `harness status` to see where; wait for them, or cancel the jobs before you send new ones",
         )
     if names["storage"] is not None and "://" not in names["storage"]:
+        # a task may start in another folder
         names["storage"] = str(Path(names["storage"]).resolve())
     plan = ledger.latest_plan()
     places = {
@@ -312,6 +314,9 @@ def _tasks(
         "data_root": plan.data_root if plan else "",
     }
     total = min(workers, counts.open)
+
+    # Nodes cannot share a journal's lock over a network: each task gets a share and a journal of
+    # its own.
     shards = [None] * total if ledger.many_hosts else [(index + 1, total) for index in range(total)]
     return [{**names, **places, "shard": shard} for shard in shards]
 
@@ -330,6 +335,7 @@ def _follow(
     interrupts = Interrupts()
     first = FirstFailures(ledger)
     with interrupts.counted():
+        # Tasks send no events: what they recorded is seen in the ledger.
         known = {trial.cell for trial in ledger.trials()}
         for note in notes:
             on_event(note)

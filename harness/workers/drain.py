@@ -89,10 +89,14 @@ def drain(
     with _Guard(stop).installed() as guard:
         while True:
             why = _leave(stop, deadline, max_trials, recorded)
+
+            # What is claimed is always finished or handed back; only between two cells may a worker
+            # leave.
             claim = None if why else ledger.claim(worker)
             if claim is None:
                 if why or ledger.unfinished() == 0:
                     return DrainResult(recorded, lost, why or "done")
+                # nothing waits, yet cells are open: their workers may be dead
                 ledger.reap()
                 stop.wait(
                     pause if deadline is None else max(0.0, min(pause, deadline - time.monotonic()))
@@ -157,6 +161,8 @@ def _work(
     lost = trial.state == "failed" and _device_lost(device)
     if lost:
         trial = trial.model_copy(update={"cause": "infrastructure"})
+
+    # From here on nothing is cut short: a result that took minutes is recorded, signal or not.
     environment = completed(trial.environment, device=device, threads=threads)
     trial = trial.model_copy(
         update={"environment": environment, "started": trial.started or started}
@@ -198,6 +204,7 @@ def _attempt(runner: Runner, claim: Claim, **context: Any) -> tuple[Trial, Outco
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's training code raises
         return failed(claim.cell, error), None, traceback.format_exc().rstrip()
+    # a runner that mixes cells up would file a result under another's key
     if trial.cell != claim.cell.key:
         return (
             failed(

@@ -103,7 +103,7 @@ def join(
             raise StorageError(f"nothing is planned for {name}", "run `harness ablate` to plan it")
         for variable in THREADS:  # before anything is imported that counts threads
             os.environ[variable] = str(plan.threads)
-        found = runner_for(runner, plan.study, runs / name)
+        run_cell = runner_for(runner, plan.study, runs / name)
         if runner == OWN_RUNNER:
             code = check_script(plan.study) if plan.study.scripted else study_code(plan.study)
             ledger.match(data_fingerprint=_images(plan), code_fingerprint=code)
@@ -116,7 +116,7 @@ def join(
 
         done = drain(
             ledger,
-            found,
+            run_cell,
             worker=worker or f"{socket.gethostname()}-{os.getpid()}",
             device=device or plan.device,
             threads=plan.threads,

@@ -203,6 +203,8 @@ class _Crew:
                 slot.silent = True
             else:
                 self._relay(slot, line)
+
+        # The first Ctrl-C asks, the second kills.
         if self._interrupts.count > self._told:
             self._told = self._interrupts.count
             for slot in self._slots:
@@ -226,9 +228,9 @@ class _Crew:
                 slot.ended = json.loads(line)
             return
         if isinstance(event, Finished):
-            if (
-                event.trial.cause != "infrastructure"
-            ):  # a broken GPU fails a trial before each death
+            # what finishes trials is sound, whatever killed it before; a broken GPU fails a trial
+            # before each death
+            if event.trial.cause != "infrastructure":
                 slot.deaths = 0
             self._recorded += 1
             self._failed += event.trial.state == "failed"
@@ -246,10 +248,13 @@ class _Crew:
             self._on_event(Note(slot.name, f"stopped: {slot.ended['error']}"))
         if slot.ended:
             return
+        # it ended without a last word
         reason = _why(slot.process.returncode, self._logs / f"{slot.name}.log")
         if not self._interrupts.count:
             self._died += 1
             self._on_event(WorkerDied(slot.name, reason))
+
+        # The parent knows at once that its child is gone; no lease has to run out.
         self._ledger.reap()
         if self._interrupts.count:
             return
@@ -294,8 +299,10 @@ def worker_environment(device: str, threads: int, data_root: str) -> tuple[str, 
     if data_root:
         environment["HARNESS_DATA"] = data_root
     kind, _, index = device.partition(":")
+    # without a number the worker chooses as this process would
     if kind != "cuda" or not index:
         return device, environment
+    # of the GPUs that this process may see, which a scheduler may have chosen
     visible = [item for item in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if item]
     environment["CUDA_VISIBLE_DEVICES"] = (
         visible[int(index)] if int(index) < len(visible) else index
@@ -322,6 +329,7 @@ def _why(code: int, log: Path) -> str:
 
 def serve(spec: Mapping[str, Any]) -> None:
     """Be a worker of ``run_local``: drain what the specification names, telling events on standard output."""
+    # a copy, so that what training code prints cannot mix with events
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what training code prints belongs to the log
     last_epoch = 0.0
@@ -329,6 +337,7 @@ def serve(spec: Mapping[str, Any]) -> None:
     def tell(event: Event) -> None:
         nonlocal last_epoch
         if isinstance(event, EpochDone):
+            # epochs of milliseconds would flood the pipe
             if time.monotonic() - last_epoch < _EPOCH_SECONDS:
                 return
             last_epoch = time.monotonic()
