@@ -59,7 +59,7 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
     )
     facts = [
         ("Arms", str(len(analysis.arms))),
-        ("Seeds", seeds),
+        ("Seeds", seeds if study.pairing == "seed" else ""),
         ("Trials", f"{analysis.trials_total:,}"),
         ("Epochs", "" if study.foreign else str(recipe.train.epochs)),
         ("Training time", "" if study.table else words.seconds(analysis.train_seconds_total)),

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis import Analysis
 from harness.report.lookup import effects_of, metric_of, of_test_set, on_held_out
-from harness.report.words import listed
-from harness.study.study import Study
+from harness.report.words import listed, margin, paired
 from harness.text import plural
 
 
@@ -210,9 +209,9 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
         "arms": "variants written by hand were compared with the baseline",
     }
     done = len(analysis.seeds)
-    margin = f"{study.margin_pp:g} pp" if metric.unit == "pp" else f"{study.margin_pp / 100:g}"
+    within = f"{study.margin_pp:g} pp" if metric.unit == "pp" else f"{study.margin_pp / 100:g}"
     judged = (
-        f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
+        f"We report mean {paired(study)} differences with {100 * (1 - study.alpha):g} % t intervals over seeds, and judge them at level "
         f"{study.alpha:g} with Holm's correction over each family of comparisons"
     )
     scored = on_held_out(analysis, "accuracy")
@@ -220,7 +219,7 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     rules = [
         (f"{judged}.", "holm1979"),
         (
-            f"Differences within {margin} of zero are tested for equivalence by two one-sided tests.",
+            f"Differences within {within} of zero are tested for equivalence by two one-sided tests.",
             "schuirmann1987",
         ),
     ]
@@ -235,10 +234,19 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
         trained = f"A training script was run with {seeds} in every setting; a seed is handed to the script of every arm alike"
         outcome = f"The outcome is {metric.label}, as the script reports it."
     if study.table:
-        paired = f"{plural(arms, 'arm')} were compared on {plural(done, 'seed')}, differences paired by seed"
+        compared = f"{plural(arms, 'arm')} were compared on {plural(done, 'seed')}, differences paired by seed"
+        if study.pairing != "seed":
+            compared = (
+                f"{plural(arms, 'arm')} were compared as groups of runs without pairs (Welch's t)"
+            )
+        elif len(set(study.datasets)) > 1:
+            sets = plural(len(set(study.datasets)), "data set")
+            compared = (
+                f"{plural(arms, 'arm')} were compared on {done} pairs of a seed and one of {sets}"
+            )
         return [
             (
-                f"From a table of finished runs, {paired}; the outcome is {metric.label}.",
+                f"From a table of finished runs, {compared}; the outcome is {metric.label}.",
                 "bouthillier2021",
             ),
             *rules,
@@ -276,8 +284,9 @@ def paragraph(analysis: Analysis) -> list[tuple[str, str]]:
     return [(sentence if sentence.endswith(".") else sentence + ".", key) for sentence, key in told]
 
 
-def glossary(study: Study) -> tuple[tuple[str, str], ...]:
+def glossary(analysis: Analysis) -> tuple[tuple[str, str], ...]:
     """Return the terms of a report and what they mean."""
+    study = analysis.study
     terms = [
         ("arm", "one variant of the recipe; the baseline is the arm that the others depart from"),
         (
@@ -333,9 +342,10 @@ def glossary(study: Study) -> tuple[tuple[str, str], ...]:
     ]
     if study.table:
         told = {
+            "paired difference": f"an arm's score minus its reference's {'at the same seed' if study.pairing == 'seed' else '(here unpaired: of the means of two groups)'}",
             "seed": "the number that pairs rows: one row of every arm for each",
             "trial": "one row of the table: one run",
-            "margin": f"differences within ±{study.margin_pp:g} pp, named when the table was analysed, not worth acting on",
+            "margin": f"differences within {margin(analysis)}, named when the table was analysed, not worth acting on",
             "overfitting gap": "the score on training images minus the score that decides, as the table has them",
         }
         return tuple(

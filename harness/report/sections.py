@@ -149,7 +149,7 @@ def effects(job: Job) -> Section | None:
         evidence.orders(analysis),
     ]
     found = [block for block in blocks if block is not None]
-    for kind in ("main", "interaction", "shapley"):
+    for kind in ("main", "interaction", "shapley", "dataset"):
         found += _maybe(evidence.effects(analysis, kind))
     behind = [
         *_maybe(evidence.effects(analysis, "arm")),
@@ -394,7 +394,7 @@ def glossary(job: Job) -> Section:
         source.text for source in methods.cited(analysis, tuned=job.material.tuning is not None)
     )
     blocks: list[Block] = [
-        Definitions(methods.glossary(analysis.study)),
+        Definitions(methods.glossary(analysis)),
         Paragraph(told),
         Details("Sources", (Bullets(sources),)),
     ]

@@ -98,7 +98,7 @@ def verdicts(analysis: Analysis) -> Table:
     what = (
         "switching the component on, over all settings of the others"
         if main
-        else "paired differences, seed by seed"
+        else _differences_of(analysis)
     )
     caption = (
         f"Mean of {what} [low, high], {sample(analysis.study, effects)}, {images(analysis)}"
@@ -108,6 +108,14 @@ def verdicts(analysis: Analysis) -> Table:
         + ("; the gap is a family of its own." if show_gap and second == analysis.gap else ".")
     )
     return table(caption, heads, rows, groups=groups, verdicts=True)
+
+
+def _differences_of(analysis: Analysis) -> str:
+    """Return what the differences between arms are taken over."""
+    if analysis.study.pairing != "seed":
+        return "unpaired differences between two groups of runs"
+    several = len(set(analysis.study.datasets)) > 1
+    return f"paired differences, seed by seed{' on every data set' if several else ''}"
 
 
 def _baseline_row(analysis: Analysis, second: str, *, show_gap: bool, crossed: bool) -> list[Cell]:

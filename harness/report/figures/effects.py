@@ -25,6 +25,7 @@ from harness.report.words import (
     difference,
     mark_of,
     number,
+    paired,
     plain,
     sample,
 )
@@ -90,7 +91,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         f"the largest difference is {top.term}, {difference(top)}."
     )
     caption = (
-        f"Dots are mean paired differences, bars {sample(analysis.study, effects)}. Grey band: differences within "
+        f"Dots are mean {paired(analysis.study)} differences, bars {sample(analysis.study, effects)}. Grey band: differences within "
         f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}, declared not worth acting on."
         + (
             " The gap is a secondary metric: intervals only."
@@ -109,7 +110,9 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     ]
     heads = ["Arm", f">{metric.label}", f">{metric_of(analysis, second).label}", "Verdict"]
     behind = table(
-        f"Mean paired difference [low, high], {sample(analysis.study, effects)}.", heads, rows
+        f"Mean {paired(analysis.study)} difference [low, high], {sample(analysis.study, effects)}.",
+        heads,
+        rows,
     )
     return canvas.figure(
         opened, "forest", "Effect of each arm", alt=alt, caption=caption, table=behind

@@ -31,7 +31,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
         for name, trials in scores.by_arm(material, analysis).items()
     }
     found = {name: values for name, values in found.items() if values}
-    if not found:
+    if not found or analysis.study.pairing == "summary":  # the row of an arm is no run
         return None
     paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences}
     names, limit = list(found), scores.dots(len(found))
@@ -91,7 +91,12 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
         caption += f" Arms of more than {limit} seeds show {limit} evenly spaced order statistics."
     behind = _seed_table(found, metric.unit, metric.label)
     return canvas.figure(
-        opened, "seeds", "Scores and paired differences", alt=alt, caption=caption, table=behind
+        opened,
+        "seeds",
+        "Scores and paired differences" if paired else "Scores",
+        alt=alt,
+        caption=caption,
+        table=behind,
     )
 
 
