@@ -51,7 +51,7 @@ STILL_LONG: set[str] = {
 STILL_SHARED: set[str] = {
     "Table",
 }
-USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]
+USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "excel", "dashboard"]
 # A distribution that has another name than its module, for those that need not be installed where
 # the tests run.
 DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "optuna_dashboard": "optuna-dashboard"}

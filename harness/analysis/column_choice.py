@@ -17,7 +17,7 @@ from harness.analysis.score_unit import is_share_name, likely_unit, small_is_goo
 from harness.analysis.sources import TableSource
 from harness.analysis.sources.frame import text_of
 from harness.analysis.table_options import TableOptions
-from harness.analysis.table_rows import arm_names, chosen, melted
+from harness.analysis.table_rows import arm_names, chosen, melted, melted_name
 from harness.text import plural
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ _SEEDS = (
         "cv_fold",
     ),
     *(
+        "pair",
+        "pair_id",
+        "block",
+        "replica",
+        "init_seed",
+        "subject",
         "run",
         "run_number",
         "run_idx",
@@ -120,6 +126,7 @@ _NO_ARM = frozenset(
 )
 _HELD_OUT = (("val", 6), ("valid", 6), ("dev", 6), ("eval", 6), ("test", 5), ("train", -60))
 _MOST_VALUES = 3
+_MOST_ARM_COLUMNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +185,15 @@ def proposed(source: TableSource, given: TableOptions) -> tuple[TableOptions, li
     if not options.where and source.where:
         options = replace(options, where=source.where)
         choices.append(ColumnChoice("where", source.where[0], "other runs did not end well"))
+    options, more = _tidy(source, options)
+    choices += more
     source, _ = chosen(source, options.where)
     options, more = _wide(source, options)
     choices += more
     if "{" in options.metric:
         source, _ = melted(source, options.metric, (*options.arm, *options.seed, *options.dataset))
     facts = {fact.name: fact for fact in column_facts(source)}
-    for step in (_score, _clock, _seed, _dataset, _arm, _repeats, _baseline, _direction, _margin):
+    for step in _STEPS:
         options, choice = step(source, facts, options)
         choices += choice
     return options, choices
@@ -192,6 +201,40 @@ def proposed(source: TableSource, given: TableOptions) -> tuple[TableOptions, li
 
 Step = tuple[TableOptions, list[ColumnChoice]]
 Facts = dict[str, ColumnFacts]
+
+
+_SPREADS = frozenset({"std", "sd", "stdev", "stddev", "std_dev", "standard_deviation", "sigma"})
+_COUNTS = frozenset({"n", "count", "runs", "seeds", "n_runs", "n_seeds", "num_seeds", "num_runs"})
+
+
+def _means(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    """A row an arm with a mean, an sd and a number of runs."""
+    if options.sd or options.seed or not options.metric or options.last:
+        return options, []
+    cells = [] if "{" in options.metric else source.frame[options.metric].tolist()
+    in_cells = any("\N{PLUS-MINUS SIGN}" in text_of(c) or "+/-" in text_of(c) for c in cells[:200])
+    stem = re.sub(r"_?(mean|avg)$", "", options.metric, flags=re.IGNORECASE)
+    beside = [
+        f
+        for f in facts
+        if _word(f) in _SPREADS or re.fullmatch(rf"{re.escape(stem)}[_ ](std|sd)", f)
+    ]
+    if not (beside or in_cells):
+        return options, []
+    choices = []
+    if beside and not in_cells:
+        options = replace(options, sd=beside[0])
+        choices.append(ColumnChoice("sd", beside[0], "rows are means, with an sd"))
+    counts = [f for f in facts if _word(f) in _COUNTS and facts[f].numeric]
+    if not options.n:
+        why = (
+            "the number of runs behind each mean"
+            if counts
+            else "the table does not say of how many runs the means are: put their number"
+        )
+        options = replace(options, n=counts[0] if counts else "N")
+        choices.append(ColumnChoice("n", options.n, why))
+    return options, choices
 
 
 def _word(name: str) -> str:
@@ -210,10 +253,35 @@ def _first(names: Sequence[str], facts: Facts, fits: Any) -> str:
     return ""
 
 
+def _tidy(source: TableSource, options: TableOptions) -> Step:
+    """A column of metrics' names beside one of values: propose the likeliest metric."""
+    words = {_word(name): name for name in source.columns}
+    column = words.get("metric", words.get("metric_name", ""))
+    if options.metric or options.where or not column or "value" not in words:
+        return options, []
+    names = list(dict.fromkeys(map(text_of, source.frame[column])))
+    if len(names) < 2:
+        return options, []
+    ranks = {n: _score_rank(ColumnFacts(n, (), 2, 1, numeric=True)) for n in names}
+    best = max(names, key=lambda name: ranks[name])
+    where = f"{column}={best}"
+    why = f"one of {plural(len(names), 'metric')}, each in rows of its own"
+    options = replace(options, where=(where,), metric=words["value"])
+    return options, [ColumnChoice("where", where, why)]
+
+
 def _wide(source: TableSource, options: TableOptions) -> Step:
-    """Columns numbered alike, such as ``seed0`` to ``seed4``, are runs: propose their form."""
+    """Columns that are runs or arms: propose their form."""
     if options.metric:
         return options, []
+    seed = next((n for n in source.columns if _word(n) in _SEEDS[:11]), "")
+    texts = list(map(text_of, source.frame[seed])) if seed else []
+    others = [name for name in source.columns if name != seed]
+    numeric = [name for name in others if is_numeric(source.frame[name].tolist())]
+    if texts and len(set(texts)) == len(texts) and len(numeric) == len(others) > 1:
+        why = f"a row a seed, {plural(len(others), 'column')} of scores: each is an arm"
+        options = replace(options, metric="{arm}", arm=options.arm or ("arm",), seed=(seed,))
+        return options, [ColumnChoice("metric", "{arm}", why)]
     numbered: dict[str, list[str]] = {}
     for name in source.columns:
         if re.search(r"\d", name) and is_numeric(source.frame[name].tolist()):
@@ -255,6 +323,8 @@ def _score(source: TableSource, facts: Facts, options: TableOptions) -> Step:
 
 def _score_rank(fact: ColumnFacts) -> int:
     name = fact.name
+    if {"time", "fps", "lr", "timing"} & set(re.split(r"[^a-z0-9]+", name.lower())):
+        return 0
     if _SETTINGS.fullmatch(name) or _NO_SCORE.search(name) or _word(name) in CLOCKS:
         return 0
     lowered = name.lower()
@@ -262,7 +332,7 @@ def _score_rank(fact: ColumnFacts) -> int:
     rank = 10
     if re.search(r"acc|top.?1", lowered):
         rank = 60
-    elif re.search(r"return|reward|value|metric|perf|result|bleu|rouge|elo", lowered):
+    elif re.search(r"return|reward|_rew_|value|metric|perf|result|bleu|rouge|elo", lowered):
         rank = 45
     elif is_share_name(name):
         rank = 50
@@ -289,15 +359,25 @@ def _clock(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     return replace(options, last=name), [ColumnChoice("last", name, why)]
 
 
+_SEED_VALUE = re.compile(r"(seed|s|run|rep|trial|fold|split)[-_ ]?\d+", re.IGNORECASE)
+
+
 def _seed(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     if options.seed or options.unpaired or options.sd:
         return options, []
     rows = len(source.frame)
+    # a number of its own for every run is no seed that runs share
+    runs = rows / max(1, facts[options.last].distinct if options.last in facts else 1)
 
     def fits(fact: ColumnFacts) -> bool:
-        return 1 < fact.distinct < max(rows, 3) and fact.filled == rows
+        return 1 < fact.distinct <= max(runs / 2, 2) and fact.filled == rows
 
     name = _first(_SEEDS, facts, fits)
+    if not name:
+        alike = [
+            f.name for f in facts.values() if fits(f) and all(map(_SEED_VALUE.fullmatch, f.samples))
+        ]
+        name = (alike or [""])[0]
     if not name:
         return options, []
     why = f"named like a seed, {plural(facts[name].distinct, 'value')}"
@@ -314,10 +394,28 @@ def _dataset(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         return fact.distinct > 1 and fact.name not in taken
 
     name = _first(_DATASETS, facts, fits)
+    why = "named like a data set"
+    if not name:
+        # folders and keys have no names of their own: their values say what they are
+        known = [f.name for f in facts.values() if fits(f) and _holds_datasets(f)]
+        name, why = (known or [""])[0], "its values are known data sets"
     if not name:
         return options, []
-    why = f"named like a data set, {plural(facts[name].distinct, 'value')}"
+    why = f"{why}, {plural(facts[name].distinct, 'value')}"
     return replace(options, dataset=(name,)), [ColumnChoice("dataset", name, why)]
+
+
+_DATASET_VALUE = re.compile(
+    r"mnist|cifar|imagenet|svhn|stl10|hopper|\bant\b|cheetah|walker|humanoid|swimmer|pong|breakout|asterix|qbert|"
+    r"seaquest|cartpole|acrobot|-v\d$|\bwmt|librispeech|criteo|ogbg|fastmri|coco|squad|mnli|sst-?2|pacs|vlcs|celeba",
+    re.IGNORECASE,
+)
+_NAMELESS = re.compile(r"(folder|key|file|path)( \d+)?")
+
+
+def _holds_datasets(fact: ColumnFacts) -> bool:
+    values = [sample for sample in fact.samples if _DATASET_VALUE.search(sample)]
+    return bool(_NAMELESS.fullmatch(fact.name)) and 2 * len(values) > len(fact.samples)
 
 
 def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
@@ -325,9 +423,12 @@ def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         return options, []
     taken = {*options.seed, *options.dataset, options.metric, options.last, options.train}
     rows = len(source.frame)
+    runs = rows / max(1, facts[options.last].distinct if options.last in facts else 1)
 
     def fits(fact: ColumnFacts) -> bool:
-        repeated = fact.distinct * 2 <= rows or not options.seed
+        repeated = fact.distinct * 2 <= runs or not options.seed
+        if fact.numeric and any("." in sample for sample in fact.samples):
+            repeated = repeated and bool(_SETTINGS.fullmatch(fact.name))  # else a measurement
         return fact.distinct > 1 and fact.filled == rows and fact.name not in taken and repeated
 
     name = _first(_ARMS, facts, fits)
@@ -335,7 +436,10 @@ def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     others = [
         fact.name
         for fact in facts.values()
-        if fits(fact)
+        if (
+            fits(fact)
+            or (_SETTINGS.fullmatch(fact.name) and fact.filled and fact.name not in taken)
+        )
         and fact.name != name
         and _word(fact.name) not in _NO_ARM
         and _word(fact.name) not in CLOCKS
@@ -348,9 +452,14 @@ def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         why = "differs between runs, and repeats over seeds"
     if not name:
         return options, []
-    names = _finer(source, [name], others, options)
+    names, dataset = _finer(source, [name], others, options)
     told = [ColumnChoice("arm", name, f"{why}, {plural(facts[name].distinct, 'value')}")]
     told += [ColumnChoice("arm", n, "tells apart runs of one arm and seed") for n in names[1:]]
+    if dataset:
+        told.append(
+            ColumnChoice("dataset", dataset, f"every {name} was run with each of its values")
+        )
+        options = replace(options, dataset=(dataset,))
     return replace(options, arm=tuple(names)), told
 
 
@@ -359,20 +468,30 @@ _NO_ARM_NAME = re.compile(r"time|date|uuid|_id$|hash|dir$|path$|url|version$|hos
 
 def _finer(
     source: TableSource, names: list[str], others: Sequence[str], options: TableOptions
-) -> list[str]:
-    """Add columns that tell apart rows which would be one run, those that tell most apart first."""
+) -> tuple[list[str], str]:
+    """Add columns that tell apart rows which would be one run, those that tell most apart first.
+
+    One that is no setting, and that every arm was run with all values of, names data sets.
+    """
     place = [*options.seed, *options.dataset, *([options.last] if options.last else [])]
+    dataset = ""
     if not options.seed:
-        return names
+        return names, dataset
     frame = source.frame[[*dict.fromkeys([*place, *names, *others])]].map(text_of)
     runs = _groups(frame, [*place, *names])
-    while runs < len(frame) and len(names) < 4:
+    while runs < len(frame) and len(names) < _MOST_ARM_COLUMNS:
         gains = {n: _groups(frame, [*place, *names, n]) for n in others if n not in names}
         best = max(gains, key=lambda name: gains[name], default="")
         if not best or gains[best] == runs:
             break
-        names, runs = [*names, best], gains[best]
-    return names
+        crossed = _groups(frame, [*names, best]) == _groups(frame, names) * _groups(frame, [best])
+        if crossed and not (dataset or options.dataset or _SETTINGS.fullmatch(best)):
+            dataset = best
+            place.append(best)
+        else:
+            names = [*names, best]
+        runs = gains[best]
+    return names, dataset
 
 
 def _groups(frame: pd.DataFrame, names: Sequence[str]) -> int:
@@ -427,9 +546,7 @@ def _margin(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     if options.margin or not options.metric:
         return options, []
     del facts
-    name = (
-        melted(source, options.metric, options.arm)[1] if "{" in options.metric else options.metric
-    )
+    name = melted_name(options.metric) if "{" in options.metric else options.metric
     column = numbers(source.frame, name, source.name, options.decimal)
     values = column.floats[~column.missing]
     finite = values[abs(values) < float("inf")]
@@ -446,3 +563,17 @@ def _margin(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     size = float(f"{0.01 * abs(float(finite.mean())) or 0.01:.0e}")
     why = f"about 1 % of the mean of {name}, in its own unit: the smallest difference worth acting on is yours to say"
     return replace(options, margin=size), [ColumnChoice("margin", f"{size:g}", why)]
+
+
+_STEPS = (
+    _score,
+    _clock,
+    _seed,
+    _dataset,
+    _means,
+    _arm,
+    _repeats,
+    _baseline,
+    _direction,
+    _margin,
+)

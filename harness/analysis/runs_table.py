@@ -157,7 +157,6 @@ def _run_rows(source: TableSource, options: TableOptions, *, lower: bool) -> Run
     source, metric = melted(source, options.metric, keep)
     by = options.last or options.best
     others = [options.train, options.gap, options.sd, by]
-    others += [options.n] if not options.n.isdigit() else []
     wanted = [*options.arm, *options.seed, *options.dataset, metric, *others]
     check_columns(source, [name for name in wanted if name])
     if not options.where:
@@ -183,7 +182,7 @@ def _run_rows(source: TableSource, options: TableOptions, *, lower: bool) -> Run
     frame = _with_counts(frame, source, options, score)
     if by:
         frame["by"] = numbers(source.frame, by, source.name, options.decimal).floats
-    rows = RunRows(source.name, frame, score.percent, options.metric, (*notes, *shortened))
+    rows = RunRows(source.name, frame, score.percent, metric, (*notes, *shortened))
     rows = _present(rows, options.metric)
     return _one_a_run(rows, source, options, lower=lower)
 
@@ -228,6 +227,11 @@ def _with_counts(
         raise UsageError(
             f"{source.name}: the rows are means with an sd; of how many runs is not said",
             "pass --n COLUMN, or --n 5 where all are of 5 runs",
+        )
+    if not options.n.isdigit() and options.n not in source.columns:
+        raise UsageError(
+            f"--n {options.n}: is neither a number nor a column",
+            "put the number of runs behind each mean: --n 5, or the column that has it",
         )
     if options.n.isdigit():
         frame["n"] = float(options.n)

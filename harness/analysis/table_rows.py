@@ -137,7 +137,7 @@ def melted(source: TableSource, form: str, keep: Sequence[str]) -> tuple[TableSo
             f"{source.name}: no column of numbers is named like {form!r}",
             f"its columns: {', '.join(source.columns[:_MOST_LISTED])}",
         )
-    score = "".join(pieces[::2]).strip(" _-./") or "score"
+    score = melted_name(form)
     others = [name for name in source.columns if name not in matches]
     parts = []
     for name, match in matches.items():
@@ -149,18 +149,31 @@ def melted(source: TableSource, form: str, keep: Sequence[str]) -> tuple[TableSo
     return source.with_frame(pd.concat(parts, ignore_index=True)), score
 
 
+def melted_name(form: str) -> str:
+    """Return the name of the column that all columns of a form become."""
+    rest = "".join(_HOLE.split(form)[::2]).strip(" _-./")
+    return rest if rest and rest not in _HOLE.findall(form) else "score"
+
+
 def key_texts(frame: pd.DataFrame, columns: Sequence[str], *, named: bool) -> list[str]:
-    """Return the texts of some columns together: of one its own, of several ``lr=0.1, wd=0`` or ``a / 1``."""
+    """Return the texts of some columns together: of one its own, of several ``lr=0.1, wd=0`` or ``a / 1``.
+
+    Where such a name would be too long, the values alone: ``0.1, 0``.
+    """
     texts = [[text_of(cell) for cell in frame[column]] for column in columns]
     if len(texts) == 1:
         return texts[0]
     if not named:
         return [" / ".join(parts) for parts in zip(*texts, strict=True)]
     shorts = [_short(column, columns) for column in columns]
-    return [
-        ", ".join(f"{short}={part}" for short, part in zip(shorts, parts, strict=True))
-        for parts in zip(*texts, strict=True)
+    rows = list(zip(*texts, strict=True))
+    full = [
+        ", ".join(f"{short}={part or 'none'}" for short, part in zip(shorts, parts, strict=True))
+        for parts in rows
     ]
+    if max(map(len, full), default=0) <= LONGEST_NAME:
+        return full
+    return [", ".join(part or "none" for part in parts) for parts in rows]  # the values alone
 
 
 def _short(column: str, columns: Sequence[str]) -> str:

@@ -312,7 +312,8 @@ def _show_report(written: Written, runs: Runs, *, json: bool) -> None:
     for note in runs.notes:
         console.say(note)
     console.say()
-    counted = "seeds" if written.analysis.study.pairing == "seed" else "runs"
+    study = written.analysis.study
+    counted = "runs" if study.pairing != "seed" else "pairs" if study.datasets else "seeds"
     lines = [_line(row) for row in rows[:_MOST_ROWS]]
     console.table(("arm", "difference", "verdict", counted), lines, talk=True)
     if len(rows) > _MOST_ROWS:
@@ -343,13 +344,13 @@ def _verdicts(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _line(row: dict[str, Any]) -> tuple[str, str, str, str]:
-    unit = " pp" if row["unit"] == "pp" else ""
-    digits = "+.2f" if unit else "+.3g"
+    from harness.report.words import MINUS, bounds, number, unit_name
+
     difference = "no estimate"
     if row["estimate"] is not None:
-        difference = f"{row['estimate']:{digits}}{unit}"
-        if row["low"] is not None:
-            difference += f" [{row['low']:{digits}}, {row['high']:{digits}}]"
+        interval = bounds(row["low"], row["high"], row["unit"], signed=True)
+        estimate = number(row["estimate"], row["unit"], signed=True) + unit_name(row["unit"])
+        difference = f"{estimate} {interval}".strip().replace(MINUS, "-")
     needed = (
         f"{row['n']}, about {row['seeds_needed']} would settle it"
         if row["seeds_needed"]

@@ -105,7 +105,7 @@ def check_pairing(source: TableSource, options: TableOptions) -> None:
     """
     from harness.analysis.column_choice import proposed
 
-    if options.seed or options.unpaired or options.sd or options.missing:
+    if options.seed or options.unpaired or options.n or options.missing:
         return
     likely = proposed(source, replace(options, seed=()))[0].seed
     if likely:
@@ -166,7 +166,7 @@ def command_of(sources: Sequence[str], options: TableOptions, *, name: str = "")
     words = ["harness", "analyze", *map(_place, sources)]
     for flag, value in flags_of(options):
         words += [flag, value] if value else [flag]
-    if not options.seed and not options.unpaired and not options.sd:
+    if not options.seed and not options.unpaired and not options.n:
         words += ["--unpaired"] if options.arm and options.metric else []
     for missing in options.missing:
         words += [f"--{missing}", missing.upper()]

@@ -81,9 +81,10 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
         ),
         "",
     )
+    of_seeds = f"{seeds}" if seeds == planned else f"{seeds} of {planned}"
     facts = [
         ("Arms", str(len(analysis.arms))),
-        ("Seeds", f"{seeds}" if seeds == planned else f"{seeds} of {planned}"),
+        ("Seeds", of_seeds if study.pairing == "seed" else ""),
         ("Rows" if study.table else "Trials", _trials(material, analysis)),
         *([] if study.foreign else _scale(material, analysis)),
         ("Time", "" if study.table else time_spent(material, analysis)),

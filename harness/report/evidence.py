@@ -10,7 +10,7 @@ from harness.report.document import Column, TableBlock, TableCell, table
 from harness.report.lookup import effects_of, in_order, leading, metric_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
-from harness.report.words import MARKS, MINUS, bounds, confidence, number, sample, seconds
+from harness.report.words import MARKS, MINUS, bounds, confidence, number, paired, sample, seconds
 from harness.study.study import Study
 from harness.study.trial import Trial
 from harness.text import plural
@@ -63,9 +63,10 @@ def effects(analysis: Analysis, kind: str) -> TableBlock | None:
         "main": "Main effects",
         "interaction": "Two-factor interactions",
         "shapley": "Shapley values",
+        "dataset": "Arms by data set",
         "control": "The A/A arm: the baseline against itself at other seeds",
     }
-    caption = f"{names.get(kind, kind)} on {metric.label}: paired differences, {sample(analysis.study, found)}."
+    caption = f"{names.get(kind, kind)} on {metric.label}: {paired(analysis.study)} differences, {sample(analysis.study, found)}."
     if any(e.sd_real is not None for e in found):
         caption += " Under sd: what of it is real, and what comes from judging each seed by finitely many images."
     return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])

@@ -21,7 +21,7 @@ from harness.report.lookup import (
     summary_of,
 )
 from harness.report.methods import Publication, cited, paragraph
-from harness.report.words import MINUS, bounds, direction, number, sample
+from harness.report.words import MINUS, bounds, direction, number, paired, sample
 from harness.text import plural
 
 _SPECIAL = {
@@ -114,7 +114,7 @@ def _effects(analysis: Analysis) -> str:
         rf"$\Delta$ {escape('gap' if second == analysis.gap else 'accuracy')}",
         "Verdict",
     ]
-    note = f"Mean paired difference [low, high], {sample(analysis.study, effects)}; {direction(metric)}."
+    note = f"Mean {paired(analysis.study)} difference [low, high], {sample(analysis.study, effects)}; {direction(metric)}."
     return _tabular("effects", "lrrl", heads, rows, note)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from harness.analysis import Analysis, ArmFacts, Effect, Summary
 from harness.study.trial import METRICS, Metric
@@ -19,7 +20,7 @@ def metric_of(analysis: Analysis, name: str = "") -> Metric:
     from the analysis.
     """
     name = name or analysis.study.metric
-    known = METRICS.get(name)
+    known = METRICS.get(name) if not analysis.study.table else None
     if known is not None:
         return (
             replace(known, label=of_test_set(known.label))
@@ -30,8 +31,12 @@ def metric_of(analysis: Analysis, name: str = "") -> Metric:
         e.unit for e in analysis.effects if e.metric == name
     ]
     higher = analysis.higher_is_better if name == analysis.study.metric else None
-    label = "overfitting gap" if name == analysis.gap else name.rpartition(":")[2].replace("_", " ")
-    return Metric(name, "pp" if "pp" in units[:1] else "1", higher, label)
+    unit: Literal["pp", "1", "own"] = "pp" if "pp" in units[:1] else "1"
+    if "own" in units[:1]:
+        unit = "own"
+    # a table's column is called as it is called there
+    own = name if analysis.study.table else name.rpartition(":")[2].replace("_", " ")
+    return Metric(name, unit, higher, "overfitting gap" if name == analysis.gap else own)
 
 
 def of_test_set(text: str) -> str:

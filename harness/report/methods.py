@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.analysis import Analysis
 from harness.analysis.tuning_facts import TuningFacts
 from harness.report.lookup import effects_of, has_metric, leading, metric_of, on_held_out
-from harness.report.words import confidence, images, listed, margin, named
+from harness.report.words import confidence, images, listed, margin, named, paired
 from harness.text import plural
 
 
@@ -198,9 +198,15 @@ def paragraph(analysis: Analysis, tuning: TuningFacts | None = None) -> list[Sen
 
 
 def _of_table(analysis: Analysis) -> list[Sentence]:
-    arms, seeds = plural(len(analysis.arms), "arm"), plural(len(analysis.seeds), "seed")
+    study, done = analysis.study, len(analysis.seeds)
+    compared = f"were compared on {plural(done, 'seed')}, differences paired by seed"
+    if study.pairing != "seed":
+        compared = "were compared as groups of runs without pairs (Welch's t)"
+    elif len(set(study.datasets)) > 1:
+        sets = plural(len(set(study.datasets)), "data set")
+        compared = f"were compared on {done} pairs of a seed and one of {sets}"
     text = (
-        f"From a table of finished runs, {arms} were compared on {seeds}, differences paired by seed; "
+        f"From a table of finished runs, {plural(len(analysis.arms), 'arm')} {compared}; "
         f"the outcome is {metric_of(analysis).label}."
     )
     return [(text, "bouthillier2021")]
@@ -299,7 +305,7 @@ def _rules(analysis: Analysis) -> list[Sentence]:
     if len(analysis.arms) == 1:
         return [(f"Means have {100 * (1 - study.alpha):g} % t intervals over seeds.", "")]
     tested = [effect for effect in analysis.effects if effect.p is not None]
-    text = f"We report mean paired differences with {100 * (1 - study.alpha):g} % t intervals over seeds"
+    text = f"We report mean {paired(study)} differences with {100 * (1 - study.alpha):g} % t intervals over seeds"
     if not tested:
         return [(f"{text}.", "")]
     rules = [(f"{text}, and judge them at level {study.alpha:g}.", "")]
@@ -381,8 +387,9 @@ def _basic_terms(analysis: Analysis, tuning: TuningFacts | None) -> list[tuple[s
             ("baseline", f"the arm that the others depart from, here {named(study.baseline)}")
         )
     if study.table:
+        if study.pairing == "seed":
+            terms.append(("seed", "the number that pairs rows: one row of every arm for each"))
         terms += [
-            ("seed", "the number that pairs rows: one row of every arm for each"),
             ("trial", "one row of the table: one run"),
         ]
     elif study.scripted:
@@ -424,11 +431,13 @@ def _basic_terms(analysis: Analysis, tuning: TuningFacts | None) -> list[tuple[s
 def _verdict_terms(analysis: Analysis) -> list[tuple[str, str]]:
     study = analysis.study
     when = "named when the table was analysed" if study.table else "declared before the first run"
+    difference = (
+        "an arm's score minus the score, at the same seed, of the arm it is compared with; averaged over seeds"
+        if study.pairing == "seed"
+        else "the mean score of an arm's runs minus that of the arm it is compared with"
+    )
     terms = [
-        (
-            "paired difference",
-            "an arm's score minus the score, at the same seed, of the arm it is compared with; averaged over seeds",
-        ),
+        (f"{paired(study)} difference", difference),
         ("margin", f"differences within {margin(analysis)}, {when} not to be worth acting on"),
         (
             "▲ better, ▼ worse",

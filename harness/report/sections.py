@@ -154,7 +154,7 @@ def effects(given: SectionInput) -> Section | None:
         evidence.orders(analysis),
     ]
     found = [block for block in drawn if block is not None]
-    for kind in ("main", "interaction", "shapley"):
+    for kind in ("main", "interaction", "shapley", "dataset"):
         found += _maybe(evidence.effects(analysis, kind))
     behind = [
         *_maybe(evidence.effects(analysis, "arm")),

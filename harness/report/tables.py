@@ -126,11 +126,19 @@ def _verdicts_heads(analysis: Analysis, shape: _Shape) -> list[Column | str]:
     return [*heads, "Verdict"]
 
 
+def _differences_of(analysis: Analysis) -> str:
+    """Return what the differences between arms are taken over."""
+    if analysis.study.pairing != "seed":
+        return "unpaired differences between two groups of runs"
+    several = len(set(analysis.study.datasets)) > 1
+    return f"paired differences, seed by seed{' on every data set' if several else ''}"
+
+
 def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effect]) -> str:
     what = (
         "switching the component on, over all settings of the others"
         if shape.main
-        else "paired differences, seed by seed"
+        else _differences_of(analysis)
     )
     metric = metric_of(analysis)
     too = "; the second interval is for new images too" if shape.crossed else ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import floor, log10, sqrt
 
 from harness.analysis import Analysis, Effect
 from harness.analysis.verdicts import gap_direction
@@ -74,13 +74,22 @@ def direction(of: Metric | Analysis) -> str:
 
 
 def number(value: float | None, unit: str = "pp", *, signed: bool = False) -> str:
-    """Return a number as text: two decimals for points, three for others; empty for None."""
+    """Return a number as text: two decimals for points, three digits that count for a table's own unit, else three decimals."""
     if value is None:
         return ""
     text = f"{abs(value):.2f}" if unit == "pp" else f"{abs(value):.3f}"
+    if unit == "own":
+        text = significant(abs(value))
     zero = not text.strip("0.")
     sign = "" if zero else MINUS if value < 0 else "+" if signed else ""
     return sign + text
+
+
+def significant(value: float) -> str:
+    """Return a number above zero with three digits that count, whatever its size: ``1156``, ``0.0123``, ``1.05e-05``."""
+    if value == 0.0 or not 1e-4 <= value < 1e7:
+        return "0" if value == 0.0 else f"{value:.2e}"
+    return f"{value:.{max(0, 2 - floor(log10(value)))}f}"
 
 
 def unit_name(unit: str, *, level: bool = False) -> str:
@@ -96,8 +105,14 @@ def bounds(low: float | None, high: float | None, unit: str = "pp", *, signed: b
 
 
 def confidence(study: Study) -> str:
-    """Return the level and kind of the study's intervals: ``95 % t``, or ``95 % repeated t`` under declared looks."""
-    return f"{100 * (1 - study.alpha):g} % {'repeated t' if len(study.looks) > 1 else 't'}"
+    """Return the level and kind of the study's intervals: ``95 % t``, ``95 % repeated t`` under declared looks, ``95 % Welch t``."""
+    kind = "repeated t" if len(study.looks) > 1 else "t" if study.pairing == "seed" else "Welch t"
+    return f"{100 * (1 - study.alpha):g} % {kind}"
+
+
+def paired(study: Study) -> str:
+    """Return how a study's differences are taken: ``paired`` by seed, or ``unpaired``."""
+    return "paired" if study.pairing == "seed" else "unpaired"
 
 
 def difference(effect: Effect) -> str:
@@ -155,7 +170,7 @@ def detectable(analysis: Analysis) -> str:
     """Return the smallest difference that the study finds with 80 % power, with its unit."""
     unit = metric_of(analysis).unit
     value = analysis.detectable_pp or 0.0
-    return f"{value:.1f} pp" if unit == "pp" else f"{value:.3f}"
+    return f"{value:.1f} pp" if unit == "pp" else number(value, unit)
 
 
 def gap_word(effect: Effect | None, analysis: Analysis) -> str:

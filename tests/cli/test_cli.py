@@ -34,8 +34,8 @@ from harness.cli.screen import Screen
 SURFACE = {
     "ablate": "name --study -s --all --profile --seeds --set --base --workers --launcher --storage --artifacts --device "
     "--timeout --screen --recommended --retry-failed --dry-run --json",
-    "analyze": "file --arm --seed --metric --baseline --margin --train --gap --unit --lower-is-better --higher-is-better "
-    "--alpha --common-seeds --json",
+    "analyze": "sources --arm --seed --dataset --metric --baseline --margin --where --last --best --duplicates --train --gap "
+    "--sd --n --unit --lower-is-better --higher-is-better --decimal --alpha --unpaired --common-seeds --top --name --json",
     "bench": "--device --quick --verbose -v --save --json",
     "compare": "a b --check --unsure --speed --json",
     "data fetch": "name --json",

@@ -182,7 +182,7 @@ def _layout(lines: list[str], place: str) -> tuple[str, int]:
             continue
         share = lines_with / len(numbered)
         # a decimal comma splits cells too, but not those of the header
-        header = next(i for i, count in enumerate(counts) if count == usual)
+        header = _header_of([line for _, line in numbered], counts, usual, delimiter)
         score = (share - 0.5 * (header > 0), usual, delimiter, numbered[header][0])
         best = score if best is None or score[:2] > best[:2] else best
     if best is None:
@@ -191,6 +191,15 @@ def _layout(lines: list[str], place: str) -> tuple[str, int]:
             "write one run a line, its cells separated by commas",
         )
     return best[2], best[3]
+
+
+def _header_of(lines: list[str], counts: list[int], usual: int, delimiter: str) -> int:
+    """The first line with the usual number of cells; a title that spreadsheets fill up with delimiters is none."""
+    fitting = [i for i, count in enumerate(counts) if count == usual]
+    for i in fitting[:5]:
+        if sum(map(bool, _cells(lines[i], delimiter))) * 2 > usual:
+            return i
+    return fitting[0]
 
 
 def _comment_header(text: str, body: list[str], delimiter: str) -> list[str]:

@@ -178,6 +178,43 @@ def _ended_well(frame: pd.DataFrame, column: str, good: str) -> tuple[str, ...]:
     return (f"{column}={good}",) if good in states and len(states) > 1 else ()
 
 
+_NAMES = frozenset(
+    {"name", "run", "run_name", "experiment", "exp", "exp_name", "file", "folder", "key", "model"}
+)
+_SEEDS = frozenset({"seed", "random_seed", "rng_seed", "trial_seed", "pair"})
+_NAME_AND_SEED = re.compile(
+    r"(.+?)[-_., ]*[-_., (](?:seed|s|run|trial|rep|fold|v|version)?[-_=. ]?(\d{1,6})\)?",
+    re.IGNORECASE,
+)
+
+
+def with_name_parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Take names such as ``mixup-s3`` apart, where no column holds seeds and the numbers recur; return what was done."""
+    own = [str(name) for name in frame.columns if name not in (FILE, LINE)]
+    if any(re.split(r"[./]", name.lower())[-1] in _SEEDS for name in own):
+        return frame, ()
+    for name in own:
+        if name.lower() not in _NAMES:
+            continue
+        texts = [text_of(cell) for cell in frame[name]]
+        matches = {text: _NAME_AND_SEED.fullmatch(text) for text in dict.fromkeys(texts)}
+        if len(matches) < 4 or not all(matches.values()):
+            continue
+        stems = {match[1] for match in matches.values() if match}
+        numbers = {match[2] for match in matches.values() if match}
+        if len(stems) < 2 or len(numbers) * 2 > len(matches) or len(stems) * 2 > len(matches):
+            continue
+        parts = [matches[text] for text in texts]
+        frame = frame.assign(
+            **{
+                f"{name}.name": [m[1] for m in parts if m],
+                f"{name}.seed": [m[2] for m in parts if m],
+            }
+        )
+        return frame, (f"{name} was taken apart into {name}.name and {name}.seed",)
+    return frame, ()
+
+
 def by_epoch(frame: pd.DataFrame) -> pd.DataFrame | None:
     """Return one run's rows with those of one epoch put together, where training and validation have rows of their own.
 

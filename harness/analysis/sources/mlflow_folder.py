@@ -32,7 +32,7 @@ def run_rows(run: Path) -> list[dict[str, Any]]:
         meta = yaml.safe_load((run / "meta.yaml").read_text(encoding="utf-8")) or {}
         shared: dict[str, Any] = {
             "experiment": run.parent.name,
-            "run_id": meta.get("run_id", run.name),
+            "run_id": run.name,
             "name": meta.get("run_name", ""),
             "status": _STATUS.get(str(meta.get("status")), str(meta.get("status", ""))),
             "start_time": meta.get("start_time"),

@@ -99,5 +99,5 @@ def _trials(storage: optuna.storages.BaseStorage, shown: str) -> tuple[pd.DataFr
         raise ReportError(f"{shown}: holds no trial of Optuna", "name the storage of the study")
     trials = untyped(pd.concat(frames, ignore_index=True), shown)
     drop = [name for name in trials.columns if name.startswith("system_attrs_")]
-    told = f"Optuna, {plural(len(frames), 'study', 'studies')}, {plural(len(trials), 'trial')}"
+    told = f"{plural(len(frames), 'study', 'studies')} of a storage"
     return trials.drop(columns=drop), told

@@ -178,7 +178,7 @@ def _file(path: Path) -> TableSource:
 def _single(table: FileTable, name: str) -> TableSource:
     """One table as a source, after what is known of its tool has been applied."""
     tool = known.recognised(table.frame)
-    frame = table.frame if tool is None else tool.frame
+    frame, parted = known.with_name_parts(table.frame if tool is None else tool.frame)
     what = f"{tool.what}, {table.told}" if tool is not None else table.told
     own = [column for column in frame.columns if column not in (FILE, LINE)]
     size = f"{plural(len(frame), 'row')}, {plural(len(own), 'column')}"
@@ -189,7 +189,7 @@ def _single(table: FileTable, name: str) -> TableSource:
         where=tool.where if tool is not None else (),
         last=(tool.last if tool is not None else "") or table.last,
         created=tool.created if tool is not None else "",
-        notes=(*table.notes, *(tool.notes if tool is not None else ())),
+        notes=(*table.notes, *(tool.notes if tool is not None else ()), *parted),
         twice=table.twice,
     )
 
@@ -365,17 +365,18 @@ def _tree(
     frames = [_with_columns(t.frame, cells) for t, cells in zip(tables, said, strict=True)]
     frame = _joined(frames, name)
     tool = known.recognised(frame)
+    shown, parted = known.with_name_parts(frame if tool is None else tool.frame)
     formats = Counter(table.told for table in tables).most_common(1)[0][0]
     what = f"{tool.what}, {formats}" if tool is not None else formats
     sentence = f"{name}: {plural(len(chosen), 'file')} as {columns.pattern} ({what}); "
     return TableSource(
-        frame=frame if tool is None else tool.frame,
+        frame=shown,
         name=name,
         sentence=f"{sentence}{plural(len(frame), 'row')}{left}",
         where=tool.where if tool is not None else (),
         last=(tool.last if tool is not None else "") or tables[0].last,
         created=tool.created if tool is not None else "",
-        notes=tuple(dict.fromkeys(note for table in tables for note in table.notes)),
+        notes=(*dict.fromkeys(note for table in tables for note in table.notes), *parted),
         twice=frozenset().union(*(table.twice for table in tables)),
     )
 

@@ -147,7 +147,9 @@ def _names_things(value: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
     """Whether the keys of an object name things of one kind, and are no columns of a record."""
     inner = list(value.values())
     if all(isinstance(v, Mapping) for v in inner):
-        return len(inner) > 1 or bool(keys)
+        # things of one kind have a key in common; settings and results beside each other have none
+        shared = set.intersection(*(set(v) for v in inner))
+        return (len(inner) > 1 or bool(keys)) and bool(shared)
     if all(isinstance(v, list) for v in inner):
         return all(_is_records(v) or not v or is_series(v) or _numbers(v) for v in inner)
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in inner)

@@ -29,6 +29,7 @@ from harness.report.words import (
     mark_of,
     named,
     number,
+    paired,
     plain,
     sample,
 )
@@ -82,7 +83,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     alt = f"{count if resolved else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
     band = f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}"
     caption = (
-        f"Dots are mean paired differences, bars {sample(analysis.study, effects)}; the numbers at the "
+        f"Dots are mean {paired(analysis.study)} differences, bars {sample(analysis.study, effects)}; the numbers at the "
         f"right are these means. Grey band: differences within {band}, declared not worth acting on."
     )
     if two and second == analysis.gap:
@@ -168,7 +169,9 @@ def _forest_table(analysis: Analysis, rows: Sequence[_Row], second: str) -> Tabl
     ]
     heads = ["Arm", f">{metric.label}", f">{metric_of(analysis, second).label}", "Verdict"]
     return table(
-        f"Mean paired difference [low, high], {sample(analysis.study, effects)}.", heads, lines
+        f"Mean {paired(analysis.study)} difference [low, high], {sample(analysis.study, effects)}.",
+        heads,
+        lines,
     )
 
 

@@ -36,7 +36,8 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
         for name, trials in scores.by_arm(material, analysis).items()
     }
     by_arm = {name: values for name, values in by_arm.items() if values}
-    if not by_arm:
+    # the row of an arm that has only a mean is no run
+    if not by_arm or analysis.study.pairing == "summary":
         return None
     paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences and e.term in by_arm}
     names, limit = list(by_arm), scores.dots(len(by_arm))
