@@ -42,7 +42,7 @@ _LARGER = 1.05  # parameters of an arm, as a multiple of its reference's, that d
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Contrasts:
     """Contrasts that one sentence is about.
 
     Attributes:
@@ -79,26 +79,26 @@ def answer(analysis: Analysis) -> str:
 # The openings of the designs
 
 
-def groups(analysis: Analysis) -> list[Group]:
+def groups(analysis: Analysis) -> list[Contrasts]:
     """Return the contrasts that answer the study, by what one sentence can say of them, in the words of its design."""
     effects = in_order(analysis, leading(analysis))
     if effects and effects[0].kind == "main":
         members = tuple((named(effect.term), effect) for effect in effects)
-        return [Group("Averaged over all settings of the others,", members)]
+        return [Contrasts("Averaged over all settings of the others,", members)]
     if analysis.study.design == "sweep":
         return _of_sweep(analysis, effects)
     if analysis.study.design in ("leave-one-out", "add-one-in", "both"):
         return _of_components(analysis, effects)
     references = list(dict.fromkeys(effect.reference for effect in effects))
     return [
-        Group(
+        Contrasts(
             f"Against {named(reference)},", _named([e for e in effects if e.reference == reference])
         )
         for reference in references
     ]
 
 
-def _of_sweep(analysis: Analysis, effects: Sequence[Effect]) -> list[Group]:
+def _of_sweep(analysis: Analysis, effects: Sequence[Effect]) -> list[Contrasts]:
     """A sentence a factor, its levels in order, then one for the arms written by hand."""
     base = arm_of(analysis, analysis.study.baseline)
     levels = base.components if base is not None else {}
@@ -109,11 +109,11 @@ def _of_sweep(analysis: Analysis, effects: Sequence[Effect]) -> list[Group]:
         level = plain(levels[factor.name]) if factor.name in levels else ""
         opening = f"Against {named(analysis.study.baseline)}"
         opening += f", which has {factor.name} = {level}," if level else ","
-        made += [Group(opening, _named(swept))] if swept else []
-    return [*made, *([Group("Of the other variants,", _named(rest))] if rest else [])]
+        made += [Contrasts(opening, _named(swept))] if swept else []
+    return [*made, *([Contrasts("Of the other variants,", _named(rest))] if rest else [])]
 
 
-def _of_components(analysis: Analysis, effects: Sequence[Effect]) -> list[Group]:
+def _of_components(analysis: Analysis, effects: Sequence[Effect]) -> list[Contrasts]:
     """Components added to nothing, taken out one at a time, taken out together; then the arms written by hand."""
     places: dict[str, list[tuple[str, Effect]]] = {"add": [], "drop": [], "all": [], "hand": []}
     for effect in effects:
@@ -128,10 +128,10 @@ def _of_components(analysis: Analysis, effects: Sequence[Effect]) -> list[Group]
             places["all"].append(("all of them", effect))
     # What follows "leaving out one at a time" may say "leaving out all of them".
     sentences = (
-        Group("Added alone to a recipe without any of them,", tuple(places["add"])),
-        Group("In the full recipe,", tuple(places["drop"]), "leaving out {}"),
-        Group("", tuple(places["all"]), "leaving out {}"),
-        Group("Of the other variants,", tuple(places["hand"])),
+        Contrasts("Added alone to a recipe without any of them,", tuple(places["add"])),
+        Contrasts("In the full recipe,", tuple(places["drop"]), "leaving out {}"),
+        Contrasts("", tuple(places["all"]), "leaving out {}"),
+        Contrasts("Of the other variants,", tuple(places["hand"])),
     )
     return [group for group in sentences if group.members]
 
@@ -156,7 +156,7 @@ def _switched(analysis: Analysis, effect: Effect) -> tuple[list[str], list[str]]
 # What verdicts say
 
 
-def _of_metric(analysis: Analysis, group: Group) -> str:
+def _of_metric(analysis: Analysis, group: Contrasts) -> str:
     """A sentence with the verdicts of a group on the deciding metric."""
     metric = metric_of(analysis)
     up, down = Phrase("raises {it}", "raise {it}", True), Phrase("lowers {it}", "lower {it}", True)
@@ -177,7 +177,7 @@ def _of_metric(analysis: Analysis, group: Group) -> str:
 
 
 def _sentence(
-    group: Group, label: str, sort: Callable[[Effect], str], phrases: Mapping[str, Phrase]
+    group: Contrasts, label: str, sort: Callable[[Effect], str], phrases: Mapping[str, Phrase]
 ) -> str:
     """``OPENING a (+1.05 pp [..]) and b raise LABEL; c is unresolved.``: one clause a verdict, in the order of the phrases."""
     clauses: list[str] = []
@@ -353,7 +353,7 @@ def _of_gap(analysis: Analysis) -> str:
         )
         if known:
             tested += [gap for _, gap in known]
-            shown = Group(group.opening, known, group.doing)
+            shown = Contrasts(group.opening, known, group.doing)
             sort: Callable[[Effect], str] = lambda gap: gap_word(gap, analysis)  # noqa: E731
             sentences.append(_sentence(shown, "the overfitting gap", sort, phrases))
     if not tested:

@@ -204,14 +204,46 @@ def test_the_page_is_whole_with_scripts_off(browser: Browser, reports: dict[str,
     page.context.close()
 
 
-def test_details_are_open_in_print(browser: Browser, reports: dict[str, Written]) -> None:
+def test_what_is_folded_on_the_screen_is_not_printed_unless_the_reader_opens_it(
+    browser: Browser, reports: dict[str, Written]
+) -> None:
     page = show(browser, reports["html"].index)
-    heights = "[...document.querySelectorAll('details')].map(d => d.getBoundingClientRect().height)"
-    on_screen = page.evaluate(heights)
+    assert not page.locator(".on-paper").is_visible()
     page.emulate_media(media="print")
-    printed = page.evaluate(heights)
-    assert all(after > before + 10 for before, after in zip(on_screen, printed, strict=True))
+    heights = "[...document.querySelectorAll('main > section > details')].map(d => d.getBoundingClientRect().height)"
+    assert page.evaluate(heights)
+    assert set(page.evaluate(heights)) == {0}
+    assert "not printed" in page.locator(".on-paper").inner_text()
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert min(page.evaluate(heights)) > 10
     page.context.close()
+
+
+def test_tables_are_printed_in_letters_of_at_least_eight_points_and_nothing_is_shrunk(
+    browser: Browser, reports: dict[str, Written]
+) -> None:
+    page = show(browser, reports["augmentations-quick"].index, width=690)  # the paper's, in px
+    page.emulate_media(media="print")
+    smallest = page.evaluate(
+        """() => Math.min(...[...document.querySelectorAll('table *')].filter(
+             e => e.checkVisibility() && [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())
+           ).map(e => parseFloat(getComputedStyle(e).fontSize)))"""
+    )
+    assert smallest * 72 / 96 >= 8
+    # a page wider than its paper is shrunk by the printer, letters and all
+    assert page.evaluate("document.documentElement.scrollWidth") <= 690
+    assert page.pdf(format="A4").count(b"/Type /Page\n") <= 8
+    page.context.close()
+
+
+def test_a_figure_that_is_wider_than_a_phone_says_so(
+    browser: Browser, reports: dict[str, Written]
+) -> None:
+    phone, desk = (show(browser, reports["html"].index, width=width) for width in (375, 1280))
+    assert phone.locator("figure .cue").first.is_visible()
+    assert not desk.locator("figure .cue").first.is_visible()
+    phone.context.close()
+    desk.context.close()
 
 
 def test_print_is_light_in_a_dark_browser_and_makes_pages(

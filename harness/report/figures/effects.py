@@ -175,75 +175,76 @@ def _forest_table(analysis: Analysis, rows: Sequence[_Row], second: str) -> Tabl
     )
 
 
+_TERMS = {  # kind: what the drawing and a sentence call it, and what it means
+    "main": (
+        "Main effects",
+        "main effects",
+        "A main effect is the change when a component is switched on, averaged over all settings of the others.",
+    ),
+    "interaction": (
+        "Two-factor interactions",
+        "interactions",
+        "An interaction is what two components do together beyond the sum of both.",
+    ),
+    "shapley": (
+        "Shapley values",
+        "Shapley values",
+        "A Shapley value averages a component's contribution over all orders of adding it.",
+    ),
+}
+
+
 def terms(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
-    """Draw main effects, interactions and Shapley values of a factorial under each other; None without any."""
-    kinds = [(kind, effects_of(analysis, kind)) for kind in ("main", "interaction", "shapley")]
-    kinds = [(kind, [e for e in found if e.estimate is not None]) for kind, found in kinds]
-    kinds = [(kind, found) for kind, found in kinds if found]
-    if not kinds:
+    """Draw main effects, interactions and Shapley values of a design that has them; None without any."""
+    by_kind = {
+        kind: [e for e in effects_of(analysis, kind) if e.estimate is not None] for kind in _TERMS
+    }
+    by_kind = {kind: effects for kind, effects in by_kind.items() if effects}
+    if not by_kind:
         return None
     metric = metric_of(analysis)
-    heights = [len(found) + 0.6 for _, found in kinds]
-    titles = {
-        "main": "Main effects",
-        "interaction": "Two-factor interactions",
-        "shapley": "Shapley values",
-    }
+    heights = [len(effects) + 0.6 for effects in by_kind.values()]
     with canvas.sheet(
         "terms",
-        0.7 + 0.27 * sum(heights) + 0.25 * len(kinds),
-        rows=len(kinds),
+        0.7 + 0.27 * sum(heights) + 0.25 * len(by_kind),
+        rows=len(by_kind),
         formats=formats,
         sharex=True,
         height_ratios=heights,
     ) as opened:
-        for ax, (kind, found) in zip(opened.axes, kinds, strict=True):
-            _rows(ax, found, margin=analysis.margin, judged=kind != "shapley")
-            canvas.name_rows(ax, [e.term for e in found])
-            ax.set_title(titles[kind], color=PAGE["ink"])
+        for ax, (kind, effects) in zip(opened.axes, by_kind.items(), strict=True):
+            # shares of a whole have no verdict of their own
+            _rows(ax, effects, margin=analysis.margin, judged=kind != "shapley")
+            canvas.name_rows(ax, [e.term for e in effects])
+            ax.set_title(_TERMS[kind][0], color=PAGE["ink"])
         opened.axes[-1].set_xlabel(canvas.with_unit(f"change in {metric.label}", metric.unit))
-        key(opened, [e for kind, found in kinds for e in found if kind != "shapley"])
-    everything = [e for _, found in kinds for e in found]
+        judged = [e for kind, effects in by_kind.items() for e in effects if kind != "shapley"]
+        key(opened, judged)
+    everything = [e for effects in by_kind.values() for e in effects]
     top = max(everything, key=lambda e: abs(e.estimate or 0.0))
-    inter = [e for kind, found in kinds for e in found if kind == "interaction"]
-    clear = [e.term for e in inter if e.verdict in ("better", "worse")]
-    alt = f"The largest term is {top.term}, {difference(top)}" + (
-        f"; {len(clear)} of {plural(len(inter), 'interaction')} {'differs' if len(clear) == 1 else 'differ'} from zero."
-        if inter
-        else "."
-    )
-    meanings = {
-        "main": "A main effect is the change when a component is switched on, averaged over all settings of the others.",
-        "interaction": "An interaction is what two components do together beyond the sum of both.",
-        "shapley": "A Shapley value averages a component's contribution over all orders of adding it.",
-    }
-    drawn = [kind for kind, _ in kinds]
-    caption = " ".join(
-        [
-            f"Dots are means over seeds, bars {sample(analysis.study, everything)}.",
-            *(meanings[kind] for kind in drawn),
-        ]
-    )
-    words = {"main": "main effects", "interaction": "interactions", "shapley": "Shapley values"}
-    title = listed([words[kind] for kind in drawn])
+    alt = f"The largest term is {top.term}, {difference(top)}"
+    pairs = by_kind.get("interaction", [])
+    if pairs:
+        clear = sum(e.verdict in ("better", "worse") for e in pairs)
+        verb = "differs" if clear == 1 else "differ"
+        alt += f"; {clear} of {plural(len(pairs), 'interaction')} {verb} from zero"
+    # only what is drawn is explained
+    meanings = [_TERMS[kind][2] for kind in by_kind]
+    bars = f"Dots are means over seeds, bars {sample(analysis.study, everything)}."
     rows = [
-        [TableCell(e.term), titles[kind][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word]
-        for kind, f in kinds
-        for e in f
+        [TableCell(e.term), _TERMS[kind][0][:-1], tables.difference_cell(e), MARKS[mark_of(e)].word]
+        for kind, effects in by_kind.items()
+        for e in effects
     ]
     behind = table(
         f"Terms: mean [low, high], {sample(analysis.study, everything)}.",
         ["Term", "Kind", f">{metric.label}", "Verdict"],
         rows,
     )
-    return canvas.figure(
-        opened,
-        "terms",
-        title[:1].upper() + title[1:],
-        alt=alt,
-        caption=caption,
-        table=behind,
-    )
+    title = listed([_TERMS[kind][1] for kind in by_kind])
+    caption = " ".join([bars, *meanings])
+    title = f"{title[:1].upper()}{title[1:]}"
+    return canvas.figure(opened, "terms", title, alt=f"{alt}.", caption=caption, table=behind)
 
 
 def levels(analysis: Analysis, formats: Sequence[str]) -> list[Figure]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
-from harness.report.document import Figure, TableCell, table
+from harness.report.document import Figure, TableBlock, TableCell, table
 from harness.report.figures import canvas
 from harness.report.palette import PAGE
 from harness.report.words import number, plain, unit_name
@@ -44,7 +44,7 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     unit = "pp" if scale > 1 else "1"
     with canvas.sheet("search", 2.7, formats=formats) as opened:
         ax = opened.ax
-        left_out = _score_axis(ax, [score for _, score in done], sign)
+        beyond = _score_axis(ax, [score for _, score in done], sign)
         _history_dots(ax, done)
         ax.step(
             [trial.number for trial, _ in done],
@@ -57,20 +57,7 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         if facts.reference_value is not None:
             pen = {"color": PAGE["worse"], "linewidth": 1.1, "linestyle": (0, (4, 2))}
             ax.axhline(scale * facts.reference_value, label="reference", **pen)
-        beyond = [trial.number for trial, score in done if left_out(score)]
-        if beyond:  # at the edge, so that no trial is cut in half
-            edge, marker = (0.0, "v") if sign > 0 else (1.0, "^")
-            ax.plot(
-                beyond,
-                [edge] * len(beyond),
-                transform=ax.get_xaxis_transform(),
-                clip_on=False,
-                linestyle="none",
-                marker=marker,
-                markersize=6,
-                color=PAGE["unresolved"],
-                label="worse than the axis shows",
-            )
+        _beyond(ax, [trial.number for trial, score in done if beyond(score)], sign)
         ax.set_xlabel("trial of the search")
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         ax.set_ylabel(label)
@@ -82,25 +69,52 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     )
     caption = (
         "Score on validation, one seed each, in the order of the search. The best of many is optimistic: it is a "
-        "search score, not a result. Crosses broke a limit and could not be chosen."
-        if any(trial.broken for trial, _ in done)
-        else "Score on validation, one seed each, in the order of the search. The best of many is optimistic: it is a "
         "search score, not a result."
     )
+    if any(trial.broken for trial, _ in done):
+        caption += " Crosses broke a limit and could not be chosen."
+    return canvas.figure(
+        opened,
+        "search",
+        "History of the search",
+        alt=alt,
+        caption=caption,
+        table=_best_table(done, sign, label, unit),
+    )
+
+
+def _best_table(
+    done: Sequence[tuple[SearchTrial, float]], sign: float, label: str, unit: str
+) -> TableBlock:
     ranked = sorted(done, key=lambda item: -sign * item[1])[:10]
     rows = [
         [
-            TableCell(str(t.number)),
-            TableCell(number(v, unit), v),
-            ", ".join(t.broken) or "–",
-            TableCell(_params(t)),
+            TableCell(str(trial.number)),
+            TableCell(number(score, unit), score),
+            ", ".join(trial.broken) or "–",
+            TableCell(_params(trial)),
         ]
-        for t, v in ranked
+        for trial, score in ranked
     ]
     heads = [">Trial", f">{label}", "Limits broken", "Parameters"]
-    behind = table("The ten best search scores.", heads, rows)
-    return canvas.figure(
-        opened, "search", "History of the search", alt=alt, caption=caption, table=behind
+    return table("The ten best search scores.", heads, rows)
+
+
+def _beyond(ax: Axes, numbers: Sequence[int], sign: float) -> None:
+    """Mark trials whose score lies beyond the axis at its edge, so that none is cut in half or missing."""
+    if not numbers:
+        return
+    edge, marker = (0.0, "v") if sign > 0 else (1.0, "^")
+    ax.plot(
+        numbers,
+        [edge] * len(numbers),
+        transform=ax.get_xaxis_transform(),
+        clip_on=False,
+        linestyle="none",
+        marker=marker,
+        markersize=6,
+        color=PAGE["unresolved"],
+        label="worse than the axis shows",
     )
 
 
