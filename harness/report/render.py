@@ -29,6 +29,7 @@ from harness.report.document import (
 from harness.report.palette import PAGE
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+MAIN = "forest"  # the figure that Markdown shows
 FOOTER = "Written by harness. This page holds no script and fetches nothing; its numbers are in analysis.json and effects.csv."
 
 
@@ -116,7 +117,7 @@ def _inline_svg(figure: Figure) -> Any:
 
 
 def markdown(report: Report) -> str:
-    """Return the report as Markdown whose figures are the PNG files beside it."""
+    """Return the report as Markdown. It shows the main figure and says what the others show: those are in index.html."""
     lines = [f"# {escape_markdown(report.title)}", "", f"_{escape_markdown(report.kicker)}_", ""]
     for alert in report.alerts:
         lines += [f"> **{alert.level}:** {escape_markdown(alert.text)}", ""]
@@ -166,8 +167,7 @@ def _md_block(block: Block) -> Iterator[str]:
         yield from (
             f"### {escape_markdown(block.title)}",
             "",
-            f"![{_alt(block.title)}](figures/{block.id}.png)",
-            "",
+            *([f"![{_alt(block.title)}](figures/{block.id}.svg)", ""] if block.id == MAIN else []),
             escape_markdown(f"{block.alt} {block.caption}"),
             "",
         )

@@ -134,10 +134,10 @@ def test_names_with_html_are_shown_as_text(small: Written) -> None:
     assert not re.search(r"(?<!\\)<(script|b|i|em)\b", markdown)
 
 
-def test_markdown_shows_its_figures_from_files_that_are_there(written: Written) -> None:
+def test_markdown_shows_its_main_figure_from_a_file_that_is_there(written: Written) -> None:
     text = (written.folder / "report.md").read_text(encoding="utf-8")
     images = re.findall(r"^!\[.*\]\(([^)]+)\)$", text, re.MULTILINE)
-    assert "figures/forest.png" in images
+    assert "figures/forest.svg" in images
     assert all((written.folder / image).is_file() for image in images)
 
 
