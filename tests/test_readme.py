@@ -45,6 +45,21 @@ def test_the_numbers_of_the_readme_are_those_of_the_committed_reports(name: str)
     assert tool(name).readme(text) == text
 
 
+def test_the_page_of_findings_is_what_the_committed_reports_say() -> None:
+    found = tool("what_we_found")
+    assert found.PAGE.read_text(encoding="utf-8") == found.page()
+
+
+def test_the_page_of_findings_has_every_arm_of_its_studies_with_its_verdict() -> None:
+    found = tool("what_we_found")
+    text = found.PAGE.read_text(encoding="utf-8")
+    for question in found.QUESTIONS:
+        report = ROOT / "reports" / f"{question.study}-small" / "report.md"
+        for arm in re.findall(r"^\| ([\w.=-]+)[^|]*\|.*\| ▼ worse", report.read_text("utf-8"), re.M):
+            rows = [line for line in text.splitlines() if line.startswith(f"| {arm}")]
+            assert any("| worse" in row for row in rows), arm
+
+
 def test_the_picture_is_drawn_from_the_committed_report() -> None:
     picture = tool("readme_picture")
     assert picture.PICTURE.read_text(encoding="utf-8") == picture.picture()
