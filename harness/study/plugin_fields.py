@@ -161,7 +161,7 @@ def own_augmentations(tree: object) -> object:
                 )
             near = did_you_mean(owner, own)
             raise ValueError(
-                f"kwargs.{name}: no augmentation of that name is set{near}; set augment.own.{owner} as well"
+                f"kwargs.{name}: no augmentation of that name is set{near}, so set augment.own.{owner} as well"
             )
     on = {name: function for name, function in own.items() if function != OFF}
     kept = {name: value for name, value in kwargs.items() if name.partition(".")[0] in on}
