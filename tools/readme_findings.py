@@ -61,7 +61,9 @@ def _claims(folder: Path) -> list[str]:
     mains.sort(key=lambda effect: -(effect.estimate or 0.0))
     parts = "; ".join(f"{e.term} {CLAIM[e.verdict]}, {_pp(e)}" for e in mains)
     seeds = ", ".join(str(n) for n in sorted({e.n for e in mains}))
-    return [f"- **Three credited parts**: {parts} (95 % t, n = {seeds} seeds)."]
+    return [
+        f"- **What the write-up that we start from credits**: {parts} (95 % t, n = {seeds} seeds)."
+    ]
 
 
 def _search(folder: Path) -> list[str]:
@@ -79,7 +81,7 @@ def _search(folder: Path) -> list[str]:
     limits = f" within {tuning.limits}" if tuning.limits else ""
     gain = _signed(100 * chosen.test, 100 * low, 100 * high)
     return [
-        f"- **Best of {len(tuning.history)} recipes{limits}**: {gain} on the test set ({kind}, n = {chosen.n} seeds)."
+        f"- **A search of {len(tuning.history)} recipes{limits}** found one that gains {gain} on the test set ({kind}, n = {chosen.n} seeds)."
     ]
 
 

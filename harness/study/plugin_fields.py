@@ -163,7 +163,7 @@ def own_augmentations(tree: object) -> object:
                 )
             near = did_you_mean(owner, own)
             raise ValueError(
-                f"kwargs.{name}: no augmentation of that name is set{near}; set augment.own.{owner} as well"
+                f"kwargs.{name}: no augmentation of that name is set{near}, so set augment.own.{owner} as well"
             )
 
     # One that is off leaves no trace, so that the recipe is the one without it, with its id.

@@ -30,7 +30,7 @@ FIRST = "harness ablate --study augmentations"
 # in place of the first command, whose whole run test_quick looks at
 FIRST_HERE = f"{FIRST} --profile quick --seeds 3"
 LEFT_OUT = {
-    r"^git clone ": "the clone is made",
+    r"--index-url": "needs a network",
     r"^pip install nox$|^nox|^python -m venv|'\.\[dev\]'": "makes and uses a developer's environment",
     r"^harness data fetch": "needs a network",
     r"postgresql\+psycopg|--launcher slurm": "needs a server; tests/faults has one",
