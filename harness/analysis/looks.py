@@ -170,13 +170,7 @@ def _by_looks(table: Table, line: Chance | None) -> LookState:
         # one Holm family of all arms: those that left bring the p-values they left with
         judged = _judge(table, own, reasons)
         judgements.update({name: judged[name] for name in undecided if name in judged})
-        left = {
-            name
-            for name in undecided
-            if name in reasons or judgements[name].verdict in ("better", "worse", "equivalent")
-        }
-        if table.study.design in ("factorial", "fraction") and left != undecided:
-            left = set()  # contrasts need every arm at every seed
+        left = _leaving(table, undecided, reasons, judgements)
         stopped.update(dict.fromkeys(left, reached) if reached < len(looks) else {})
         undecided = undecided - left
         inside = with_references(table, undecided)
@@ -199,6 +193,23 @@ def _by_looks(table: Table, line: Chance | None) -> LookState:
         withheld=not over,
         missing={},
     )
+
+
+def _leaving(
+    table: Table,
+    undecided: set[str],
+    reasons: Mapping[str, str],
+    judgements: Mapping[str, Judgement],
+) -> set[str]:
+    """The arms that a look settles, or that can never be judged."""
+    left = {
+        name
+        for name in undecided
+        if name in reasons or judgements[name].verdict in ("better", "worse", "equivalent")
+    }
+    # contrasts need every arm at every seed
+    together = table.study.design in ("factorial", "fraction")
+    return set() if together and left != undecided else left
 
 
 def with_references(table: Table, undecided: Collection[str]) -> frozenset[str]:

@@ -35,7 +35,7 @@ _STILL = AugmentRecipe(crop=0, flip="none", brightness=0.0, contrast=0.0, satura
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class CaseGroup:
     """Cases that are timed against each other, and their share of the time."""
 
     name: str
@@ -47,14 +47,14 @@ def threads_on(device: str) -> int:
     return usable_cores() if torch.device(device).type == "cuda" else 1
 
 
-def groups_of(ground: Ground, mflop: float) -> list[Group]:
+def groups_of(ground: Ground, mflop: float) -> list[CaseGroup]:
     """Return the groups; ``mflop`` is what training takes of arithmetic for one image, in millions of operations."""
     return [
-        Group("pipeline", lambda: _pipelines(ground.device)),
-        Group("loop", lambda: _loops(ground)),
-        Group("step", lambda: _steps(ground, mflop)),
-        Group("epoch", lambda: _epochs(ground)),
-        Group("trial", lambda: _trials(ground)),
+        CaseGroup("pipeline", lambda: _pipelines(ground.device)),
+        CaseGroup("loop", lambda: _loops(ground)),
+        CaseGroup("step", lambda: _steps(ground, mflop)),
+        CaseGroup("epoch", lambda: _epochs(ground)),
+        CaseGroup("trial", lambda: _trials(ground)),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.bench.cases import USUAL, Group, groups_of, threads_on
+from harness.bench.cases import USUAL, CaseGroup, groups_of, threads_on
 from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
 from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
@@ -140,7 +140,7 @@ def _gpus(device: str) -> list[torch.device]:
 
 
 def _timed(
-    groups: Mapping[str, Group],
+    groups: Mapping[str, CaseGroup],
     seconds: Mapping[str, float],
     *,
     device: str,
