@@ -449,7 +449,7 @@ def main():
     (HERE / "means-in-cells.csv").write_text(
         "model,top-1 acc\n" + "\n".join(written) + "\n", encoding="utf-8"
     )
-    wide = runs.pivot(index="model", columns="seed", values="test_acc").reset_index()
+    wide = runs.pivot_table(index="model", columns="seed", values="test_acc").reset_index()
     wide.columns = ["model", *(f"seed{k}" for k in range(6))]
     wide.to_csv(HERE / "wide.csv", index=False)
 

@@ -1,0 +1,437 @@
+"""Tables as tools leave them: known, proposed, and judged as scipy judges them, without a cell changed by hand.
+
+The files lie in ``tests/data/tables``; ``make.py`` there says how they were drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from harness.analysis import Analysis, analyze
+from harness.analysis.runs_table import Runs, read_runs, runs_of
+from harness.analysis.sources import TableSource, read_source
+from harness.commands.analyze import look_at
+from harness.errors import HarnessError, ReportError, UsageError
+
+TABLES = Path(__file__).parent.parent / "data" / "tables"
+
+# file: (words that say what it is, arm that is better or worse than its baseline, its verdict)
+LOOK_ALIKES = {
+    "wandb.csv": ("a W&B export of runs", "mixup", "better"),
+    "wandb-pairs.csv": ("a W&B export of runs", "mixup", "better"),
+    "six-data-sets.csv": ("text separated by commas", "pfa", "worse"),
+    "with-means.csv": ("text separated by commas", "mixup", "better"),
+    "domainbed": ("{folder}/results.jsonl", "IRM", "worse"),
+    "algoperf": ("trial_{trial}/measurements.csv", "shampoo", "better"),
+    "dopamine.json": ("records under their keys", "C51", "better"),
+    "curves.csv": ("text separated by commas", "ppo-no-gae", "worse"),
+    "mlflow.csv": ("an MLflow table of runs", "mixup", "better"),
+    "optuna.log": ("Optuna trials", "lion", "better"),
+    "cv-results.csv": ("288 candidates x 5 splits", "0.1, 0.001, sigmoid, none, True", "worse"),
+    "runs.csv.gz": ("text separated by commas", "mixup", "better"),
+    "lightning_logs": ("a Lightning log", "mixup", "better"),
+    "hf": ("a Hugging Face trainer_state.json", "frozen", "worse"),
+    # of the same kinds
+    "keras": ("{file}_seed{seed}.csv", "mixup", "better"),
+    "mlruns": ("an MLflow folder", "mixup", "better"),
+    "runs.tsv.xz": ("text separated by tabs", "mixup", "better"),
+    "runs.parquet": ("Parquet", "mixup", "better"),
+    "semicolons.csv": ("semicolons, Windows-1252", "mixup", "better"),
+    "excel-utf16.txt": ("tabs, UTF-16", "mixup", "better"),
+    "means.csv": ("text separated by commas", "mixup", "better"),
+    "wide.csv": ("text separated by commas", "mixup", "better"),
+}
+
+
+def analysed(runs: Runs) -> Analysis:
+    return analyze(runs.study, runs.trials, metrics=runs.metrics, seeds=runs.seeds)
+
+
+def effect(analysis: Analysis, term: str) -> Any:
+    (found,) = [e for e in analysis.effects if e.term == term and e.metric == analysis.primary]
+    return found
+
+
+def read(path: Path | str, **columns: Any) -> Runs:
+    return read_runs(path, **columns)
+
+
+def source(*names: str) -> TableSource:
+    return read_source([TABLES / name for name in names])
+
+
+def write(folder: Path, text: str, name: str = "runs.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def columns(**changes: Any) -> dict[str, Any]:
+    usual = {"arm": "model", "seed": "seed", "metric": "acc", "baseline": "a", "margin": 0.5}
+    return {**usual, **changes}
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES)
+def test_a_table_is_named_and_the_proposed_command_judges_it(name: str) -> None:
+    told, arm, verdict = LOOK_ALIKES[name]
+    look = look_at(TABLES / name)
+    assert told in look.source.sentence
+    assert look.options.missing == ()
+    assert {choice.option for choice in look.choices} >= {"arm", "metric", "baseline", "margin"}
+    assert all(choice.why for choice in look.choices)
+    assert effect(analysed(runs_of(look.source, look.options)), arm).verdict == verdict
+
+
+def test_a_workbook_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    del tmp_path
+    look = look_at(TABLES / "runs.xlsx")
+    assert "an Excel workbook, sheet 'Results'" in look.source.sentence
+    assert effect(analysed(runs_of(look.source, look.options)), "mixup").verdict == "better"
+
+
+def test_event_files_are_read(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    draw = np.random.default_rng(2)
+    for arm in ("base", "wide"):
+        for seed in range(4):
+            with SummaryWriter(str(tmp_path / "logs" / arm / f"seed_{seed}")) as writer:
+                for step in range(3):
+                    score = 0.8 + 0.02 * step + 0.03 * (arm == "wide") + draw.normal(0, 0.002)
+                    writer.add_scalar("val/acc", score, step)
+    look = look_at(tmp_path / "logs")
+    assert "8 runs as {folder}/seed_{seed}" in look.source.sentence
+    assert effect(analysed(runs_of(look.source, look.options)), "wide").verdict == "better"
+
+
+# --- verdicts against scipy
+
+
+def test_pairs_of_a_wandb_export_are_the_paired_t_of_scipy() -> None:
+    frame = pd.read_csv(TABLES / "wandb.csv")
+    wide = frame[frame["State"] == "finished"].pivot_table(
+        index="seed", columns="method", values="val/acc"
+    )
+    expected = stats.ttest_rel(wide["mixup"], wide["baseline"])
+    look = look_at(TABLES / "wandb.csv")
+    found = effect(analysed(runs_of(look.source, look.options)), "mixup")
+    interval = expected.confidence_interval(0.95)
+    assert (found.p, found.low, found.high, found.n) == pytest.approx(
+        (expected.pvalue, interval.low, interval.high, 6)
+    )
+
+
+def test_groups_without_seeds_are_welch_of_scipy_with_holm() -> None:
+    frame = pd.read_csv(TABLES / "runs.csv.gz")
+    groups = {name: own["test_acc"] for name, own in frame.groupby("model")}
+    p = {
+        arm: stats.ttest_ind(groups[arm], groups["baseline"], equal_var=False).pvalue
+        for arm in ("mixup", "ema")
+    }
+    runs = read(
+        TABLES / "runs.csv.gz", arm="model", metric="test_acc", baseline="baseline", margin=0.5
+    )
+    found = analysed(runs)
+    smaller = min(p, key=lambda arm: p[arm])
+    assert runs.study.pairing == "none"
+    assert {arm: effect(found, arm).p for arm in p} == pytest.approx(p)
+    assert effect(found, smaller).p_holm == pytest.approx(min(1.0, 2 * p[smaller]))
+    assert any(check.name == "pairing" for check in found.checks)
+
+
+def test_means_give_the_groups_of_their_runs() -> None:
+    from_means = read(
+        TABLES / "means.csv",
+        arm="model",
+        metric="mean",
+        sd="std",
+        n="count",
+        baseline="baseline",
+        margin=0.5,
+    )
+    from_runs = read(
+        TABLES / "runs.csv.gz", arm="model", metric="test_acc", baseline="baseline", margin=0.5
+    )
+    one, other = effect(analysed(from_means), "mixup"), effect(analysed(from_runs), "mixup")
+    # the table of means is rounded to three decimals
+    assert (one.estimate, one.low, one.high) == pytest.approx(
+        (other.estimate, other.low, other.high), abs=2e-3
+    )
+    assert (one.verdict, one.n) == (other.verdict, other.n) == ("better", 6)
+
+
+def test_means_in_cells_need_the_number_of_runs() -> None:
+    asked = {"arm": "model", "metric": "top-1 acc", "baseline": "baseline", "margin": 0.5}
+    with pytest.raises(UsageError, match="of how many runs"):
+        read(TABLES / "means-in-cells.csv", **asked)
+    assert effect(analysed(read(TABLES / "means-in-cells.csv", **asked, n="6")), "mixup").n == 6
+
+
+def test_pairs_over_data_sets_are_all_pairs_and_those_within_one() -> None:
+    frame = pd.read_csv(TABLES / "six-data-sets.csv")
+    wide = frame.pivot_table(index=["dataset", "seed"], columns="method", values="accuracy")
+    runs = read(
+        TABLES / "six-data-sets.csv",
+        arm="method",
+        seed="seed",
+        dataset="dataset",
+        metric="accuracy",
+        baseline="lasso",
+        margin=0.5,
+    )
+    found = analysed(runs)
+    whole, coil = stats.ttest_rel(wide["cae"], wide["lasso"]), wide.loc["coil"]
+    within = stats.ttest_rel(coil["cae"], coil["lasso"])
+    assert (effect(found, "cae").n, effect(found, "cae").p) == (120, pytest.approx(whole.pvalue))
+    assert effect(found, "cae on coil").p == pytest.approx(within.pvalue)
+    assert len([e for e in found.effects if e.kind == "dataset"]) == 12
+
+
+def test_disjoint_seeds_are_not_paired_and_it_is_said(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{arm},{10 * k + s},{90 + k + 0.1 * s}\n" for k, arm in enumerate("ab") for s in range(5)
+    )
+    runs = read(write(tmp_path, "model,seed,acc\n" + rows), **columns())
+    assert runs.study.pairing == "none"
+    assert "no arm shares a seed with a" in runs.notes[-1]
+
+
+# --- runs as people have them
+
+
+def test_several_columns_name_an_arm_and_a_seed(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{lr},{wd},{fold},{s},{0.9 + 0.001 * s + (lr > 0.1) * 0.01 + fold * 0.002 + wd * s * 0.001}\n"
+        for lr in (0.1, 0.2)
+        for wd in (0, 1)
+        for fold in (0, 1)
+        for s in range(3)
+    )
+    path = write(tmp_path, "lr,wd,fold,seed,acc\n" + rows)
+    runs = read(path, **columns(arm=["lr", "wd"], seed=["fold", "seed"], baseline="lr=0.1,wd=0"))
+    assert [arm.name for arm in runs.study.arms] == ["lr=0.1, wd=1", "lr=0.2, wd=0", "lr=0.2, wd=1"]
+    assert len(runs.seeds) == 6
+    assert runs.study.seed_names[0] == "0 / 0"
+
+
+@pytest.mark.parametrize("form", ["s{}", "seed_{}", "run-{}"])
+def test_seeds_with_a_word_before_them_keep_their_numbers(tmp_path: Path, form: str) -> None:
+    rows = "".join(f"{arm},{form.format(s)},{90 + s}\n" for arm in "ab" for s in (3, 7, 42))
+    assert read(write(tmp_path, "model,seed,acc\n" + rows), **columns()).seeds == (3, 7, 42)
+
+
+def test_conditions_choose_rows(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{arm},{s},{90 + s},{state},{e}\n"
+        for arm in "ab"
+        for s in range(3)
+        for e in (1, 2)
+        for state in (["done"] if s else ["done", "crashed"])
+    )
+    path = write(tmp_path, "model,seed,acc,state,epoch\n" + rows)
+    assert len(read(path, **columns(where=["state=done", "epoch>=2"])).trials) == 6
+    with pytest.raises(ReportError, match="no row has state = dun") as caught:
+        read(path, **columns(where=["state=dun"]))
+    assert "done" in caught.value.hint
+    with pytest.raises(UsageError, match="compares nothing"):
+        read(path, **columns(where=["state"]))
+
+
+def test_the_last_row_of_a_run_or_its_best_counts_and_the_best_is_called_optimistic(
+    tmp_path: Path,
+) -> None:
+    rows = "".join(
+        f"{arm},{s},{e},{90 + s + (2 if e == 1 else 0)}\n"
+        for arm in "ab"
+        for s in range(3)
+        for e in range(3)
+    )
+    path = write(tmp_path, "model,seed,epoch,acc\n" + rows)
+    last, best = read(path, **columns(last="epoch")), read(path, **columns(best="acc"))
+    assert last.trials[0].metrics["acc"] == pytest.approx(0.90)
+    assert best.study.metric == "acc (best of a run, optimistic)"
+    assert best.trials[0].metrics[best.study.metric] == pytest.approx(0.92)
+    with pytest.raises(ReportError) as caught:
+        read(path, **columns())
+    assert "--last epoch" in caught.value.hint
+
+
+@pytest.mark.parametrize(("policy", "score"), [("first", 0.90), ("last", 0.94), ("mean", 0.92)])
+def test_duplicates_are_settled_by_the_declared_policy(
+    tmp_path: Path, policy: Any, score: float
+) -> None:
+    rows = "".join(f"{arm},{s},90\n{arm},{s},94\n" for arm in "ab" for s in range(3))
+    runs = read(write(tmp_path, "model,seed,acc\n" + rows), **columns(duplicates=policy))
+    assert [trial.metrics["acc"] for trial in runs.trials] == pytest.approx([score] * 6)
+
+
+def test_the_newest_of_two_runs_counts_whatever_their_order() -> None:
+    look = look_at(TABLES / "mlflow.csv")
+    runs = runs_of(look.source, look.options)
+    (rerun,) = [t for t in runs.trials if (t.label, t.seed) == ("ema", 1)]
+    frame = pd.read_csv(TABLES / "mlflow.csv")
+    both = frame[(frame["params.method"] == "ema") & (frame["params.seed"] == 1)]
+    assert (
+        rerun.metrics["metrics.val_acc"]
+        == both.sort_values("start_time")["metrics.val_acc"].iloc[-1]
+    )
+
+
+@pytest.mark.parametrize("cell", ["", "N/A", "null", "-"])
+def test_a_cell_without_a_score_is_a_run_that_is_not_there(tmp_path: Path, cell: str) -> None:
+    rows = "".join(
+        f"{arm},{s},{cell if (arm, s) == ('b', 2) else 90 + s}\n" for arm in "ab" for s in range(4)
+    )
+    path = write(tmp_path, "model,seed,acc\n" + rows)
+    with pytest.raises(ReportError, match=r"no row for b \(seed 2\)"):
+        read(path, **columns())
+    assert read(path, **columns(common_seeds=True)).seeds == (0, 1, 3)
+
+
+def test_percent_signs_and_points_are_numbers_together(tmp_path: Path) -> None:
+    rows = "".join(f"{arm},{s},{90 + s}{'.50%' if s else '.5'}\n" for arm in "ab" for s in range(3))
+    runs = read(write(tmp_path, "model,seed,acc\n" + rows), **columns())
+    assert sorted({trial.metrics["acc"] for trial in runs.trials}) == pytest.approx(
+        [0.905, 0.915, 0.925]
+    )
+
+
+def test_a_comma_that_may_be_two_things_is_asked_about(tmp_path: Path) -> None:
+    rows = "".join(f"{arm};{s};9,{100 + s}\n" for arm in "ab" for s in range(3))
+    path = write(tmp_path, "model;seed;reward\n" + rows)
+    with pytest.raises(ReportError, match="may be a decimal or a thousand"):
+        read(path, **columns(metric="reward"))
+    runs = read(path, **columns(metric="reward", decimal="comma"))
+    assert runs.trials[0].metrics["reward"] == pytest.approx(9.1)
+
+
+# --- units
+
+
+def test_losses_are_never_percent_by_themselves_and_any_margin_goes(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{arm},{s},{40 + 3 * (arm == 'b') + s + 0.3 * (s * (arm == 'b'))}\n"
+        for arm in "ab"
+        for s in range(5)
+    )
+    path = write(tmp_path, "model,seed,perplexity\n" + rows)
+    runs = read(path, **columns(metric="perplexity", margin=2.0, lower_is_better=True))
+    found = analysed(runs)
+    assert (found.margin, effect(found, "b").unit, effect(found, "b").verdict) == (
+        2.0,
+        "own",
+        "worse",
+    )
+    wide = read(path, **columns(metric="perplexity", margin=250.0, lower_is_better=True))
+    assert analysed(wide).margin == 250.0
+
+
+def test_a_margin_that_looks_like_a_share_is_asked_about(tmp_path: Path) -> None:
+    rows = "".join(f"{arm},{s},{90 + s}\n" for arm in "ab" for s in range(3))
+    path = write(tmp_path, "model,seed,acc\n" + rows)
+    with pytest.raises(UsageError, match=r"is --margin 0.003 a share") as caught:
+        read(path, **columns(margin=0.003))
+    assert "--margin 0.3" in caught.value.hint
+    assert read(path, **columns(margin=0.003, unit="percent")).study.margin_pp == 0.003
+
+
+# --- sources
+
+
+def test_a_pattern_names_the_parts_of_paths(tmp_path: Path) -> None:
+    for arm in ("a", "b"):
+        for seed in range(3):
+            folder = tmp_path / "out" / arm / f"seed-{seed}"
+            folder.mkdir(parents=True)
+            (folder / "metrics.json").write_text(json.dumps({"test": {"acc": 0.9 + seed / 100}}))
+    runs = read(
+        f"{tmp_path}/out/{{variant}}/seed-{{s}}/metrics.json",
+        **columns(arm="variant", seed="s", metric="test.acc"),
+    )
+    assert (runs.seeds, len(runs.trials)) == ((0, 1, 2), 6)
+    with pytest.raises(UsageError, match="no file matches"):
+        read(f"{tmp_path}/out/{{variant}}/run-{{s}}/metrics.json", **columns())
+
+
+def test_several_files_and_globs_are_one_table() -> None:
+    several = read_source([f"{TABLES}/keras/*.csv"])
+    assert len(several.frame) == 36
+    assert {"file", "seed"} <= set(several.columns)
+    assert len(source("keras/ema_seed0.csv", "keras/mixup_seed0.csv").frame) == 6
+
+
+def test_a_zip_of_a_folder_is_read_as_the_folder(tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "runs"), "zip", TABLES / "hf")
+    look = look_at(archive)
+    assert "15 files" in look.source.sentence
+    assert effect(analysed(runs_of(look.source, look.options)), "frozen").verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no rows"),
+        (b"\x80\x04\x95", "is a pickle"),
+        (b"\x1f\x8b\x08broken", "cannot be read"),
+        (b"PK\x03\x04broken", "cannot be read"),
+        (b"PAR1broken", "cannot be read"),
+        (b'{"a": [1, 2', "not valid JSON"),
+        (b'{"a": 1}\n{"a": ', "line 2 is not valid JSON"),
+        (b"SQLite format 3\x00broken", "cannot be read"),
+        (bytes(range(256)) * 9, "is not text"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_error_with_a_hint(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    path = tmp_path / "runs.any"
+    path.write_bytes(content)
+    with pytest.raises(HarnessError, match=words) as caught:
+        look_at(path)
+    assert caught.value.hint
+
+
+def test_a_folder_with_several_tables_a_run_asks_which(tmp_path: Path) -> None:
+    for seed in range(3):
+        for name in ("one.csv", "two.csv"):
+            (tmp_path / f"seed{seed}").mkdir(exist_ok=True)
+            write(tmp_path / f"seed{seed}", "model,acc\na,90\nb,91\n", name)
+    with pytest.raises(ReportError, match="one.csv, two.csv") as caught:
+        look_at(tmp_path)
+    assert "/**/one.csv" in caught.value.hint
+
+
+# --- size
+
+
+def test_ten_thousand_arms_are_told_what_is_sensible_and_top_keeps_the_correction(
+    tmp_path: Path,
+) -> None:
+    draw = np.random.default_rng(4)
+    arms = np.repeat(np.arange(10_000), 3)
+    frame = pd.DataFrame(
+        {
+            "model": arms,
+            "seed": np.tile(np.arange(3), 10_000),
+            "acc": draw.normal(90, 0.5, 30_000).round(3),
+        }
+    )
+    frame.to_csv(tmp_path / "many.csv", index=False)
+    with pytest.raises(ReportError, match="9,999 arms against 0") as caught:
+        read(tmp_path / "many.csv", **columns(baseline="0"))
+    assert "--top 20" in caught.value.hint
+    runs = read(tmp_path / "many.csv", **columns(baseline="0", top=5))
+    found = analysed(runs)
+    best = max((e for e in found.effects if e.metric == "acc"), key=lambda e: -(e.p or 1.0))
+    assert (len(runs.study.arms), runs.study.family) == (5, 9_999)
+    assert best.p_holm == pytest.approx(min(1.0, 9_999 * (best.p or 1.0)))
