@@ -59,7 +59,7 @@ def head_of(net: nn.Module, classes: int, *, field: str) -> str:
     Raises:
         RecipeError: there is none.
     """
-    names = [
+    names: list[str] = [
         name
         for name, module in net.named_modules()
         if name and classes in (_outputs(module, "out_features"), _outputs(module, "out_channels"))
@@ -199,7 +199,7 @@ def _fitted(value: Tensor, wanted: Tensor | None) -> Tensor:
 
 
 def _shape(value: Tensor | None) -> str:
-    return " x ".join(map(str, value.shape)) if value is not None else "not"
+    return " x ".join(map(str, value.shape)) if value is not None else "missing"
 
 
 def take_channels(name: str, net: nn.Module, in_channels: int) -> None:
