@@ -77,7 +77,14 @@ def analyze(
     rows = _verdicts(written.analysis)
     if json:
         console.data_json(
-            {"report": written.index, "answer": written.answer, "notes": runs.notes, "arms": rows}
+            {
+                "report": written.index,
+                "answer": written.answer,
+                "metric": metric,
+                "higher_is_better": written.analysis.higher_is_better,
+                "notes": runs.notes,
+                "arms": rows,
+            }
         )
         return
     for note in runs.notes:
