@@ -306,7 +306,14 @@ def _show_report(written: Written, runs: Runs, *, json: bool) -> None:
     rows = _verdicts(written.analysis)
     if json:
         console.data_json(
-            {"report": written.index, "answer": written.answer, "notes": runs.notes, "arms": rows}
+            {
+                "report": written.index,
+                "answer": written.answer,
+                "metric": metric,
+                "higher_is_better": written.analysis.higher_is_better,
+                "notes": runs.notes,
+                "arms": rows,
+            }
         )
         return
     for note in runs.notes:

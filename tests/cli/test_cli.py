@@ -832,7 +832,8 @@ def test_check_leaves_with_1_when_an_arm_is_worse_than_it_was(here: Path) -> Non
         table_of_runs(here / f"{name}.csv", arm=arm)
         status, out, _ = call("analyze", f"{name}.csv", *COLUMNS, "--json")
         assert status == 0
-        assert set(json.loads(out)) == {"report", "answer", "notes", "arms"}
+        keys = {"report", "answer", "metric", "higher_is_better", "notes", "arms"}
+        assert set(json.loads(out)) == keys
     assert call("compare", "before", "after")[0] == 0
     assert call("compare", "before", "after", "--check")[0] == 1
     assert call("compare", "after", "before", "--check")[0] == 0
