@@ -83,13 +83,13 @@ def baseline(look: Look, **changes: Any) -> Any:
     recipe = arms(load_study("reference").under(look.profile))[0].recipe
     if not data.available(recipe.data.name):
         raise SkippedError(f"{recipe.data.name} is not here: set HARNESS_DATA")
-    sizes: dict[str, Any] = {"train__epochs": 2} if look.tiny else {}
+    sizes: dict[str, Any] = {"train__epochs": 1, "data__train": 200} if look.tiny else {}
     return recipe.with_overrides(
         {name.replace("__", "."): value for name, value in {**sizes, **changes}.items()}
     )
 
 
-def bundled(**changes: Any) -> Any:
+def bundled(look: Look, **changes: Any) -> Any:
     """Return a recipe of some seconds on bundled images, so that stage A needs no data."""
     from harness.study.profiles import builtin_profiles
     from harness.study.recipe import Recipe, flatten
@@ -97,9 +97,10 @@ def bundled(**changes: Any) -> Any:
     fields = flatten(
         {name: value for name, value in builtin_profiles()["quick"].items() if name != "seeds"}
     )
-    given = {
-        name.replace("__", "."): value for name, value in {"train__epochs": 3, **changes}.items()
-    }
+    small: dict[str, Any] = {"train__epochs": 3}
+    if look.tiny:
+        small = {"train__epochs": 2, "data__train": 200, "data__val": 100}
+    given = {name.replace("__", "."): value for name, value in {**small, **changes}.items()}
     return Recipe().with_overrides({**fields, **given})
 
 
@@ -262,7 +263,7 @@ def a_ceilings(look: Look) -> Result:
 
 def a_one_cell(look: Look) -> Result:
     """Train one cell with each engine; a part of `a_two_processes`."""
-    return {engine: figures(trial_of(look, bundled(), 0, engine)) for engine in look.engines}
+    return {engine: figures(trial_of(look, bundled(look), 0, engine)) for engine in look.engines}
 
 
 def a_two_processes(look: Look) -> Result:
@@ -283,13 +284,13 @@ def a_two_processes(look: Look) -> Result:
 
 def a_two_plans(look: Look) -> Result:
     """Train cells of two studies in turn in one process: the first cell again must give what it gave."""
-    other = bundled(augment__mixup=0.4, optimizer__name="sgd", schedule__max_lr=0.05)
+    other = bundled(look, augment__mixup=0.4, optimizer__name="sgd", schedule__max_lr=0.05)
     compared: Result = {}
     for engine in look.engines:
-        before = trial_of(look, bundled(), 0, engine)
+        before = trial_of(look, bundled(look), 0, engine)
         between = trial_of(look, other, 0, engine)
-        trial_of(look, bundled(), 1, engine)  # the same program with another loader
-        after = trial_of(look, bundled(), 0, engine)
+        trial_of(look, bundled(look), 1, engine)  # the same program with another loader
+        after = trial_of(look, bundled(look), 0, engine)
         if before.curve.online_loss != after.curve.online_loss:
             raise RuntimeError(f"{engine}: the same cell gives another curve after other cells")
         compared[engine] = {
@@ -313,8 +314,9 @@ def benchmark(group: str) -> Callable[[Look], Result]:
         done = bench(
             device=look.device,
             groups=[group],
+            rounds=1 if look.tiny else None,
             budget_seconds=6 * look.seconds,
-            sample_seconds=0.05 if look.tiny else 0.4,
+            sample_seconds=0.01 if look.tiny else 0.4,
             save=True,
             folder=look.out / f"bench-{group}",
         )
@@ -428,13 +430,10 @@ def _ablate(look: Look, folder: Path) -> list[str]:
         "--profile",
         look.profile,
     ]
-    command += [
-        "--seeds",
-        "2",
-        "--device",
-        look.device,
-        *(["--workers", "1", "--set", "train.epochs=1"] if look.tiny else []),
-    ]
+    command += ["--seeds", "1" if look.tiny else "2", "--device", look.device]
+    if look.tiny:
+        small = ("train.epochs=1", "data.train=200", "data.val=100")
+        command += ["--workers", "1", *(part for field in small for part in ("--set", field))]
     return command
 
 
@@ -581,6 +580,7 @@ def d_update(look: Look) -> Result:
     )
     update.prepare(weights_P)
 
+    # what a pass over the vector would fuse
     def step() -> float:
         grad_P = source_P.clone()
         torch.linalg.vector_norm(grad_P)

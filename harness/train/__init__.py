@@ -1,4 +1,6 @@
-"""One trial: images, augmentation, net, step, engines, evaluation. With ``bench``, the only room that imports torch.
+"""One trial: images, augmentation, net, step, engines, evaluation.
+
+With ``bench``, the only room that imports torch.
 
 Nothing that knows of studies, arms or storage.
 Start with ``run``, which turns a cell into a trial; ``loop`` is the loop over epochs.

@@ -1,4 +1,7 @@
-"""What numbers a device computes with: TF32, and what stands in for bfloat16 where a GPU only emulates it."""
+"""What numbers a device computes with.
+
+TF32, and what stands in for bfloat16 where a GPU only emulates it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import torch
 
 
 def prepare(device: torch.device | str) -> None:
-    """Set the arithmetic of a CUDA device for this process: fp32 is IEEE single precision, TF32 is off everywhere.
+    """Set the arithmetic of a CUDA device for this process.
+
+    fp32 is IEEE single precision, TF32 is off everywhere.
 
     TF32 keeps 10 bits of mantissa and is cuDNN's default for convolutions; a recipe that says fp32
     would get it unasked. Convolution kernels are those that add in a fixed order. cuDNN's choice by

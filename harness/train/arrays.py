@@ -1,4 +1,6 @@
-"""A data set as plain arrays: what every reader returns, what the cache keeps, and the checks all of them must pass.
+"""A data set as plain arrays.
+
+What every reader returns, what the cache keeps, and the checks all of them must pass.
 
 Shapes: N images, C channels (1 grey, 3 colour), H and W pixels.
 """
@@ -29,8 +31,9 @@ HELD_OUT = 0.2  # share of the images that becomes the test set when a folder br
 class Arrays:
     """Decoded images of a whole data set, in memory, on the CPU.
 
-    Images are uint8, labels int64 in [0, len(classes)). The validation part is there where the source brings one beside its
-    test part; ``notes`` are what a user should know of the content, a sentence each.
+    Images are uint8, labels int64 in [0, len(classes)). The validation part is there where the
+    source brings one beside its test part; ``notes`` are what a user should know of the content, a
+    sentence each.
     """
 
     train_images_NCHW: Pixels
@@ -44,7 +47,7 @@ class Arrays:
 
     @property
     def parts(self) -> tuple[tuple[str, Pixels, Labels], ...]:
-        """Return (name, images, labels) of the training part, of the test part, and of the validation part if there is one."""
+        """Return (name, images, labels) of the training, test and, if any, validation part."""
         parts = (
             ("training", self.train_images_NCHW, self.train_labels_N),
             ("test", self.test_images_NCHW, self.test_labels_N),
@@ -55,7 +58,10 @@ class Arrays:
 
 
 def digest(arrays: Arrays) -> str:
-    """Return the content fingerprint: 16 hexadecimal digits of the SHA-256 over pixels, labels, shapes and class names."""
+    """Return the content fingerprint.
+
+    16 hexadecimal digits of the SHA-256 over pixels, labels, shapes and class names.
+    """
     state = hashlib.sha256(json.dumps(["harness data 1", arrays.classes]).encode())
     for part, images_NCHW, labels_N in arrays.parts:
         state.update(json.dumps([part, images_NCHW.shape]).encode())
@@ -87,14 +93,16 @@ def check(arrays: Arrays, name: str) -> None:
             )
         if len(images_NCHW) != len(labels_N):
             raise DataError(
-                f"{name}: the {part} part holds {len(images_NCHW)} images and {len(labels_N)} labels"
+                f"{name}: the {part} part holds {len(images_NCHW)} images and {len(labels_N)} "
+                "labels"
             )
         low, high = int(labels_N.min()), int(labels_N.max())
         if low < 0 or high >= count:
             wrong = low if low < 0 else high
             raise DataError(
                 f"{name}: a {part} image has label {wrong} and labels go from 0 to {count - 1}",
-                "number the classes from 0 without holes; -1 marks a part published without its labels",
+                "number the classes from 0 without holes; "
+                "-1 marks a part published without its labels",
             )
     empty = np.flatnonzero(np.bincount(arrays.train_labels_N, minlength=count) == 0)
     if len(empty):
@@ -109,7 +117,8 @@ def check(arrays: Arrays, name: str) -> None:
     for part, images_NCHW, _ in arrays.parts[1:]:
         if train_CHW != images_NCHW.shape[1:]:
             raise DataError(
-                f"{name}: training images are {_shape(train_CHW)} and {part} images {_shape(images_NCHW.shape[1:])}",
+                f"{name}: training images are {_shape(train_CHW)} and {part} images "
+                f"{_shape(images_NCHW.shape[1:])}",
                 "give one side in pixels with data.size",
             )
     if min(train_CHW[1:]) < SMALLEST_SIDE:
@@ -120,7 +129,10 @@ def check(arrays: Arrays, name: str) -> None:
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Return class names in order: by number where all are made of digits (2 before 10), else by letter."""
+    """Return class names in order.
+
+    By number where all are made of digits (2 before 10), else by letter.
+    """
     names = tuple(names)
     if all(word.isascii() and word.isdigit() for word in names):
         return tuple(sorted(names, key=lambda word: (int(word), word)))
@@ -146,7 +158,8 @@ def repeated(arrays: Arrays) -> tuple[str, ...]:
         if count:
             verb = "is" if count == 1 else "are"
             notes.append(
-                f"{count:,} of {len(images):,} {other} images {verb} {part} images too, pixel by pixel: "
+                f"{count:,} of {len(images):,} {other} images {verb} {part} images too, "
+                "pixel by pixel: "
                 f"{other} figures flatter the net"
             )
     return tuple(notes)
@@ -191,7 +204,10 @@ def stratified_order(
 
 
 def _share(left: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Divide ``count`` images over classes with ``left`` images each: one each, the rest in proportion (largest remainder)."""
+    """Divide ``count`` images over classes with ``left`` images each.
+
+    One each, the rest in proportion (largest remainder).
+    """
     total, classes = int(left.sum()), len(left)
     if count == 0:
         return np.zeros_like(left)
@@ -215,7 +231,9 @@ def _share(left: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
 def whole_set(
     parts: Sequence[tuple[Pixels, Labels]], classes: tuple[str, ...], notes: tuple[str, ...]
 ) -> Arrays:
-    """Return a data set from its training part and, where the source brings them, its test and its validation part.
+    """Return a data set from its training part.
+
+    With its test and its validation part, where the source brings them.
 
     Raises:
         DataError: there is no test part and a class has a single image.
@@ -229,7 +247,9 @@ def whole_set(
 
 
 def hold_out(images_NCHW: Pixels, labels_N: Labels, classes: tuple[str, ...]) -> Arrays:
-    """Return a data set whose test part is a fixed stratified fifth of the images, for sources that bring no test part.
+    """Return a data set whose test part is a fixed stratified fifth of the images.
+
+    For sources that bring no test part.
 
     Raises:
         DataError: a class with a single image, which cannot be in both parts.

@@ -1,4 +1,6 @@
-"""Batched augmentation, drawn image by image, on the tensors' own device, from generators passed in.
+"""Batched augmentation, drawn image by image, on the tensors' own device.
+
+Generators are passed in.
 
 `build` turns a recipe's ``augment`` section into operations, `draw_epoch` draws for a whole epoch,
 `take_rows` cuts out a batch, `augment_batch` and `mix_batch` apply. The order is fixed: crop, flip,
@@ -105,7 +107,10 @@ def _is_on(recipe: AugmentRecipe, name: str, channels: int) -> bool:
 def draw_epoch(
     ops: Sequence[Op], epoch: Epoch, generators: Mapping[str, torch.Generator]
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Draw for every operation from the generator of its name; row p belongs to position p of the epoch's order."""
+    """Draw for every operation from the generator of its name.
+
+    Row p belongs to position p of the epoch's order.
+    """
     return {op.name: op.draw(epoch, generators[op.name]) for op in ops}
 
 
@@ -129,7 +134,9 @@ def augment_batch(
     std_C: Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Augment and normalise a batch: stages pixel, colour, normalisation, late. Operations of other stages are passed over.
+    """Augment and normalise a batch: stages pixel, colour, normalisation, late.
+
+    Operations of other stages are passed over.
 
     Args:
         x_NCHW: uint8 images (or floats in [0, 1]); left unchanged.

@@ -1,4 +1,6 @@
-"""Colour augmentations on floats in [0, 1]: brightness, contrast, saturation, hue, in this fixed order.
+"""Colour augmentations on floats in [0, 1].
+
+Brightness, contrast, saturation, hue, in this fixed order.
 
 They equal torchvision's float path (``adjust_*``) image by image; torchvision shuffles the four for
 each call, ours never do. Each has ``apply_``, which changes its input, for a buffer that is ours to

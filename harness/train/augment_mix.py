@@ -26,7 +26,8 @@ def _beta(alpha: float, generator: torch.Generator, size: int) -> Tensor:
     if alpha == 0:
         return torch.ones(size, device=generator.device)
     shape_2N = torch.full((2, size), alpha + 1, device=generator.device)
-    log_2N = torch._standard_gamma(shape_2N, generator=generator).log_()  # noqa: SLF001 - the public ones take no generator
+    # the public ones take no generator
+    log_2N = torch._standard_gamma(shape_2N, generator=generator).log_()  # noqa: SLF001
     log_2N += torch.log1p(-uniform(generator, 2, size)) / alpha
     return torch.sigmoid(log_2N[0] - log_2N[1])
 
@@ -39,7 +40,10 @@ def _blend(x: Tensor, lam_N: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class MixUp:
-    """The weighted mean of two images and of their labels, lam ~ Beta(alpha, alpha) (Zhang et al. 2017, arXiv 1710.09412)."""
+    """The weighted mean of two images and of their labels, lam ~ Beta(alpha, alpha).
+
+    Zhang et al. 2017, arXiv 1710.09412.
+    """
 
     alpha: float
 
@@ -58,10 +62,12 @@ class MixUp:
 
 @dataclass(frozen=True, slots=True)
 class CutMix:
-    """A box of the partner pasted in, labels shared by area (Yun et al. 2019, arXiv 1905.04899; sizes as in torchvision).
+    """A box of the partner pasted in, labels shared by area.
 
-    The box covers 1 - lam of the image, lam ~ Beta(alpha, alpha), around a centre uniform over the pixels. What falls outside
-    is cut off, and the labels follow the area that was really pasted.
+    Yun et al. 2019, arXiv 1905.04899; sizes as in torchvision.
+
+    The box covers 1 - lam of the image, lam ~ Beta(alpha, alpha), around a centre uniform over the
+    pixels. What falls outside is cut off, and the labels follow the area that was really pasted.
     """
 
     alpha: float
@@ -90,8 +96,8 @@ class CutMix:
 class MixChoice:
     """Which of two mixes an image takes, each with probability 1/2.
 
-    An operation of its own, not a case inside the two: they then draw from their streams as they do alone, so that an
-    arm without one of them keeps the other's draws.
+    An operation of its own, not a case inside the two: they then draw from their streams as they do
+    alone, so that an arm without one of them keeps the other's draws.
     """
 
     name: ClassVar[str] = "mix_choice"

@@ -65,12 +65,15 @@ class Op(Protocol):
         ...
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Return tensors with ``epoch.size`` rows on the generator's device, without waiting for that device."""
+        """Return tensors with ``epoch.size`` rows on the generator's device; do not wait for it."""
         ...
 
 
 class ImageOp(Op, Protocol):
-    """An operation of stage ``pixel``, ``colour`` or ``late``: image by image, shape and dtype kept, input left as it was."""
+    """An operation of stage ``pixel``, ``colour`` or ``late``.
+
+    Image by image, shape and dtype kept, input left as it was.
+    """
 
     def apply(self, x_NCHW: Tensor, *draws: Tensor) -> Tensor:
         """Return the changed images; row n of every draw belongs to image n."""
@@ -78,10 +81,16 @@ class ImageOp(Op, Protocol):
 
 
 class MixOp(Op, Protocol):
-    """An operation of stage ``mix``: the partner of image n is image n - 1 of the batch, and of the first the last."""
+    """An operation of stage ``mix``.
+
+    The partner of image n is image n - 1 of the batch, and of the first the last.
+    """
 
     def apply(self, x_NCHW: Tensor, target_NK: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mixed images and mixed labels; ``target_NK`` holds probabilities of the classes."""
+        """Return mixed images and mixed labels.
+
+        ``target_NK`` holds probabilities of the classes.
+        """
         ...
 
 
@@ -101,11 +110,12 @@ def integers(u: Tensor, count: Tensor | int) -> Tensor:
 
 
 # --- crop and flip
-# ----------------------------------------------------------------------------------------------------
 
 
 def resample(x_NCHW: Tensor, shift_N2: Tensor | None, flip_N: Tensor | None, border: str) -> Tensor:
-    """Shift, then mirror, by one gather on flat pixel indices: exact on any dtype, and both cost what one costs.
+    """Shift, then mirror, by one gather on flat pixel indices.
+
+    Exact on any dtype, and both cost what one costs.
 
     Args:
         x_NCHW: images, any dtype.
@@ -141,7 +151,10 @@ def _gather(x_NCHW: Tensor, row_NH: Tensor, col_NW: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A window of the image's own size, moved by up to ``padding`` pixels each way: pad, then crop at random."""
+    """A window of the image's own size, moved by up to ``padding`` pixels each way.
+
+    Pad, then crop at random.
+    """
 
     padding: int
     border: str = "reflect"
@@ -151,7 +164,10 @@ class Crop:
     fixed_stream: ClassVar[bool] = False
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Return ``(shift_N2,)``, int64 pixels; RecipeError when reflection would need more pixels than the image has."""
+        """Return ``(shift_N2,)``, int64 pixels.
+
+        RecipeError when reflection would need more pixels than the image has.
+        """
         _, H, W = epoch.shape
         if self.border == "reflect" and self.padding >= min(H, W):
             raise RecipeError(
@@ -169,8 +185,9 @@ class Crop:
 class Flip:
     """Mirror left to right: ``random`` with probability 1/2 an image and epoch, or ``alternating``.
 
-    Alternating: an image is mirrored or not at random in the first epoch and changes over in each one after, so that two epochs
-    in a row never show the same side (Jordan, "94% on CIFAR-10 in 3.29 Seconds", arXiv 2404.00498, section 3.6).
+    Alternating: an image is mirrored or not at random in the first epoch and changes over in each
+    one after, so that two epochs in a row never show the same side (Jordan, "94% on CIFAR-10 in
+    3.29 Seconds", arXiv 2404.00498, section 3.6).
     """
 
     mode: str = "random"
@@ -196,11 +213,13 @@ class Flip:
 
 
 # --- boxes: cutout, random erasing
-# ------------------------------------------------------------------------------------
 
 
 def inside(box_N4: Tensor, height: int, width: int) -> Tensor:
-    """Return bool N1HW, True inside each image's box; a box with ``bottom <= top`` holds nothing."""
+    """Return bool N1HW, True inside each image's box.
+
+    A box with ``bottom <= top`` holds nothing.
+    """
     top, left, bottom, right = box_N4[:, :, None].unbind(1)
     y, x = torch.arange(height, device=box_N4.device), torch.arange(width, device=box_N4.device)
     return (((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :])[
@@ -210,9 +229,12 @@ def inside(box_N4: Tensor, height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """Blank a square of ``side`` pixels whose centre is uniform over the pixels; what falls outside is cut off.
+    """Blank a square of ``side`` pixels whose centre is uniform over the pixels.
 
-    DeVries & Taylor 2017, arXiv 1708.04552. Their code blanks ``side - 1`` pixels when the side is odd; ours blanks ``side``.
+    What falls outside is cut off.
+
+    DeVries & Taylor 2017, arXiv 1708.04552. Their code blanks ``side - 1`` pixels when the side is
+    odd; ours blanks ``side``.
     """
 
     side: int
@@ -222,7 +244,10 @@ class Cutout:
     fixed_stream: ClassVar[bool] = False
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Return ``(box_N4,)``, int64 pixels; RecipeError when the square is larger than the image."""
+        """Return ``(box_N4,)``, int64 pixels.
+
+        RecipeError when the square is larger than the image.
+        """
         _, H, W = epoch.shape
         if self.side > min(H, W):
             raise RecipeError(
@@ -240,7 +265,9 @@ class Cutout:
 def clipped(
     u_N2: Tensor, shape: tuple[int, int, int], before: Tensor | int, after: Tensor | int
 ) -> Tensor:
-    """Return ``box_N4`` around a centre uniform over the pixels, ``before`` ahead of it to ``after`` behind, cut at the border.
+    """Return ``box_N4`` around a centre uniform over the pixels, cut at the border.
+
+    From ``before`` ahead of the centre to ``after`` behind it.
 
     ``before`` and ``after`` are pixels, an int or int64 N2.
     """
@@ -252,10 +279,12 @@ def clipped(
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """Random erasing (Zhong et al. 2017, arXiv 1708.04896) as torchvision's ``RandomErasing`` with value 0, the mean.
+    """Random erasing as torchvision's ``RandomErasing`` with value 0, the mean.
 
-    With probability ``probability``, a box that covers 2 to 33 % of the image with an aspect ratio from 0.3 to 3.3; the first
-    of ten tries that fits, none when none does.
+    Zhong et al. 2017, arXiv 1708.04896.
+
+    With probability ``probability``, a box that covers 2 to 33 % of the image with an aspect ratio
+    from 0.3 to 3.3; the first of ten tries that fits, none when none does.
     """
 
     probability: float
@@ -265,7 +294,10 @@ class Erasing:
     fixed_stream: ClassVar[bool] = False
 
     def draw(self, epoch: Epoch, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Return ``(box_N4,)``, int64 pixels; an image that keeps all its pixels gets an empty box."""
+        """Return ``(box_N4,)``, int64 pixels.
+
+        An image that keeps all its pixels gets an empty box.
+        """
         _, H, W = epoch.shape
         tries = 10
         # the whole consumption, whatever the probability

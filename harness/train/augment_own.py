@@ -1,4 +1,7 @@
-"""An augmentation of the user's as one of our operations. Legend: N images, C channels, H height, W width."""
+"""An augmentation of the user's as one of our operations.
+
+Legend: N images, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,13 @@ _SAMPLE = 4  # images of the blank batch that it is tried on
 
 
 class Own:
-    """``augment.own.NAME``: float images in [0, 1] in, the same shape out, random numbers from a generator of its own.
+    """``augment.own.NAME``.
 
-    Its stream is named after NAME, so that switching it on or off moves no other operation's draws. A seed is drawn for every
-    image; the function gets a generator at the seed of the first image that it is handed.
+    Float images in [0, 1] in, the same shape out, random numbers from a generator of its own.
+
+    Its stream is named after NAME, so that switching it on or off moves no other operation's draws.
+    A seed is drawn for every image; the function gets a generator at the seed of the first image
+    that it is handed.
 
     Args:
         name: NAME.
@@ -66,14 +72,18 @@ class Own:
             )
         if out.shape != shape or out.dtype != dtype:
             raise RecipeError(
-                f"{self._field}: {self.source!r} returns {tuple(out.shape)} {out.dtype} for {tuple(shape)} {dtype}",
+                f"{self._field}: {self.source!r} returns {tuple(out.shape)} {out.dtype} for "
+                f"{tuple(shape)} {dtype}",
                 "return as many images, of the same shape and dtype",
             )
         return out
 
 
 def own_ops(own: Mapping[str, str], kwargs: Mapping[str, Any]) -> list[Own]:
-    """Return the user's operations in the order of their names; ``kwargs`` holds ``{NAME.argument: value}``."""
+    """Return the user's operations in the order of their names.
+
+    ``kwargs`` holds ``{NAME.argument: value}``.
+    """
     return [
         Own(
             name,

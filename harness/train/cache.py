@@ -32,13 +32,18 @@ _KEYS = {"format", "state", "fingerprint", "classes"}
 
 
 def user_folder() -> Path:
-    """Return the user's cache folder for harness: ``XDG_CACHE_HOME``, else ``~/.cache``; ``LOCALAPPDATA`` on Windows."""
+    """Return the user's cache folder for harness: ``XDG_CACHE_HOME``, else ``~/.cache``.
+
+    ``LOCALAPPDATA`` on Windows.
+    """
     local = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     return (Path(local) if local else Path.home() / ".cache") / "harness"
 
 
 def state_of(kind: str, files: Sequence[Path], *, size: int) -> str:
-    """Return what a cache file is valid for: 16 hexadecimal digits over kind, size and each file's path, length and time.
+    """Return what a cache file is valid for.
+
+    16 hexadecimal digits over kind, size and each file's path, length and time.
 
     Raises:
         DataError: a file that has vanished or may not be read.
@@ -56,7 +61,10 @@ def state_of(kind: str, files: Sequence[Path], *, size: int) -> str:
 
 
 class CacheEntry:
-    """The cache file of one source at one size, in the data root or, where that is read-only, in the user's folder."""
+    """The cache file of one source at one size.
+
+    In the data root or, where that is read-only, in the user's folder.
+    """
 
     def __init__(self, root: Path, *, name: str, where: Path, size: int, state: str) -> None:
         word = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).name).strip("-")[:40] or "data"
@@ -76,7 +84,10 @@ class CacheEntry:
         return None
 
     def read(self, on_event: OnEvent) -> tuple[Arrays, str] | None:
-        """Return (arrays, fingerprint) of a fresh and sound file, or None; a damaged file is said to be so."""
+        """Return (arrays, fingerprint) of a fresh and sound file, or None.
+
+        A damaged file is said to be so.
+        """
         for path in self._existing():
             try:
                 with path.open("rb") as file:
@@ -93,7 +104,10 @@ class CacheEntry:
         return None
 
     def write(self, arrays: Arrays, fingerprint: str, on_event: OnEvent) -> None:
-        """Write the file whole or not at all. Where it cannot be written, say so and go on without."""
+        """Write the file whole or not at all.
+
+        Where it cannot be written, say so and go on without.
+        """
         header = {
             "format": FORMAT,
             "state": self.state,
@@ -105,7 +119,8 @@ class CacheEntry:
         folder = self._writable()
         if folder is None:
             on_event(
-                f"{self.name}: no folder for the cache can be written; it will be decoded again next time"
+                f"{self.name}: no folder for the cache can be written; "
+                "it will be decoded again next time"
             )
             return
         # under the lock: what a killed process left is written over
@@ -126,12 +141,16 @@ class CacheEntry:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             on_event(
-                f"{self.name}: the cache could not be written ({error}); it will be decoded again next time"
+                f"{self.name}: the cache could not be written ({error}); "
+                "it will be decoded again next time"
             )
 
     @contextlib.contextmanager
     def locked(self, on_event: OnEvent) -> Iterator[None]:
-        """Hold the lock that lets one process decode while others wait. The system frees it when its holder dies."""
+        """Hold the lock that lets one process decode while others wait.
+
+        The system frees it when its holder dies.
+        """
         folder = self._writable()
         if folder is None:
             yield
@@ -143,7 +162,8 @@ class CacheEntry:
                 f"{self.name}: another process is decoding it; waiting",
                 on_event,
             )
-        except OSError:  # another user's lock file, or a file system without locks: decode twice rather than fail
+        # another user's lock file, or a file system without locks: decode twice rather than fail
+        except OSError:
             lock = contextlib.nullcontext()
         with lock:
             yield
@@ -156,7 +176,10 @@ class CacheEntry:
 
 
 def hold(path: Path, waiting: str, on_event: OnEvent) -> contextlib.AbstractContextManager[object]:
-    """Return an acquired lock between processes; ``waiting`` is said once when another process holds it."""
+    """Return an acquired lock between processes.
+
+    ``waiting`` is said once when another process holds it.
+    """
     lock = filelock.FileLock(path)
     try:
         return lock.acquire(timeout=0)
@@ -202,12 +225,15 @@ def _header(file: BinaryIO) -> dict[str, Any]:
 def cached(
     entry: CacheEntry, decode: Callable[[], Arrays], on_event: OnEvent
 ) -> tuple[Arrays, str]:
-    """Return (arrays, fingerprint) from the cache, else decode them, once whatever the number of processes that ask."""
-    if found := entry.read(on_event):
-        return found
+    """Return (arrays, fingerprint) from the cache, else decode them.
+
+    Once, whatever the number of processes that ask.
+    """
+    if stored := entry.read(on_event):
+        return stored
     with entry.locked(on_event):
-        if found := entry.read(_silent):
-            return found
+        if stored := entry.read(_silent):
+            return stored
         arrays = decode()
         fingerprint = digest(arrays)
         entry.write(arrays, fingerprint, on_event)

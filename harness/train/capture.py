@@ -43,7 +43,9 @@ class Replay(Protocol):
 
 
 class Accesses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it untyped
-    """Collects the memory that a body uses and did not make itself: what a recording of it goes on using.
+    """Collects the memory that a body uses and did not make itself.
+
+    What a recording of it goes on using.
 
     Attributes:
         outside: that memory by its address, held for as long as this dictionary is.
@@ -57,7 +59,8 @@ class Accesses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lef
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here: no need to import the compiler in order to be left out of it
+        # nothing is compiled here: no need to import the compiler in order to be left out of it
+        return False
 
     def __torch_dispatch__(
         self,
@@ -68,17 +71,22 @@ class Accesses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lef
     ) -> Any:
         """Run one operation, and note whose memory goes in and whose comes out."""
         for storage in _storages((args, kwargs)):
-            made = self._made.get(storage._cdata)  # noqa: SLF001 - the identity of a storage, which has no public name
-            if made is None:
-                self.outside[storage._cdata] = storage  # noqa: SLF001
+            if self._made.get(_identity(storage)) is None:
+                self.outside[_identity(storage)] = storage
 
         out = func(*args, **(kwargs or {}))
 
         # views and results written in place are of memory that is known by now
         for storage in _storages(out):
-            if storage._cdata not in self.outside and storage._cdata not in self._made:  # noqa: SLF001
-                self._made[storage._cdata] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            identity = _identity(storage)
+            if identity not in self.outside and identity not in self._made:
+                self._made[identity] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         return out
+
+
+def _identity(storage: torch.UntypedStorage) -> int:
+    """Return what no other living storage has; unlike an address, one of no bytes has it too."""
+    return int(storage._cdata)  # noqa: SLF001 - it has no public name
 
 
 def _storages(tree: object) -> Iterator[torch.UntypedStorage]:
@@ -112,8 +120,9 @@ class EagerReplay:
 class Lane:
     """Where one program warms up and records: a stream and a pool of memory of its own.
 
-    Libraries keep a workspace a stream, and the death of a graph frees those of its stream (pytorch/pytorch#193402), so that
-    programs that live and die apart must not share one. A pool lends its memory only within a stream.
+    Libraries keep a workspace a stream, and the death of a graph frees those of its stream
+    (pytorch/pytorch#193402), so that programs that live and die apart must not share one. A pool
+    lends its memory only within a stream.
     """
 
     def __init__(self) -> None:
@@ -124,16 +133,20 @@ class Lane:
     def stream(self, device: torch.device) -> torch.cuda.Stream:
         """Return the program's stream, made at the first call."""
         if self._stream is None:
-            # torch deals out a fixed number of streams in turn: one that another program holds is passed over
-            dealt = (torch.cuda.Stream(device) for _ in range(_STREAMS))  # type: ignore[no-untyped-call]
-            self._stream = next(
-                (stream for stream in dealt if stream not in _TAKEN), None
-            ) or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # torch deals out a fixed number of streams in turn: one that another program holds is
+            # passed over; where programs hold all of them, two have to share
+            make: Any = torch.cuda.Stream
+            dealt = (make(device) for _ in range(_STREAMS))
+            free = next((stream for stream in dealt if stream not in _TAKEN), None)
+            self._stream = make(device) if free is None else free
             _TAKEN.add(self._stream)
         return self._stream
 
     def pool(self) -> Any:
-        """Return the pool of the program's graphs. It dies with the last of them: then the next one needs a new handle."""
+        """Return the pool of the program's graphs.
+
+        It dies with the last of them: then the next one needs a new handle.
+        """
         if not self._graphs:
             self._pool = torch.cuda.graph_pool_handle()
         return self._pool
@@ -150,11 +163,13 @@ _TAKEN: WeakSet[Any] = WeakSet()  # streams of living programs
 class CudaReplay:
     """A body as one CUDA graph.
 
-    Torch's default generator is registered with a graph by torch itself, so that dropout draws what it draws in eager mode.
-    A graph reads addresses and keeps nothing alive: this object holds all memory that the body uses and did not make.
+    Torch's default generator is registered with a graph by torch itself, so that dropout draws what
+    it draws in eager mode. A graph reads addresses and keeps nothing alive: this object holds all
+    memory that the body uses and did not make.
 
     Args:
-        body: free of waits for the device; everything that it leaves behind lies in memory allocated before.
+        body: free of waits for the device; everything that it leaves behind lies in memory
+            allocated before.
         device: a CUDA device.
         rewind: called before each warm-up, so that counters stay within what they count.
         lane: of the program that records.
@@ -203,7 +218,9 @@ class CudaReplay:
 def _measured(
     body: Callable[[], None], device: torch.device
 ) -> tuple[tuple[torch.UntypedStorage, ...], int]:
-    """Run a body; return the memory that it uses and did not make, and the bytes that it takes above what it finds.
+    """Run a body; return the memory that it uses and did not make, and the bytes that it takes.
+
+    The bytes are counted above what it finds.
 
     Not the first call, in which libraries may try kernels and take memory for that.
     """
@@ -234,7 +251,10 @@ class RecordFunc(Protocol):
 def record(
     body: Callable[[], None], device: torch.device, *, rewind: Callable[[], None], lane: Lane
 ) -> Replay:
-    """Record a body on its device. It has been run when this returns, so that state has to be put back by the caller."""
+    """Record a body on its device.
+
+    It has been run when this returns, so that state has to be put back by the caller.
+    """
     if device.type == "cuda":
         return CudaReplay(body, device, rewind=rewind, lane=lane)
     rewind()
@@ -258,7 +278,10 @@ def release() -> None:
 
 @contextmanager
 def kept(step: Step) -> Iterator[None]:
-    """Put back, at the end, all that steps change: weights, moments, log, and torch's default generators."""
+    """Put back, at the end, all that steps change.
+
+    Weights, moments, log, and torch's default generators.
+    """
     before = [(tensor, tensor.detach().clone()) for tensor in step.state()]
     done, optimizer = step.done, step.optimizer
     # one of the user's may keep no state that can be read
@@ -281,17 +304,19 @@ def kept(step: Step) -> Iterator[None]:
 
 
 # --- what a recorded step reads
-# ---------------------------------------------------------------------------------------
 
 
 class Resident:
-    """Batches of a ``TrainLoader`` whose images lie on the device: gathered and augmented inside the recording.
+    """Batches of a ``TrainLoader`` whose images lie on the device.
 
-    The epoch's order and draws are copied into buffers that stay, and a counter on the device says which rows are next, so that
-    a step needs nothing from the host.
+    Gathered and augmented inside the recording.
+
+    The epoch's order and draws are copied into buffers that stay, and a counter on the device says
+    which rows are next, so that a step needs nothing from the host.
 
     Args:
-        loader: recorded; its images, labels and constants are read by every replay and stay with this object.
+        loader: recorded; its images, labels and constants are read by every replay and stay with
+            this object.
 
     Attributes:
         loader: of the trial that runs: gives the orders and the draws.
@@ -305,7 +330,7 @@ class Resident:
         self.row_B = torch.arange(loader.batch_size, device=loader.device)
 
     def bind(self, loader: Iterable[Any]) -> None:
-        """Take the order and the draws from another loader of the same images and operations from now on.
+        """Take order and draws from another loader of the same images and operations from now on.
 
         Raises:
             UsageError: it is not such a loader.

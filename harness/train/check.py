@@ -1,4 +1,7 @@
-"""What is asked of a recipe before anything is planned: does it fit its images, and which engine can run it."""
+"""What is asked of a recipe before anything is planned.
+
+Does it fit its images, and which engine can run it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from harness.train.parts import Arena, arena, place
 
 
 def check(recipe: Recipe, device: str = "cpu") -> Arena:
-    """Load a recipe's images and make sure that its net can be built for them, before anything is planned.
+    """Load a recipe's images and check, before anything is planned, that its net fits them.
 
     Raises:
         DataError: the images are missing, unreadable or too few.
@@ -27,26 +30,26 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
             be written.
     """
     tensorboard.wanted()
-    found = arena(recipe.data, device)
-    channels, side, _ = found.shape
-    classes, images = len(found.split.classes), len(found.split.train_labels_N)
+    ground = arena(recipe.data, device)
+    channels, side, _ = ground.shape
+    classes, images = len(ground.split.classes), len(ground.split.train_labels_N)
     if is_plugin(recipe.model.name):
         nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
     else:
         recipe.model.layout(side)
-    one = augment.Epoch(
-        size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1
+    blank_epoch = augment.Epoch(
+        size=1, shape=ground.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1
     )
     for op in augment.build(recipe.augment, channels):
-        op.draw(one, torch.Generator())  # what does not fit the images says so here
+        op.draw(blank_epoch, torch.Generator())  # what does not fit the images says so here
         if isinstance(op, augment_own.Own):
-            augment_own.check(op, found.shape)
+            augment_own.check(op, ground.shape)
     own.check_parts(
         recipe,
         classes=classes,
         steps=recipe.train.epochs * steps_an_epoch(images, recipe.train.batch_size),
     )
-    return found
+    return ground
 
 
 def engine_for(recipe: Recipe, device: str, asked: str = "auto") -> Choice:
@@ -78,9 +81,12 @@ class _Evaluated(nn.Module):
 
 @lru_cache(maxsize=64)
 def leaves_device(recipe: Recipe) -> str:
-    """Return why a net or a loss of the user's cannot be recorded: where it reads from the device; empty when it does not.
+    """Return why a net or a loss of the user's cannot be recorded: where it reads from the device.
 
-    Found by a dry run on tensors without memory, in training and in eval mode. Ours are tested so, and not tried again here.
+    Empty when it does not.
+
+    Found by a dry run on tensors without memory, in training and in eval mode. Ours are tested so,
+    and not tried again here.
     """
     function = own.loss_of(recipe.loss)
     if not is_plugin(recipe.model.name) and function is None:

@@ -32,9 +32,10 @@ _FOLDERS = ("tree", "parquet", "idx")  # kinds of sources that a user may have p
 class Dataset:
     """A whole data set on the CPU: images uint8 and contiguous, labels int64 from 0.
 
-    ``fingerprint`` is 16 hexadecimal digits over pixels (after resizing), labels and class names. ``published`` holds the
-    (mean, std) per channel in [0, 1] that the literature uses for these images, where there is one. The validation part is
-    there where the source brings one beside its test part. ``notes`` are what a user should know of the content.
+    ``fingerprint`` is 16 hexadecimal digits over pixels (after resizing), labels and class names.
+    ``published`` holds the (mean, std) per channel in [0, 1] that the literature uses for these
+    images, where there is one. The validation part is there where the source brings one beside its
+    test part. ``notes`` are what a user should know of the content.
     """
 
     name: str
@@ -54,8 +55,8 @@ class Dataset:
 class Split:
     """Training, validation and test images of a data set; validation may be empty.
 
-    ``mean`` and ``std`` are per channel in [0, 1], over the training part alone. ``fingerprint`` is the data set's: which
-    images are where follows from it, the two counts and the split seed.
+    ``mean`` and ``std`` are per channel in [0, 1], over the training part alone. ``fingerprint`` is
+    the data set's: which images are where follows from it, the two counts and the split seed.
     """
 
     train_images_NCHW: Tensor
@@ -97,7 +98,10 @@ class SourceInfo:
 
 
 def data_root() -> Path:
-    """Return the folder of data sets: ``HARNESS_DATA``, else the default of ``harness.toml``, else the user's cache folder."""
+    """Return the folder of data sets.
+
+    ``HARNESS_DATA``, else the default of ``harness.toml``, else the user's cache folder.
+    """
     chosen = os.environ.get("HARNESS_DATA") or find_defaults().data
     return Path(chosen).expanduser().absolute() if chosen else cache.user_folder()
 
@@ -135,19 +139,22 @@ def load(
     if source.note:
         tell(source.note)
     if source.files:
-        found, fingerprint = cache.cached(
+        content, fingerprint = cache.cached(
             _entry(source, place, size), lambda: _decode(source, size, tell), tell
         )
     else:
-        found = _decode(source, size, tell)
-        fingerprint = arrays.digest(found)
-    dataset = _dataset(name, found, fingerprint, size)
+        content = _decode(source, size, tell)
+        fingerprint = arrays.digest(content)
+    dataset = _dataset(name, content, fingerprint, size)
     _tell(dataset, tell)
     return dataset
 
 
 def available(name: str) -> bool:
-    """Say whether :func:`load` would find the files of a data set without a download. Decodes nothing."""
+    """Say whether :func:`load` would find the files of a data set without a download.
+
+    Decodes nothing.
+    """
     try:
         return sources.find(name, data_root()) is not None
     except DataError:
@@ -170,7 +177,9 @@ def fetch(name: str, *, on_event: Callable[[str], None] | None = None) -> Datase
 
 
 def verify(name: str, *, size: int = 0, on_event: Callable[[str], None] | None = None) -> Dataset:
-    """Decode a data set afresh from its files (torchvision checks its checksums) and put the cache right.
+    """Decode a data set afresh from its files and put the cache right.
+
+    torchvision checks its checksums.
 
     Raises:
         DataError: as :func:`load`.
@@ -180,8 +189,8 @@ def verify(name: str, *, size: int = 0, on_event: Callable[[str], None] | None =
     source = _find(name, place, size)
     if source is None:
         raise sources.not_here(name, place)
-    found = _decode(source, size, tell)
-    now = arrays.digest(found)
+    content = _decode(source, size, tell)
+    now = arrays.digest(content)
     if source.files:
         entry = _entry(source, place, size)
         with entry.locked(tell):
@@ -189,14 +198,17 @@ def verify(name: str, *, size: int = 0, on_event: Callable[[str], None] | None =
             if kept is None or kept[1] != now:
                 if kept is not None:
                     tell(f"{name}: the cache differed from the files and was written again")
-                entry.write(found, now, tell)
-    dataset = _dataset(name, found, now, size)
+                entry.write(content, now, tell)
+    dataset = _dataset(name, content, now, size)
     _tell(dataset, tell)
     return dataset
 
 
 def describe() -> list[SourceInfo]:
-    """List the known data sets, whether each is here, and how to get it. Decodes and downloads nothing."""
+    """List the known data sets, whether each is here, and how to get it.
+
+    Decodes and downloads nothing.
+    """
     place = data_root()
     infos = []
     for known in sources.KNOWN.values():
@@ -229,7 +241,9 @@ def describe() -> list[SourceInfo]:
 
 
 def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: int = 0) -> Split:
-    """Split the training images of a data set into training and validation, by class and fixed by ``split_seed``.
+    """Split the training images of a data set into training and validation, class by class.
+
+    ``split_seed`` fixes the split.
 
     A data set with a validation part of its own is not split: that part is taken whole, unless
     ``val`` is 0.
@@ -264,7 +278,8 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     except DataError as error:
         wanted = f"data.val={val:,}" + (f" and data.train={train:,}" if train else "")
         raise DataError(
-            f"{dataset.name}: {wanted} cannot be drawn from {total:,} training images: {error.message}",
+            f"{dataset.name}: {wanted} cannot be drawn from {total:,} training images: "
+            f"{error.message}",
             f"{fifth}; each part needs an image of all {len(dataset.classes)} classes",
         ) from error
     pictures_NCHW, targets_N = dataset.train_images_NCHW, dataset.train_labels_N
@@ -290,7 +305,10 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
 
 
 def _moments(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and population std per channel in [0, 1], from a histogram: exact, whatever the threads."""
+    """Return mean and population std per channel in [0, 1], from a histogram.
+
+    Exact, whatever the threads.
+    """
     values = np.arange(256) / 255
     means, stds = [], []
     for channel in range(images_NCHW.shape[1]):
@@ -325,16 +343,16 @@ def _decode(source: sources.DataSource, size: int, tell: Callable[[str], None]) 
     if source.files:
         tell(f"{source.name}: decoding the files in {source.where}")
     try:
-        found = source.read(size, tell)
+        content = source.read(size, tell)
     except DataError as error:
         if source.name in error.message or str(source.where) in error.message:
             raise
         raise DataError(f"{source.name}: {error.message}", error.hint) from error
-    arrays.check(found, source.name)
+    arrays.check(content, source.name)
     # what is published as a set is known; a folder may have been copied together
     if source.kind in _FOLDERS:
-        found = replace(found, notes=(*found.notes, *arrays.repeated(found)))
-    return found
+        content = replace(content, notes=(*content.notes, *arrays.repeated(content)))
+    return content
 
 
 def _tell(dataset: Dataset, tell: Callable[[str], None]) -> None:
@@ -342,7 +360,7 @@ def _tell(dataset: Dataset, tell: Callable[[str], None]) -> None:
         tell(f"{dataset.name}: {note}")
 
 
-def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Dataset:
+def _dataset(name: str, content: arrays.Arrays, fingernow: str, size: int) -> Dataset:
     known = sources.KNOWN.get(name)
     native = (
         known is not None
@@ -351,25 +369,25 @@ def _dataset(name: str, found: arrays.Arrays, fingernow: str, size: int) -> Data
     )
     return Dataset(
         name,
-        torch.from_numpy(np.ascontiguousarray(found.train_images_NCHW)),
-        torch.from_numpy(found.train_labels_N),
-        torch.from_numpy(np.ascontiguousarray(found.test_images_NCHW)),
-        torch.from_numpy(found.test_labels_N),
-        found.classes,
+        torch.from_numpy(np.ascontiguousarray(content.train_images_NCHW)),
+        torch.from_numpy(content.train_labels_N),
+        torch.from_numpy(np.ascontiguousarray(content.test_images_NCHW)),
+        torch.from_numpy(content.test_labels_N),
+        content.classes,
         fingernow,
         (known.mean, known.std) if known is not None and native else None,
         None
-        if found.val_images_NCHW is None
-        else torch.from_numpy(np.ascontiguousarray(found.val_images_NCHW)),
-        None if found.val_labels_N is None else torch.from_numpy(found.val_labels_N),
-        (*found.notes, *_on_validation(found)),
+        if content.val_images_NCHW is None
+        else torch.from_numpy(np.ascontiguousarray(content.val_images_NCHW)),
+        None if content.val_labels_N is None else torch.from_numpy(content.val_labels_N),
+        (*content.notes, *_on_validation(content)),
     )
 
 
-def _on_validation(found: arrays.Arrays) -> tuple[str, ...]:
-    if found.val_labels_N is None:
+def _on_validation(content: arrays.Arrays) -> tuple[str, ...]:
+    if content.val_labels_N is None:
         return ()
-    count = plural(len(found.val_labels_N), "image")
+    count = plural(len(content.val_labels_N), "image")
     return (
         f"its own validation part of {count} is used whole: data.val is ignored, unless it is 0",
     )

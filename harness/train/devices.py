@@ -1,4 +1,6 @@
-"""What kinds of device differ in: CPU, CUDA, and the other accelerators that torch knows (mps of Apple, xpu of Intel).
+"""What kinds of device differ in.
+
+CPU, CUDA, and the other accelerators that torch knows (mps of Apple, xpu of Intel).
 
 CPU and CUDA are what studies are made for. The others run the eager engine in float32, by the calls
 that ``torch.accelerator`` has for all of them and by those of ``torch.mps`` where it has none.
@@ -7,6 +9,7 @@ that ``torch.accelerator`` has for all of them and by those of ``torch.mps`` whe
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
@@ -20,7 +23,10 @@ def kind_of(device: torch.device | str) -> str:
 
 
 def auto() -> str:
-    """Return the kind of device that ``auto`` stands for: the accelerator that torch finds, or the CPU."""
+    """Return the kind of device that ``auto`` stands for.
+
+    The accelerator that torch finds, or the CPU.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator.type if accelerator is not None and accelerator.type in KINDS else "cpu"
 
@@ -33,7 +39,9 @@ def number_of(kind: str) -> int:
 
 
 def wide_float(device: torch.device | str) -> torch.dtype:
-    """Return the dtype that dropout draws in and losses are summed in: float64 on CPU and CUDA, float32 elsewhere.
+    """Return the dtype that dropout draws in and losses are summed in.
+
+    Float64 on CPU and CUDA, float32 elsewhere.
 
     Apple's GPUs have no double precision, and few of Intel's do.
     """
@@ -41,7 +49,9 @@ def wide_float(device: torch.device | str) -> torch.dtype:
 
 
 def draws_on(device: torch.device | str) -> torch.device:
-    """Return where an epoch's order and draws are made: on the device itself, or on the CPU and copied over.
+    """Return where an epoch's order and draws are made.
+
+    On the device itself, or on the CPU and copied over.
 
     Generators of the other accelerators lack distributions (the gamma of mixup), and a CPU's draws
     are those that a run on the CPU makes.
@@ -68,7 +78,10 @@ def device_name(device: torch.device | str) -> str:
 
 
 def free_bytes(device: torch.device | str) -> float:
-    """Return the memory that a device has left; infinite for a CPU, whose images are where they have to be anyway."""
+    """Return the memory that a device has left.
+
+    Infinite for a CPU, whose images are where they have to be anyway.
+    """
     kind = kind_of(device)
     if kind == "mps":
         return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
@@ -111,5 +124,6 @@ def empty_cache() -> None:
     """Give the memory that torch keeps for later back to the accelerator, where there is one."""
     kind = auto()
     # a process that never used its GPU keeps nothing there, and asking would take memory for that
-    if kind != "cpu" and (kind != "cuda" or torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
+    cuda: Any = torch.cuda
+    if kind != "cpu" and (kind != "cuda" or cuda.is_initialized()):
         torch.accelerator.empty_cache()

@@ -1,4 +1,6 @@
-"""Whether a net and a loss keep a step on the device: tried on tensors without memory, on any machine.
+"""Whether a net and a loss keep a step on the device.
+
+Tried on tensors without memory, on any machine.
 
 A recorded step is replayed without Python. What reads a number from the device (``if`` on a tensor,
 ``.item()``, a boolean mask) or mixes devices (a constant on the host, ``torch.tensor(...,
@@ -38,7 +40,8 @@ class DeviceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
     Push it after a ``FakeTensorMode``, which raises errors of its own where numbers decide.
 
     Args:
-        streams: let copies from the host to a device pass that are ``non_blocking``, as those of streamed images are.
+        streams: let copies from the host to a device pass that are ``non_blocking``, as those of
+            streamed images are.
     """
 
     def __init__(self, *, streams: bool = False) -> None:
@@ -113,7 +116,9 @@ def reads_device(
     labels_N: Tensor,
     loss_func: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> str:
-    """Return why a training step of a net and its loss has to be launched from Python; empty when it can be recorded.
+    """Return why a training step of a net and its loss has to be launched from Python.
+
+    Empty when it can be recorded.
 
     Nothing is computed, no memory of a device is taken, and net and random numbers stay as they
     are. Forward and loss are tried on a CUDA device, backward on the device of the net. Code that
@@ -169,7 +174,8 @@ def _tried(
         return f"{_place(error)} {_read(error.func)}"
     except LeavesDeviceError as error:
         return f"{_place(error)} {error}"
-    except Exception as error:  # noqa: BLE001 - a user's code raises what it likes, and so do operations that have no fake form
+    # a user's code raises what it likes, and so do operations that have no fake form
+    except Exception as error:  # noqa: BLE001
         message = " ".join(str(error).split())[:200]
         return (
             f"{_place(error)} cannot be tried without running it: {type(error).__name__}: {message}"
@@ -200,7 +206,9 @@ def _blank(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def fakes_of(module: nn.Module, device: torch.device | str) -> dict[int, Any]:
-    """Return a fake on a device for each weight and buffer of a net, by ``id``, as ``copy.deepcopy`` takes them.
+    """Return a fake on a device for each weight and buffer of a net.
+
+    By ``id``, as ``copy.deepcopy`` takes them.
 
     Call it under a ``FakeTensorMode``.
     """

@@ -115,7 +115,6 @@ def choose(
 
 
 # --- drivers
-# ----------------------------------------------------------------------------------------------------------
 
 
 class Driver(ABC):
@@ -147,7 +146,10 @@ class Driver(ABC):
         return seen
 
     def warm_scores(self, loader: Iterable[Any]) -> None:
-        """Evaluate a batch of each shape and forget it, where a loader is ours and can be read twice."""
+        """Evaluate a batch of each shape and forget it, where a loader is ours.
+
+        Only ours are known to give the same batches twice.
+        """
         if not isinstance(loader, EvalLoader):
             return
         started = time.perf_counter()
@@ -161,7 +163,7 @@ class Driver(ABC):
 
     @abstractmethod
     def _batches(self, loader: Iterable[Any]) -> Iterator[int]:
-        """Train on one batch after the other, as they are asked for, and yield the number of images of each."""
+        """Train on one batch after the other, as asked for; yield the number of images of each."""
 
 
 class Eager(Driver):
@@ -172,7 +174,10 @@ class Eager(Driver):
         self.scores = Scores(step.model, step.settings.precision)
 
     def warm_up(self, loader: TrainLoader) -> None:
-        """Take some steps, of every size that the epoch has, and take them back: first calls are not counted as training."""
+        """Take some steps, of every size that the epoch has, and take them back.
+
+        First calls are not counted as training.
+        """
         if self.step.optimizer is not None and not hasattr(self.step.optimizer, "load_state_dict"):
             return  # what such an optimiser remembers could not be taken back
 
@@ -202,9 +207,10 @@ class Program(Driver):
 
     Args:
         model: the net, in its final place, dtype and memory format; its weights stay as they are.
-        settings: of the step; their numbers are replaced by `begin`, what they switch on and off is recorded.
-        loader: a ``TrainLoader`` of images on the device is recorded with the step; batches of any other are copied in, and the
-            recording is made when the first arrives.
+        settings: of the step; their numbers are replaced by `begin`, what they switch on and off is
+            recorded.
+        loader: a ``TrainLoader`` of images on the device is recorded with the step; batches of any
+            other are copied in, and the recording is made when the first arrives.
         room: steps that the longest run may have.
 
     Attributes:
@@ -213,7 +219,8 @@ class Program(Driver):
         warm_seconds: spent on recordings and first calls.
 
     Raises:
-        UsageError: the optimiser is none of Adam, AdamW and SGD of torch.optim, whose arithmetic is not ours to record.
+        UsageError: the optimiser is none of Adam, AdamW and SGD of torch.optim, whose arithmetic is
+            not ours to record.
     """
 
     scores: RecordedScores
@@ -249,7 +256,10 @@ class Program(Driver):
             self._record(Resident(loader))
 
     def load(self, fresh: nn.Module) -> None:
-        """Copy the weights and buffers of another net of the same architecture in; dropout rates are buffers too."""
+        """Copy the weights and buffers of another net of the same architecture in.
+
+        Dropout rates are buffers too.
+        """
         with torch.no_grad():
             for mine, new in (
                 *zip(self.model.parameters(), fresh.parameters(), strict=True),
@@ -259,9 +269,12 @@ class Program(Driver):
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that a trial takes: what its recordings use and keep, and what the largest takes while it runs.
+        """The most memory that a trial takes.
 
-        Measured when they were made, so that it is the same for every trial and whatever else the process holds. 0 on a CPU.
+        What its recordings use and keep, and what the largest takes while it runs.
+
+        Measured when they were made, so that it is the same for every trial and whatever else the
+        process holds. 0 on a CPU.
         """
         replays = [replay for replay in (self._replay, *self.scores.replays) if replay is not None]
         used = {
@@ -357,7 +370,9 @@ def has_room(device: torch.device) -> bool:
 
 
 class Programs:
-    """The programs of a process by what was recorded; those used longest ago go where memory is short.
+    """The programs of a process by what was recorded.
+
+    Those used longest ago go where memory is short.
 
     Args:
         keep: so many stay as long as there is any memory for a new one.

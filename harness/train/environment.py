@@ -1,4 +1,7 @@
-"""What a trial ran on and with, as far as only the training code can tell; the worker adds versions, host and code."""
+"""What a trial ran on and with, as far as only the training code can tell.
+
+The worker adds versions, host and code.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from harness.train.devices import device_name
 
 
 def environment(device: str, precision: str, engine: str = "eager") -> Environment:
-    """Return the record of this process's training: torch, the device by name, threads, arithmetic and engine."""
+    """Return the record of this process's training.
+
+    Torch, the device by name, threads, arithmetic and engine.
+    """
     return Environment(
         torch=torch.__version__,
         device=device_name(device),

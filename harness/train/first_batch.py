@@ -1,4 +1,6 @@
-"""What a loader, a net, a loss and an optimiser give, looked at once: a clear sentence before torch's error, or its silence.
+"""What a loader, a net, a loss and an optimiser give, looked at once.
+
+A clear sentence before torch's error, or its silence.
 
 Studies and ``fit_one_cycle`` share it: every function returns what is wrong, and callers put their
 own words before it.
@@ -65,7 +67,9 @@ def _parts_fault(images: Any, labels: Any) -> Fault | None:
 def target_fault(
     target: Tensor, images: int, *, classes: int = 0, soft: bool = True, own: bool = False
 ) -> Fault | None:
-    """Look at the targets of a batch: class numbers target_N, or probabilities target_NK where ``soft`` allows them.
+    """Look at the targets of a batch.
+
+    Class numbers target_N, or probabilities target_NK where ``soft`` allows them.
 
     Args:
         target: of the batch.
@@ -161,13 +165,13 @@ def output_fault(out: Any, images: int, *, classes: int = 0) -> Fault | None:
 def loss_fault(loss: Any) -> Fault | None:
     """Look at what a loss of the user's returned."""
     if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
-        told = (
+        kind = (
             f"a tensor of shape {tuple(loss.shape)}"
             if isinstance(loss, Tensor)
             else f"a {_kind(loss)}"
         )
         return Fault(
-            f"returns {told}", "return the mean over the batch, a tensor without dimensions"
+            f"returns {kind}", "return the mean over the batch, a tensor without dimensions"
         )
     if torch.is_grad_enabled() and not loss.requires_grad:
         return Fault(

@@ -1,4 +1,7 @@
-"""What the names of folders and shards say: which part of a data set they hold, or that they are no data at all."""
+"""What the names of folders and shards say.
+
+Which part of a data set they hold, or that they are no data at all.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,10 @@ _THUMBNAILS = frozenset({"thumbnails", "thumbs"})
 
 
 def part_of(name: str) -> str:
-    """Return train, test or val where a name means that part of a set, as ``seg_train`` does, else nothing."""
+    """Return train, test or val where a name means that part of a set, else nothing.
+
+    ``seg_train`` means train, for example.
+    """
     words = [word for word in re.split(r"[^a-z]+", name.casefold()) if word and word not in _ALONG]
     if len(words) != 1:
         return ""
@@ -60,7 +66,10 @@ def part_of(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a file or folder is none of the user's data: hidden, or left there by a system, whatever it holds."""
+    """Say whether a file or folder is none of the user's data.
+
+    Hidden, or left there by a system, whatever it holds.
+    """
     return (
         name.startswith(_HIDDEN)
         or name.casefold() in _OF_SYSTEMS

@@ -1,4 +1,7 @@
-"""Folders that a user names: a tree with one folder a class, parquet shards, or IDX files, told apart by what they hold."""
+"""Folders that a user names.
+
+A tree with one folder a class, parquet shards, or IDX files, told apart by what they hold.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ IDX_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An image tree: files of each class of every part; ``test_word`` is what the test part is called, if there is one.
+    """An image tree: files of each class of every part.
+
+    ``test_word`` is what the test part is called, if there is one.
 
     ``val`` is a validation part beside a test part; without a test part, it is the test part. ``unread`` are folders beside
     the parts that are none, or that hold no class folders.
@@ -64,7 +69,10 @@ class Tree:
 
 
 def looks_like_tree(folder: Path) -> bool:
-    """Say whether a folder holds one folder a class, at the top or below ``train``; looks at no file."""
+    """Say whether a folder holds one folder a class, at the top or below ``train``.
+
+    Looks at no file.
+    """
     return bool(_folders(folder))
 
 
@@ -168,7 +176,8 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
     stray = [name for name, part in named.items() if part in ("test", "val")]
     if stray or parts:
         raise DataError(
-            f"{folder} holds {(stray or [parts['train'][0]])[0]!r} among folders that are no parts of a set",
+            f"{folder} holds {(stray or [parts['train'][0]])[0]!r} among folders that are no parts "
+            "of a set",
             "put the training images in train/CLASS; or rename it, if it is a class",
         )
     empty = [name for name, path in top.items() if not _has_image(path)]
@@ -186,7 +195,8 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
             else _NAMES
         )
         raise DataError(
-            f"every folder in {folder} holds only folders, so they are neither classes nor known parts",
+            f"every folder in {folder} holds only folders, "
+            "so they are neither classes nor known parts",
             hint,
         )
     return top
@@ -227,17 +237,22 @@ def _images(folder: Path, name: str) -> tuple[Path, ...]:
 
 
 def find_idx(folder: Path) -> tuple[Path, ...] | None:
-    """Return the four IDX files of an MNIST-like data set, plain or gzipped, or None unless all four are there."""
-    found = [
+    """Return the four IDX files of an MNIST-like data set, or None unless all four are there.
+
+    Plain or gzipped.
+    """
+    places = [
         next((path for end in ("", ".gz") if (path := folder / (name + end)).is_file()), None)
         for name in IDX_NAMES
     ]
-    files = tuple(path for path in found if path is not None)
+    files = tuple(path for path in places if path is not None)
     return files if len(files) == len(IDX_NAMES) else None
 
 
 def read_idx(files: tuple[Path, ...], *, size: int, classes: tuple[str, ...] = ()) -> Arrays:
-    """Read the four files that :func:`find_idx` found. Classes are numbered when no names are given.
+    """Read the four files that :func:`find_idx` found.
+
+    Classes are numbered when no names are given.
 
     Raises:
         DataError: a file that is not IDX, or is cut off.
@@ -264,7 +279,10 @@ def read_idx(files: tuple[Path, ...], *, size: int, classes: tuple[str, ...] = (
 
 
 def _idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes: 0, 0, type 8, dimensions, then their sizes as big-endian 32-bit integers."""
+    """Read one IDX file of unsigned bytes.
+
+    0, 0, type 8, dimensions, then their sizes as big-endian 32-bit integers.
+    """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:

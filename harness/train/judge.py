@@ -1,4 +1,7 @@
-"""What a finished net is worth: its metrics and what it did with every image. Legend: N images, B batch, K classes."""
+"""What a finished net is worth: its metrics and what it did with every image.
+
+Legend: N images, B batch, K classes.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def judge(
     precision: str,
     own_metric: str = "",
 ) -> tuple[dict[str, float], Outcomes]:
-    """Return a finished net's metrics (see ``harness.study.trial.METRICS``) and per-image outcomes. Reads the test set once.
+    """Return a finished net's metrics (see ``harness.study.trial.METRICS``) and per-image outcomes.
+
+    Reads the test set once.
 
     Args:
         model: trained.
@@ -93,7 +98,10 @@ def judge(
 
 
 def _own(name: str, val: tuple[Tensor, Tensor], clean: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """Return a user's metric on the validation images and its gap, train minus validation where higher is better."""
+    """Return a user's metric on the validation images and its gap.
+
+    Train minus validation where higher is better.
+    """
     function = load_plugin(name, what="metric")
     on_val, on_clean = (
         float(function(log_NK.double().exp().numpy(), labels_N.numpy()))

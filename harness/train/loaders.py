@@ -1,4 +1,6 @@
-"""Loaders over images that already lie on the device as uint8: whole batches, drawn and augmented there.
+"""Loaders over images that already lie on the device as uint8.
+
+Whole batches, drawn and augmented there.
 
 Images that are too many for the device's memory stay in the host's and cross over a batch at a
 time; everything is still drawn and augmented on the device, from the same streams, so that a run
@@ -29,7 +31,9 @@ _CACHE_VALUES = 64_000_000  # normalised evaluation images kept ready, in values
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What chance decided for one epoch, on the device: the order of the images and the draws of every augmentation.
+    """What chance decided for one epoch, on the device.
+
+    The order of the images and the draws of every augmentation.
 
     Row p of every draw belongs to position p of ``order_N``.
     """
@@ -41,8 +45,8 @@ class Drawn:
 class TrainLoader:
     """Yields (x_BCHW, target) for one epoch: shuffled, augmented, normalised.
 
-    Every image is seen once an epoch. The last batch is smaller when the batch size does not divide the images, and is
-    left out when it would hold a single one, which a BatchNorm cannot use.
+    Every image is seen once an epoch. The last batch is smaller when the batch size does not divide
+    the images, and is left out when it would hold a single one, which a BatchNorm cannot use.
 
     Args:
         images_NCHW: uint8, on the training device or, to be streamed, in the host's memory.
@@ -180,7 +184,10 @@ class TrainLoader:
         return channels, height, width
 
     def _batches_a_chunk(self) -> int:
-        """Small batches are augmented several at a time on a CPU, where each operation costs more than its arithmetic."""
+        """Return how many batches are augmented at a time.
+
+        Several small ones on a CPU, where each operation costs more than its arithmetic.
+        """
         if self.device.type != "cpu":
             return 1
         return max(1, _CHUNK_VALUES // (self.batch_size * self.images_NCHW[0].numel()))
@@ -205,7 +212,9 @@ def steps_an_epoch(images: int, batch_size: int) -> int:
 
 
 def take_images(images_NCHW: Tensor, index_B: Tensor, device: torch.device) -> Tensor:
-    """Return images_BCHW on ``device``; to CUDA out of the host's memory by a pinned buffer, without waiting for the copy.
+    """Return images_BCHW on ``device``.
+
+    To CUDA out of the host's memory by a pinned buffer, without waiting for the copy.
 
     ``index_B`` lies where the images lie.
     """
@@ -220,9 +229,12 @@ def take_images(images_NCHW: Tensor, index_B: Tensor, device: torch.device) -> T
 
 
 class EvalLoader:
-    """Yields (x_BCHW, labels_B) in order, normalised, without augmentation; kept ready when they fit in 256 MB.
+    """Yields (x_BCHW, labels_B) in order, normalised, without augmentation.
 
-    The images may lie in the host's memory, as for ``TrainLoader``; the labels' device is the one that batches come on.
+    Kept ready when they fit in 256 MB.
+
+    The images may lie in the host's memory, as for ``TrainLoader``; the labels' device is the one
+    that batches come on.
     """
 
     def __init__(

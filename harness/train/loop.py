@@ -1,4 +1,7 @@
-"""``fit_one_cycle`` and ``evaluate``: the loop, for any loader of (images, labels). It owns the epochs and the history."""
+"""``fit_one_cycle`` and ``evaluate``: the loop, for any loader of (images, labels).
+
+It owns the epochs and the history.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,12 @@ EpochEntry = dict[str, Any]
 
 
 class Loader(Protocol):
-    """What the loop trains on: iterated anew every epoch, yielding (x_NCHW float, target) with target_N or target_NK.
+    """What the loop trains on.
 
-    A loader with ``set_epoch(epoch)`` is told the epoch before it is iterated, as torch's DistributedSampler is.
+    Iterated anew every epoch, yielding (x_NCHW float, target) with target_N or target_NK.
+
+    A loader with ``set_epoch(epoch)`` is told the epoch before it is iterated, as torch's
+    DistributedSampler is.
     """
 
     def __iter__(self) -> Any: ...
@@ -62,7 +68,9 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
     on_epoch: Callable[[EpochEntry], object] | None = None,
     log: Callable[[str], object] | None = None,
 ) -> list[EpochEntry]:
-    """Train a net with the one-cycle policy (Smith & Topin, arXiv 1708.07120) and return its history.
+    """Train a net with the one-cycle policy and return its history.
+
+    The policy is that of Smith & Topin (arXiv 1708.07120).
 
     Args:
         epochs: passes over ``train_loader``.
@@ -148,7 +156,10 @@ def fit_one_cycle(  # noqa: PLR0917 - the documented order of the arguments
 
 @dataclass(frozen=True, slots=True)
 class _FitLoaders:
-    """The loaders of a training: images to train on, to validate on, and clean training images or None."""
+    """The loaders of a training.
+
+    Images to train on, to validate on, and clean training images or None.
+    """
 
     train: Iterable[Any]
     val: Iterable[Any]
@@ -234,7 +245,10 @@ class _Training:
         }
 
     def _train(self, epoch: int) -> tuple[int, StepLog]:
-        """Take the steps of an epoch; return the number of images seen, and the log of its steps."""
+        """Take the steps of an epoch.
+
+        Return the number of images seen, and the log of its steps.
+        """
         driver = self.driver
         # nothing of what came before may still run when the clock starts
         wait(driver.step.device)
@@ -248,7 +262,10 @@ class _Training:
 
 
 def _check_finite(logged: StepLog, epoch: int, *, first: int) -> None:
-    """Raise a DivergedError that names the first bad step of an epoch whose first step is ``first``."""
+    """Raise a DivergedError that names the first bad step of an epoch.
+
+    ``first`` is the number of its first step.
+    """
     for number, (loss, norm) in enumerate(zip(logged.losses, logged.grad_norms, strict=True)):
         # an infinite gradient can still be clipped by value; one that is not a number spoils the
         # weights at once
@@ -285,7 +302,10 @@ def _driver(
 
 @contextmanager
 def _on_loan(model: nn.Module, driver: Driver, *, kept: bool) -> Iterator[None]:
-    """Give weights and modes back after training; weights that a recorded step goes on using are ``kept``."""
+    """Give weights and modes back after training.
+
+    Weights that a recorded step goes on using are ``kept``.
+    """
     resting = not any(module.training for module in model.modules())
     try:
         yield
@@ -332,8 +352,10 @@ def epoch_line(entry: EpochEntry, epochs: int) -> str:
         f" train_acc {entry['train_accuracy']:.4f}" if entry["train_accuracy"] is not None else ""
     )
     return (
-        f"epoch {entry['epoch'] + 1}/{epochs} lr {entry['learning_rate']:.2e} train_loss {entry['train_loss']:.4f}{train} "
-        f"online_acc {entry['online_accuracy']:.4f} val_loss {entry['val_loss']:.4f} val_acc {entry['val_accuracy']:.4f}"
+        f"epoch {entry['epoch'] + 1}/{epochs} lr {entry['learning_rate']:.2e} train_loss "
+        f"{entry['train_loss']:.4f}{train} "
+        f"online_acc {entry['online_accuracy']:.4f} val_loss {entry['val_loss']:.4f} val_acc "
+        f"{entry['val_accuracy']:.4f}"
     )
 
 

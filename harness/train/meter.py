@@ -1,4 +1,7 @@
-"""Energy, clocks and temperature of an NVIDIA GPU while a trial runs, from NVML; needs the optional extra ``energy``."""
+"""Energy, clocks and temperature of an NVIDIA GPU while a trial runs, from NVML.
+
+Needs the optional extra ``energy``.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ class Meter:
         )
 
     def sample(self) -> None:
-        """Note the clock and the temperature of this moment, and whether another process computes on the GPU."""
+        """Note clock and temperature of this moment, and whether another process uses the GPU."""
         if self._nvml is None:
             return
         with suppress(self._nvml.NVMLError):  # nobody says: then the energy is taken for ours
@@ -61,23 +64,26 @@ class Meter:
             self._celsius.append(heat)
 
     def readings(self) -> dict[str, float]:
-        """Return joules and watts since the start, sm_mhz (a mean), celsius (the highest); what is unknown is absent.
+        """Return joules and watts since the start, sm_mhz (a mean), celsius (the highest).
 
-        The counter is the whole GPU's: of one that is shared nobody knows which part is this trial's.
+        What is unknown is absent.
+
+        The counter is the whole GPU's: of one that is shared nobody knows which part is this
+        trial's.
         """
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         now = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         if now is not None and self._millijoules is not None and not self._shared:
-            found["joules"] = (now - self._millijoules) / 1000
-            found["watts"] = found["joules"] / max(time.perf_counter() - self._started, 1e-9)
+            values["joules"] = (now - self._millijoules) / 1000
+            values["watts"] = values["joules"] / max(time.perf_counter() - self._started, 1e-9)
         if self._sm_mhz:
-            found["sm_mhz"] = sum(self._sm_mhz) / len(self._sm_mhz)
+            values["sm_mhz"] = sum(self._sm_mhz) / len(self._sm_mhz)
         if self._celsius:
-            found["celsius"] = max(self._celsius)
-        return found
+            values["celsius"] = max(self._celsius)
+        return values
 
     def throttled(self) -> str:
-        """Return why the clocks are held down at this moment, empty if they are not or nobody knows."""
+        """Return why the clocks are held down now, empty if they are not or nobody knows."""
         if self._nvml is None:
             return ""
         bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")

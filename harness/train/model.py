@@ -1,4 +1,7 @@
-"""Our net, and how any net is built and counted. Legend: N batch, C channels, H height, W width, F features, K classes."""
+"""Our net, and how any net is built and counted.
+
+Legend: N batch, C channels, H height, W width, F features, K classes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from harness.train.devices import wide_float
 class Dropout(nn.Module):
     """Dropout whose rate is a tensor, so that one captured step serves every rate.
 
-    Draws from torch's default generator, as ``nn.Dropout`` does, and on the CPU gives the same bits for the same state.
+    Draws from torch's default generator, as ``nn.Dropout`` does, and on the CPU gives the same bits
+    for the same state.
 
     Args:
         p: share of entries that are zeroed, in (0, 1).
@@ -31,7 +35,11 @@ class Dropout(nn.Module):
         super().__init__()
         self.register_buffer("p", torch.tensor(p, dtype=torch.float64), persistent=False)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Dropout:  # noqa: FBT001, FBT002 - torch's own
+    def _apply(
+        self,
+        fn: Callable[[Tensor], Tensor],
+        recurse: bool = True,  # noqa: FBT001, FBT002 - the signature is torch's own
+    ) -> Dropout:
         """Move the layer, the rate as a number that its new device can hold."""
         where = fn(torch.empty(0, device=self.p.device)).device
         if self.p.dtype == torch.float64 and wide_float(where) != torch.float64:
@@ -40,7 +48,10 @@ class Dropout(nn.Module):
         return self
 
     def forward(self, x_NF: Tensor) -> Tensor:
-        """Return x_NF with a share ``p`` of its entries zeroed and the rest scaled up; in eval mode, x_NF itself."""
+        """Return x_NF with a share ``p`` of its entries zeroed and the rest scaled up.
+
+        In eval mode, x_NF itself.
+        """
         if not self.training:
             return x_NF
         keep = 1 - self.p
@@ -51,7 +62,9 @@ class Dropout(nn.Module):
 
 
 class BlockNet(nn.Module):
-    """Blocks of 3 x (conv3x3, BatchNorm, ReLU), some followed by a 2x2 max-pool, a global mean, a hidden layer, the classes.
+    """Blocks of 3 x (conv3x3, BatchNorm, ReLU), a global mean, a hidden layer, the classes.
+
+    A 2x2 max-pool follows some blocks.
 
     Args:
         recipe: blocks, channels, pools, hidden units, dropout, head, features.
@@ -59,8 +72,8 @@ class BlockNet(nn.Module):
         side: of the images, in pixels.
         classes: number of classes.
 
-    ``forward`` maps float images x_NCHW to logits_NK, or to probabilities with ``head = "softmax"``: feeding those to a
-    cross-entropy is a known flaw that a study can measure.
+    ``forward`` maps float images x_NCHW to logits_NK, or to probabilities with ``head =
+    "softmax"``: feeding those to a cross-entropy is a known flaw that a study can measure.
     """
 
     def __init__(self, recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> None:
@@ -119,7 +132,10 @@ def build(
 
 
 def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
-    """Return (number of parameters, MFLOP of one image forward and backward), counted by torch; a multiply-add is two."""
+    """Return (number of parameters, MFLOP of one image forward and backward), counted by torch.
+
+    A multiply-add is two.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -133,8 +149,8 @@ def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
 class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it untyped
     """Count floating-point operations by torch's own formulas.
 
-    As ``torch.utils.flop_counter.FlopCounterMode`` does, but without the compiler that it, and torch's meta device, import: a
-    second and a half of every process's start.
+    As ``torch.utils.flop_counter.FlopCounterMode`` does, but without the compiler that it, and
+    torch's meta device, import: a second and a half of every process's start.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""Nets of the user's and torchvision's classifiers. Legend: N batch, C channels, H height, W width, K classes."""
+"""Nets of the user's and torchvision's classifiers.
+
+Legend: N batch, C channels, H height, W width, K classes.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ _SAMPLE = 2  # images of the blank batch: a BatchNorm over one pixel needs two
 
 
 def make(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> nn.Module:
-    """Return a fresh net of a recipe whose ``name`` is a plug-in, its weights drawn from torch's default generator.
+    """Return a fresh net of a recipe whose ``name`` is a plug-in.
+
+    torch's default generator draws its weights.
 
     Raises:
         UsageError: its file or module cannot be imported.
@@ -100,7 +105,9 @@ def asked_sizes(factory: Any, kwargs: Collection[str] = ()) -> dict[str, str]:
 
 @lru_cache(maxsize=256)
 def check(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> torch.memory_format:
-    """Try a net on a blank batch, forward and backward, and return the memory format that it can be trained in.
+    """Try a net on a blank batch and return the memory format that it can be trained in.
+
+    Forward and backward.
 
     channels_last, which is the faster one, unless the net cannot take it: ``x.view(len(x), -1)``
     after a convolution asks for the contiguous one.
@@ -318,17 +325,22 @@ def _unfetched(wanted: str, name: str, error: BaseException) -> RecipeError:
 
 
 def _shrink_stem(name: str, net: nn.Module) -> None:
-    """Make the stem one for images of some 32 pixels: a 3x3 convolution of stride 1 and no max-pool (He et al. 2015, 4.2)."""
+    """Make the stem one for images of some 32 pixels.
+
+    A 3x3 convolution of stride 1 and no max-pool (He et al. 2015, 4.2).
+    """
     if type(net).__name__ not in _STEMS:
         raise RecipeError(
             f"model.kwargs.cifar_stem: no such stem is known for {name!r}",
-            f"it is for {', '.join(_STEMS)}; leave it out and train on larger images with data.size",
+            f"it is for {', '.join(_STEMS)}; "
+            "leave it out and train on larger images with data.size",
         )
     first, pool = _STEMS[type(net).__name__]
     old = net.get_submodule(first)
     if not isinstance(old, nn.Conv2d):  # pragma: no cover - a torchvision of another layout
         raise RecipeError(
-            f"model.kwargs.cifar_stem: the stem of {name!r} is not what was expected in this torchvision"
+            f"model.kwargs.cifar_stem: the stem of {name!r} is not what was expected in this "
+            "torchvision"
         )
     if old.kernel_size == (3, 3):
         old.stride = (1, 1)  # the weights stay as the net drew them

@@ -34,8 +34,8 @@ COLUMNS = 4  # of a schedule row: learning rate, momentum or beta1, 1 - beta1^t,
 class FlatParameters:
     """All trainable weights of a net, moved into one vector that they are views of until `release`.
 
-    A weight of any layout comes in: what is no dense block of memory of its own (an expanded tensor, a slice of a larger one)
-    is copied, each entry once.
+    A weight of any layout comes in: what is no dense block of memory of its own (an expanded
+    tensor, a slice of a larger one) is copied, each entry once.
 
     Args:
         model: its parameters must be float32 and share one device.
@@ -45,11 +45,13 @@ class FlatParameters:
     Attributes:
         starts: of each weight in the vector.
         present: whether each weight had a gradient when they were last gathered.
-        uneven: whether a weight ever had none, so that not all of them took the same number of steps.
+        uneven: whether a weight ever had none, so that not all of them took the same number of
+            steps.
         skipped_W: steps that each of W weights had no gradient in, on the device.
 
     Raises:
-        UsageError: the net has nothing to train, weights of another dtype or on several devices, or weights that share memory.
+        UsageError: the net has nothing to train, weights of another dtype or on several devices, or
+            weights that share memory.
     """
 
     def __init__(self, model: nn.Module, alignment: int = 0) -> None:
@@ -86,12 +88,18 @@ class FlatParameters:
         return torch.cat([torch.full((size,), share, device=device) for size, share in pairs])
 
     def release(self) -> None:
-        """Give every weight memory of its own again: a part of the net then stores and saves what it holds, and no more."""
+        """Give every weight memory of its own again.
+
+        A part of the net then stores and saves what it holds, and no more.
+        """
         for p in self.parameters:
             p.data = p.detach().clone()
 
     def gather_gradients(self) -> Tensor:
-        """Return the gradients as one new vector grad_P and drop the separate ones; a weight without one counts as 0."""
+        """Return the gradients as one new vector grad_P and drop the separate ones.
+
+        A weight without one counts as 0.
+        """
         self.present = [p.grad is not None for p in self.parameters]
         self.uneven = self.uneven or not all(self.present)
         rows = []
@@ -110,7 +118,10 @@ class FlatParameters:
         return torch.cat(rows)
 
     def moving(self) -> Tensor:
-        """Return which entries had a gradient when they were last gathered, a bool a weight entry, and count who had none."""
+        """Return which entries had a gradient when they were last gathered, and count who had none.
+
+        A bool for each entry of the vector.
+        """
         for number, present in enumerate(self.present):
             if not present:
                 self.skipped_W[number] += 1
@@ -119,7 +130,7 @@ class FlatParameters:
         return torch.cat([torch.full((size,), there, device=device) for size, there in pairs])
 
     def corrections(self, step: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Adam's two bias corrections of every entry, from the steps that its own weight has taken.
+        """Return Adam's two bias corrections of every entry, by the steps of its own weight.
 
         Args:
             step: number of the step, from 0.
@@ -144,7 +155,7 @@ def _rate_shares(model: nn.Module) -> list[float]:
 
 
 def _check_weights(model: nn.Module, trained: list[nn.Parameter]) -> None:
-    """Refuse weights that cannot be moved into one vector, by name where it is about some of them."""
+    """Refuse weights that have no place in one vector, by name where it is about some of them."""
     if not trained:
         raise UsageError(
             "the model has no weights to train", "set requires_grad on some of its parameters"
@@ -160,20 +171,25 @@ def _check_weights(model: nn.Module, trained: list[nn.Parameter]) -> None:
     kinds = {(p.dtype, p.device) for p in trained}
     if len(kinds) > 1 or trained[0].dtype != torch.float32:
         raise UsageError(
-            f"the model's weights are {', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}",
-            "train float32 weights on one device; precision='bf16' computes in bfloat16 with float32 weights",
+            "the model's weights are "
+            f"{', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}",
+            "train float32 weights on one device; "
+            "precision='bf16' computes in bfloat16 with float32 weights",
         )
     _check_shared(model)
 
 
 def _check_shared(model: nn.Module) -> None:
-    """Refuse weights that share entries in memory though they are different parameters: a copy would part them in silence."""
+    """Refuse weights that share entries in memory though they are different parameters.
+
+    A copy would part them in silence.
+    """
     stored: dict[int, list[tuple[str, Tensor]]] = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         lazy = isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer))
         if not lazy and tensor.layout is torch.strided and tensor.numel():
-            # by the storage itself: a tensor of a dry run has no address
-            where = tensor.untyped_storage()._cdata  # noqa: SLF001 - torch has no public name for it
+            # by the storage itself, which has no public name: a tensor of a dry run has no address
+            where = tensor.untyped_storage()._cdata  # noqa: SLF001
             stored.setdefault(where, []).append((name, tensor))
     for tensors in stored.values():
         for (name, first), (next_name, second) in itertools.combinations(
@@ -182,7 +198,8 @@ def _check_shared(model: nn.Module) -> None:
             if (first.requires_grad or second.requires_grad) and _overlap(first, second):
                 raise UsageError(
                     f"{name} and {next_name} share memory and are different tensors",
-                    f"tie them as one parameter ({next_name} = {name}), or give one of them a copy with .clone()",
+                    f"tie them as one parameter ({next_name} = {name}), "
+                    "or give one of them a copy with .clone()",
                 )
 
 
@@ -191,7 +208,10 @@ def _start(named: tuple[str, Tensor]) -> int:
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:
-    """Say whether two tensors of one storage share an entry; ``first`` starts no later than ``second``."""
+    """Say whether two tensors of one storage share an entry.
+
+    ``first`` starts no later than ``second``.
+    """
     reach = (
         sum((size - 1) * stride for size, stride in zip(first.shape, first.stride(), strict=True))
         + 1
@@ -214,7 +234,10 @@ def _places(tensor: Tensor) -> Tensor:
 
 
 def schedule_rows(table: Sequence[tuple[float, float]], device: torch.device) -> Tensor:
-    """Return the schedule as float32 rows_SC on the device; see ``COLUMNS``. Bias corrections are worked out in double."""
+    """Return the schedule as float32 rows_SC on the device; see ``COLUMNS``.
+
+    Bias corrections are worked out in double.
+    """
     rows = [
         (rate, momentum, 1 - momentum**step, (1 - BETA2**step) ** 0.5)
         for step, (rate, momentum) in enumerate(table, start=1)
@@ -247,7 +270,10 @@ class Update:
                 moment_P.zero_()
 
     def where(self, moves: Tensor, weights_P: Tensor, grad_P: Tensor, row_C: Row) -> None:
-        """Take the step where ``moves`` (a bool, one for all or one an entry) holds and leave weights and moments elsewhere."""
+        """Take the step where ``moves`` holds and leave weights and moments as they are elsewhere.
+
+        ``moves`` is a bool, one for all or one an entry.
+        """
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
         kept = [
             (state_P, state_P.clone())
@@ -259,13 +285,15 @@ class Update:
             torch.where(moves, state_P, before_P, out=state_P)
 
     def prepare(self, weights_P: Tensor) -> Tensor:
-        """Make the moments, which otherwise happens at the first step, and return the first of them."""
+        """Make the moments, as the first step does otherwise, and return the first of them."""
         self.first_P = torch.zeros_like(weights_P)
         self.second_P = torch.zeros_like(weights_P) if self.name != "sgd" else None
         return self.first_P
 
     def __call__(self, weights_P: Tensor, grad_P: Tensor, row_C: Row) -> None:
-        """Change ``weights_P`` in place by one step; ``grad_P`` is used up. The corrections may be one number an entry.
+        """Change ``weights_P`` in place by one step; ``grad_P`` is used up.
+
+        The corrections may be one number an entry.
 
         The arithmetic is that of torch.optim.Adam (Kingma & Ba, arXiv 1412.6980; L2 penalty), AdamW
         (Loshchilov & Hutter, arXiv 1711.05101; decoupled) and SGD with Nesterov momentum (Sutskever
@@ -295,10 +323,13 @@ class Update:
 
 
 class LossScale:
-    """Dynamic loss scaling for float16 gradients, kept on the device (Micikevicius et al., arXiv 1710.03740).
+    """Dynamic loss scaling for float16 gradients, kept on the device.
 
-    As torch.amp.GradScaler with its defaults, but without asking the device whether a gradient overflowed: such a step leaves
-    weights and moments as they were and halves the scale; 2000 good ones in a row double it.
+    As in Micikevicius et al. (arXiv 1710.03740).
+
+    As torch.amp.GradScaler with its defaults, but without asking the device whether a gradient
+    overflowed: such a step leaves weights and moments as they were and halves the scale; 2000 good
+    ones in a row double it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -312,7 +343,10 @@ class LossScale:
         self.good.zero_()
 
     def unscale(self, grad_P: Tensor) -> Tensor:
-        """Divide ``grad_P`` by the scale in place, blanking it when it overflowed; return whether it did not, a 0-dim bool."""
+        """Divide ``grad_P`` by the scale in place, blanking it when it overflowed.
+
+        Return whether it did not, a 0-dim bool.
+        """
         finite = torch.isfinite(torch.linalg.vector_norm(grad_P, float("inf")))
         grad_P.div_(self.scale)
         grad_P.copy_(torch.where(finite, grad_P, 0.0))

@@ -1,4 +1,6 @@
-"""Code of the user's that stands in for ours: found, asked whether it fits its protocol, bound to its keyword arguments.
+"""Code of the user's that stands in for ours.
+
+Found, asked whether it fits its protocol, bound to its keyword arguments.
 
 The protocols are in ``harness.train.protocols``. Whatever does not fit is a RecipeError that names
 what is missing.
@@ -47,7 +49,7 @@ def find(
     kwargs: Mapping[str, Any],
     where: str,
 ) -> Callable[..., Any]:
-    """Return the plug-in that a recipe field names, once its signature takes what it will be called with.
+    """Return the plug-in that a recipe field names, if it takes what it will be called with.
 
     Args:
         field: of the recipe, such as ``model.name``.
@@ -61,17 +63,18 @@ def find(
         UsageError: it cannot be imported.
         RecipeError: it cannot be called, or not so; the message names what is missing.
     """
-    found: Callable[..., Any] = load_plugin(name, what=field)
-    calling = f"{name.rpartition(':')[2]}({', '.join((*positional, *(f'{key}=' for key in (*keywords, *kwargs))))})"
+    plugin: Callable[..., Any] = load_plugin(name, what=field)
+    arguments = ", ".join((*positional, *(f"{key}=" for key in (*keywords, *kwargs))))
+    calling = f"{name.rpartition(':')[2]}({arguments})"
     hint = f"it is called as {calling}"
-    if not callable(found):
+    if not callable(plugin):
         raise RecipeError(
-            f"{field}: {name!r} is of type {type(found).__name__} and cannot be called", hint
+            f"{field}: {name!r} is of type {type(plugin).__name__} and cannot be called", hint
         )
     try:
-        parameters = list(inspect.signature(found).parameters.values())
+        parameters = list(inspect.signature(plugin).parameters.values())
     except (TypeError, ValueError):  # a builtin: the blank call will tell
-        return found
+        return plugin
     for key in kwargs:
         if key in keywords:
             raise RecipeError(
@@ -93,10 +96,10 @@ def find(
                 raise RecipeError(f"{field}: {name!r} does not accept {key}", hint)
         for key in kwargs:
             if key not in free:
-                theirs = [one for one in free if one not in keywords]
-                told = f"it takes {', '.join(theirs)}" if theirs else "it takes none"
+                theirs = [argument for argument in free if argument not in keywords]
+                takes = f"it takes {', '.join(theirs)}" if theirs else "it takes none"
                 raise RecipeError(
-                    f"{where}.{key}: {name!r} takes no {key!r}{did_you_mean(key, theirs)}", told
+                    f"{where}.{key}: {name!r} takes no {key!r}{did_you_mean(key, theirs)}", takes
                 )
     lacking = [
         p.name
@@ -110,7 +113,7 @@ def find(
             f"{field}: {name!r} needs {', '.join(lacking)}, which has no value",
             f"set {where}.{lacking[0]}",
         )
-    return found
+    return plugin
 
 
 def attempt(field: str, name: str, call: Callable[[], Any]) -> Any:
@@ -132,7 +135,10 @@ def attempt(field: str, name: str, call: Callable[[], Any]) -> Any:
 
 @lru_cache(maxsize=64)
 def bound(function: Callable[..., Any], kwargs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    """Return a function with its keyword arguments, the same object for the same two: a recorded step is known by it."""
+    """Return a function with its keyword arguments, the same object for the same two.
+
+    A recorded step is known by it.
+    """
     return partial(function, **dict(kwargs)) if kwargs else function
 
 
@@ -156,8 +162,8 @@ def optimizer_of(recipe: OptimizerRecipe) -> OptFunc:
         "keywords": ("weight_decay",),
         "where": "optimizer.kwargs",
     }
-    found = find("optimizer.name", recipe.name, kwargs=kwargs, **made_of)  # type: ignore[arg-type]
-    return bound(found, recipe.kwargs)
+    plugin = find("optimizer.name", recipe.name, kwargs=kwargs, **made_of)  # type: ignore[arg-type]
+    return bound(plugin, recipe.kwargs)
 
 
 def loss_of(recipe: LossRecipe) -> LossFunc | None:
@@ -169,18 +175,20 @@ def loss_of(recipe: LossRecipe) -> LossFunc | None:
     """
     if not is_plugin(recipe.name):
         return None
-    found = find(
+    plugin = find(
         "loss.name",
         recipe.name,
         positional=("logits_NK", "target"),
         kwargs=dict(recipe.kwargs),
         where="loss.kwargs",
     )
-    return bound(found, recipe.kwargs)
+    return bound(plugin, recipe.kwargs)
 
 
 def table_of(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
-    """Return (learning rate, momentum or beta1) of each step, as ``schedule_table`` does, for a schedule of the user's too.
+    """Return (learning rate, momentum or beta1) of each step.
+
+    As ``schedule_table`` does, for a schedule of the user's too.
 
     A user's schedule leaves the momentum at 0.9.
 
@@ -200,11 +208,8 @@ def table_of(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
     )
     table = []
     for step in range(steps):
-        factor = attempt(
-            field,
-            name,
-            lambda at=step: float(function(at, steps, **dict(schedule.kwargs))),  # type: ignore[misc]
-        )
+        call = partial(function, step, steps, **dict(schedule.kwargs))
+        factor = attempt(field, name, lambda call=call: float(call()))  # type: ignore[misc]
         if not 0 <= factor < math.inf:
             raise RecipeError(
                 f"{field}: {name!r} gives {factor} at step {step} of {steps}",
@@ -219,7 +224,10 @@ def table_of(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
 
 
 def cannot_be_recorded(recipe: Recipe) -> str:
-    """Return why a CUDA graph cannot hold a recipe's step whatever its net does, in words; empty when it can."""
+    """Return why a CUDA graph cannot hold a recipe's step whatever its net does, in words.
+
+    Empty when it can.
+    """
     return "an augmentation of yours draws on the host" if recipe.augment.own else ""
 
 

@@ -1,4 +1,7 @@
-"""A data source of the user's, turned into arrays. Legend: N images, C channels, H height, W width."""
+"""A data source of the user's, turned into arrays.
+
+Legend: N images, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from harness.train.arrays import Arrays, Labels, Pixels, hold_out
 from harness.train.own import attempt, find
 
 _KEYS = ("train_images", "train_labels", "test_images", "test_labels", "classes")
-_HINT = "it returns a table with train_images, train_labels, classes, and perhaps test_images and test_labels"
+_HINT = (
+    "it returns a table with train_images, train_labels, classes, "
+    "and perhaps test_images and test_labels"
+)
 
 
 def read_own(name: str, kwargs: Mapping[str, Any], size: int) -> Arrays:
@@ -73,9 +79,9 @@ def _part(name: str, table: Mapping[str, Any], part: str, size: int) -> tuple[Pi
             )
         images = images.transpose(0, 3, 1, 2) if last else images
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        told = f"{labels.dtype} of shape {labels.shape}"
+        kind = f"{labels.dtype} of shape {labels.shape}"
         raise DataError(
-            f"{name}: {part}_labels are {told}", "give one whole number an image, from 0"
+            f"{name}: {part}_labels are {kind}", "give one whole number an image, from 0"
         )
     return pixels.resize(np.ascontiguousarray(images), size), labels.astype(np.int64)
 

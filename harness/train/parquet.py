@@ -1,4 +1,6 @@
-"""A folder of parquet shards in the Hugging Face layout: ``train-*.parquet`` and ``test-*.parquet``.
+"""A folder of parquet shards in the Hugging Face layout.
+
+``train-*.parquet`` and ``test-*.parquet``.
 
 An image column is a struct with a ``bytes`` field (or plain binary) that holds an encoded image; a
 label column holds integers, or words. Both are found by the metadata that the Hugging Face
@@ -32,10 +34,13 @@ _ROWS = 1024  # rows read at once: bounds the memory that large encoded images t
 
 
 @dataclass(frozen=True, slots=True)
-class Shards:
-    """The shards of a folder; ``test`` may be empty, and ``test_word`` says what the test part is called there.
+class ParquetShards:
+    """The shards of a folder.
 
-    ``val`` are validation shards beside test shards; without those, the validation shards are the test part.
+    ``test`` may be empty, and ``test_word`` says what the test part is called there.
+
+    ``val`` are validation shards beside test shards; without those, the validation shards are the
+    test part.
     """
 
     folder: Path
@@ -50,7 +55,7 @@ class Shards:
         return (*self.train, *self.test, *self.val)
 
 
-def find_shards(folder: Path) -> Shards | None:
+def find_shards(folder: Path) -> ParquetShards | None:
     """Return the shards in ``folder``, or in the one folder below it that has some, or None.
 
     Raises:
@@ -62,13 +67,13 @@ def find_shards(folder: Path) -> Shards | None:
     here = _shards_in(folder)
     if here is None:
         below = [
-            found
+            shards
             for child in sorted(folder.iterdir())
-            if child.is_dir() and not is_hidden(child.name) and (found := _shards_in(child))
+            if child.is_dir() and not is_hidden(child.name) and (shards := _shards_in(child))
         ]
-        below = [found for found in below if found.train] or below
+        below = [shards for shards in below if shards.train] or below
         if len(below) > 1:
-            names = ", ".join(repr(found.folder.name) for found in below)
+            names = ", ".join(repr(shards.folder.name) for shards in below)
             raise DataError(
                 f"{folder} holds several sets of parquet shards: {names}",
                 "name the folder of one of them",
@@ -82,7 +87,7 @@ def find_shards(folder: Path) -> Shards | None:
     return here
 
 
-def _shards_in(folder: Path) -> Shards | None:
+def _shards_in(folder: Path) -> ParquetShards | None:
     files = sorted(
         path
         for path in folder.glob("*.parquet")
@@ -99,7 +104,7 @@ def _shards_in(folder: Path) -> Shards | None:
             words.setdefault(part, match[1].lower())
     test = "test" if "test" in parts else "val"
     val = parts.get("val", ()) if test == "test" else ()
-    return Shards(
+    return ParquetShards(
         folder,
         tuple(parts.get("train", ())),
         tuple(parts.get(test, ())),
@@ -108,7 +113,7 @@ def _shards_in(folder: Path) -> Shards | None:
     )
 
 
-def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
+def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode all shards. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
@@ -138,7 +143,8 @@ def read_shards(shards: Shards, *, size: int, name: str, on_event: OnEvent) -> A
     ]
     stacked = pixels.stack(decoded, lambda k, row: f"row {row} of {files[k]}")
     for k, images_NCHW in enumerate(stacked):
-        findings.look(images_NCHW, lambda row, k=k: f"row {row} of {files[k]}")  # type: ignore[misc]
+        file = files[k]
+        findings.look(images_NCHW, lambda row, file=file: f"row {row} of {file}")  # type: ignore[misc]
     classes, labels_N = _number(labels, opened[0].schema_arrow, columns[1], files)
     ends = np.cumsum([len(shards.train), len(shards.test), len(shards.val)])
     parts = [
@@ -171,7 +177,10 @@ def _look_at(path: Path) -> str:
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer: run `git lfs pull` in the repository it came from"
     if len(head) > 1 and head[0] == 0x80 and head[1] <= 5:
-        return "it looks like a Python pickle, which harness never opens: save the images as parquet or as files"
+        return (
+            "it looks like a Python pickle, which harness never opens: "
+            "save the images as parquet or as files"
+        )
     if head.startswith(b"PAR1"):
         return "it begins like parquet: copy or download it again, the rest is damaged or cut off"
     if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
@@ -203,7 +212,8 @@ def _check_columns(schema: Any, path: Path, columns: tuple[str, str], first: Pat
         if column not in schema.names:
             seen = ", ".join(schema.names) or "none"
             raise DataError(
-                f"{path} has no column {column!r}, which holds the {what}s of {first.name}; its columns are: {seen}",
+                f"{path} has no column {column!r}, which holds the {what}s of {first.name}; "
+                f"its columns are: {seen}",
                 f"every shard needs it; leave out a part that was published without its {what}s",
             )
         kind = schema.field(column).type
@@ -266,7 +276,7 @@ def _choose(what: str, choices: tuple[list[str], list[str]], schema: Any, path: 
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """Return the feature table the Hugging Face libraries leave in the metadata, or an empty one."""
+    """Return the feature table of the Hugging Face libraries in the metadata, or an empty one."""
     raw = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(raw)["info"]["features"] if raw else {}

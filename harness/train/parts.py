@@ -1,4 +1,6 @@
-"""What a trial is made of on a device: the images that a study's trials share, loaders, net, settings of the step.
+"""What a trial is made of on a device.
+
+The images that a study's trials share, loaders, net, settings of the step.
 
 Legend: N images, C channels, H height, W width.
 """
@@ -30,11 +32,14 @@ CLEAN_IMAGES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """What the trials of a study share on a device: the split, resident where it fits, and the clean training subsets.
+    """What the trials of a study share on a device.
 
-    ``curve_index_N`` are the validation images that draw the curves, or the test images where there are none: as many as
-    ``harness.study.trial.curve_images`` says. ``clean_index_N`` are the training images of the final clean accuracy, and
-    ``probe_index_N`` the part of them that is measured every epoch, as many as draw the other curve. The split seed fixes all.
+    The split, resident where it fits, and the clean training subsets.
+
+    ``curve_index_N`` are the validation images that draw the curves, or the test images where there
+    are none: as many as ``harness.study.trial.curve_images`` says. ``clean_index_N`` are the
+    training images of the final clean accuracy, and ``probe_index_N`` the part of them that is
+    measured every epoch, as many as draw the other curve. The split seed fixes all.
     """
 
     split: data.Split
@@ -44,7 +49,10 @@ class Arena:
 
     @property
     def resident(self) -> bool:
-        """Whether the training images lie on the device; else they are streamed from the host's memory."""
+        """Whether the training images lie on the device.
+
+        Else they are streamed from the host's memory.
+        """
         return self.split.train_images_NCHW.device == self.split.train_labels_N.device
 
     @property
@@ -95,7 +103,10 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
 
 
 def fits(images_bytes: int, free: float) -> bool:
-    """Return whether images may lie on a device: when they leave it half of its free memory for the net."""
+    """Return whether images may lie on a device.
+
+    When they leave it half of its free memory for the net.
+    """
     return images_bytes <= free / 2
 
 

@@ -56,8 +56,9 @@ class DecodingCount:
 class Findings:
     """What decoding finds out about the images of a set, to be said to its user.
 
-    Images of more than 8 bits are brought to 8 by what the whole set uses of them: a file of 16 bits may hold 8, 10 or 12.
-    The first such image makes all be looked through for the largest value.
+    Images of more than 8 bits are brought to 8 by what the whole set uses of them: a file of 16
+    bits may hold 8, 10 or 12. The first such image makes all be looked through for the largest
+    value.
 
     Args:
         images: gives every image of every part, from the start, each time it is called.
@@ -109,7 +110,8 @@ class Findings:
         if self.plain:
             verb = "is" if len(self.plain) == 1 else "are"
             notes.append(
-                f"{plural(len(self.plain), 'image')} {verb} of a single colour, the first: {self.plain[0]}"
+                f"{plural(len(self.plain), 'image')} {verb} of a single colour, the first: "
+                f"{self.plain[0]}"
             )
         return tuple(notes)
 
@@ -132,10 +134,12 @@ class Findings:
         low_N, high_N = rows_NP.min(axis=1), rows_NP.max(axis=1)
         low, high = int(low_N.min()), int(high_N.max())
         if high - low < _LEAST_RANGE:
-            told = f"all have the value {low}" if low == high else f"lie between {low} and {high}"
+            spread = f"all have the value {low}" if low == high else f"lie between {low} and {high}"
             raise DataError(
-                f"the pixels of {name(0)}, and of every other image of its part, {told}, of 0 to 255",
-                "they may be masks, or were saved in another scale: save them with values from 0 to 255",
+                f"the pixels of {name(0)}, and of every other image of its part, {spread}, "
+                "of 0 to 255",
+                "they may be masks, or were saved in another scale: "
+                "save them with values from 0 to 255",
             )
         self.plain += [name(int(k)) for k in np.flatnonzero(low_N == high_N)]
 
@@ -273,7 +277,9 @@ def _is_deep_colour(image: AnyImage) -> bool:
 
 
 def stack(parts: Sequence[Sequence[Pixels]], names: Callable[[int, int], str]) -> list[Pixels]:
-    """Stack the images of every part into one NCHW array a part, in colour as soon as one image of any part is.
+    """Stack the images of every part into one NCHW array a part.
+
+    All are in colour as soon as one image of any part is.
 
     Args:
         parts: HW or HWC images of each part.
@@ -304,7 +310,9 @@ def stack(parts: Sequence[Sequence[Pixels]], names: Callable[[int, int], str]) -
 
 
 def resize(images_NCHW: Pixels, size: int) -> Pixels:
-    """Return the images cut to their central square and resized to ``size`` x ``size`` pixels; 0 leaves them alone.
+    """Return the images cut to their central square and resized to ``size`` x ``size`` pixels.
+
+    0 leaves them alone.
 
     A whole-number reduction averages areas; any other ratio is Pillow's bilinear filter, which
     widens with the reduction.

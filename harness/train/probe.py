@@ -1,4 +1,7 @@
-"""What torch finds on this machine, for ``harness doctor``: versions, accelerators, and whether each of them computes."""
+"""What torch finds on this machine, for ``harness doctor``.
+
+Versions, accelerators, and whether each of them computes.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,8 @@ def _gpu(index: int) -> Gpu:
         with torch.cuda.device(index):
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         held_down = Meter(device).throttled()
-    except RuntimeError as error:  # a driver that does not fit, a kernel that was not built for this GPU, no memory left
+    # a driver that does not fit, a kernel that was not built for this GPU, no memory left
+    except RuntimeError as error:
         fault, bf16 = str(error).splitlines()[0], False
     capability = f"{facts.major}.{facts.minor}"
     return Gpu(

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 class NetFactory(Protocol):
     """``model.name``: makes a net. A function, or the net's class itself.
 
-    The net maps float images x_NCHW, normalised, to logits_NK. Initial weights must come from torch's own generator, which is
-    seeded before the call, and be float32. A net that returns probabilities says so by an attribute ``softmax = True``.
+    The net maps float images x_NCHW, normalised, to logits_NK. Initial weights must come from
+    torch's own generator, which is seeded before the call, and be float32. A net that returns
+    probabilities says so by an attribute ``softmax = True``.
     """
 
     def __call__(self, *, in_channels: int, side: int, classes: int) -> nn.Module:
@@ -29,7 +30,10 @@ class NetFactory(Protocol):
 
 
 class ImageSource(Protocol):
-    """``data.name``: reads a whole data set. It is called once in every process, and its pixels are fingerprinted."""
+    """``data.name``: reads a whole data set.
+
+    It is called once in every process, and its pixels are fingerprinted.
+    """
 
     def __call__(self) -> Mapping[str, Any]:
         """Return a table of arrays, tensors or lists.
@@ -43,7 +47,10 @@ class ImageSource(Protocol):
 
 
 class Augmentation(Protocol):
-    """``augment.own.NAME``: changes training images, after our own operations on colour and before normalisation."""
+    """``augment.own.NAME``.
+
+    Changes training images, after our own operations on colour and before normalisation.
+    """
 
     def __call__(self, x_NCHW: Tensor, generator: torch.Generator, /) -> Tensor:
         """Return the changed images, of the same shape.
@@ -57,10 +64,12 @@ class Augmentation(Protocol):
 
 
 class OptimizerFactory(Protocol):
-    """``optimizer.name``: a class derived from ``torch.optim.Optimizer``, or a function that makes one.
+    """``optimizer.name``.
 
-    Before every step the schedule sets ``lr``, and ``betas[0]`` or ``momentum`` where there is one, in its parameter groups;
-    gradients arrive clipped. ``step`` is called without a closure.
+    A class derived from ``torch.optim.Optimizer``, or a function that makes one.
+
+    Before every step the schedule sets ``lr``, and ``betas[0]`` or ``momentum`` where there is one,
+    in its parameter groups; gradients arrive clipped. ``step`` is called without a closure.
     """
 
     def __call__(self, params: Any, lr: float, /, *, weight_decay: float) -> torch.optim.Optimizer:
@@ -72,12 +81,18 @@ class Schedule(Protocol):
     """``schedule.name``: the learning rate's shape over a run."""
 
     def __call__(self, step: int, steps: int, /) -> float:
-        """Return the factor on ``schedule.max_lr``, finite and at least 0, for a step from 0 to ``steps`` - 1."""
+        """Return the factor on ``schedule.max_lr`` for a step from 0 to ``steps`` - 1.
+
+        Finite and at least 0.
+        """
         ...
 
 
 class Loss(Protocol):
-    """``loss.name``: what training minimises. Validation loss stays plain cross-entropy, so that arms can be compared."""
+    """``loss.name``: what training minimises.
+
+    Validation loss stays plain cross-entropy, so that arms can be compared.
+    """
 
     def __call__(self, logits_NK: Tensor, target: Tensor, /) -> Tensor:
         """Return the mean loss of a batch, a scalar with a gradient.

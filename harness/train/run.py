@@ -144,7 +144,10 @@ def _cost(recipe: Recipe, ground: Arena) -> tuple[int, float]:
 
 @dataclass(slots=True)
 class _Listener:
-    """Hears of every epoch of a trial: keeps the history, reads the meter, asks whether to go on."""
+    """Hears of every epoch of a trial.
+
+    Keeps the history, reads the meter, asks whether to go on.
+    """
 
     cell: Cell
     meter: Meter
@@ -192,7 +195,7 @@ class _Listener:
         return Curve(**columns)
 
     def readings(self, device: str) -> dict[str, float]:
-        """Return what the meter read, start_seconds with the first calls, and on a CPU cpu_seconds."""
+        """Return what the meter read, start_seconds, and on a CPU cpu_seconds."""
         times = {"start_seconds": self.start_seconds}
         if self.history:
             last = self.history[-1]
@@ -208,7 +211,9 @@ _PROGRAMS = Programs()
 
 
 def program_for(recipe: Recipe, ground: Arena, loader: TrainLoader, model: nn.Module) -> Program:
-    """Return this process's program for a recipe's structure, architecture and batch size, recorded where there is none.
+    """Return this process's program for a recipe's structure, architecture and batch size.
+
+    Recorded where there is none.
 
     Args:
         recipe: its numbers do not matter, but which of them are 0.

@@ -1,4 +1,7 @@
-"""What training images look like after an arm's augmentation. Legend: K images, H height, W width, C channels."""
+"""What training images look like after an arm's augmentation.
+
+Legend: K images, H height, W width, C channels.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ _SEED = 0
 
 
 def augmented(recipe: Recipe, ground: Arena) -> npt.NDArray[np.uint8]:
-    """Return eight training images as the net would see them in the first epoch, normalisation undone.
+    """Return eight training images as the net sees them in the first epoch.
+
+    Normalisation is undone.
 
     The same images in the same order for every recipe, so that arms can be compared column by
     column; with mixup or cutmix their partners are those within the strip.

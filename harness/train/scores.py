@@ -95,7 +95,9 @@ class Scores:
 
 
 class RecordedScores(Scores):
-    """Sums whose batches are copied into a buffer and replayed: one recording for each shape of a batch.
+    """Sums whose batches are copied into a buffer and replayed.
+
+    One recording for each shape of a batch.
 
     Args:
         model: whose weights stay where they are.
@@ -126,7 +128,10 @@ class RecordedScores(Scores):
             replay()
 
     def _replay_of(self, x_NCHW: Tensor, labels_N: Tensor) -> Replay | None:
-        """Return the recording that a batch fits, with the batch laid ready; None where there are too many shapes."""
+        """Return the recording that a batch fits, with the batch laid ready.
+
+        None where there are too many shapes.
+        """
         for feed, replay in self._recorded:
             if feed.fits(x_NCHW, labels_N):
                 feed.put(x_NCHW, labels_N)

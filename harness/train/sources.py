@@ -1,4 +1,7 @@
-"""Where a data set comes from: the names that harness knows, the folders it looks in, and the reader for what it finds."""
+"""Where a data set comes from.
+
+The names that harness knows, the folders it looks in, and the reader for what it finds.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,10 @@ KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """A data set that was found: ``read(size, on_event)`` decodes it. Without ``files`` it is small and never cached."""
+    """A data set that was found: ``read(size, on_event)`` decodes it.
+
+    Without ``files`` it is small and never cached.
+    """
 
     name: str
     kind: str  # embedded, torchvision, idx, parquet, tree or own
@@ -129,7 +135,10 @@ class DataSource:
 
 
 def is_folder(name: str) -> bool:
-    """Say whether a name means a folder: it has a path separator, starts with ``~``, or is a folder and no known name."""
+    """Say whether a name means a folder.
+
+    It has a path separator, starts with ``~``, or is a folder and no known name.
+    """
     separators = os.sep + (os.altsep or "") + "/"
     return name not in KNOWN and (
         any(s in name for s in separators) or name[:1] in ("~", ".") or Path(name).is_dir()
@@ -137,7 +146,9 @@ def is_folder(name: str) -> bool:
 
 
 def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> DataSource | None:
-    """Return the source of a known name, a folder or a function of the user's; None when it is not here. Decodes nothing.
+    """Return the source of a known name, a folder or a function of the user's.
+
+    None when it is not here. Decodes nothing.
 
     A known name means, in this order, torchvision's files below ``root``, then parquet shards (or
     plain IDX files) in ``root/name``.
@@ -164,7 +175,8 @@ def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> Data
         return _find_folder(name, Path(name).expanduser())
     raise DataError(
         f"there is no data set {name!r}{did_you_mean(name, KNOWN)}",
-        f"known names: {', '.join(KNOWN)}; or give the path of a folder of images or parquet shards, or file.py:function",
+        f"known names: {', '.join(KNOWN)}; "
+        "or give the path of a folder of images or parquet shards, or file.py:function",
     )
 
 
@@ -172,20 +184,25 @@ def not_here(name: str, root: Path) -> DataError:
     """Return the error for a known data set whose files are not on this machine."""
     known = KNOWN[name]
     return DataError(
-        f"the images of {name!r} are not here: neither {root / known.folder} nor {root / name}/train-*.parquet exists",
-        f"`harness data fetch {name}` downloads {known.download_mb} MB; offline, {_by_hand(known, root)}",
+        f"the images of {name!r} are not here: "
+        f"neither {root / known.folder} nor {root / name}/train-*.parquet exists",
+        f"`harness data fetch {name}` downloads {known.download_mb} MB; offline, "
+        f"{_by_hand(known, root)}",
     )
 
 
 def _by_hand(known: Known, root: Path) -> str:
     return (
-        f"put {known.files[0]}, ... in {root / known.folder} or parquet shards in {root / known.name}, set HARNESS_DATA to the "
+        f"put {known.files[0]}, ... in {root / known.folder} or parquet shards in "
+        f"{root / known.name}, set HARNESS_DATA to the "
         "folder that holds them, or use the embedded images with --set data.name=fashion"
     )
 
 
 def download(name: str, root: Path, on_event: OnEvent) -> None:
-    """Let torchvision download and check a known data set below ``root``; its progress bar goes to stderr.
+    """Let torchvision download and check a known data set below ``root``.
+
+    Its progress bar goes to stderr.
 
     Raises:
         DataError: no connection, a wrong checksum, or a folder that cannot be written.
@@ -210,7 +227,8 @@ def download(name: str, root: Path, on_event: OnEvent) -> None:
         except (OSError, RuntimeError, EOFError, ValueError) as error:  # URLError is an OSError
             reason = str(error).strip().splitlines()
             raise DataError(
-                f"{name!r} could not be downloaded: {reason[0] if reason else type(error).__name__}",
+                f"{name!r} could not be downloaded: "
+                f"{reason[0] if reason else type(error).__name__}",
                 f"try again later; offline, {_by_hand(known, root)}",
             ) from error
         finally:
@@ -263,7 +281,8 @@ def _find_folder(name: str, folder: Path) -> DataSource:
         if not folders.looks_like_tree(folder):
             raise DataError(
                 f"{folder} holds no images that harness can read",
-                "it may hold train-*.parquet and test-*.parquet, or train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png",
+                "it may hold train-*.parquet and test-*.parquet, "
+                "or train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png",
             )
         tree = folders.find_tree(folder)
     except OSError as error:
@@ -324,7 +343,8 @@ def _read_torchvision(known: Known, root: Path, size: int, _: OnEvent) -> Arrays
         train, test = (_torchvision(known, root, train=part) for part in (True, False))
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(
-            f"the files of {known.name!r} in {root / known.folder} are incomplete or damaged: torchvision's checksums differ",
+            f"the files of {known.name!r} in {root / known.folder} are incomplete or damaged: "
+            "torchvision's checksums differ",
             f"remove them and run `harness data fetch {known.name}`",
         ) from error
     if known.name == "svhn":

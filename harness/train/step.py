@@ -1,4 +1,6 @@
-"""One training step: forward, loss, backward, clip, update, bookkeeping. Nothing in it asks the device for a number.
+"""One training step: forward, loss, backward, clip, update, bookkeeping.
+
+Nothing in it asks the device for a number.
 
 Every hyper-parameter is a tensor on the device, at an address that stays, so that a step can be
 captured once and be told the numbers of the next trial afterwards (see ``harness.train.engine``).
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
@@ -43,12 +46,16 @@ class StepSettings:
 
     Attributes:
         grad_clip: largest gradient, None for off.
-        grad_clip_by: ``value`` clips each entry to [-grad_clip, grad_clip], ``norm`` scales the whole gradient.
+        grad_clip_by: ``value`` clips each entry to [-grad_clip, grad_clip], ``norm`` scales the
+            whole gradient.
         label_smoothing: in [0, 1).
-        precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the loss.
-        opt_func: an optimiser class; Adam, AdamW and SGD of torch run as flat updates, any other as it is.
+        precision: fp32, or bf16 or fp16 for autocast with fp32 master weights; fp16 scales the
+            loss.
+        opt_func: an optimiser class; Adam, AdamW and SGD of torch run as flat updates, any other as
+            it is.
         nesterov: form of SGD's momentum.
-        loss_func: (out_NK, target) to a scalar, in place of the cross-entropy; it takes no label smoothing.
+        loss_func: (out_NK, target) to a scalar, in place of the cross-entropy; it takes no label
+            smoothing.
 
     Raises:
         UsageError: a setting that cannot be, which torch would take in silence.
@@ -83,7 +90,10 @@ class StepSettings:
         opt_func: object = self.opt_func
         if not callable(opt_func):
             word = type(opt_func).__name__
-            hint = "give the class, such as torch.optim.Adam, or a function of (parameters, lr, weight_decay)"
+            hint = (
+                "give the class, such as torch.optim.Adam, "
+                "or a function of (parameters, lr, weight_decay)"
+            )
             raise UsageError(f"opt_func is a {word} and should make an optimiser", hint)
         if self.label_smoothing and self.loss_func is not None:
             raise UsageError(
@@ -93,7 +103,10 @@ class StepSettings:
 
     @property
     def structure(self) -> tuple[object, ...]:
-        """What of the settings decides which operations a step consists of; the rest are numbers."""
+        """What of the settings decides which operations a step consists of.
+
+        The rest are numbers.
+        """
         clipping = self.grad_clip_by if self.grad_clip is not None else "off"
         return (
             clipping,
@@ -107,7 +120,10 @@ class StepSettings:
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """What the steps of an epoch left behind, read once: lists, one entry a step, and the epoch's counts."""
+    """What the steps of an epoch left behind, read once.
+
+    Lists, one entry a step, and the epoch's counts.
+    """
 
     losses: list[float]
     grad_norms: list[float]
@@ -116,7 +132,9 @@ class StepLog:
 
 
 def cross_entropy(out_NK: Tensor, target: Tensor, smoothing: Tensor | None) -> Tensor:
-    """Return the mean cross-entropy, for class numbers target_N or soft targets target_NK, labels smoothed if asked.
+    """Return the mean cross-entropy, labels smoothed if asked.
+
+    For class numbers target_N or soft targets target_NK.
 
     Label smoothing as in Szegedy et al. (arXiv 1512.00567): a share of each target is spread evenly
     over all classes.
@@ -139,7 +157,8 @@ class Step:
         model: in its final place, dtype and memory format.
         schedule: (learning rate, momentum) of every step of the run.
         settings: see ``StepSettings``.
-        room: steps that the schedule and the log have room for, the schedule's own number by default.
+        room: steps that the schedule and the log have room for, the schedule's own number by
+            default.
         trusted: whether the batches are of a loader of ours, whose targets fit the net. Those of
             any other are looked at once, which waits for the device.
     """
@@ -190,7 +209,9 @@ class Step:
         self.reset(schedule, settings)
 
     def reset(self, schedule: Sequence[tuple[float, float]], settings: StepSettings) -> None:
-        """Start a run anew, on the weights as they now are: set every hyper-parameter, forget moments and log.
+        """Start a run anew, on the weights as they now are.
+
+        Set every hyper-parameter, forget moments and log.
 
         No tensor moves, so that what was captured stays good.
 
@@ -222,7 +243,10 @@ class Step:
                 self.scaler.forget()
 
     def state(self) -> list[Tensor]:
-        """Return every tensor that a step changes: weights, what the net keeps beside them, moments, log and counters."""
+        """Return every tensor that a step changes.
+
+        Weights, what the net keeps beside them, moments, log and counters.
+        """
         update, scaler = self.update, self.scaler
         moments = (
             []
@@ -251,7 +275,10 @@ class Step:
         self.done += 1
 
     def compute(self, x_NCHW: Tensor, target: Tensor) -> None:
-        """Do what a step does on the device. A replayed step does this; ``done`` is then left to whoever replays."""
+        """Do what a step does on the device.
+
+        A replayed step does this; ``done`` is then left to whoever replays.
+        """
         dtype = AUTOCAST[self.settings.precision]
         first = not self.classes
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
@@ -265,7 +292,9 @@ class Step:
             loss = cross_entropy(
                 out_NK, target, self.smoothing if self.settings.label_smoothing > 0 else None
             )
-        (loss if self.scaler is None else loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
+        # the log keeps the loss as it is; only its gradient is scaled
+        scaled: Any = loss if self.scaler is None else loss * self.scaler.scale
+        scaled.backward()
         with torch.no_grad():
             grad_P = self.weights.gather_gradients()
             finite = self.scaler.unscale(grad_P) if self.scaler is not None else None
@@ -291,7 +320,7 @@ class Step:
             self.at += 1
 
     def _first_output(self, x_NCHW: Tensor, target: Tensor) -> Tensor:
-        """Return what the net gives for the first batch, once it and the targets have been looked at."""
+        """Return what the net gives for the first batch, once it and the targets are looked at."""
         try:
             out_NK: Tensor = self.model(x_NCHW)
         except RuntimeError as error:
@@ -312,7 +341,10 @@ class Step:
         return out_NK
 
     def _update_some(self, update: Update, grad_P: Tensor, finite: Tensor | None) -> None:
-        """Move the weights that have a gradient; torch leaves the others, their moments and their step counts alone."""
+        """Move the weights that have a gradient.
+
+        Torch leaves the others, their moments and their step counts alone.
+        """
         moves_P = self.weights.moving()
         if finite is not None:
             moves_P &= finite
@@ -335,7 +367,7 @@ class Step:
         return norm, clipped
 
     def _step_optimizer(self, grad_P: Tensor) -> None:
-        """Run a foreign optimiser on the clipped gradients with this step's learning rate and momentum."""
+        """Run a foreign optimiser on the clipped gradients at this step's rate and momentum."""
         optimizer = self.optimizer
         if optimizer is None:  # pragma: no cover - one of the two always exists
             return
@@ -355,7 +387,10 @@ class Step:
         optimizer.zero_grad(set_to_none=True)
 
     def read(self, first: int) -> StepLog:
-        """Return the log of the steps from ``first`` to the last, and start counting right answers anew. Synchronises."""
+        """Return the log of the steps from ``first`` to the last. Waits for the device.
+
+        Right answers are counted from zero after it.
+        """
         span = slice(first, self.done)
         log = StepLog(
             self.losses_S[span].tolist(),
@@ -394,7 +429,7 @@ def _make_optimizer(
 
 
 def _shares(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Return each parameter group's rate as a share of the highest, which is the one that follows the schedule."""
+    """Return each parameter group's rate as a share of the highest, which follows the schedule."""
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     highest = max(rates, default=0.0)
     return [rate / highest if highest > 0 else 1.0 for rate in rates]

@@ -1,4 +1,6 @@
-"""Random streams: one for every purpose and epoch of a seed, so that arms share all the streams they both use.
+"""Random streams: one for every purpose and epoch of a seed.
+
+Arms share all the streams that they both use.
 
 Two arms at one seed get the same initial weights, the same image order and, for every augmentation
 both have, the same draws; switching one operation off leaves every other stream as it was.

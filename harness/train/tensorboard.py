@@ -1,4 +1,7 @@
-"""Event files for TensorBoard: the epochs of a run as scalars, written by torch's ``SummaryWriter``."""
+"""Event files for TensorBoard.
+
+The epochs of a run as scalars, written by torch's ``SummaryWriter``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ VARIABLE = "HARNESS_TENSORBOARD"  # a folder: then every trial of our engine wri
 
 
 class TensorBoardLog:
-    """An ``on_epoch`` hook that writes every number of an entry as a scalar of its epoch, and stops nothing.
+    """An ``on_epoch`` hook that writes every number of an entry, and stops nothing.
+
+    Each is a scalar of its epoch.
 
     Args:
         folder: of this run; made when needed.
@@ -33,8 +38,10 @@ class TensorBoardLog:
         try:
             self._writer = SummaryWriter(str(folder))
         except OSError as error:
-            told = f"{folder}: TensorBoard's events cannot be written: {error.strerror or error}"
-            raise UsageError(told, f"choose a folder that you may write to ({VARIABLE})") from None
+            problem = f"{folder}: TensorBoard's events cannot be written: {error.strerror or error}"
+            raise UsageError(
+                problem, f"choose a folder that you may write to ({VARIABLE})"
+            ) from None
         if notes:
             self._writer.add_text("recipe", f"`{json.dumps(notes, sort_keys=True)}`")
 

@@ -49,7 +49,8 @@ class Timing:
         step_seconds: of one training step.
         steps: that were timed, after warm-up.
         threads: CPU threads it ran with.
-        mflops_per_second: counted operations of training (forward and backward) a second, in millions.
+        mflops_per_second: counted operations of training (forward and backward) a second, in
+            millions.
     """
 
     seconds: float
@@ -122,24 +123,28 @@ def time_trial(
 
 @dataclass(frozen=True, slots=True)
 class TimedApart:
-    """What another process found: a trial's timing, whether the images fit the device, and its arithmetic."""
+    """What another process found.
+
+    A trial's timing, whether the images fit the device, and its arithmetic.
+    """
 
     timing: Timing
     resident: bool
     precision: str
 
 
+# what training code prints comes before the answer, which is the last line
 _BOOT = (
     "import json,sys; asked=json.loads(sys.stdin.readline()); sys.path[:]=asked['path']; "
-    "from harness.train.timing import answer; answer(asked)"
+    "from harness.train.timing import answer; text=answer(asked); print(); print(text)"
 )
 
 
 def time_apart(recipe: Recipe, *, device: str, engine: str = "auto") -> TimedApart:
     """Time a trial as `time_trial` does, in a process that then ends.
 
-    A process keeps its CUDA context, and what torch reserved, until it ends: the planner, which lives as long as the workers,
-    would hold memory of their GPU.
+    A process keeps its CUDA context, and what torch reserved, until it ends: the planner, which
+    lives as long as the workers, would hold memory of their GPU.
 
     Raises:
         HarnessError: as in `time_trial`.
@@ -162,30 +167,31 @@ def time_apart(recipe: Recipe, *, device: str, engine: str = "auto") -> TimedApa
             f"timing a few steps on {device} failed: {last}",
             "`harness doctor` says whether the device computes",
         )
-    # what training code prints comes before it
-    told = json.loads(lines[-1])
-    if "error" in told:
-        raise getattr(errors, told["kind"], UsageError)(told["error"], told["hint"])
-    return TimedApart(Timing(**told["timing"]), told["resident"], told["precision"])
+    said = json.loads(lines[-1])
+    if "error" in said:
+        raise getattr(errors, said["kind"], UsageError)(said["error"], said["hint"])
+    return TimedApart(Timing(**said["timing"]), said["resident"], said["precision"])
 
 
-def answer(asked: Mapping[str, Any]) -> None:
-    """Be the process of `time_apart`: time what was asked for and write the answer as the last line of standard output."""
+def answer(asked: Mapping[str, Any]) -> str:
+    """Be the process of `time_apart`: time what was asked for and return the answer as one line."""
     recipe, device = Recipe.model_validate(asked["recipe"]), asked["device"]
-    told: dict[str, Any]
+    said: dict[str, Any]
     try:
         timing = time_trial(recipe, device=device, threads=1, engine=asked["engine"])
-        told = {"timing": asdict(timing), "resident": arena(recipe.data, device).resident}
-        told["precision"] = step_settings(recipe, device).precision
+        said = {"timing": asdict(timing), "resident": arena(recipe.data, device).resident}
+        said["precision"] = step_settings(recipe, device).precision
     except HarnessError as error:
-        told = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
-    sys.stdout.write("\n" + json.dumps(told) + "\n")
+        said = {"error": error.message, "hint": error.hint, "kind": type(error).__name__}
+    return json.dumps(said)
 
 
 def extrapolate(
     recipe: Recipe, shape: tuple[int, int, int], classes: int, images: int, rate: float
 ) -> float:
-    """Return a rough guess at a trial's seconds from counted operations, for images that are not here.
+    """Return a rough guess at a trial's seconds, for images that are not here.
+
+    It goes by counted operations.
 
     Args:
         recipe: whose trial it is.
@@ -259,33 +265,36 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
         # not a share of the cores: the number of workers must not change a result
         threads = recipe.train.threads or 1
         return Layout(chosen, threads, ("cpu",), "as asked", time_trial(recipe, threads=threads))
-    one = time_trial(recipe, threads=1)
+    single = time_trial(recipe, threads=1)
     if cores == 1:
-        return Layout(1, 1, ("cpu",), "one core", one)
-    if one.step_seconds < _SMALL_STEP:
+        return Layout(1, 1, ("cpu",), "one core", single)
+    if single.step_seconds < _SMALL_STEP:
         return Layout(
             cores,
             1,
             ("cpu",),
-            f"a step takes {1000 * one.step_seconds:.0f} ms, too little to share out",
-            one,
+            f"a step takes {1000 * single.step_seconds:.0f} ms, too little to share out",
+            single,
         )
     every = time_trial(recipe, threads=cores)
-    if every.seconds * cores < one.seconds * _WORTH:
+    if every.seconds * cores < single.seconds * _WORTH:
         return Layout(
             1,
             cores,
             ("cpu",),
-            f"a trial on {cores} threads is {one.seconds / every.seconds:.1f}x as fast",
+            f"a trial on {cores} threads is {single.seconds / every.seconds:.1f}x as fast",
             every,
         )
-    gain = one.seconds / every.seconds
-    told = f"only {gain:.1f}x as fast" if gain >= 1.05 else "no faster"
-    return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is {told}", one)
+    gain = single.seconds / every.seconds
+    said = f"only {gain:.1f}x as fast" if gain >= 1.05 else "no faster"
+    return Layout(cores, 1, ("cpu",), f"a trial on {cores} threads is {said}", single)
 
 
 def _accelerator_layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) -> Layout:
-    """Return the layout of an accelerator that is not CUDA: one process each, as nothing else was ever tried."""
+    """Return the layout of an accelerator that is not CUDA.
+
+    One process each, as nothing else was ever tried.
+    """
     count = devices.number_of(device) if device == "xpu" else 1
     places = tuple(f"xpu:{index}" for index in range(count)) if device == "xpu" else (device,)
     timing = time_trial(recipe, device=places[0], threads=1, engine=engine.name)
@@ -308,7 +317,10 @@ def _endless(loaders: Loaders) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _timed(call: Callable[[], object], device: str, *, warm: int) -> tuple[float, int]:
-    """Return (median seconds a call, number of timed calls); a call that takes seconds is made once."""
+    """Return (median seconds a call, number of timed calls).
+
+    A call that takes seconds is made once.
+    """
     started = time.perf_counter()
     call()
     wait(device)
