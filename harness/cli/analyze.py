@@ -309,7 +309,7 @@ def _show_report(written: Written, runs: Runs, *, json: bool) -> None:
             {
                 "report": written.index,
                 "answer": written.answer,
-                "metric": metric,
+                "metric": written.analysis.study.metric,
                 "higher_is_better": written.analysis.higher_is_better,
                 "notes": runs.notes,
                 "arms": rows,

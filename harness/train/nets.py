@@ -152,7 +152,8 @@ def _misfit(recipe: ModelRecipe, net: nn.Module, shape: tuple[int, int, int], cl
     asked = set(asked_sizes(load_plugin(recipe.name, what=FIELD), dict(recipe.kwargs)).values())
     channels, side, _ = shape
     first = next((m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
-    *_, last = [None, *(m for m in net.modules() if isinstance(m, nn.Linear))]
+    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    last = linear[-1] if linear else None
     if isinstance(first, nn.Conv2d) and first.in_channels != channels:
         if "in_channels" not in asked:
             return f"its first convolution takes {plural(first.in_channels, 'channel')} and the images have {channels}"

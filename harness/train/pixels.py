@@ -273,7 +273,8 @@ def _highest(name: str, source: Path | bytes) -> int:
 
 def _is_deep_colour(image: AnyImage) -> bool:
     """Whether an image that is not loaded yet has 16 bits a channel and several channels: Pillow keeps the upper 8."""
-    return any(str(tile[3]).endswith(";16B") for tile in image.tile) and image.mode[0] != "I"
+    tiles = getattr(image, "tile", ())  # of files only: what an image made in memory lacks
+    return any(str(tile[3]).endswith(";16B") for tile in tiles) and image.mode[0] != "I"
 
 
 def stack(parts: Sequence[Sequence[Pixels]], names: Callable[[int, int], str]) -> list[Pixels]:
