@@ -283,6 +283,7 @@ class Update:
             row_C.unbind() if isinstance(row_C, Tensor) else row_C
         )
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
+        # decoupled decay shrinks the weights themselves; the others add it to the gradient
         if self.name == "adamw":
             weights_P.mul_(1 - rate * self.weight_decay)
         else:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,10 @@ def _shards_in(folder: Path) -> ParquetShards | None:
     )
 
 
+def _row_name(file: Path, row: int) -> str:
+    return f"row {row} of {file}"
+
+
 def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode all shards. Without a test part, a fixed stratified fifth of the images is held out.
 
@@ -143,8 +148,8 @@ def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEven
     ]
     stacked = pixels.stack(decoded, lambda k, row: f"row {row} of {files[k]}")
     for k, images_NCHW in enumerate(stacked):
-        file = files[k]
-        findings.look(images_NCHW, lambda row, file=file: f"row {row} of {file}")  # type: ignore[misc]
+        # bound here and not when it is called, which is for an image that is odd
+        findings.look(images_NCHW, partial(_row_name, files[k]))
     classes, labels_N = _number(labels, opened[0].schema_arrow, columns[1], files)
     ends = np.cumsum([len(shards.train), len(shards.test), len(shards.val)])
     parts = [
