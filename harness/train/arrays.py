@@ -104,6 +104,7 @@ def check(arrays: Arrays, name: str) -> None:
                 "number the classes from 0 without holes; "
                 "-1 marks a part published without its labels",
             )
+    # a class that is never trained on would count as wrong in every arm
     empty = np.flatnonzero(np.bincount(arrays.train_labels_N, minlength=count) == 0)
     if len(empty):
         names = ", ".join(f"{arrays.classes[i]!r} (label {i})" for i in empty[:5]) + (
@@ -153,6 +154,7 @@ def repeated(arrays: Arrays) -> tuple[str, ...]:
     ]
     notes = []
     for (part, known), (other, images) in itertools.combinations(seen, 2):
+        # by content: the same picture often has two names
         both = set(known)
         count = sum(image in both for image in images)
         if count:
@@ -186,6 +188,7 @@ def stratified_order(
     Raises:
         DataError: fewer images than a group asks for, or than it needs to hold every class.
     """
+    # raw words: what numpy draws from them with its own methods may change between versions
     raw = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(labels_N))
     order = np.argsort(raw, kind="stable")
     by_class = [order[labels_N[order] == label] for label in np.unique(labels_N)]

@@ -23,8 +23,9 @@ from torch import Tensor
 from harness.errors import RecipeError
 
 Stage = Literal["pixel", "colour", "late", "mix", "choice"]
-"""Where an operation runs: ``pixel`` on any dtype, before everything else; ``colour`` on floats in [0, 1]; ``late`` after the
-normalisation, where 0 is the mean; ``mix`` on images and labels; ``choice`` between two mixes."""
+"""Where an operation runs: ``pixel`` on any dtype, before everything else; ``colour`` on floats in
+[0, 1]; ``late`` after the normalisation, where 0 is the mean; ``mix`` on images and labels;
+``choice`` between two mixes."""
 
 
 @dataclass(frozen=True, slots=True)

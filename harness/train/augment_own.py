@@ -62,6 +62,8 @@ class Own:
         Raises:
             RecipeError: it returns something else than images of the same shape and dtype.
         """
+        # the first image's seed stands for the batch: a generator an image would cost a loop in
+        # Python
         generator = torch.Generator(device=x_NCHW.device).manual_seed(int(seed_N[0]))
         shape, dtype = x_NCHW.shape, x_NCHW.dtype
         out = self._call(x_NCHW, generator, **self._kwargs)

@@ -29,6 +29,7 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
         UsageError: a plug-in cannot be imported, or TensorBoard's events are asked for and cannot
             be written.
     """
+    # what is wrong with the surroundings is said before an hour of decoding
     tensorboard.wanted()
     ground = arena(recipe.data, device)
     channels, side, _ = ground.shape
@@ -37,6 +38,7 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
         nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
     else:
         recipe.model.layout(side)
+    # an operation knows only when it draws whether its window fits the images
     blank_epoch = augment.Epoch(
         size=1, shape=ground.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1
     )
@@ -59,6 +61,7 @@ def engine_for(recipe: Recipe, device: str, asked: str = "auto") -> Choice:
         UsageError: there is no such engine, or it cannot run them.
     """
     obstacle = own.cannot_be_recorded(recipe)
+    # the dry run takes a second and a half: only where a recording is possible at all
     if not obstacle and asked != "eager" and torch.device(device).type == "cuda":
         obstacle = leaves_device(recipe)
     return choose(device, asked, own.optimizer_of(recipe.optimizer), obstacle=obstacle)
@@ -92,16 +95,19 @@ def leaves_device(recipe: Recipe) -> str:
     if not is_plugin(recipe.model.name) and function is None:
         return ""
 
+    # torch's fake tensors import the compiler, which takes seconds
     from harness.train.dry_run import reads_device
 
     ground = arena(recipe.data, "cpu")
     model, memory_format = place(recipe, ground, "cpu", 0)
+    # two images: a BatchNorm over one has no variance
     labels_N = torch.zeros(2, dtype=torch.int64)
     mixes = recipe.augment.mixup > 0 or recipe.augment.cutmix > 0
     target = (
         nn.functional.one_hot(labels_N, len(ground.split.classes)).float() if mixes else labels_N
     )
     x_NCHW = torch.zeros(2, *ground.shape).to(memory_format=memory_format)
+    # evaluation is recorded, too, and a net may leave the device there alone
     return reads_device(model, x_NCHW, target, function) or reads_device(
         _Evaluated(model), x_NCHW, labels_N
     )

@@ -131,6 +131,7 @@ def load(
     tell = on_event or _silent
     place = data_root()
     source = _find(name, place, size, kwargs)
+    # never unasked: a download is hundreds of megabytes on somebody's connection
     if source is None and download:
         sources.download(name, place, tell)
         source = sources.find(name, place)
@@ -138,6 +139,7 @@ def load(
         raise sources.not_here(name, place)
     if source.note:
         tell(source.note)
+    # what has no files is decoded faster than a cache would be read
     if source.files:
         content, fingerprint = cache.cached(
             _entry(source, place, size), lambda: _decode(source, size, tell), tell
@@ -195,6 +197,7 @@ def verify(name: str, *, size: int = 0, on_event: Callable[[str], None] | None =
         entry = _entry(source, place, size)
         with entry.locked(tell):
             kept = entry.read(tell)
+            # an equal cache stays: its time tells other processes nothing new
             if kept is None or kept[1] != now:
                 if kept is not None:
                     tell(f"{name}: the cache differed from the files and was written again")
@@ -267,6 +270,7 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
         raise DataError(
             "data.train, data.val and data.split_seed cannot be negative", "use 0 for the default"
         )
+    # a published validation part is what others decided on: it is taken whole, not split again
     own_images_NCHW, own_labels_N = dataset.val_images_NCHW, dataset.val_labels_N
     asked = val
     if own_images_NCHW is not None:
@@ -286,6 +290,7 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     train_images_NCHW = (
         pictures_NCHW if len(train_N) == total else pictures_NCHW[torch.from_numpy(train_N)]
     )
+    # over the training part alone: validation and test images must not leak into it
     mean, std = _moments(train_images_NCHW)
     held_out = pictures_NCHW[torch.from_numpy(val_N)], targets_N[torch.from_numpy(val_N)]
     if own_images_NCHW is not None and own_labels_N is not None and asked:
@@ -360,7 +365,7 @@ def _tell(dataset: Dataset, tell: Callable[[str], None]) -> None:
         tell(f"{dataset.name}: {note}")
 
 
-def _dataset(name: str, content: arrays.Arrays, fingernow: str, size: int) -> Dataset:
+def _dataset(name: str, content: arrays.Arrays, fingerprint: str, size: int) -> Dataset:
     known = sources.KNOWN.get(name)
     native = (
         known is not None
@@ -374,7 +379,7 @@ def _dataset(name: str, content: arrays.Arrays, fingernow: str, size: int) -> Da
         torch.from_numpy(np.ascontiguousarray(content.test_images_NCHW)),
         torch.from_numpy(content.test_labels_N),
         content.classes,
-        fingernow,
+        fingerprint,
         (known.mean, known.std) if known is not None and native else None,
         None
         if content.val_images_NCHW is None

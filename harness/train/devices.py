@@ -83,6 +83,7 @@ def free_bytes(device: torch.device | str) -> float:
     Infinite for a CPU, whose images are where they have to be anyway.
     """
     kind = kind_of(device)
+    # memory is shared with the CPU there, and the driver recommends a limit
     if kind == "mps":
         return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return (
@@ -109,6 +110,7 @@ def peak_mib(device: torch.device | str, recorded_bytes: int = 0) -> float:
     if recorded_bytes:
         return recorded_bytes / _MIB
     kind = kind_of(device)
+    # mps counts no peak
     if kind == "mps":
         return torch.mps.driver_allocated_memory() / _MIB
     if kind != "cpu":
@@ -117,6 +119,7 @@ def peak_mib(device: torch.device | str, recorded_bytes: int = 0) -> float:
         import resource
     except ImportError:  # not on Windows
         return 0.0
+    # Linux counts in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -241,6 +241,7 @@ class Program(Driver):
                 "use torch.optim.Adam, AdamW or SGD, or the eager engine",
             )
         self.model = model
+        # whose labels were checked when the images were read
         ours = isinstance(loader, TrainLoader)
         self.step = Step(model, [(0.0, 0.9)], settings, room=room, trusted=ours)
         self.recordings = 0
@@ -363,6 +364,7 @@ def has_room(device: torch.device) -> bool:
     """Return whether a device has memory for one more program beyond those that are always kept."""
     if device.type != "cuda":
         return False
+    # asked of the driver: other processes take memory of the same GPU
     free, total = torch.cuda.mem_get_info(device)
     # what torch has reserved and does not use is free, too
     idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

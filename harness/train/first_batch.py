@@ -81,6 +81,7 @@ def target_fault(
     shape = tuple(target.shape)
     if target.dim() == 0 or len(target) != images:
         return Fault(f"of shape {shape} go with {images} images", "give one label an image")
+    # the cross-entropy would take a column for soft targets of one class, in silence
     if target.dim() == 2 and shape[1] == 1:
         return Fault(f"have shape {shape}", "give shape (N,): labels.squeeze(1)")
     if target.dim() > 2:
@@ -98,6 +99,7 @@ def _numbers_fault(target: Tensor, classes: int) -> Fault | None:
         return Fault(
             f"are {_word(target.dtype)}", "give class numbers from 0 as int64: labels.long()"
         )
+    # one pass over the labels for both ends: on a GPU each read waits for the device
     low, high = (int(end) for end in torch.aminmax(target))
     if low == _IGNORED:
         return Fault(
@@ -189,6 +191,7 @@ def optimizer_fault(made: Any) -> Fault | None:
             )
     if any("lr" not in group for group in made.param_groups):
         return Fault("keeps no 'lr' in its parameter groups", "the schedule sets it there")
+    # LBFGS and its like compute the loss several times a step, which no fixed batch order serves
     wanted = inspect.signature(made.step).parameters
     if "closure" in wanted and wanted["closure"].default is inspect.Parameter.empty:
         return Fault(

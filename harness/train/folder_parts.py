@@ -57,6 +57,7 @@ def part_of(name: str) -> str:
     ``seg_train`` means train, for example.
     """
     words = [word for word in re.split(r"[^a-z]+", name.casefold()) if word and word not in _ALONG]
+    # two words may be a class called so: a part is named by its word alone
     if len(words) != 1:
         return ""
     (word,) = words

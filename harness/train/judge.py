@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def predict(model: nn.Module, loader: EvalLoader, precision: str) -> tuple[Tensor, Tensor]:
     """Return (log p_NK float32, labels_N) of a net over a loader, on the CPU."""
+    # a net may have a layer of this name, which says nothing
     softmax = getattr(model, "softmax", False) is True
     rows, labels = [], []
     with modes_kept(model):
@@ -60,6 +61,7 @@ def judge(
         own_metric: a metric of the user's as ``file.py:function`` (see ``harness.study.metrics``),
             or empty.
     """
+    # scipy behind it takes its time: only a trial that ends well needs it
     from harness.stats import calibration_error
 
     val_NK, val_N = predict(model, loaders.val, precision)
@@ -71,6 +73,7 @@ def judge(
     nll, clean_nll = float(F.nll_loss(val_NK, val_N)), float(F.nll_loss(clean_NK, clean_N))
     recall_K, f1_K = _by_class(guess_N, val_N, val_NK.shape[1])
     clean_recall_K, clean_f1_K = _by_class(clean_NK.argmax(dim=1), clean_N, clean_NK.shape[1])
+    # shown next to the last epoch's, never decided by: a maximum over epochs flatters every arm
     best = max(history, key=lambda entry: entry["val_accuracy"])
     metrics = {
         "accuracy": accuracy,
@@ -89,6 +92,7 @@ def judge(
         "best_accuracy": best["val_accuracy"],
         "best_gap": best["train_accuracy"] - best["val_accuracy"],
     }
+    # of five classes every answer is among the first five
     if val_NK.shape[1] > 5:
         metrics["top5"] = _mean((val_NK.topk(5, dim=1).indices == val_N[:, None]).any(dim=1))
     if own_metric:
@@ -107,6 +111,7 @@ def _own(name: str, val: tuple[Tensor, Tensor], clean: tuple[Tensor, Tensor]) ->
         float(function(log_NK.double().exp().numpy(), labels_N.numpy()))
         for log_NK, labels_N in (val, clean)
     )
+    # a gap above 0 always means: better on what was trained on
     sign = 1.0 if getattr(function, "higher_is_better", True) else -1.0
     return {name: on_val, f"{name}_gap": sign * (on_clean - on_val)}
 

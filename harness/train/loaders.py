@@ -77,6 +77,7 @@ class TrainLoader:
     ) -> None:
         self.shuffle = shuffle
         self.images_NCHW, self.labels_N, self.ops = images_NCHW, labels_N, tuple(ops)
+        # a batch cannot hold an image twice
         self.batch_size = min(batch_size, len(images_NCHW))
         self.seed, self.classes, self.dtype, self.memory_format = (
             seed,
@@ -117,6 +118,7 @@ class TrainLoader:
         source = draws_on(self.device)
         order_N = self._order(total, source)
         epoch = augment.Epoch(total, self._shape, self.epoch, order_N, total)
+        # a stream an operation: to remove one leaves the draws of the others as they were
         streams = {
             op.name: generator(
                 self.seed, op.name, 0 if op.fixed_stream else self.epoch, device=source
@@ -144,9 +146,11 @@ class TrainLoader:
             index_N = drawn.order_N[first : first + chunk]
             labels_N = self.labels_N.index_select(0, index_N)
             rows = augment.take_rows(drawn.draws, first, first + chunk)
+            # a chunk at a time, so that a CPU's cache holds what the operations share
             images_NCHW = take_images(self.images_NCHW, where_N[first : first + chunk], self.device)
             x_NCHW = self.augmented(images_NCHW, rows)
             for at in range(0, len(index_N), size):
+                # a BatchNorm has no variance over a single image
                 if len(index_N) - at < 2:
                     continue
                 yield self.finished(

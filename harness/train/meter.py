@@ -72,6 +72,7 @@ class Meter:
         trial's.
         """
         values: dict[str, float] = {}
+        # a counter since the driver was loaded: only its difference is the trial's
         now = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         if now is not None and self._millijoules is not None and not self._shared:
             values["joules"] = (now - self._millijoules) / 1000

@@ -105,6 +105,7 @@ class BlockNet(nn.Module):
         means = []
         for number, block in enumerate(self.blocks, start=1):
             x_NCHW = block(x_NCHW)
+            # the mean over the image makes the head independent of the images' size
             if self.concat or number == len(self.blocks):
                 means.append(x_NCHW.mean(dim=(2, 3)))
         x_NF = torch.cat(means, dim=1)
@@ -137,6 +138,7 @@ def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
     A multiply-add is two.
     """
     device = next(model.parameters()).device
+    # in eval mode a BatchNorm leaves its statistics alone, and the count is the same
     was_training = model.training
     model.eval()
     with _FlopCounter() as counter:

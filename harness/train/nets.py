@@ -117,6 +117,7 @@ def check(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> 
         RecipeError: it cannot be built for these images, or does not return logits_NK.
     """
     shape = (in_channels, side, side)
+    # a trial net draws weights, and the caller's random state is not its to use
     with torch.random.fork_rng(devices=[]):
         net = make(recipe, in_channels=in_channels, side=side, classes=classes)
         settle(net, recipe, classes=classes)
@@ -192,6 +193,7 @@ def _check_output(
     # by its strides too, where a single channel would leave both open
     if memory_format is torch.channels_last:
         x_NCHW = torch.zeros(_SAMPLE, height, width, channels).permute(0, 3, 1, 2)
+    # both modes: a net may return something else while it trains
     for training in (False, True):
         net.train(training)
         out: Any = attempt(FIELD, name, lambda: net(x_NCHW))
@@ -229,6 +231,7 @@ def _torchvision(recipe: ModelRecipe, in_channels: int, classes: int) -> nn.Modu
     )
     if cifar_stem:
         _shrink_stem(recipe.name, net)
+    # before the weights are drawn a second time: the new layer comes from the same generator
     if in_channels != 3:  # ImageNet's
         take_channels(recipe.name, net, in_channels)
     if state is not None:

@@ -305,6 +305,7 @@ class Update:
         if self.shares_P is not None:
             rate = rate * self.shares_P
         first_P = self.prepare(weights_P) if self.first_P is None else self.first_P
+        # decoupled decay shrinks the weights themselves; the others add it to the gradient
         if self.name == "adamw":
             weights_P.mul_(1 - rate * self.weight_decay)
         else:

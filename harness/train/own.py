@@ -81,6 +81,8 @@ def find(
                 f"{where}.{key} cannot be set",
                 f"{key} follows from the images or from another field; {hint}",
             )
+    # asked by signature before anything runs: a missing argument would otherwise end the first
+    # trial
     kinds = {p.kind for p in parameters}
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -216,6 +218,7 @@ def table_of(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
                 "give a factor on schedule.max_lr, 0 or more",
             )
         table.append((schedule.max_lr * factor, 0.9))
+    # a schedule in percent, rounded down by integer division, gives zeros and no error
     if not any(rate for rate, _ in table):
         raise RecipeError(
             f"{field}: {name!r} is 0 at every one of {steps} steps, so nothing would be trained"
@@ -243,6 +246,7 @@ def check_parts(recipe: Recipe, *, classes: int, steps: int) -> None:
         UsageError: one cannot be imported.
         RecipeError: one does not fit its protocol.
     """
+    # the whole schedule: a user's may break at its last step
     table_of(recipe.schedule, steps)
     if is_plugin(recipe.optimizer.name):
         _check_optimizer(recipe)
@@ -270,6 +274,7 @@ def _check_optimizer(recipe: Recipe) -> None:
 
 def _check_loss(name: str, function: LossFunc, *, classes: int, soft: bool) -> None:
     field = "loss.name"
+    # random logits: a loss that is finite at 0 may not be elsewhere
     source = torch.Generator().manual_seed(0)
     out_NK = torch.randn(_SAMPLE, classes, generator=source, requires_grad=True)
     labels_N = torch.arange(_SAMPLE) % classes

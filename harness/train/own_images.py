@@ -39,6 +39,7 @@ def read_own(name: str, kwargs: Mapping[str, Any], size: int) -> Arrays:
     table = attempt("data.name", name, lambda: function(**kwargs))
     if not isinstance(table, Mapping):
         raise DataError(f"{name} returns a {type(table).__name__} and no table", _HINT)
+    # a misspelt key would be left out in silence
     for key in table:
         if key not in _KEYS:
             raise DataError(
@@ -67,12 +68,14 @@ def _part(name: str, table: Mapping[str, Any], part: str, size: int) -> tuple[Pi
             f"{place} are {images.dtype} and should be uint8",
             "pixels from 0 to 255: (x * 255).astype('uint8')",
         )
+    # grey images come without a channel axis
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim != 4:
         raise DataError(f"{place} have shape {images.shape}", "give NHW, NHWC or NCHW")
     else:
         first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+        # three by three pixels, or five channels: nothing says which axis is which
         if first == last:
             raise DataError(
                 f"{place} have shape {images.shape}, in which 1 or 3 channels are not to be found"

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def _shards_in(folder: Path) -> ParquetShards | None:
         if match and (part := part_of(match[1])):
             parts.setdefault(part, []).append(path)
             words.setdefault(part, match[1].lower())
+    # two parts are train and test, whatever the second is called: validation images are drawn
     test = "test" if "test" in parts else "val"
     val = parts.get("val", ()) if test == "test" else ()
     return ParquetShards(
@@ -111,6 +113,10 @@ def _shards_in(folder: Path) -> ParquetShards | None:
         words.get(test, ""),
         tuple(val),
     )
+
+
+def _row_name(file: Path, row: int) -> str:
+    return f"row {row} of {file}"
 
 
 def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEvent) -> Arrays:
@@ -124,6 +130,7 @@ def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEven
     opened = [_open(path) for path in files]
     total = sum(file.metadata.num_rows for file in opened)
     columns = _columns(opened[0].schema_arrow, files[0])
+    # before anything is decoded: a column that lacks in the last shard would cost all of it
     for file, path in zip(opened, files, strict=True):
         _check_columns(file.schema_arrow, path, columns, files[0])
     labels: list[list[Any]] = []
@@ -132,6 +139,7 @@ def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEven
         labels.append([])
         yield from _rows(opened[k], files[k], columns, labels[k])
 
+    # a second pass from the start, which only images of more than 8 bits ask for
     def every() -> Iterator[pixels.Named]:
         for path in files:
             yield from _rows(_open(path), path, columns, [])
@@ -143,8 +151,8 @@ def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEven
     ]
     stacked = pixels.stack(decoded, lambda k, row: f"row {row} of {files[k]}")
     for k, images_NCHW in enumerate(stacked):
-        file = files[k]
-        findings.look(images_NCHW, lambda row, file=file: f"row {row} of {file}")  # type: ignore[misc]
+        # bound here and not when it is called, which is for an image that is odd
+        findings.look(images_NCHW, partial(_row_name, files[k]))
     classes, labels_N = _number(labels, opened[0].schema_arrow, columns[1], files)
     ends = np.cumsum([len(shards.train), len(shards.test), len(shards.val)])
     parts = [
@@ -174,6 +182,7 @@ def _look_at(path: Path) -> str:
             head = file.read(64)
     except OSError:
         return "check that the file exists and may be read"
+    # what a clone without LFS leaves is the usual case
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer: run `git lfs pull` in the repository it came from"
     if len(head) > 1 and head[0] == 0x80 and head[1] <= 5:

@@ -62,6 +62,7 @@ class Arena:
         return channels, height, width
 
 
+# two: a study that mixes image sets changes back and forth between them
 @lru_cache(maxsize=2)
 def arena(recipe: DataRecipe, device: str) -> Arena:
     """Load, split and place a recipe's images; the last two are kept.
@@ -81,6 +82,7 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     moved = {f"{part}_labels_N": getattr(split, f"{part}_labels_N").to(device) for part in parts}
     images = {f"{part}_images_NCHW": getattr(split, f"{part}_images_NCHW") for part in parts}
     size = sum(images_NCHW.nbytes for images_NCHW in images.values())
+    # labels always move: they are a few bytes an image, and every batch needs them there
     place = device if fits(size, free_bytes(device)) else "cpu"
     moved |= {name: images_NCHW.to(place) for name, images_NCHW in images.items()}
     placed = replace(split, **moved)
@@ -90,6 +92,7 @@ def arena(recipe: DataRecipe, device: str) -> Arena:
     )
     count = curve_images(train=total, val=len(placed.val_labels_N), test=len(placed.test_labels_N))
 
+    # by the split seed and never by the trial's: all trials are measured on the same images
     def chosen(images: int, purpose: str, most: int) -> Tensor:
         order_N = torch.randperm(images, generator=generator(recipe.split_seed, purpose))
         return order_N[:most].sort().values.to(device)
@@ -160,6 +163,7 @@ class Loaders:
 
         trained = (split.train_images_NCHW, split.train_labels_N)
         test = (split.test_images_NCHW, split.test_labels_N)
+        # a study without validation images draws its curves on the test set, and its report says so
         held_out = (split.val_images_NCHW, split.val_labels_N) if len(split.val_labels_N) else test
         return cls(
             train,
@@ -180,8 +184,10 @@ def place(
     # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets on the CPU (see
     # tests/benchmarks)
     memory_format = torch.channels_last
+    # a net of the user's may not take channels_last; trying it out tells
     if is_plugin(recipe.model.name):
         memory_format = nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
+    # a stream of its own: the weights of a seed are the same whatever else is drawn
     model = build(
         recipe.model,
         in_channels=channels,

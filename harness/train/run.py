@@ -178,6 +178,7 @@ class _Listener:
         """Take note of an epoch; return whether training is to end with it."""
         self.history.append(entry)
         self.meter.sample()
+        # few enough to be sent to the planner after every epoch
         shown = {name: entry[name] for name in _SHOWN}
         self.stopped = self.on_epoch is not None and bool(self.on_epoch(entry["epoch"], shown))
         return self.stopped
@@ -221,6 +222,7 @@ def program_for(recipe: Recipe, ground: Arena, loader: TrainLoader, model: nn.Mo
         loader: of the training images.
         model: a net of the recipe in its place; a new program takes it for its own.
     """
+    # room for the longest run of this length's power of two, so that lengths share recordings
     settings = step_settings(recipe, loader.device)
     room = room_for(recipe.train.epochs * len(loader))
     key = program_key(recipe, loader, resident=ground.resident)

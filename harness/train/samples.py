@@ -29,6 +29,7 @@ def augmented(recipe: Recipe, ground: Arena) -> npt.NDArray[np.uint8]:
         images_KHWC, uint8.
     """
     split = ground.split
+    # of as many classes as there are, so that a reader knows what to look for
     index_K = _one_of_each(split.train_labels_N, _COUNT)
     loaders = Loaders.of(recipe, ground, _SEED, torch.contiguous_format)
     loader = TrainLoader(
@@ -45,6 +46,7 @@ def augmented(recipe: Recipe, ground: Arena) -> npt.NDArray[np.uint8]:
     x_KCHW, _ = next(iter(loader))
     mean_C = loader.mean_C.view(1, -1, 1, 1)
     std_C = loader.std_C.view(1, -1, 1, 1)
+    # colours may leave [0, 1]; a picture cannot show that
     pixels_KCHW = ((x_KCHW * std_C + mean_C) * 255).round().clamp(0, 255).to(torch.uint8)
     images_KHWC: npt.NDArray[np.uint8] = pixels_KCHW.permute(0, 2, 3, 1).cpu().numpy()
     return images_KHWC

@@ -139,6 +139,7 @@ def is_folder(name: str) -> bool:
 
     It has a path separator, starts with ``~``, or is a folder and no known name.
     """
+    # a known name wins over a folder of that name: studies mean the same everywhere
     separators = os.sep + (os.altsep or "") + "/"
     return name not in KNOWN and (
         any(s in name for s in separators) or name[:1] in ("~", ".") or Path(name).is_dir()
@@ -213,6 +214,7 @@ def download(name: str, root: Path, on_event: OnEvent) -> None:
             f"{root} cannot be written, so {name!r} cannot be downloaded",
             f"set HARNESS_DATA; or {_by_hand(known, root)}",
         )
+    # torchvision waits for ever on a connection that hangs
     before = socket.getdefaulttimeout()
     with hold(
         root / f".fetch-{name}.lock",
@@ -273,6 +275,7 @@ def _find_folder(name: str, folder: Path) -> DataSource:
             else f"there is no folder {folder}",
             f"give a folder of images or parquet shards, or one of: {', '.join(KNOWN)}",
         )
+    # the cache goes by the place, and two spellings of it are one place
     folder = folder.resolve()
     try:
         source = _parquet_source(name, folder) or _idx_source(name, folder, ())

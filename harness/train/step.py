@@ -179,7 +179,9 @@ class Step:
         self.clip, self.smoothing, self.decay = (
             torch.zeros((), device=self.device) for _ in range(3)
         )
+        # a table on the device: a step looks its row up by `at`, and the host is not asked
         self.rows_SC = torch.zeros(self.room, COLUMNS, device=self.device)
+        # one entry a step, read once an epoch: to read it in the step would wait for the device
         self.losses_S, self.norms_S, self.clipped_S = (
             torch.zeros(self.room, device=self.device) for _ in range(3)
         )
@@ -196,6 +198,7 @@ class Step:
             self.update = Update(
                 flat, self.decay, nesterov=settings.nesterov, shares_P=self.weights.rate_shares()
             )
+        # a foreign optimiser cannot leave a step out without asking whether its gradient overflowed
         elif self.scaler is not None:
             raise UsageError(
                 "fp16 needs Adam, AdamW or SGD of torch.optim",
@@ -224,6 +227,7 @@ class Step:
                 f"a schedule of {len(schedule)} steps and room for {self.room}",
                 "make a step with more room",
             )
+        # what a recording left out is not in it: a number cannot switch it on
         if settings.structure != self.settings.structure:
             raise UsageError(
                 "these settings ask for other operations than the step is made of",
@@ -235,6 +239,7 @@ class Step:
             self.smoothing.fill_(settings.label_smoothing)
             self.decay.fill_(settings.weight_decay)
             self.rows_SC[: len(schedule)].copy_(schedule_rows(schedule, self.device))
+            # in place: a recording knows these by their address
             for state in (*self._log, self.weights.skipped_W):
                 state.zero_()
             if self.update is not None:
@@ -280,9 +285,11 @@ class Step:
         A replayed step does this; ``done`` is then left to whoever replays.
         """
         dtype = AUTOCAST[self.settings.precision]
+        # only the first batch is looked at: every look takes a walk through the net's outputs
         first = not self.classes
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             out_NK = self._first_output(x_NCHW, target) if first else self.model(x_NCHW)
+        # losses in half precision lose their small differences
         out_NK = out_NK.float()
         if self.settings.loss_func is not None:
             loss = self.settings.loss_func(out_NK, target)
@@ -297,10 +304,12 @@ class Step:
         scaled.backward()
         with torch.no_grad():
             grad_P = self.weights.gather_gradients()
+            # an overflow is known on the device only; what depends on it is chosen there
             finite = self.scaler.unscale(grad_P) if self.scaler is not None else None
             norm, clipped = self._clip(grad_P)
             if self.update is None:
                 self._step_optimizer(grad_P)
+            # rare, and slower: a net whose weights do not all take part in every batch
             elif self.weights.uneven:
                 self._update_some(self.update, grad_P, finite)
             elif finite is None:
@@ -309,6 +318,7 @@ class Step:
                 self.update.where(
                     finite, self.weights.flat_P, grad_P, self.rows_SC.index_select(0, self.at)[0]
                 )
+            # of mixed labels, the larger share counts as the answer
             labels_N = target if target.dim() == 1 else target.argmax(dim=1)
             self.correct += (out_NK.argmax(dim=1) == labels_N).sum()
             for column_S, value in (
@@ -355,6 +365,7 @@ class Step:
     def _clip(self, grad_P: Tensor) -> tuple[Tensor, Tensor]:
         """Clip in place; return (norm before clipping, 1 if anything was clipped)."""
         norm = torch.linalg.vector_norm(grad_P)
+        # the norm is logged whether anything clips or not
         if self.settings.grad_clip is None:
             return norm, torch.zeros_like(norm)
         if self.settings.grad_clip_by == "value":
@@ -376,6 +387,7 @@ class Step:
         )
         for p, start, present in places:
             p.grad = grad_P.as_strided(p.shape, p.stride(), start) if present else None
+        # a foreign optimiser reads its numbers on the host, so it is never recorded
         rate, momentum = self.schedule[self.done]
         for group, share in zip(optimizer.param_groups, self.shares, strict=True):
             group["lr"] = rate * share

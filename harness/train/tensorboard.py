@@ -32,6 +32,7 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: Path | str, notes: Mapping[str, Any] | None = None) -> None:
+        # imported where it is used: it takes seconds, and most runs write no events
         check_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
@@ -50,6 +51,7 @@ class TensorBoardLog:
         for name, value in entry.items():
             if name != "epoch" and isinstance(value, (int, float)) and not isinstance(value, bool):
                 self._writer.add_scalar(name, value, entry["epoch"])
+        # an epoch at a time: whoever watches sees it, and a killed run keeps it
         self._writer.flush()
 
     def close(self) -> None:

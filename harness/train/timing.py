@@ -102,6 +102,7 @@ def time_trial(
         def train_one() -> None:
             step(*next(batches))
 
+    # two batches: evaluation is the same operation over and over
     sample = [batch for batch, _ in zip(loaders.val, range(2), strict=False)]
     per_call, calls = _timed(train_one, device, warm=3)
     per_step, steps = per_call / at_once, calls * at_once
@@ -109,6 +110,7 @@ def time_trial(
         lambda: evaluate(model, sample, precision=settings.precision, scores=scores), device, warm=1
     )
     per_image = per_sample / sum(len(labels_B) for _, labels_B in sample)
+    # images that are only evaluated: those of the curves in every epoch, the rest at the end
     still_an_epoch = len(loaders.probe.labels_N) + len(loaders.curve.labels_N)
     at_the_end = sum(len(part.labels_N) for part in (loaders.val, loaders.test, loaders.clean))
     still = recipe.train.epochs * still_an_epoch + at_the_end
@@ -247,6 +249,7 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
     if device.startswith("cuda"):
         count = torch.cuda.device_count() if device == "cuda" else 1
         places = tuple(f"cuda:{i}" for i in range(count)) if device == "cuda" else (device,)
+        # all GPUs of a machine are taken to be alike: the first stands for them
         timed = time_apart(recipe, device=places[0], engine=engine.name)
         why = "one process a GPU" if workers is None else "as asked"
         if not timed.resident:
@@ -268,6 +271,7 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
     single = time_trial(recipe, threads=1)
     if cores == 1:
         return Layout(1, 1, ("cpu",), "one core", single)
+    # threads would wait for each other longer than they compute: not worth timing
     if single.step_seconds < _SMALL_STEP:
         return Layout(
             cores,
@@ -276,6 +280,7 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
             f"a step takes {1000 * single.step_seconds:.0f} ms, too little to share out",
             single,
         )
+    # one process of all cores against as many processes of one: what finishes more trials an hour
     every = time_trial(recipe, threads=cores)
     if every.seconds * cores < single.seconds * _WORTH:
         return Layout(
@@ -325,6 +330,7 @@ def _timed(call: Callable[[], object], device: str, *, warm: int) -> tuple[float
     call()
     wait(device)
     first = time.perf_counter() - started
+    # a slow machine or a large net: three more calls would tell the user nothing that one does not
     if first > _LONG_CALL:
         return first, 1
     for _ in range(warm - 1):

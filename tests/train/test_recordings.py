@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -27,7 +29,7 @@ def ground() -> Arena:
     parts = dict(
         zip(("train", "val", "test"), (images(40_000), images(10_000), images(10_000)), strict=True)
     )
-    fields = {
+    fields: dict[str, Any] = {
         f"{name}_{kind}": part[at]
         for name, part in parts.items()
         for at, kind in enumerate(("images_NCHW", "labels_N"))

@@ -40,8 +40,8 @@ from tests.train.fakes import (
 from tests.train.tiny import SIDE, recipe
 
 pytestmark = pytest.mark.skipif(
-    not torch.backends.cuda.is_built(),
-    reason="this torch was built without CUDA",  # type: ignore[no-untyped-call]
+    not torch.backends.cuda.is_built(),  # type: ignore[no-untyped-call]
+    reason="this torch was built without CUDA",
 )
 GPU = "cuda:0"
 
