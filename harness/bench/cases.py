@@ -67,12 +67,14 @@ def _pipelines(device: str) -> list[Case]:
     recipe, cores = AugmentRecipe(), usable_cores()
     source = torch.Generator().manual_seed(0)
     cuda = torch.device(device).type == "cuda"
+    # a GPU would be done with fewer before its clock rises
     count = _PICTURES * (16 if cuda else 1)
     images_NCHW = torch.randint(256, (count, 3, 32, 32), generator=source, dtype=torch.uint8)
     labels_N = torch.randint(10, (count,), generator=source)
     cases = []
     for kind, transform in (("pil-dataloader", pil_transform), ("torchvision-v2", v2_transform)):
         pictures = Pictures(images_NCHW, labels_N, transform(recipe, 32, _MEAN, _STD))
+        # with none and with one a core, as people use it: the faster of the two is compared with
         for workers in dict.fromkeys((0, cores) if kind == "pil-dataloader" else (cores,)):
             loader = plain_loader(pictures, batch_size=128, workers=workers, pin=cuda)
             name = f"pipeline/{kind}" + (f"/{workers}-workers" if kind == "pil-dataloader" else "")
@@ -88,6 +90,7 @@ def _pipelines(device: str) -> list[Case]:
         mean=_MEAN,
         std=_STD,
     )
+    # on one core both are the same case
     for threads in dict.fromkeys((1, cores)):
         name = "pipeline/harness" + (f"/{threads}-threads" if threads > 1 else "")
         cases.append(
@@ -118,6 +121,7 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
     device, threads = ground.device, threads_on(ground.device)
     cuda = torch.device(device).type == "cuda"
     precision = precision_on(device, ground.recipe.train.precision)
+    # the graph engine is ours alone on this kind of device
     engines = ["eager", "graph"] if choose(device).name == "graph" else ["eager"]
     cases = [
         Case(
@@ -129,6 +133,7 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
         )
         for engine in engines
     ]
+    # one that leaves the device idle and one that fills it
     sizes = (128, 2048) if cuda else (25, 300)
     cores = usable_cores()
     variants: list[tuple[str, Ground, torch.memory_format, int]] = [
@@ -147,6 +152,7 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
         (other, _changed(ground, {"train.precision": other}), torch.channels_last, threads)
     )
     variants.append(("nchw", ground, torch.contiguous_format, threads))
+    # whether more threads help a net of this size
     if not cuda and cores > 1:
         variants.append((f"{cores}-threads", ground, torch.channels_last, cores))
     cases += [
@@ -227,6 +233,7 @@ def _trials(ground: Ground) -> list[Case]:
     """A whole trial of a few epochs. Ours measures more: clean training images every epoch, more metrics at the end."""
     device, threads = ground.device, threads_on(ground.device)
     cuda = torch.device(device).type == "cuda"
+    # enough epochs for start and end not to be all of it
     short = _changed(ground, {"train.epochs": 2 if cuda else 5})
     recipe, split = short.recipe, short.arena.split
     transform = pil_transform(recipe.augment, short.arena.shape[1], split.mean, split.std)
@@ -252,6 +259,7 @@ def _trials(ground: Ground) -> list[Case]:
         seen = 0
         for _ in range(recipe.train.epochs):
             seen += training.epoch(train)
+            # what a usual script measures: one accuracy an epoch
             training.evaluate(val)
         training.evaluate(test)
         return float(seen)
