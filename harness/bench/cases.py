@@ -119,9 +119,8 @@ def _loops(ground: Ground) -> list[Case]:
 def _steps(ground: Ground, mflop: float) -> list[Case]:
     """Whole steps by engine, precision, memory format, batch size and threads; the bare step; the matmul above them."""
     device, threads = ground.device, threads_on(ground.device)
-    cuda = torch.device(device).type == "cuda"
     precision = precision_on(device, ground.recipe.train.precision)
-    # the graph engine is ours alone on this kind of device
+    # on a GPU both, to show what the one gains over the other
     engines = ["eager", "graph"] if choose(device).name == "graph" else ["eager"]
     cases = [
         Case(
@@ -133,28 +132,6 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
         )
         for engine in engines
     ]
-    # one that leaves the device idle and one that fills it
-    sizes = (128, 2048) if cuda else (25, 300)
-    cores = usable_cores()
-    variants: list[tuple[str, Ground, torch.memory_format, int]] = [
-        (
-            f"batch-{size}",
-            _changed(ground, {"train.batch_size": size}),
-            torch.channels_last,
-            threads,
-        )
-        for size in sizes
-    ]
-
-    # One thing changed at a time, each against the plain step of the same engine.
-    other = "fp32" if ground.recipe.train.precision == "bf16" else "bf16"
-    variants.append(
-        (other, _changed(ground, {"train.precision": other}), torch.channels_last, threads)
-    )
-    variants.append(("nchw", ground, torch.contiguous_format, threads))
-    # whether more threads help a net of this size
-    if not cuda and cores > 1:
-        variants.append((f"{cores}-threads", ground, torch.channels_last, cores))
     cases += [
         Case(
             f"step/{engine}/{name}",
@@ -165,7 +142,7 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
             alone=count == 1,
         )
         for engine in engines
-        for name, changed, memory_format, count in variants
+        for name, changed, memory_format, count in _variants(ground)
     ]
     cases.append(
         Case(
@@ -178,6 +155,27 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
     )
     cases.append(Case("ceiling/matmul", ours.matmul(device, precision, mflop), threads=threads))
     return cases
+
+
+def _variants(ground: Ground) -> list[tuple[str, Ground, torch.memory_format, int]]:
+    """One thing changed at a time: (name, ground, memory format, threads)."""
+    threads, cores = threads_on(ground.device), usable_cores()
+    cuda = torch.device(ground.device).type == "cuda"
+    nhwc = torch.channels_last
+    # one that leaves the device idle and one that fills it
+    sizes = (128, 2048) if cuda else (25, 300)
+    other = "fp32" if ground.recipe.train.precision == "bf16" else "bf16"
+
+    variants = [
+        (f"batch-{size}", _changed(ground, {"train.batch_size": size}), nhwc, threads)
+        for size in sizes
+    ]
+    variants.append((other, _changed(ground, {"train.precision": other}), nhwc, threads))
+    variants.append(("nchw", ground, torch.contiguous_format, threads))
+    if not cuda and cores > 1:
+        # whether more threads help a net of this size
+        variants.append((f"{cores}-threads", ground, nhwc, cores))
+    return variants
 
 
 def _changed(ground: Ground, overrides: dict[str, Any]) -> Ground:
