@@ -67,12 +67,14 @@ def _pipelines(device: str) -> list[Case]:
     recipe, cores = AugmentRecipe(), usable_cores()
     source = torch.Generator().manual_seed(0)
     cuda = torch.device(device).type == "cuda"
+    # a GPU would be done with fewer before its clock rises
     count = _PICTURES * (16 if cuda else 1)
     images_NCHW = torch.randint(256, (count, 3, 32, 32), generator=source, dtype=torch.uint8)
     labels_N = torch.randint(10, (count,), generator=source)
     cases = []
     for kind, transform in (("pil-dataloader", pil_transform), ("torchvision-v2", v2_transform)):
         pictures = Pictures(images_NCHW, labels_N, transform(recipe, 32, _MEAN, _STD))
+        # with none and with one a core, as people use it: the faster of the two is compared with
         for workers in dict.fromkeys((0, cores) if kind == "pil-dataloader" else (cores,)):
             loader = plain_loader(pictures, batch_size=128, workers=workers, pin=cuda)
             name = f"pipeline/{kind}" + (f"/{workers}-workers" if kind == "pil-dataloader" else "")
@@ -88,6 +90,7 @@ def _pipelines(device: str) -> list[Case]:
         mean=_MEAN,
         std=_STD,
     )
+    # on one core both are the same case
     for threads in dict.fromkeys((1, cores)):
         name = "pipeline/harness" + (f"/{threads}-threads" if threads > 1 else "")
         cases.append(
@@ -116,8 +119,8 @@ def _loops(ground: Ground) -> list[Case]:
 def _steps(ground: Ground, mflop: float) -> list[Case]:
     """Whole steps by engine, precision, memory format, batch size and threads; the bare step; the matmul above them."""
     device, threads = ground.device, threads_on(ground.device)
-    cuda = torch.device(device).type == "cuda"
     precision = precision_on(device, ground.recipe.train.precision)
+    # on a GPU both, to show what the one gains over the other
     engines = ["eager", "graph"] if choose(device).name == "graph" else ["eager"]
     cases = [
         Case(
@@ -129,26 +132,6 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
         )
         for engine in engines
     ]
-    sizes = (128, 2048) if cuda else (25, 300)
-    cores = usable_cores()
-    variants: list[tuple[str, Ground, torch.memory_format, int]] = [
-        (
-            f"batch-{size}",
-            _changed(ground, {"train.batch_size": size}),
-            torch.channels_last,
-            threads,
-        )
-        for size in sizes
-    ]
-
-    # One thing changed at a time, each against the plain step of the same engine.
-    other = "fp32" if ground.recipe.train.precision == "bf16" else "bf16"
-    variants.append(
-        (other, _changed(ground, {"train.precision": other}), torch.channels_last, threads)
-    )
-    variants.append(("nchw", ground, torch.contiguous_format, threads))
-    if not cuda and cores > 1:
-        variants.append((f"{cores}-threads", ground, torch.channels_last, cores))
     cases += [
         Case(
             f"step/{engine}/{name}",
@@ -159,7 +142,7 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
             alone=count == 1,
         )
         for engine in engines
-        for name, changed, memory_format, count in variants
+        for name, changed, memory_format, count in _variants(ground)
     ]
     cases.append(
         Case(
@@ -172,6 +155,27 @@ def _steps(ground: Ground, mflop: float) -> list[Case]:
     )
     cases.append(Case("ceiling/matmul", ours.matmul(device, precision, mflop), threads=threads))
     return cases
+
+
+def _variants(ground: Ground) -> list[tuple[str, Ground, torch.memory_format, int]]:
+    """One thing changed at a time: (name, ground, memory format, threads)."""
+    threads, cores = threads_on(ground.device), usable_cores()
+    cuda = torch.device(ground.device).type == "cuda"
+    nhwc = torch.channels_last
+    # one that leaves the device idle and one that fills it
+    sizes = (128, 2048) if cuda else (25, 300)
+    other = "fp32" if ground.recipe.train.precision == "bf16" else "bf16"
+
+    variants = [
+        (f"batch-{size}", _changed(ground, {"train.batch_size": size}), nhwc, threads)
+        for size in sizes
+    ]
+    variants.append((other, _changed(ground, {"train.precision": other}), nhwc, threads))
+    variants.append(("nchw", ground, torch.contiguous_format, threads))
+    if not cuda and cores > 1:
+        # whether more threads help a net of this size
+        variants.append((f"{cores}-threads", ground, nhwc, cores))
+    return variants
 
 
 def _changed(ground: Ground, overrides: dict[str, Any]) -> Ground:
@@ -227,6 +231,7 @@ def _trials(ground: Ground) -> list[Case]:
     """A whole trial of a few epochs. Ours measures more: clean training images every epoch, more metrics at the end."""
     device, threads = ground.device, threads_on(ground.device)
     cuda = torch.device(device).type == "cuda"
+    # enough epochs for start and end not to be all of it
     short = _changed(ground, {"train.epochs": 2 if cuda else 5})
     recipe, split = short.recipe, short.arena.split
     transform = pil_transform(recipe.augment, short.arena.shape[1], split.mean, split.std)
@@ -252,6 +257,7 @@ def _trials(ground: Ground) -> list[Case]:
         seen = 0
         for _ in range(recipe.train.epochs):
             seen += training.epoch(train)
+            # what a usual script measures: one accuracy an epoch
             training.evaluate(val)
         training.evaluate(test)
         return float(seen)

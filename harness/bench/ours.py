@@ -45,6 +45,7 @@ class Ground:
     def driver(self, model: nn.Module, loader: TrainLoader, engine: str) -> Driver:
         """Return an engine at the start of a run of ``ROOM`` steps at the schedule's highest rate's tenth."""
         settings = step_settings(self.recipe, self.device)
+        # a rate that lets no net diverge, however long it is timed
         table = [(self.recipe.schedule.max_lr / 10, 0.9)] * ROOM
         if engine == "eager":
             return Eager(Step(model, table, settings, trusted=True))
@@ -65,6 +66,8 @@ def epochs(
         loader.set_epoch(loader.epoch + 1)
         seen = driver.epoch(loader, len(loader))
         driver.step.read(before)
+
+        # The schedule has an end: begun again between two samples, it never runs out.
         if driver.step.done + len(loader) > ROOM:
             driver.step.reset(driver.step.schedule, driver.step.settings)
         return float(seen)
@@ -79,6 +82,7 @@ def trials(ground: Ground, engine: str) -> Callable[[], float]:
     def call() -> float:
         model, loaders = ground.net(), ground.loaders()
         if engine == "graph":
+            # captured once and used again, as in a study
             if not kept:
                 room = room_for(ground.recipe.train.epochs * len(loaders.train))
                 kept.append(
@@ -112,6 +116,7 @@ def static_step(ground: Ground, engine: str) -> Callable[[], float]:
     model, loader = ground.net(), ground.loaders().train
     x_BCHW, target = next(iter(loader))
     driver = ground.driver(model, loader, "eager") if engine == "eager" else _handed(ground, model)
+    # so that asking for the log does not dominate
     content = [(x_BCHW, target)] * 8
 
     def call() -> float:
@@ -140,6 +145,7 @@ def bare_loop(ground: Ground) -> Callable[[], float]:
     dtype = AUTOCAST[settings.precision]
     weights = FlatParameters(model)
     update = Update(recipe.optimizer.name, torch.tensor(settings.weight_decay, device=device))
+    # one row of the schedule: the rate does not change what a step costs
     row_C = schedule_rows(schedule_table(recipe.schedule, 10), device)[5]
     clip = torch.tensor(settings.grad_clip or float("inf"), device=device)
 
@@ -153,6 +159,7 @@ def bare_loop(ground: Ground) -> Callable[[], float]:
         for x_BCHW, labels_B in loader:
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 out_BK = model(x_BCHW)
+            # the loss in full precision, as in our step
             out_BK = out_BK.float()
             loss = F.cross_entropy(out_BK, labels_B)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -165,6 +172,7 @@ def bare_loop(ground: Ground) -> Callable[[], float]:
                 correct += (out_BK.argmax(dim=1) == labels_B).sum()
                 losses.append(loss.detach())
             seen += len(x_BCHW)
+        # read once an epoch, as ours: a read a step would wait for the device
         torch.stack(losses).tolist(), torch.stack(norms).tolist(), float(correct)
         return float(seen)
 
@@ -173,6 +181,7 @@ def bare_loop(ground: Ground) -> Callable[[], float]:
 
 def matmul(device: str, precision: str, mflop_per_image: float) -> Callable[[], float]:
     """Return a large matrix product, worth the images whose counted operations it does."""
+    # large enough to keep every unit of the device busy
     size = 8192 if torch.device(device).type == "cuda" else 1024
     dtype = AUTOCAST[precision] or torch.float32
     source = torch.Generator(device).manual_seed(0)
@@ -190,6 +199,7 @@ def matmul(device: str, precision: str, mflop_per_image: float) -> Callable[[], 
 
 def copy(device: str, shape: tuple[int, int, int]) -> Callable[[], float]:
     """Return a large copy, worth the images that could be read as uint8 and written as float32 with its bytes."""
+    # far beyond the caches
     values = 2**28 if torch.device(device).type == "cuda" else 2**24
     source, target = (torch.zeros(values, device=device) for _ in range(2))
     channels, height, width = shape

@@ -76,11 +76,13 @@ def measure(
     longest = 0.0
     while rounds is None or turn < rounds:
         began = time.perf_counter()
+        # the longest round so far is what one more may take
         if rounds is None and turn >= FEWEST_ROUNDS and began - started + longest > seconds:
             break
         on_round(turn)
         samples += [
             _sample(case, turn, calls[case.name], device)
+            # in turns forwards and backwards, so that nobody always follows the same neighbour
             for case in (cases if turn % 2 == 0 else cases[::-1])
         ]
         longest = max(longest, time.perf_counter() - began)
@@ -91,6 +93,7 @@ def measure(
 def _warm(case: Case, device: str, sample_seconds: float) -> int:
     """Call a case until it is warm; return how many calls make a sample."""
     case_seconds = 0.0
+    # the first call builds caches and compiles; the second is timed
     for _ in range(2):
         case_seconds = _sample(case, -1, 1, device).seconds
     return max(1, round(sample_seconds / max(case_seconds, 1e-6)))

@@ -90,6 +90,7 @@ def plain_loader(
         batch_size=batch_size,
         shuffle=shuffle,
         num_workers=workers,
+        # starting processes every epoch would be what is timed
         persistent_workers=workers > 0,
         pin_memory=pin,
         generator=torch.Generator().manual_seed(0),
@@ -133,6 +134,7 @@ class PlainTraining:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             recipe.schedule.max_lr,
+            # torch counts the step before the first batch too
             total_steps=steps + 1,
             cycle_momentum=recipe.optimizer.name != "sgd",
         )
@@ -158,6 +160,7 @@ class PlainTraining:
                 nn.utils.clip_grad_value_(self.model.parameters(), self.recipe.optimizer.grad_clip)
             self.optimizer.step()
             self.schedule.step()
+            # kept on the device: reading it every step would be a straw man
             losses.append(loss.detach())
             seen += len(labels)
         if losses:

@@ -106,8 +106,8 @@ class ArmsPhase(Phase):
     ) -> ArmsPhase:
         """Check every arm against its images and time a few steps, so that what cannot run fails before anything is written.
 
-        Of a script of the user's, it is checked that it is there; what a trial of it takes is not
-        known before the first.
+        Of a script it is checked that it is there; what a trial of it takes is not known before the
+        first.
 
         ``source`` is what ``--study`` takes for this study, and ``asked`` the command that makes
         these trials again.
@@ -492,7 +492,7 @@ class ArmsPhase(Phase):
         """Write what the report recommends as a recipe file that ``--base`` takes, or take an outdated one away."""
         from harness.study.recipe_file import write_recipe
 
-        if self.write is not None:  # a search's report has the recipe of its winner beside it
+        if self.write is not None:  # the folder of a search's report has the recipe of its winner
             return
         path = self.folder / "recommended.toml"
         changes = written.analysis.recommended
@@ -546,7 +546,7 @@ class ArmsPhase(Phase):
         return self.part + Phase.error_line(self, error)
 
     def outcome(self, ended: Sequence[Ended]) -> Outcome:
-        """Return what a run came to that began with this phase, whose plan and report are the run's."""
+        """Return the outcome of a run that began with this phase, whose plan and report are the run's."""
         from harness.report import support
 
         first, common = ended[0], summed(ended)

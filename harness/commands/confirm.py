@@ -4,7 +4,7 @@ The best of N scores on validation is optimistic, by .4 pp and more for N = 100.
 run again on fresh seeds, one is chosen by its mean there, and only then are the test scores of that
 one and of the reference looked at, paired by seed. An improvement is claimed when the study's own
 verdict over all k finalists (Holm) is "better". The test set decides nothing: how much better is
-told by its figure, since fresh seeds do not undo a search on the same validation images.
+said by its figure, since fresh seeds do not undo a search on the same validation images.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def is_confirmation(study: Study) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a confirmation came to.
+    """The result of a confirmation.
 
     Attributes:
         finalists: the reference, then the finalists, best of the search first.

@@ -89,12 +89,12 @@ class Place:
             )
         if workers is None and timeout != 0:
             raise UsageError(
-                f"the {self.launcher} launcher has to be told how many tasks to send",
+                f"the {self.launcher} launcher needs the number of tasks to send",
                 "`--workers 20`, or `workers = 20` in harness.toml",
             )
 
     def check_script(self) -> None:
-        """Refuse to send a study whose trials are a script of the user's to a cluster.
+        """Refuse to send a study that runs a script to a cluster.
 
         Raises:
             UsageError: it would be sent to one.
@@ -166,7 +166,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """``workers`` processes dealt out to ``devices``, each told to use ``threads`` CPU threads, and why."""
+    """``workers`` processes dealt out to ``devices``, ``threads`` CPU threads for each, and why."""
 
     workers: int
     threads: int

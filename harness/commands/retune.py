@@ -107,7 +107,7 @@ class SettingsPhase(Phase):
             study=study,
             arms=arms(study),
             cells=cells(study, first.fingerprint, first.code),
-            # the fingerprint of the whole study stands for every arm
+            # the fingerprint of the whole study serves every arm
             codes={},
             planned=(),
             before=0,
@@ -190,7 +190,7 @@ def run_retuned(
 def retuning_of(
     study: Study, *, storage: str | None = None, runs: Path = Path("runs")
 ) -> Retuning | None:
-    """Return what retuning a study came to so far, from its ledgers; None before its first plan, or without any.
+    """Return the results of retuning a study so far, from its ledgers; None before its first plan, or without any.
 
     Args:
         study: under its profile.
@@ -253,7 +253,7 @@ def _settings(study: Study, chosen: tuple[ChosenSetting, ...]) -> tuple[Setting,
 def _with_results(
     retuning: Retuning, over: Study, images: str, code: str, *, storage: str | None, runs: Path
 ) -> Retuning:
-    """Return it with what the retuned study came to; of trials that are no more of it, nothing counts."""
+    """Return it with the results of the retuned study; of trials that are no more of it, nothing counts."""
     from harness.analysis import analyze
     from harness.analysis.retuned import leading
     from harness.ledger import Ledger

@@ -63,7 +63,7 @@ def report_search(
         provisional: as ``write_report`` takes it.
 
     Raises:
-        ReportError: nothing was planned, or the folder cannot be written.
+        ReportError: nothing was planned, or the folder takes no files.
     """
     plan = ledger.latest_plan()
     if plan is None or not is_search(ledger.cells()):
@@ -118,7 +118,7 @@ def _confirmed(
     storage: str | None,
     runs: Path,
 ) -> tuple[Judged, dict[str, Curve], dict[str, Outcomes], int]:
-    """Return what the confirmation came to, its curves, the outcomes that may be seen, and how many trials are missing."""
+    """Return the result of the confirmation, its curves, the outcomes that may be seen, and how many trials are missing."""
     curves: dict[str, Curve] = {}
     outcomes: dict[str, Outcomes] = {}
     try:
@@ -208,7 +208,7 @@ def _note(slots: Sequence[Tried], *, shares: bool, left_out: Sequence[str]) -> s
 
 
 def _write_winner(folder: Path, study: Study, judged: Judged) -> str:
-    """Write the winner's recipe file and, where no improvement is claimed, the best finalist's beside it."""
+    """Write the winner's recipe file and, where no improvement is claimed, the best finalist's in the same folder."""
     confirmed = judged.confirmed
     if confirmed is None:
         return ""

@@ -68,12 +68,12 @@ def runner_for(name: str, study: Study, folder: Path) -> Runner:
     """
     if name == OWN_RUNNER and study.scripted:
         return ScriptRunner(study, folder)
-    found = load_runner(name)
+    runner = load_runner(name)
     if name == OWN_RUNNER and is_plugin(study.metric):
         return partial(
-            cast("Callable[..., tuple[Trial, Outcomes | None]]", found), metric=study.metric
+            cast("Callable[..., tuple[Trial, Outcomes | None]]", runner), metric=study.metric
         )
-    return found
+    return runner
 
 
 def failed(cell: Cell, error: BaseException) -> Trial:
