@@ -63,6 +63,7 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
     study = analysis.study
     tuning = read_tuning(folder / "tuning.json")
     origin, days, spent = _trials(folder / "trials.parquet")
+    # the order of the report's own table
     groups = by_verdict(in_order(analysis, leading(analysis)))
     verdicts = tuple(
         (name or "none", words.listed([e.term for e in some], 6))
@@ -137,6 +138,7 @@ def write_index(reports: Path) -> Path:
     if not found:
         raise ReportError(f"there is no report in {reports}", "run a study first: `harness ablate`")
     page = reports / "index.html"
+    # quick reports are not committed, and a link to one would lead nowhere
     kept = [entry for entry in found if not entry.folder.endswith(_NOT_COMMITTED)]
     if kept:
         _write(reports / "README.md", markdown(kept))
@@ -182,6 +184,7 @@ def markdown(found: Iterable[IndexEntry]) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
+        # moved whole into place: a reader never sees half a page
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

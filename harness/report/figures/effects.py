@@ -99,6 +99,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
 
 def _forest_rows(analysis: Analysis, effects: Sequence[Effect], second: str) -> list[_Row]:
     """A row a contrast, under a heading for each arm that is compared with, where there are several."""
+    # one axis for two references would be read as one comparison
     rows: list[_Row] = []
     several = len({effect.reference for effect in effects}) > 1
     seen = ""
@@ -120,6 +121,7 @@ def _label(analysis: Analysis, effect: Effect) -> str:
 
 def _forest_side(ax: Axes, analysis: Analysis, rows: Sequence[_Row], name: str) -> None:
     """Draw one metric of the rows, and its means as numbers at the right."""
+    # verdicts belong to the deciding metric alone
     deciding = name == analysis.study.metric
     drawn = [(y, row.effect if deciding else row.other) for y, row in enumerate(rows)]
     there = [(y, e) for y, e in drawn if e is not None and e.estimate is not None]
@@ -284,6 +286,7 @@ def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Fig
             ax.set_xlabel(factor)
             of = metric_of(analysis, name)
             ax.set_title(canvas.with_unit(of.label, of.unit, level=name != "gap"))
+    # the best is the lowest where lower is better
     sign = -1.0 if metric.higher_is_better is False else 1.0
     best = max(found, key=lambda level: sign * (level.scores[metric.name].mean or 0.0))
     score = best.scores[metric.name]
@@ -391,6 +394,7 @@ def _rows(
     import seaborn as sns
 
     canvas.zero_line(ax, margin=margin)
+    # rows of a heading are left empty
     places = list(rows) if rows is not None else list(range(len(effects)))
     for y, effect in zip(places, effects, strict=True):
         mark = mark_of(effect) if judged and effect.verdict else ""
