@@ -73,12 +73,14 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     top = max(effects, key=lambda e: abs(e.estimate or 0.0))
     metric = metric_of(analysis)
     resolved = sum(e.verdict in ("better", "worse") for e in effects)
-    verb = "changes" if resolved == 1 else "change"
-    count = f"{resolved} of {len(effects)} arms {verb} {metric.label}"
+    verb = "is" if resolved == 1 else "are"
+    # not "changes": an equivalent arm may have a change that is measurable and too small to matter
+    count = f"{resolved} of {len(effects)} arms {verb} better or worse in {metric.label}"
     if len(effects) == 1:
-        count = f"{_label(analysis, top)} changes {metric.label}"
+        count = f"{_label(analysis, top)} is {top.verdict} in {metric.label}"
     most = f", {_label(analysis, top)} the most" if len(effects) > 1 else ""
-    title = f"{count}{most}" if resolved else f"No arm is shown to change {metric.label}"
+    none = f"No arm is shown to be better or worse in {metric.label}"
+    title = f"{count}{most}" if resolved else none
     alt = f"{count if resolved else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
     band = f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}"
     caption = (
