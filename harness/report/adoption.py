@@ -29,6 +29,7 @@ def find_reported(
         reports: the folder of all reports; a ``trials.parquet`` is looked for in each of its
             folders.
     """
+    # one trial serves a cell, so a cell that is served leaves
     missing = {cell.key: cell for cell in cells}
     found: list[tuple[Trial, Curve, Outcomes | None]] = []
     for path in sorted(reports.glob("*/trials.parquet")):
@@ -37,6 +38,7 @@ def find_reported(
             break
         if missing.keys().isdisjoint(_keys(path)) or (folder / "tuning.json").is_file():
             continue
+        # a report that somebody broke must not stop a run that has other sources
         with suppress(HarnessError):
             material = read_folder(folder)
             if material.study.table:

@@ -105,6 +105,7 @@ def _trials(material: Material, analysis: Analysis) -> str:
 def _scale(material: Material, analysis: Analysis) -> list[tuple[str, str]]:
     """Images, pixels, weights and epochs, which say at a glance how small or large the study is."""
     recipe = analysis.study.base_recipe
+    # the smallest and the largest net
     sizes = sorted({arm.params_m for arm in analysis.arms if arm.params_m})
     weights = " to ".join(f"{size:.3g} M" for size in dict.fromkeys((*sizes[:1], *sizes[-1:])))
     side = f"{recipe.data.size} × {recipe.data.size}" if recipe.data.size else ""
@@ -119,6 +120,7 @@ def _scale(material: Material, analysis: Analysis) -> list[tuple[str, str]]:
 
 def time_spent(material: Material, analysis: Analysis) -> str:
     """Return what all trials took: training, evaluation and, of a search, its own training."""
+    # often longer than the training of a small net
     evaluation = sum(trial.eval_seconds or 0.0 for trial in material.trials)
     parts = [f"{words.seconds(analysis.train_seconds_total)} of training"]
     if evaluation:

@@ -135,6 +135,7 @@ class Figure:
 
     def __post_init__(self) -> None:
         """Refuse a figure that only the sighted could read."""
+        # a drawing without words is nothing to a screen reader
         lacking = [
             name
             for name, there in (

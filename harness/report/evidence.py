@@ -52,6 +52,7 @@ def effects(analysis: Analysis, kind: str) -> TableBlock | None:
         Column("Interval", numeric=True, note="new images too"),
         "Verdict",
     ]
+    # a column without a number in any row would only take width
     keep = [
         i
         for i in range(len(heads))
@@ -76,6 +77,7 @@ def _split(effect: Effect) -> str:
     """The two parts of the sd between seeds, whose squares add up to its square."""
     if effect.sd is None or effect.sd_real is None:
         return ""
+    # variances add up, sds do not
     noise = math.sqrt(max(0.0, effect.sd**2 - effect.sd_real**2))
     return f"{number(effect.sd_real, effect.unit)} real, {number(noise, effect.unit)} images"
 
@@ -101,6 +103,7 @@ def orders(analysis: Analysis) -> TableBlock | None:
         Column("Shapley", numeric=True, note="over all orders"),
     ]
     keep = [0, *(i for i in range(1, 5) if any(row[i].text != "–" for row in rows))]
+    # one order alone has nothing to differ from
     if len(keep) < 3 or analysis.study.design in ("sweep", "arms"):
         return None
     caption = (
@@ -171,6 +174,7 @@ def classes(analysis: Analysis) -> TableBlock | None:
     """Return the difference within every class, arms by classes; None without per-image outcomes."""
     if not analysis.classes:
         return None
+    # in the order of the data set, which readers know
     labels = list(dict.fromkeys(item.label for item in analysis.classes))
     names = list(dict.fromkeys(item.arm for item in analysis.classes))
     found = {(item.arm, item.label): item for item in analysis.classes}
@@ -225,11 +229,13 @@ def trials(material: Material, analysis: Analysis) -> TableBlock:
     """Return the trials, one row each, the first ``SHOWN_TRIALS`` of them."""
     if analysis.study.table:
         return rows_of_table(material, analysis)
+    # two arms may share a recipe, and then their trials
     named: dict[str, list[str]] = {}
     for arm in analysis.arms:
         named.setdefault(arm.recipe_id, []).append(arm.name)
     rows = []
     place = {arm.recipe_id: i for i, arm in enumerate(analysis.arms)}
+    # seed by seed, as trials are paired
     listed = sorted(
         zip(recipe_ids(material.trials), material.trials, strict=True),
         key=lambda item: (item[1].seed, place.get(item[0], len(place)), item[1].cell),
@@ -277,6 +283,7 @@ def trials(material: Material, analysis: Analysis) -> TableBlock:
 
 def ended(material: Material) -> TableBlock | None:
     """Return the trials that did not end well, earlier attempts included; None when there are none."""
+    # earlier attempts count: a retry that worked hides a cause that may come back
     bad = [*(t for t in material.trials if t.state != "complete"), *material.attempts]
     if not bad:
         return None

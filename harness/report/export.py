@@ -79,7 +79,9 @@ def metric_columns(trials: Iterable[Trial]) -> list[str]:
 
 def _trial_columns(material: Material) -> dict[str, list[Any]]:
     trials = in_order((*material.trials, *material.attempts))
+    # by identity: an attempt may equal its retry
     final = {id(trial) for trial in material.trials}
+    # a recipe is as long as a page: it is stored as text once
     ids = recipe_ids(trials)
     recipes = {key: trial.recipe for key, trial in zip(ids, trials, strict=True)}
     texts = {key: recipe.model_dump_json() for key, recipe in recipes.items()}

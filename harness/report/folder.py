@@ -54,6 +54,7 @@ def read_folder(folder: Path) -> Material:
     study = _read_study(folder / "study.toml")
     trials, attempts, facts = _read_trials(folder / "trials.parquet")
     outcomes, labels_N, classes = _read_images(folder / "images.npz")
+    # reports from before have no plan in their metadata
     plan = json.loads(facts.get("harness.plan", "{}"))
     return Material(
         study=study,

@@ -26,6 +26,7 @@ from harness.study.profiles import PROFILES
 from harness.text import plural
 
 _NOT_COMMITTED = "-quick"
+APART = "Each report is of its own recipe, images and size: where two of them disagree on a component, neither refutes the other."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
     study = analysis.study
     tuning = read_tuning(folder / "tuning.json")
     origin, days, spent = _trials(folder / "trials.parquet")
+    # the order of the report's own table
     groups = by_verdict(in_order(analysis, leading(analysis)))
     verdicts = tuple(
         (name or "none", words.listed([e.term for e in some], 6))
@@ -187,10 +189,11 @@ def write_index(reports: Path) -> Path:
     if not found:
         raise ReportError(f"there is no report in {reports}", "run a study first: `harness ablate`")
     page = reports / "index.html"
+    # quick reports are not committed, and a link to one would lead nowhere
     kept = [entry for entry in found if not entry.folder.endswith(_NOT_COMMITTED)]
     if kept:
         _write(reports / "README.md", markdown(kept))
-    _write(page, render.page("index.html.j2", entries=found, marks=MARKS))
+    _write(page, render.page("index.html.j2", entries=found, marks=MARKS, apart=APART))
     return page
 
 
@@ -201,6 +204,7 @@ def markdown(listed: Sequence[IndexEntry]) -> str:
         "",
         "`harness report --all` makes this page and every report here again from their own data, without training.",
         "The numbers of a report are in its `effects.csv`, its trials in `trials.parquet`.",
+        APART,
         "",
     ]
     for entry in listed:
@@ -281,6 +285,7 @@ def _folded(entry: IndexEntry) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     try:
+        # moved whole into place: a reader never sees half a page
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -121,6 +121,7 @@ def _effects(analysis: Analysis) -> str:
 def _ablation(analysis: Analysis) -> str:
     """One row an arm: a check mark for every component that is on, then mean, sd, interval and n."""
     study, metric = analysis.study, metric_of(analysis)
+    # a swept factor is neither on nor off
     factors = study.factors if study.design not in ("sweep", "arms") else ()
     rows = []
     for arm in analysis.arms:
@@ -204,6 +205,7 @@ def _bib(sources: Sequence[Publication]) -> str:
             kinds[source.kind]: source.where,
         }
         fields["note"] = source.more
+        # the only formula in a title
         title = source.title.replace("2^(k-p)", "$2^{k-p}$")
         fields["title"] = f"{{{title}}}"
         lines = ",\n".join(

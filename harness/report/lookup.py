@@ -20,6 +20,7 @@ def metric_of(analysis: Analysis, name: str = "") -> Metric:
     from the analysis.
     """
     name = name or analysis.study.metric
+    # a metric of ours has its direction and label from one place; a table's column keeps its own
     known = METRICS.get(name) if not analysis.study.table else None
     if known is not None:
         return (
@@ -112,10 +113,12 @@ def in_order(analysis: Analysis, effects: Sequence[Effect]) -> list[Effect]:
         dict.fromkeys([analysis.study.baseline, *(effect.reference for effect in effects)])
     )
     place = {effect: index for index, effect in enumerate(effects)}
+    # the best comes first, whichever end that is
     sign = -1.0 if metric_of(analysis).higher_is_better is False else 1.0
 
     def key(effect: Effect) -> tuple[float, ...]:
         head = float(references.index(effect.reference))
+        # levels have an order of their own
         if analysis.study.design == "sweep":
             return (head, place[effect])
         return (head, effect.estimate is None, -sign * (effect.estimate or 0.0), place[effect])

@@ -248,6 +248,7 @@ def _search(analysis: Analysis, tuning: TuningFacts) -> list[Sentence]:
             "akiba2019",
         )
     ]
+    # the reference is the first arm of a confirmation
     again = len(analysis.arms) - 1
     if again > 0:
         best = f"its {again} best recipes" if again > 1 else "its best recipe"
@@ -308,6 +309,7 @@ def _rules(analysis: Analysis) -> list[Sentence]:
     text = f"We report mean {paired(study)} differences with {100 * (1 - study.alpha):g} % t intervals over seeds"
     if not tested:
         return [(f"{text}.", "")]
+    # a correction is named where it changed a p-value, not where there was nothing to correct
     rules = [(f"{text}, and judge them at level {study.alpha:g}.", "")]
     if any(effect.p_holm is not None and effect.p_holm != effect.p for effect in tested):
         rules.append(
@@ -358,6 +360,7 @@ def _more_rules(analysis: Analysis) -> list[Sentence]:
 
 def glossary(analysis: Analysis, tuning: TuningFacts | None = None) -> tuple[tuple[str, str], ...]:
     """Return the terms that this report uses and what they mean here."""
+    # a term that the page does not use would send its reader looking for it
     terms = [*_basic_terms(analysis, tuning)]
     if len(analysis.arms) > 1:
         terms += _verdict_terms(analysis)
@@ -468,6 +471,7 @@ def _gap_terms(analysis: Analysis) -> list[tuple[str, str]]:
     elif study.scripted:
         meaning = "train accuracy minus accuracy, as the script reports them"
     terms = [("overfitting gap", meaning)] if has_metric(analysis, analysis.gap) else []
+    # the four words exclude each other, and most pages have two of them
     words = {arm.word for arm in analysis.arms}
     if "regularises" in words:
         text = "the gap narrows and accuracy is better or equivalent; gaps are a family of their own (Holm)"

@@ -38,6 +38,7 @@ def _environment() -> Any:
     import jinja2
     import markupsafe
 
+    # StrictUndefined: a template that misspells a name fails here and not on a reader's screen
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -99,11 +100,13 @@ def _inline_svg(figure: Figure) -> Any:
     import markupsafe
 
     svg = figure.svg[figure.svg.index("<svg") :]
+    # ids of two drawings on one page would clash
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
     svg = re.sub(
         r' id="([^"]*)"', lambda m: f' id="{figure.id}-{m[1]}"' if m[1] in used else "", svg
     )
     svg = re.sub(r'(url\(#|href="#)', lambda m: f"{m[1]}{figure.id}-", svg)
+    # colours by name follow the reader's light or dark setting
     for name, colour in PAGE.items():
         svg = svg.replace(colour, f"var(--{name})")
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -144,6 +147,7 @@ def _md_block(block: Block) -> Iterator[str]:
         )
         yield ""
     elif isinstance(block, Listing):
+        # longer than any run of ticks inside
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", block.text)), 3)
         yield from ([f"{escape_markdown(block.title)}:", ""] if block.title else [])
         yield from (f"{fence}text", block.text.rstrip("\n"), fence, "")

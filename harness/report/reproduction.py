@@ -34,6 +34,7 @@ def answer(analysis: Analysis) -> str:
         (f"{_theirs(value, _metric(analysis, name))} {_metric(analysis, name).label}", name, value)
         for name, value in reported.metrics.items()
     ]
+    # every figure of the write-up counts, its onset too
     same = [_agrees(analysis, name, value) for _, name, value in scores] + _onset_agrees(analysis)
     if not same:
         return ""
@@ -65,6 +66,7 @@ def theirs_and_ours(analysis: Analysis) -> TableBlock | None:
     reported = analysis.study.reported
     if reported is None:
         return None
+    # which setting is to blame was not tested, so none is named
     different = differing(analysis)
     cause = "ours is not the same run, see the settings below" if different else ""
     rows: list[list[object]] = [
@@ -123,6 +125,7 @@ def _settings(analysis: Analysis, reported: Reported) -> list[tuple[str, object,
 
 def _gap_row(analysis: Analysis, reported: Reported) -> list[object]:
     """The gap that follows from the two accuracies; nothing where one of them is not reported."""
+    # a write-up that gives both has given its gap
     known = {"train_accuracy", "accuracy"} <= reported.metrics.keys()
     if not known or "gap" in reported.metrics:
         return []

@@ -45,10 +45,12 @@ def sentence(analysis: Analysis) -> str:
         return (
             f"Retuning is not finished{left}; the verdicts here are those of the arms as they are."
         )
+    # a verdict that was never given cannot flip
     judged = [pair for pair in found.pairs if pair.as_is.verdict and pair.retuned.verdict]
     if not judged:
         return "With every arm retuned, there is no verdict that could flip: none was given on both sides."
     kinds = {kind: _named(found, kind) for kind in ("flips", "no longer resolved", "resolves")}
+    # the verb agrees with the number of names
     verbs = {
         "flips": ("flips", "flip"),
         "no longer resolved": ("is no longer resolved", "are no longer resolved"),
@@ -86,6 +88,7 @@ def _method(analysis: Analysis, found: Retuned) -> str:
 def side_by_side(analysis: Analysis, found: Retuned) -> TableBlock:
     """Return every effect as it is and retuned, with the change of the effect and what became of the verdict."""
     main = found.pairs[0].as_is.kind == "main"
+    # a column that says the same in every row is left out
     several = len({pair.reference for pair in found.pairs}) > 1
     rows = [
         [

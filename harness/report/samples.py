@@ -57,5 +57,6 @@ def _row_of_images(images_KHWC: npt.NDArray[np.uint8]) -> tuple[bytes, int, int]
         picture = picture.convert("L")
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
+    # whole pixels stay square
     factor = max(1, 48 // row.shape[0])
     return buffer.getvalue(), factor * row.shape[1], factor * row.shape[0]

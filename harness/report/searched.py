@@ -46,6 +46,7 @@ def _with_images(confirmed: Confirmed, material: Material) -> Confirmed:
     chosen = next((arm for arm in study.arms if arm.name == confirmed.name), None)
     if chosen is None or confirmed.test is None:
         return confirmed
+    # both sides of the difference, in the order of the interval's arguments
     recipes = study.base_recipe.with_overrides(chosen.set), study.base_recipe
     rows: list[dict[int, npt.NDArray[np.bool_]]] = [{}, {}]
     for trial in material.trials:
@@ -54,6 +55,7 @@ def _with_images(confirmed: Confirmed, material: Material) -> Confirmed:
                 side[trial.seed] = material.outcomes[trial.cell].test_correct_N
     seeds = sorted(rows[0].keys() & rows[1].keys())
     sizes = {side[seed].size for side in rows for seed in seeds}
+    # an interval over fewer pairs than the difference would be one of something else
     if len(seeds) != confirmed.n or len(seeds) < 2 or len(sizes) != 1 or max(sizes) < 2:
         return confirmed
     crossed = two_way_interval(
@@ -88,6 +90,7 @@ def answer(
     fresh = _figure(scale, confirmed.fresh, ends, f"95 % t, n = {confirmed.n}")
     test = figure_on_test(confirmed, metric=metric)
     name = recipe_of(confirmed.name)
+    # the claim comes first: a positive figure on the test set alone is none
     if not confirmed.improved:
         verdict = {
             "worse": "is worse than the reference on fresh seeds",
@@ -310,6 +313,7 @@ def course(facts: TuningFacts) -> str:
         count = sum(trial.state == state for trial in facts.history)
         if count or state != "running":
             parts.append(f"{count or 'none'} {one if count == 1 else several}")
+    # a search that was stopped by hand has fewer trials than it asked for
     asked = facts.budget or len(facts.history)
     text = f"{plural(asked, 'trial')} {'was' if asked == 1 else 'were'} asked for: {words.listed(parts, 6)}"
     text += f"; sampler {facts.sampler}" if facts.sampler else ""
@@ -319,6 +323,7 @@ def course(facts: TuningFacts) -> str:
 
 def how_to_use(facts: TuningFacts, study: Study) -> list[Block]:
     """Return what the recipe file holds, and a command that starts from it."""
+    # without an improvement the file still exists, for scripts that read it
     improved = facts.confirmed is not None and facts.confirmed.improved
     whose = (
         "the confirmed recipe"

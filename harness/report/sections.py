@@ -91,6 +91,7 @@ def reproduced(given: SectionInput) -> Section | None:
 def verdicts(given: SectionInput) -> Section | None:
     """The table that answers the question, and what to change."""
     analysis = given.analysis
+    # one arm has nothing to be judged against
     if len(analysis.arms) < 2 or not leading(analysis):
         return None
     blocks: list[Block] = [tables.verdicts(analysis)]
@@ -128,6 +129,7 @@ def _recommended_command(given: SectionInput) -> str:
     if study.settings or any("--recommended" in text for text in commands):
         return ""
     asked = next((text for text in commands if text.startswith("harness ablate ")), "")
+    # the command that was typed has settings that the study file may lack
     profile = f" --profile {study.profile}" if study.profile else ""
     return f"{asked or f'harness ablate --study {study.name}{profile}'} --recommended"
 
@@ -215,6 +217,7 @@ def learning(given: SectionInput) -> Section | None:
 
 def tradeoffs(given: SectionInput) -> Section | None:
     """Accuracy against the gap and against time."""
+    # times of a run that still goes on change under the reader's eyes
     blocks = [*_maybe(draw_tradeoffs.against_gap(given.analysis, given.formats))]
     if not given.brief:
         blocks += _maybe(draw_tradeoffs.against_seconds(given.analysis, given.formats))
@@ -236,6 +239,7 @@ def throughput(given: SectionInput) -> Section | None:
 
 def classes(given: SectionInput) -> Section | None:
     """Effects within classes."""
+    # a heat map is the slowest of the drawings
     drawn = None if given.brief else draw_seeds.classes(given.analysis, given.formats)
     return Section("classes", "Classes", (drawn,)) if drawn is not None else None
 
@@ -315,6 +319,7 @@ def reproduce(given: SectionInput) -> Section:
     blocks: list[Block] = []
     if origin.commands:
         blocks.append(Listing("\n".join(origin.commands)))
+    # in the order of the trials, so that the first machine comes first
     environments = list(dict.fromkeys(trial.environment for trial in given.material.trials))
     fingerprints = list(
         dict.fromkeys(
@@ -376,6 +381,7 @@ def _environment(found: Sequence[Environment]) -> list[tuple[str, str]]:
     for name in Environment.model_fields:
         values = list(dict.fromkeys(str(getattr(environment, name)) for environment in found))
         values = [value for value in values if value not in ("", "0")]
+        # a host's name is nobody's business, and the code has a line of its own
         if values and name not in ("host", "commit", "harness"):
             told.append((name, words.listed(values, 4)))
     return told

@@ -43,6 +43,7 @@ _READINGS = (
 def readings(material: Material, analysis: Analysis) -> Details | None:
     """Return a table of what an arm's trials took, medians over its completed trials; None where nothing was measured."""
     found = {name: trials for name, trials in scores.by_arm(material, analysis).items() if trials}
+    # a median, because one trial that waited for a disk would move a mean
     medians = {
         name: [
             median(values) if (values := _values(reading, trials)) else None
@@ -64,6 +65,7 @@ def readings(material: Material, analysis: Analysis) -> Details | None:
         for name, row in medians.items()
     ]
     heads = ["Arm", ">n", *(f">{_READINGS[i].head}" for i in shown)]
+    # only where it was measured
     processor = (
         "Processor: of the training, what the process had of it. "
         if ">Processor, s" in heads

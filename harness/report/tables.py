@@ -236,6 +236,7 @@ def changes(analysis: Analysis, arm: ArmFacts) -> str:
 def _axis(effects: Iterable[Effect]) -> tuple[float, float]:
     """Ends of the axis that a column of glyphs shares; 0 is always on it."""
     ends = [end for e in effects for end in (e.low, e.high, e.estimate) if end is not None]
+    # without 0 on it an axis would not show the side that an interval lies on
     left, right = min([0.0, *ends]), max([0.0, *ends])
     pad = 0.05 * (right - left or 1.0)
     return left - pad, right + pad
@@ -274,6 +275,7 @@ def _extra_seconds(analysis: Analysis, effect: Effect) -> TableCell:
         or reference.train_seconds is None
     ):
         return TableCell("–")
+    # against the arm's own reference, as its other differences are
     extra = arm.train_seconds - reference.train_seconds
     share = 100 * extra / reference.train_seconds if reference.train_seconds else 0.0
     note = (
@@ -281,6 +283,7 @@ def _extra_seconds(analysis: Analysis, effect: Effect) -> TableCell:
     )
     if arm.params_m and reference.params_m and abs(arm.params_m / reference.params_m - 1) >= 0.005:
         note += f"; parameters × {arm.params_m / reference.params_m:.2f}"
+    # hundredths of a second say nothing about minutes
     digits = 2 if abs(reference.train_seconds) < 100 else 0
     text = f"{abs(extra):.{digits}f}"
     sign = "" if not text.strip("0.") else "+" if extra > 0 else MINUS
@@ -354,6 +357,7 @@ def secondary(analysis: Analysis) -> TableBlock | None:
         for m in dict.fromkeys(e.metric for e in analysis.effects)
         if m not in (analysis.study.metric, second_metric(analysis))
     ]
+    # the best epoch is chosen by looking: it is stored, and not compared
     names = [name for name in names if not name.startswith("best_")]
     if not names or not first:
         return None
@@ -380,6 +384,7 @@ def secondary(analysis: Analysis) -> TableBlock | None:
 
 def compared(analysis: Analysis) -> TableBlock:
     """Return what each arm is: fields that differ from the baseline, size, cost and what became of its trials."""
+    # nobody here knows what the arms of a table set
     if analysis.study.table:
         named = [
             [TableCell(arm.name, note=arm.why), arm.reference or "–", _ran(arm)]

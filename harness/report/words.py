@@ -77,6 +77,7 @@ def number(value: float | None, unit: str = "pp", *, signed: bool = False) -> st
     """Return a number as text: two decimals for points, three digits that count for a table's own unit, else three decimals."""
     if value is None:
         return ""
+    # rounded first: -0.001 is shown as 0.00 and must not carry a sign
     text = f"{abs(value):.2f}" if unit == "pp" else f"{abs(value):.3f}"
     if unit == "own":
         text = significant(abs(value))
@@ -131,6 +132,7 @@ def margin(analysis: Analysis) -> str:
 
 def sample(study: Study, effects: Sequence[Effect]) -> str:
     """Return what the intervals of some effects are: ``95 % t, n = 8``, or a range of n where they differ."""
+    # arms that lost a seed have a smaller n than the others
     counts = sorted({effect.n for effect in effects if effect.low is not None})
     if not counts:
         return f"{confidence(study)}, no interval"
@@ -197,6 +199,7 @@ def split(analysis: Analysis) -> str:
     if not parts or not analysis.images:
         return ""
     unit = metric_of(analysis).unit
+    # variances are averaged, not sds
     whole = sqrt(sum(sd**2 for sd, _ in parts) / len(parts))
     real = sqrt(sum(min(part, sd) ** 2 for sd, part in parts) / len(parts))
     noise = sqrt(max(0.0, whole**2 - real**2))

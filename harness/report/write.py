@@ -165,6 +165,7 @@ def write_material(
     material = replace(
         material, trials=in_order(material.trials), attempts=in_order(material.attempts)
     )
+    # an answer is made of the trials, so that new rules reach old searches
     material = replace(material, tuning=searched.settled(material))
     analysis = analysed(material)
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
@@ -295,6 +296,7 @@ def _replace(folder: Path, files: Mapping[str, bytes], *, stale: bool) -> None:
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # on the same disk, so that moving a file is one step
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             for name, payload in files.items():
@@ -307,6 +309,7 @@ def _replace(folder: Path, files: Mapping[str, bytes], *, stale: bool) -> None:
                 (made / name).replace(target)
         finally:
             shutil.rmtree(made, ignore_errors=True)
+        # a provisional report leaves the figures of the last whole one
         wrote_figures = any(name.startswith("figures/") for name in files)
         old = [
             path

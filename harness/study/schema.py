@@ -45,6 +45,7 @@ _ABOUT = {
     "retune": "entries of the space that every arm is tried over, each with the same small budget",
     "profiles": "what is different at one size: recipe fields, seeds, first_seed, looks, margin_pp, gap_margin_pp, "
     "factors.NAME, arms.NAME",
+    "reported": "what a write-up reports of its own run: metrics, onset_epoch, settings; the report compares ours with them",
 }
 # of a script, which is free to name them
 _SETTING = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
@@ -64,7 +65,7 @@ def study_schema() -> dict[str, Any]:
     defs = {
         name: value
         for name, value in defs.items()
-        if name in ("Factor", "HandArm", "Dimension", "Search", "MetricRule")
+        if name in ("Factor", "HandArm", "Dimension", "Search", "MetricRule", "Reported")
     }
     for name, text in _ABOUT.items():
         top[name] = {**top[name], "description": text}
@@ -79,6 +80,7 @@ def study_schema() -> dict[str, Any]:
     defs["Settings"] = _settings()
     either = {"anyOf": [_ref("Overrides"), _ref("Settings")]}
     defs["HandArm"]["properties"]["set"] = either
+    defs["Reported"]["properties"]["settings"] = _ref("Overrides")
     defs["Dimension"]["properties"]["field"] = names
     defs["Dimension"]["properties"]["when"] = {"type": "object"}
     defs["Profile"] = _profile(top, defs, free=False)

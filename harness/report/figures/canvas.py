@@ -251,6 +251,7 @@ def zero_line(ax: Axes, *, margin: float = 0.0) -> None:
 def directions(ax: Axes, left: str, right: str) -> None:
     """Say above an axis of differences what its two sides mean."""
     low, high = ax.get_xlim()
+    # an arrow to a side that is not drawn would point nowhere
     if low < 0:
         ax.annotate(
             f"← {left}",

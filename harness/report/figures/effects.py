@@ -74,12 +74,14 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     top = max(effects, key=lambda e: abs(e.estimate or 0.0))
     metric = metric_of(analysis)
     resolved = sum(e.verdict in ("better", "worse") for e in effects)
-    verb = "changes" if resolved == 1 else "change"
-    count = f"{resolved} of {len(effects)} arms {verb} {metric.label}"
+    verb = "is" if resolved == 1 else "are"
+    # not "changes": an equivalent arm may have a change that is measurable and too small to matter
+    count = f"{resolved} of {len(effects)} arms {verb} better or worse in {metric.label}"
     if len(effects) == 1:
-        count = f"{_label(analysis, top)} changes {metric.label}"
+        count = f"{_label(analysis, top)} is {top.verdict} in {metric.label}"
     most = f", {_label(analysis, top)} the most" if len(effects) > 1 else ""
-    title = f"{count}{most}" if resolved else f"No arm is shown to change {metric.label}"
+    none = f"No arm is shown to be better or worse in {metric.label}"
+    title = f"{count}{most}" if resolved else none
     alt = f"{count if resolved else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
     band = f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}"
     caption = (
@@ -100,6 +102,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
 
 def _forest_rows(analysis: Analysis, effects: Sequence[Effect], second: str) -> list[_Row]:
     """A row a contrast, under a heading for each arm that is compared with, where there are several."""
+    # one axis for two references would be read as one comparison
     rows: list[_Row] = []
     several = len({effect.reference for effect in effects}) > 1
     seen = ""
@@ -121,6 +124,7 @@ def _label(analysis: Analysis, effect: Effect) -> str:
 
 def _forest_side(ax: Axes, analysis: Analysis, rows: Sequence[_Row], name: str) -> None:
     """Draw one metric of the rows, and its means as numbers at the right."""
+    # verdicts belong to the deciding metric alone
     deciding = name == analysis.study.metric
     drawn = [(y, row.effect if deciding else row.other) for y, row in enumerate(rows)]
     there = [(y, e) for y, e in drawn if e is not None and e.estimate is not None]
@@ -287,6 +291,7 @@ def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Fig
             ax.set_xlabel(factor)
             of = metric_of(analysis, name)
             ax.set_title(canvas.with_unit(of.label, of.unit, level=name != "gap"))
+    # the best is the lowest where lower is better
     sign = -1.0 if metric.higher_is_better is False else 1.0
     best = max(found, key=lambda level: sign * (level.scores[metric.name].mean or 0.0))
     score = best.scores[metric.name]
@@ -394,6 +399,7 @@ def _rows(
     import seaborn as sns
 
     canvas.zero_line(ax, margin=margin)
+    # rows of a heading are left empty
     places = list(rows) if rows is not None else list(range(len(effects)))
     for y, effect in zip(places, effects, strict=True):
         mark = mark_of(effect) if judged and effect.verdict else ""

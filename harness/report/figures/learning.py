@@ -66,6 +66,7 @@ def _losses(job: _Job) -> Figure | None:
     bands = _bands(job, {"train": "train_loss", "val": "val_loss"})
     if not bands:
         return None
+    # the first epochs are so bad that they would flatten the rest
     early = max(1, min(len(b.mean_E) for pair in bands.values() for b in pair.values()) // 10)
     top = max(
         float(pair["val"].high_E[early:].max(initial=0.0))
@@ -74,6 +75,7 @@ def _losses(job: _Job) -> Figure | None:
     )
     with _panels("losses", bands, job.formats) as (opened, panels):
         _draw(opened, panels, bands, job.analysis, label="loss")
+        # loss has a true zero
         for name, ax in panels.items():
             ax.set_ylim(0, 1.04 * top or 1.0)
             _onset(ax, job.analysis, name, bands[name].get("val"))
@@ -193,6 +195,7 @@ def _rates(job: _Job) -> Figure | None:
     schedules = [] if job.analysis.study.foreign else _schedules(job)
     if not schedules:
         return None
+    # line styles, for those who do not see the colours
     styles = ["-", "--", ":", "-."]
     pens = [PAGE["better"], PAGE["worse"], PAGE["equivalent"], PAGE["ink"]]
     with canvas.sheet("rates", 2.3, formats=job.formats) as opened:
@@ -447,6 +450,7 @@ def _table(
 ) -> TableBlock:
     """The curves at a quarter, a half, three quarters and the end."""
     epochs = max(int(b.epochs_E[-1]) for pair in bands.values() for b in pair.values())
+    # four epochs say how a curve runs
     marks = sorted({max(1, round(epochs * share)) for share in (0.25, 0.5, 0.75, 1.0)})
     rows = []
     for name, pair in bands.items():

@@ -90,6 +90,7 @@ def band_of(values_SE: npt.NDArray[np.float64], *, alpha: float) -> Band | None:
     import numpy as np
     from scipy.special import stdtrit
 
+    # validation may run every second epoch only
     there_E = np.isfinite(values_SE).all(axis=0)
     if not there_E.any():
         return None
@@ -107,6 +108,7 @@ def chosen_arms(analysis: Analysis, limit: int = PANELS) -> tuple[list[str], int
     names = [arm.name for arm in analysis.arms if arm.completed]
     if len(names) <= limit:
         return names, 0
+    # what changed the most is what a reader looks for
     size: dict[str, float] = {}
     for metric in ("gap", analysis.study.metric):
         for effect in effects_of(analysis, "arm", metric):

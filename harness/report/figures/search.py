@@ -137,6 +137,7 @@ def _best_so_far(values: Sequence[float], sign: float) -> list[float]:
 
 def _score_axis(ax: Axes, values: Sequence[float], sign: float) -> Callable[[float], bool]:
     """Set the axis so that a few hopeless trials do not flatten the rest; return whether a score lies beyond it."""
+    # a tenth of the trials may be hopeless
     ordered = sorted(values)
     tenth = len(ordered) // 10
     core = ordered[tenth:] if sign > 0 else ordered[: len(ordered) - tenth]
@@ -275,6 +276,7 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
 def _winner(facts: TuningFacts) -> int:
     """The number of the trial whose recipe was chosen; -1 before one was."""
     chosen = next((f.name for f in facts.finalists if f.chosen), "")
+    # an arm of a confirmation is called after its trial
     number_ = chosen.removeprefix("trial ")
     return int(number_) if number_.isdigit() else -1
 

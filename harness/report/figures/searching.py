@@ -23,6 +23,7 @@ _MARKS = {"complete": "o", "pruned": "X", "diverged": "v", "failed": "s"}
 def timeline(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     """Draw how many epochs each trial of the search ran; None while none was stopped early."""
     trials = [trial for trial in facts.history if trial.epochs]
+    # where every trial ran to its end there is nothing to see
     stopped = [trial for trial in trials if trial.state != "complete"]
     if not stopped:
         return None
@@ -61,6 +62,7 @@ def timeline(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
 
 def front(facts: TuningFacts) -> list[SearchTrial]:
     """Return the complete trials within the limits that no other beats in both seconds and score, the fastest first."""
+    # a trial that broke a limit could not be chosen, so it is no offer
     sign = scaled(facts)[2]
     done = [
         trial

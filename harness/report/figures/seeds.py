@@ -40,6 +40,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     if not by_arm or analysis.study.pairing == "summary":
         return None
     paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences and e.term in by_arm}
+    # hundreds of dots an arm would make a page of megabytes
     names, limit = list(by_arm), scores.dots(len(by_arm))
     with canvas.sheet(
         "seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True
@@ -135,6 +136,7 @@ def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
 
 
 def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> TableBlock:
+    # a column a seed while they fit
     every = sorted({seed for values in found.values() for seed in values})
     if len(every) <= _WIDE:
         rows = [

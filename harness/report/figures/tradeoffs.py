@@ -53,6 +53,7 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
             arms.append((arm.name, x, y))
     if len(arms) < 2:
         return None
+    # where there are no validation images, the axis says so
     scored = on_held_out(analysis, "accuracy")
     with canvas.sheet("against-gap", 3.9, formats=formats) as opened:
         ax = opened.ax
@@ -204,6 +205,7 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
     if not found:
         return None
     names = list(found)
+    # of an even number the mean of the middle two
     middles = {name: median(values) for name, values in found.items()}
     with canvas.sheet("throughput", 0.9 + 0.27 * len(names), formats=formats) as opened:
         ax = opened.ax
