@@ -120,7 +120,7 @@ def check(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> 
             misfit = _misfit(recipe, net, shape, classes)
             if not misfit:
                 raise
-            raise RecipeError(f"{error.message}; {misfit}", error.hint or _FIXED) from error
+            raise RecipeError(f"{error.message}; {misfit}", _FIXED) from error
 
 
 def _memory_format(

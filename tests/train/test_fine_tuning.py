@@ -31,7 +31,7 @@ def any_(**sizes): return net(sizes["in_channels"], sizes["classes"] + 0 * sizes
 def mixed(num_classes, **rest):
     assert not rest
     return net(3, num_classes)
-def own_meaning(classes, in_channels, input_size=7):
+def own_meaning(classes, in_channels, side, input_size=7):
     assert input_size == 7
     return net(in_channels, classes)
 
@@ -151,7 +151,7 @@ def test_editing_the_weights_file_makes_new_cells_and_a_recipe_without_one_keeps
     ("fields", "words"),
     [
         ({"model.kwargs.pretrained": "no.pth"}, "the weights file 'no.pth' is not there"),
-        ({"model.kwargs.pretrained": "nets.py"}, "the weights file 'nets.py' cannot be read"),
+        ({"model.kwargs.pretrained": "nets.py"}, "the weights file 'nets.py' is unreadable"),
         ({"model.kwargs.pretrained": 3}, "model.kwargs.pretrained is 3"),
         ({"model.kwargs.pretrained": "w.pth", "model.name": "torchvision:resnet34"}, "not of"),
         ({"model.kwargs.pretrained": "w.pth", "model.kwargs.cifar_stem": True}, "another stem"),
