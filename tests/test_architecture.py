@@ -73,7 +73,7 @@ STILL_SHARED: set[str] = {
     "_Strict",
     "_Watch",
 }
-USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "dashboard"]
+USERS_EXTRAS = ["postgres", "slurm", "ray", "energy", "tensorboard", "timm", "dashboard"]
 # A distribution that has another name than its module, for those that need not be installed where
 # the tests run.
 DISTRIBUTIONS = {"pynvml": "nvidia-ml-py", "optuna_dashboard": "optuna-dashboard"}

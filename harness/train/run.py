@@ -128,6 +128,8 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
         nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
     else:
         recipe.model.layout(side)
+        if recipe.model.freeze != "none":  # its parts are known once the net is built
+            build(recipe.model, in_channels=channels, side=side, classes=classes, seed=0)
     one = augment.Epoch(
         size=1, shape=found.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1
     )
