@@ -62,7 +62,7 @@ class Tried:
 
     @property
     def exit_code(self) -> int:
-        """0 for a trial that came to its end with the metric that decides."""
+        """0 for a trial that ended with the metric that decides."""
         return 0 if self.trial.state == "complete" else 1
 
     @property
@@ -151,7 +151,7 @@ def try_study(
         on_event: given every line that is printed.
 
     Raises:
-        HarnessError: nothing ran: the study, the arm, the script or the images cannot be used.
+        HarnessError: nothing ran: the study, the arm, the script or the images are of no use.
     """
     check_device(device)
     loaded = load_study(study)

@@ -123,7 +123,7 @@ def _digest_of(file: Path, place: str) -> bytes:
             return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
         raise UsageError(
-            f"{place}: {str(file)!r} cannot be read: {error.strerror or error}",
+            f"{place}: {str(file)!r} is unreadable: {error.strerror or error}",
             f"paths start from the working folder, {Path.cwd()}",
         ) from None
 
@@ -173,7 +173,7 @@ def _check_function(name: str) -> None:
         inspect.signature(function).bind(seed=0, settings={}, out=Path())
     except TypeError as error:
         raise UsageError(
-            f"runner {name!r} cannot be called as it would be: {error}", _TAKES
+            f"runner {name!r} does not take what it is called with: {error}", _TAKES
         ) from None
     except ValueError:  # built in, without a signature: its first call will show
         return

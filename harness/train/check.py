@@ -16,6 +16,7 @@ from harness.study.recipe import Recipe
 from harness.train import augment, augment_own, nets, own, tensorboard
 from harness.train.engine import Choice, choose
 from harness.train.loaders import steps_an_epoch
+from harness.train.model import build
 from harness.train.parts import Arena, arena, place
 
 
@@ -38,6 +39,8 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
         nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
     else:
         recipe.model.layout(side)
+        if recipe.model.freeze != "none":  # its parts are known once the net is built
+            build(recipe.model, in_channels=channels, side=side, classes=classes, seed=0)
     # an operation knows only when it draws whether its window fits the images
     blank_epoch = augment.Epoch(
         size=1, shape=ground.shape, number=0, index_N=torch.zeros(1, dtype=torch.int64), total=1

@@ -124,7 +124,7 @@ def load_file(path: str) -> dict[str, Tensor]:
     except Exception as error:  # a zip, a pickle with code in it, a page of HTML
         reason = " ".join(str(error).split())[:200]
         raise RecipeError(
-            f"{place} cannot be read: {reason}", "save it with torch.save(net.state_dict(), path)"
+            f"{place} is unreadable: {reason}", "save it with torch.save(net.state_dict(), path)"
         ) from error
     for name in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):

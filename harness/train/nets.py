@@ -128,7 +128,7 @@ def check(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> 
             misfit = _misfit(recipe, net, shape, classes)
             if not misfit:
                 raise
-            raise RecipeError(f"{error.message}; {misfit}", error.hint or _FIXED) from error
+            raise RecipeError(f"{error.message}; {misfit}", _FIXED) from error
 
 
 def _memory_format(
@@ -153,14 +153,13 @@ def _misfit(recipe: ModelRecipe, net: nn.Module, shape: tuple[int, int, int], cl
     asked = set(asked_sizes(load_plugin(recipe.name, what=FIELD), dict(recipe.kwargs)).values())
     channels, side, _ = shape
     first = next((m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
-    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
-    last = linear[-1] if linear else None
+    outputs = [m.out_features for m in net.modules() if isinstance(m, nn.Linear)]
     if isinstance(first, nn.Conv2d) and first.in_channels != channels:
         if "in_channels" not in asked:
             return f"its first convolution takes {plural(first.in_channels, 'channel')} and the images have {channels}"
-    elif last is not None and last.out_features != classes:
+    elif outputs and outputs[-1] != classes:
         if "classes" not in asked:
-            return f"its last layer gives {last.out_features} classes and the images have {classes}"
+            return f"its last layer gives {outputs[-1]} classes and the images have {classes}"
     elif "side" not in asked:
         return f"its layers seem to be made for images of another size than {side} x {side}"
     return ""

@@ -97,7 +97,7 @@ class ScriptError(TrialError):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ScriptAttempt:
     """One run of a script for one cell.
 
     Attributes:
@@ -145,7 +145,7 @@ class ScriptRunner:
             return _trial(cell, *kept), None
         return self._run(cell, device)
 
-    def _kept(self, cell: Cell) -> tuple[Attempt, Results] | None:
+    def _kept(self, cell: Cell) -> tuple[ScriptAttempt, Results] | None:
         """Return an attempt that ended well and can be read by the rules of today; None where the cell has to be trained."""
         for attempt in finished_attempts(self.folder, work_key(self.study, cell)):
             try:
@@ -165,7 +165,7 @@ class ScriptRunner:
             else:
                 returned = None
                 self._command(cell, attempt, device)
-            ended = Attempt(attempt.out, time.perf_counter() - clock, attempt.started)
+            ended = ScriptAttempt(attempt.out, time.perf_counter() - clock, attempt.started)
             _write_note(ended, None)
             results = self._read(ended, returned)
             _write_note(ended, results)
@@ -183,7 +183,7 @@ class ScriptRunner:
             raise
         return _trial(cell, ended, results), None
 
-    def _fresh(self, cell: Cell) -> Attempt:
+    def _fresh(self, cell: Cell) -> ScriptAttempt:
         """Make an empty folder of this attempt."""
         base = self.folder.resolve() / FOLDER
         base.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ class ScriptRunner:
             except FileExistsError:
                 number += 1
             else:
-                return Attempt(out, started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+                return ScriptAttempt(out, started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
     def _function(self, cell: Cell, out: Path) -> Any:
         train = cast("TrainFunction", load_plugin(self.study.runner, what="runner"))
@@ -205,7 +205,7 @@ class ScriptRunner:
             (out / METRICS_FILE).write_text(json.dumps(returned, default=_plain), encoding="utf-8")
         return returned
 
-    def _command(self, cell: Cell, attempt: Attempt, device: str) -> None:
+    def _command(self, cell: Cell, attempt: ScriptAttempt, device: str) -> None:
         """Run the command to its end.
 
         Raises:
@@ -246,7 +246,7 @@ class ScriptRunner:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return environment
 
-    def _read(self, attempt: Attempt, returned: Any) -> Results:
+    def _read(self, attempt: ScriptAttempt, returned: Any) -> Results:
         try:
             return read_results(attempt.out, self.study, returned, log=attempt.log)
         except TrialError as error:
@@ -258,7 +258,7 @@ class ScriptRunner:
     def _failed(
         self,
         what: str,
-        attempt: Attempt,
+        attempt: ScriptAttempt,
         cause: Literal["code", "infrastructure"] = "code",
     ) -> ScriptError:
         """The error of an attempt: its last words, the last frames of its traceback, and where the rest is."""
@@ -269,7 +269,7 @@ class ScriptRunner:
         )
 
 
-def _trial(cell: Cell, attempt: Attempt, results: Results) -> Trial:
+def _trial(cell: Cell, attempt: ScriptAttempt, results: Results) -> Trial:
     return Trial(
         cell=cell.key,
         seed=cell.seed,
@@ -284,7 +284,7 @@ def _trial(cell: Cell, attempt: Attempt, results: Results) -> Trial:
     )
 
 
-def finished_attempts(folder: Path, key: str) -> list[Attempt]:
+def finished_attempts(folder: Path, key: str) -> list[ScriptAttempt]:
     """Return the attempts at a piece of work that ended well, the last one first.
 
     Args:
@@ -297,7 +297,7 @@ def finished_attempts(folder: Path, key: str) -> list[Attempt]:
         out = path.with_suffix("")
         if note and out.is_dir():
             number = int(out.name.rpartition("-")[2])
-            found.append((number, Attempt(out, float(note["seconds"]), str(note["started"]))))
+            found.append((number, ScriptAttempt(out, float(note["seconds"]), str(note["started"]))))
     return [attempt for _, attempt in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
@@ -345,7 +345,7 @@ def read_note(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _write_note(attempt: Attempt, results: Results | None) -> None:
+def _write_note(attempt: ScriptAttempt, results: Results | None) -> None:
     note: dict[str, Any] = {"seconds": attempt.seconds, "started": attempt.started}
     if results is not None:
         note |= {"notes": list(results.notes), "guessed": results.guessed}
@@ -420,6 +420,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _memory_ran_out(attempt: Attempt) -> bool:
+def _memory_ran_out(attempt: ScriptAttempt) -> bool:
     last = failure(attempt.log).message.lower()
     return "out of memory" in last or last.startswith("memoryerror")

@@ -150,7 +150,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     """Read a table: CSV with any usual separator, JSON, JSON lines, or the state of a Hugging Face trainer.
 
     Raises:
-        TrialError: it cannot be read.
+        TrialError: it is unreadable.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -163,7 +163,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         # cells beyond the header's columns have no name
         return [{k: v for k, v in row.items() if k is not None} for row in table]
     except (OSError, ValueError, csv.Error, RecursionError) as error:
-        raise TrialError(f"its {path.name} cannot be read: {error}") from None
+        raise TrialError(f"its {path.name} is unreadable: {error}") from None
 
 
 def _json_rows(text: str) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "augment.mixup": ([0, 10], [-0.01, 10.1]),
     "augment.cutmix": ([0, 10], [-0.01, 10.1]),
     "model.name": (
-        ["blocknet", "net.py:Net", "torchvision:resnet18"],
+        ["blocknet", "net.py:Net", "torchvision:resnet18", "timm:resnet18.a1_in1k"],
         ["resnet18", "net.py:", ":Net"],
     ),
     "model.blocks": ([1, 16], [0, 17, 2.0]),
@@ -46,6 +46,8 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "model.dropout": ([0, 0.99], [-0.01, 1]),
     "model.head": (["logits", "softmax"], ["sigmoid"]),
     "model.features": (["last", "concat"], ["first"]),
+    "model.freeze": (["none", "backbone", "conv1,layer1"], ["", 3]),
+    "model.backbone_lr": ([0.01, 1], [0, 1.01]),
     "optimizer.name": (["adam", "adamw", "sgd", "own.py:Lion"], ["lion", ""]),
     "optimizer.weight_decay": ([0, 10], [-1e-9, 10.1]),
     "optimizer.grad_clip": ([0, 1e9], [-0.1]),

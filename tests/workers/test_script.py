@@ -454,7 +454,7 @@ def test_a_module_in_the_working_folder_counts_as_source(here: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["python", "tarin.py", "{lr}"], "command[1]: 'tarin.py' cannot be read: No such file"),
+        (["python", "tarin.py", "{lr}"], "command[1]: 'tarin.py' is unreadable: No such file"),
         (
             ["no-such-program-anywhere", "{lr}"],
             "command[0]: there is no program 'no-such-program-anywhere'",
