@@ -198,14 +198,16 @@ def test_no_character_of_a_table_is_lost(rows: list[tuple[str, str, str]]) -> No
 
 def test_a_table_fits_a_narrow_terminal() -> None:
     written = on_a_terminal(
-        "from harness import console\nconsole.table(['arm', 'name', 'why'], [['crop ' * 6, 'flip ' * 6, 'jitter ' * 9]])",
+        "from harness.cli import console\nconsole.table(['arm', 'name', 'why'], [['crop ' * 6, 'flip ' * 6, 'jitter ' * 9]])",
         columns=40,
     )
     assert max(len(line) for line in ESCAPES.sub("", written).splitlines()) <= 40
 
 
 def test_an_error_on_a_terminal_says_the_same_words_in_colour() -> None:
-    written = on_a_terminal("from harness import console\nconsole.error('it failed', 'try again')")
+    written = on_a_terminal(
+        "from harness.cli import console\nconsole.error('it failed', 'try again')"
+    )
     assert "\x1b[" in written
     assert ESCAPES.sub("", written) == "error: it failed\n\nhint: try again\n"
 
@@ -213,7 +215,7 @@ def test_an_error_on_a_terminal_says_the_same_words_in_colour() -> None:
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_a_terminal_that_wants_no_colour_gets_plain_text(variable: str, value: str) -> None:
     code = """
-from harness import console
+from harness.cli import console
 console.error('it failed', 'try again')
 console.table(['arm'], [['x']])
 with console.Progress('a', 2) as progress:
@@ -225,7 +227,7 @@ with console.Progress('a', 2) as progress:
 
 def test_an_old_encoding_costs_a_sign_and_not_the_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from harness import console; console.data('1.0 ± 0.1')"],
+        [sys.executable, "-c", "from harness.cli import console; console.data('1.0 ± 0.1')"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=False,
@@ -236,7 +238,7 @@ def test_an_old_encoding_costs_a_sign_and_not_the_line() -> None:
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_reader_that_goes_away_stops_nothing(stream: str, tmp_path: Path) -> None:
     write = "console.data" if stream == "stdout" else "console.say"
-    code = f"from harness import console\nfor n in range(20000): {write}('a line of text')\nopen('end', 'w').close()"
+    code = f"from harness.cli import console\nfor n in range(20000): {write}('a line of text')\nopen('end', 'w').close()"
     reading, writing = os.pipe()
     os.close(reading)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: writing}
@@ -260,7 +262,7 @@ needs_full = pytest.mark.skipif(
     "write", ["console.data('x')", "console.table(('a',), [('b',)])", "console.data_json({'a': 1})"]
 )
 def test_a_full_disk_behind_stdout_loses_the_output_and_nothing_else(write: str) -> None:
-    code = f"import sys; from harness import console\nfor _ in range(2): {write}\nsys.stderr.write(console.lost())"
+    code = f"import sys; from harness.cli import console\nfor _ in range(2): {write}\nsys.stderr.write(console.lost())"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -297,13 +299,38 @@ def test_the_time_left_is_judged_by_this_run_alone() -> None:
     assert progress.left() == "about 50 s left"
 
 
+def test_the_time_left_counts_down_between_two_trials_and_never_below_nothing() -> None:
+    clock = Clock()
+    progress = console.Progress("augmentations", 10, expected=100.0, clock=clock)
+    assert progress.left() == "about 100 s left".replace("100 s", "2 min")
+    clock.now = 20.0
+    assert progress.left() == "about 80 s left"
+    progress.update(2, 10)
+    assert progress.left() == "about 80 s left"
+    clock.now = 25.0
+    assert progress.left() == "about 75 s left"
+    clock.now = 200.0
+    assert progress.left() == "longer than expected"
+
+
+def test_a_long_line_is_broken_between_words_on_a_terminal_and_a_command_is_not() -> None:
+    code = (
+        "from harness.cli import console\n"
+        "console.say('  ' + 'word ' * 30)\n"
+        "console.say('harness ' * 12, whole=True)\n"
+    )
+    lines = ESCAPES.sub("", on_a_terminal(code, columns=40)).splitlines()
+    assert all(line.startswith("  word") and len(line) <= 40 for line in lines[:-1])
+    assert lines[-1].count("harness") == 12
+
+
 def test_a_run_that_has_finished_nothing_yet_promises_nothing() -> None:
     assert console.Progress("augmentations", 100, done=90).left() == ""
 
 
 def test_progress_on_a_terminal_shows_means_count_and_time_left() -> None:
     code = """
-from harness import console
+from harness.cli import console
 now = [0.0]
 with console.Progress('augmentations', 4, clock=lambda: now[0]) as progress:
     now[0] = 30.0
@@ -346,7 +373,7 @@ def test_a_duration_is_said_as_a_person_plans_it(seconds: float, words: str) -> 
 
 
 def test_drawing_loads_rich_and_importing_does_not() -> None:
-    code = "import sys\nfrom harness import console\nconsole.say('x')\nconsole.data_json({})\nassert 'rich' not in sys.modules"
+    code = "import sys\nfrom harness.cli import console\nconsole.say('x')\nconsole.data_json({})\nassert 'rich' not in sys.modules"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
         == 0
