@@ -189,10 +189,9 @@ def _forest(analysis: Mapping[str, Any]) -> str:
     effects = [effect for effect in leading(analysis) if effect["low"] is not None]
     if not effects:
         return ""
-    margin = analysis["margin"]
-    reach = 1.05 * max(
-        margin, *(max(abs(effect["low"]), abs(effect["high"])) for effect in effects)
-    )
+    margin = float(analysis["margin"])
+    bounds = [abs(float(effect[end])) for effect in effects for end in ("low", "high")]
+    reach = 1.05 * max(margin, *bounds)
 
     def x(value: float) -> float:
         return _NAMES + _PLOT * (value + reach) / (2 * reach)

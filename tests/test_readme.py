@@ -56,7 +56,7 @@ def test_the_page_of_findings_has_every_arm_of_its_studies_with_its_verdict() ->
     for question in found.QUESTIONS:
         report = ROOT / "reports" / f"{question.study}-small" / "report.md"
         for arm in re.findall(
-            r"^\| ([\w.=-]+)[^|]*\|.*\| ▼ worse", report.read_text("utf-8"), re.M
+            r"^\| ([\w.=-]+)[^|]*\|.*\| ▼ worse", report.read_text("utf-8"), re.MULTILINE
         ):
             rows = [line for line in text.splitlines() if line.startswith(f"| {arm}")]
             assert any("| worse" in row for row in rows), arm

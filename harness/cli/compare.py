@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -71,13 +72,7 @@ def compare(
         _show_comparison(
             compared, f"{compared.metric}: {direction(first)}; throughput: higher is better"
         )
-    if not json:
-        for line in _answer(compared) if check else _summary(compared):
-            console.say(line)
-        for side, folder in zip("AB", folders, strict=True):
-            console.say(f"{side}: {folder / 'index.html'}")
-        if not check:
-            console.say(f"next:\n  harness compare {a} {b} --check   # an exit code for scripts")
+        _say_answer(compared, folders, check=check)
     if not check:
         return
     code = {"pass": 0, "worse": 1, "cannot tell": _UNSURE}[compared.answer]
@@ -103,6 +98,18 @@ def _show_comparison(compared: Comparison, directions: str) -> None:
     for side, names in (("A", compared.only_a), ("B", compared.only_b)):
         if names:
             console.say(f"only in {side}: {', '.join(names)}")
+
+
+def _say_answer(compared: Comparison, folders: tuple[Path, Path], *, check: bool) -> None:
+    """Say the answer, where both reports are, and how a script asks for it."""
+    for line in _answer(compared) if check else _summary(compared):
+        console.say(line)
+    for side, folder in zip("AB", folders, strict=True):
+        console.say(f"{side}: {folder / 'index.html'}")
+    if not check:
+        names = " ".join(folder.name for folder in folders)
+        console.say("next, for a script that needs an exit code:")
+        console.say(f"  harness compare {names} --check", whole=True)
 
 
 def _summary(compared: Comparison) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from harness.commands.arms_phase import ArmsPhase
@@ -80,33 +81,25 @@ def ablate(
     loaded = load_study(study) if isinstance(study, str) else study
     # What finished here in the same way answers at once; asked for otherwise, it is looked at again.
     plain = not (storage or artifacts or screen or recommended or retry_failed or dry_run)
+    kept = None
     if plain and place.here and is_device(device) and not loaded.scripted:
         kept = _finished(loaded, profile, seeds=seeds, overrides=overrides, on_event=on_event)
-        if kept is not None:
-            return kept
+    if kept is not None:
+        return kept
 
     place.check(device=device, workers=workers, timeout=timeout)
-    if not dry_run:
-        check_writable(RUNS, REPORTS)
-    chosen, why = (
-        (profile or loaded.profile, "as asked")
-        if profile or loaded.profile
-        else choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
-    )
+    check_writable(*([] if dry_run else (RUNS, REPORTS)))
+    chosen, why = profile or loaded.profile, "as asked"
+    if not chosen:
+        chosen, why = choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
-    for name in _left_out(loaded, resolved):
-        on_event(f"left out: {name}, whose recipe --base or --set has made the baseline's")
+    left_out = _left_out(loaded, resolved)
     resolved = _as_asked(resolved, screen=screen, recommended=recommended)
-    if not dry_run:
-        for line in replaced_report(resolved, REPORTS):
-            on_event(line)
-
-    def asked(*, seeds: int | None = seeds, flags: str = "") -> str:
-        own = (("--screen", screen and not flags), ("--recommended", recommended))
-        flags = " ".join([*(flag for flag, given in own if given), *([flags] if flags else [])])
-        return command(
-            source, loaded.profile or chosen, seeds=seeds, overrides=overrides, flags=flags
-        )
+    for line in (*left_out, *([] if dry_run else replaced_report(resolved, REPORTS))):
+        on_event(line)
+    own = "--recommended" if recommended else ""
+    given = (source, loaded.profile or chosen)
+    asked = partial(_asked, *given, seeds=seeds, overrides=overrides, own=own)
 
     if not resolved.scripted:
         on_event("timing a few steps")
@@ -121,11 +114,26 @@ def ablate(
         screen=screen,
         retry_failed=retry_failed,
         source="" if recommended else source,
-        asked=asked(),
+        asked=asked(flags="--screen" if screen else ""),
         overrides=overrides or {},
     )
     return _run(
         phase, deadline, asked, confirmable=not recommended, dry_run=dry_run, on_event=on_event
+    )
+
+
+def _asked(
+    source: str,
+    profile: str,
+    *,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    own: str,
+    flags: str = "",
+) -> str:
+    """Return the command of a run, with more flags than its own."""
+    return command(
+        source, profile, seeds=seeds, overrides=overrides, flags=f"{own} {flags}".strip()
     )
 
 
@@ -152,11 +160,15 @@ def _finished(
 
 
 def _left_out(loaded: Study, resolved: Study) -> list[str]:
-    """Return the arms that the file has under this profile and the study that is run has not."""
+    """Return a line for each arm that the file has under this profile and the study that is run has not."""
     if loaded.profile:
         return []
     kept = {arm.name for arm in resolved.arms}
-    return [arm.name for arm in loaded.under(resolved.profile).arms if arm.name not in kept]
+    return [
+        f"left out: {arm.name}, whose recipe --base or --set has made the baseline's"
+        for arm in loaded.under(resolved.profile).arms
+        if arm.name not in kept
+    ]
 
 
 def _as_asked(resolved: Study, *, screen: bool, recommended: bool) -> Study:
@@ -195,7 +207,9 @@ def _run(
         on_event(
             ArmTable(tuple((arm.name, arm.reference, dict(arm.overrides)) for arm in phase.arms))
         )
-        return Outcome(phase.study.name, phase.study.profile, facts, next_command=asked(), dry=True)
+        return Outcome(
+            phase.study.name, phase.study.profile, facts, next_command=phase.asked, dry=True
+        )
 
     if settings is not None:
         outcome = run_retuned(phase, settings, deadline, on_event)

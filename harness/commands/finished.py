@@ -1,4 +1,4 @@
-"""What a finished run said, kept beside its ledger, so that asking again costs neither training nor timing.
+"""What a finished run said, kept with its ledger, so that asking again costs neither training nor timing.
 
 The record answers only for the very same plan: the same study under its profile, engine and image
 files, with the report that it describes still there. Everything else is run as usual.
@@ -28,7 +28,7 @@ OutcomeKind = TypeVar("OutcomeKind", bound=Outcome)
 
 
 def remember(outcome: Outcome, study: Study, *, datasets: Sequence[str], runs: Path = RUNS) -> None:
-    """Keep what a run said, where it came to its end without a failure.
+    """Keep what a run said, where it ended without a failure.
 
     Args:
         outcome: of the run.

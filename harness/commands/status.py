@@ -1,4 +1,4 @@
-"""``status``: where runs stand. A finished one is read from its record, any other from its ledger."""
+"""``status``: how far runs are. A finished one is read from its record, any other from its ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARKS = ("better", "worse", "equivalent", "unresolved")
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Where one run stands.
+    """How far one run is.
 
     Attributes:
         name: of its folder.
@@ -55,7 +55,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Standings:
-    """Where the trials of one run stand.
+    """How far the trials of one run are.
 
     Attributes:
         arms: ``{arm: {state: trials}}``.
@@ -80,10 +80,10 @@ class Standings:
 def all_runs(
     *, storage: str | None = None, runs: Path = RUNS, reports: Path = Path("reports")
 ) -> list[RunState]:
-    """Return where every run stands, and every report whose trials ran elsewhere, the latest first.
+    """Return how far every run is, and every report whose trials ran elsewhere, the latest first.
 
     Raises:
-        StorageError: the storage cannot be read.
+        StorageError: nobody can read the storage.
     """
     names = started(storage, runs)
     states = [
@@ -126,7 +126,7 @@ def find_run(name: str, *, storage: str | None, runs: Path = RUNS) -> str:
 
 
 def standings(ledger: Ledger) -> Standings:
-    """Return where the trials of an open ledger stand, arms by their names."""
+    """Return how far the trials of an open ledger are, arms by their names."""
     from harness.ledger.pace import pace_of
 
     places = ledger.standings()
@@ -170,7 +170,7 @@ def _arm(place: Standing, names: Mapping[str, str] | None, *, single: bool = Fal
 
 
 def _run_state(name: str, *, storage: str | None, runs: Path, reports: Path) -> RunState | None:
-    """Return where a run stands; None for a part of another one, as a confirmation is."""
+    """Return how far a run is; None for a part of another one, as a confirmation is."""
     folder = reports / name
     page = folder / "index.html"
     report = page if page.is_file() else None

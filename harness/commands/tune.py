@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from harness.commands.before import check_writable
@@ -75,8 +76,7 @@ def tune(
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
     _check_engine(loaded)
-    given = {"trials": trials, "sampler": sampler, "pruner": pruner}
-    rules = {name: value for name, value in given.items() if value is not None}
+    rules = _rules(trials=trials, sampler=sampler, pruner=pruner)
     if not (storage or artifacts or dry_run) and place.here and is_device(device):
         kept = _finished(
             loaded, profile, rules, seeds=seeds, overrides=overrides, on_event=on_event
@@ -97,13 +97,9 @@ def tune(
     _check(resolved)
     _check_place(place, storage)
     place.check(device=device, workers=workers, timeout=timeout)
-    if not dry_run:
-        check_writable(RUNS, REPORTS)
+    check_writable(*([] if dry_run else (RUNS, REPORTS)))
 
-    def asked(*, profile: str = chosen, seeds: int | None = seeds) -> str:
-        flags = " ".join(f"--{name} {value}" for name, value in rules.items())
-        return command(source, profile, seeds=seeds, overrides=overrides, flags=flags, verb="tune")
-
+    asked = partial(_asked, source, profile=chosen, seeds=seeds, overrides=overrides, rules=rules)
     search = SearchPhase.prepare(
         resolved,
         why,
@@ -117,6 +113,24 @@ def tune(
         larger=lambda larger: asked(profile=larger),
     )
     return _run(search, deadline, asked, dry_run=dry_run, on_event=on_event)
+
+
+def _rules(**given: Any) -> dict[str, Any]:
+    """Return the rules of a search that are given."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _asked(
+    source: str,
+    *,
+    profile: str,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    rules: Mapping[str, Any],
+) -> str:
+    """Return the command of a search."""
+    flags = " ".join(f"--{name} {value}" for name, value in rules.items())
+    return command(source, profile, seeds=seeds, overrides=overrides, flags=flags, verb="tune")
 
 
 def _finished(

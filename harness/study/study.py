@@ -565,14 +565,16 @@ def _twin_faults(study: Study) -> list[str]:
         for arm in study.arms
         if arm.name == study.baseline
     ]
-    faults += [
-        f"arms[{arm.name}].set: sets nothing, so it is the baseline again"
-        for arm in study.arms
-        if not arm.set and study.design in ("arms", "sweep")
-    ]
+    # A profile may tell apart what the file alone does not: `arms` compares what is run.
+    changed = {
+        name
+        for table in study.profiles.values()
+        if isinstance(arms := table.get("arms"), Mapping)
+        for name in arms
+    }
     for place, arm in enumerate(study.arms):
         twin = next((other for other in study.arms[:place] if other.set == arm.set), None)
-        if twin is not None and arm.set:
+        if twin is not None and arm.set and not changed & {arm.name, twin.name}:
             faults.append(f"arms[{arm.name}].set: is that of {twin.name!r}, so nothing is compared")
     return faults
 

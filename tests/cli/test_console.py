@@ -299,6 +299,31 @@ def test_the_time_left_is_judged_by_this_run_alone() -> None:
     assert progress.left() == "about 50 s left"
 
 
+def test_the_time_left_counts_down_between_two_trials_and_never_below_nothing() -> None:
+    clock = Clock()
+    progress = console.Progress("augmentations", 10, expected=100.0, clock=clock)
+    assert progress.left() == "about 100 s left".replace("100 s", "2 min")
+    clock.now = 20.0
+    assert progress.left() == "about 80 s left"
+    progress.update(2, 10)
+    assert progress.left() == "about 80 s left"
+    clock.now = 25.0
+    assert progress.left() == "about 75 s left"
+    clock.now = 200.0
+    assert progress.left() == "longer than expected"
+
+
+def test_a_long_line_is_broken_between_words_on_a_terminal_and_a_command_is_not() -> None:
+    code = (
+        "from harness.cli import console\n"
+        "console.say('  ' + 'word ' * 30)\n"
+        "console.say('harness ' * 12, whole=True)\n"
+    )
+    lines = ESCAPES.sub("", on_a_terminal(code, columns=40)).splitlines()
+    assert all(line.startswith("  word") and len(line) <= 40 for line in lines[:-1])
+    assert lines[-1].count("harness") == 12
+
+
 def test_a_run_that_has_finished_nothing_yet_promises_nothing() -> None:
     assert console.Progress("augmentations", 100, done=90).left() == ""
 

@@ -124,6 +124,38 @@ def test_a_single_fault_is_one_sentence() -> None:
     )
 
 
+def test_faults_of_names_twins_and_profiles_are_listed_with_all_others() -> None:
+    message = faults(
+        {
+            **MINIMAL,
+            "base": {"model.dropuot": 0.1},
+            "arms": [
+                {"name": "bare", "set": {"model.dropout": 0.0}},
+                {"name": "bare", "set": {"model.dropout": 0.1}},
+                {"name": "twin", "set": {"model.dropout": 0.0}},
+                {"name": "reference", "set": {"model.dropout": 0.2}},
+            ],
+            "profile": {"quick": {"seeds": 3}},
+            "profiles": {"small": {"factors": {"b": {"on": 3}}}},
+        }
+    )
+    for fault in (
+        "profile: no such table (did you mean 'profiles'?)",
+        "base.model.dropuot: no such recipe field (did you mean 'model.dropout'?)",
+        "arms: the name 'bare' is used twice",
+        "arms[twin].set: is that of 'bare', so nothing is compared",
+        "arms: 'reference' is the baseline, which is no arm of its own",
+        "profile small: profiles.small.factors.b: the study has no such factor",
+    ):
+        assert fault in message
+    assert "has 6 faults" in message
+
+
+def test_a_value_of_the_command_line_is_blamed_on_it() -> None:
+    with pytest.raises(StudyError, match=r"--set train\.epoch: no such recipe field"):
+        study().under("quick", overrides={"train.epoch": 3})
+
+
 def test_a_broken_base_does_not_hide_the_faults_of_the_space() -> None:
     message = faults(
         {
