@@ -10,6 +10,7 @@ from harness.report import tables
 from harness.report.document import Cell, Figure, table
 from harness.report.figures import canvas
 from harness.report.lookup import (
+    drawn,
     effect_on,
     effects_of,
     in_order,
@@ -40,6 +41,8 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     effects = [e for e in in_order(analysis, effects_of(analysis, "arm")) if e.estimate is not None]
     if not effects:
         return None
+    everything = effects
+    effects, left_out = drawn(effects)
     metric = metric_of(analysis)
     second = second_metric(analysis)
     beside = [effect_on(analysis, effect, second) for effect in effects]
@@ -84,10 +87,10 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
             for ax in opened.axes:
                 ax.axhline(boundary - 0.5, color=PAGE["faint"], linewidth=0.8)
         key(opened.axes[0], effects)
-    resolved = [e for e in effects if e.verdict in ("better", "worse")]
+    resolved = [e for e in everything if e.verdict in ("better", "worse")]
     top = max(effects, key=lambda e: abs(e.estimate or 0.0))
     alt = (
-        f"Arms told apart from their reference in {metric.label}: {len(resolved)} of {len(effects)}; "
+        f"Arms told apart from their reference in {metric.label}: {len(resolved)} of {len(everything)}; "
         f"the largest difference is {top.term}, {difference(top)}."
     )
     caption = (
@@ -98,15 +101,16 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
             if two and second == analysis.gap
             else ""
         )
+        + left_out
     )
     rows = [
         [
             Cell(e.term, note=f"against {e.reference}"),
             tables.difference_cell(e),
-            tables.difference_cell(b),
+            tables.difference_cell(effect_on(analysis, e, second)),
             MARKS[mark_of(e)].word,
         ]
-        for e, b in zip(effects, beside, strict=True)
+        for e in everything
     ]
     heads = ["Arm", f">{metric.label}", f">{metric_of(analysis, second).label}", "Verdict"]
     behind = table(

@@ -9,7 +9,7 @@ from harness.analysis import Analysis
 from harness.report import evidence
 from harness.report.document import Cell, Figure, Table, table
 from harness.report.figures import canvas, scores
-from harness.report.lookup import effects_of, metric_of, on_held_out
+from harness.report.lookup import drawn, effects_of, in_order, metric_of, on_held_out
 from harness.report.material import Material
 from harness.report.palette import PAGE
 from harness.report.words import confidence, number, sample
@@ -34,7 +34,10 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     if not found or analysis.study.pairing == "summary":  # the row of an arm is no run
         return None
     paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences}
-    names, limit = list(found), scores.dots(len(found))
+    ordered, left_out = drawn(in_order(analysis, list(paired.values())))
+    shown = {analysis.study.baseline, *(effect.term for effect in ordered)}
+    names = [name for name in found if name in shown or not left_out]
+    limit = scores.dots(len(names))
     with canvas.sheet(
         "seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True
     ) as opened:
@@ -89,6 +92,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     )
     if any(len(values) > limit for values in found.values()):
         caption += f" Arms of more than {limit} seeds show {limit} evenly spaced order statistics."
+    caption += left_out
     behind = _seed_table(found, metric.unit, metric.label)
     return canvas.figure(
         opened,
