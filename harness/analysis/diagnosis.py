@@ -186,7 +186,7 @@ def _gap_words(
     end = f"after {plural(len(read), read.unit)}"
     if accuracies is not None:
         train, val = (100 * share for share in accuracies)
-        digits = 2 if max(train, val) >= 99.0 else 1  # 99.95 % is not 100 %
+        digits = 2 if max(train, val) >= 99.5 else 1  # 99.95 % is not 100 %
         parts = f"{train:.{digits}f} % train, {val:.{digits}f} % validation"
         return f"{end} the gap is {train - val:.{digits}f} pp ({parts})"
     if loss_gap is not None:
