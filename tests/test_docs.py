@@ -61,6 +61,12 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "runs.csv").write_text(
         "\n".join(["model,seed,val_acc,train_acc", *rows, ""]), encoding="utf-8"
     )
+    for arm, score in (("plain", 0.90), ("ema", 0.91)):
+        for seed in range(4):
+            run = tmp_path / "runs" / arm / f"seed-{seed}"
+            run.mkdir(parents=True)
+            lines = f"acc\tloss\n{score + 0.001 * seed * (seed + len(arm))}\t0.3\n"
+            (run / "metrics.csv").write_text(lines, encoding="utf-8")
     shutil.copytree(
         ROOT / "reports" / "augmentations-small", tmp_path / "reports" / "augmentations-small"
     )

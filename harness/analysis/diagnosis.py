@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.analysis.epoch_history import History, read_history
+from harness.errors import UsageError
 from harness.text import plural
 
 if TYPE_CHECKING:
@@ -56,21 +58,23 @@ class Diagnosis:
         return f"{self.sentence}\nnext: {self.command}"
 
 
-def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnosis:
+def diagnose(history: Records | Path | str, keys: Mapping[str, str] | None = None) -> Diagnosis:
     """Say whether an epoch history overfits, and which study to run next.
 
     Args:
-        history: one dictionary an epoch, as ``fit_one_cycle`` returns it, or one sequence a key
-            (Keras, a DataFrame).
+        history: one dictionary an epoch, as ``fit_one_cycle`` returns it, one sequence a key
+            (Keras, a DataFrame), or the path of a file or folder that holds one run: CSV, JSON,
+            ``trainer_state.json``, event files, or whatever ``harness analyze`` reads.
         keys: ``{"val_accuracy": "top1", ...}`` for keys of other names; ours are train_loss,
             train_accuracy, val_loss and val_accuracy. Accuracies may be shares or percent.
 
     Raises:
         UsageError: there is no epoch, no validation column, or a value is no number.
+        ReportError: a file cannot be read.
     """
     from harness.stats import onset_epoch
 
-    read = read_history(history, keys)
+    read = read_history(_records(history), keys)
     accuracies, losses = (
         _last(read, "train_accuracy", "val_accuracy"),
         _last(read, "val_loss", "train_loss"),
@@ -104,6 +108,22 @@ def diagnose(history: Records, keys: Mapping[str, str] | None = None) -> Diagnos
         study=study,
         command=f"harness ablate --study {study}",
     )
+
+
+def _records(history: Records | Path | str) -> Records:
+    """A history as it was given, or the rows of the file that was named."""
+    if not isinstance(history, (str, Path)):
+        return history
+    from harness.analysis.sources import FILE, LINE, read_source
+
+    source = read_source([history])
+    if len(source.frame[FILE].unique()) > 1:
+        raise UsageError(
+            f"{history} holds several runs, and a diagnosis is of one",
+            "name the file of one run; `harness analyze` compares several",
+        )
+    rows = source.frame.drop(columns=[FILE, LINE]).to_dict("records")
+    return [{str(key): cell for key, cell in row.items() if cell is not None} for row in rows]
 
 
 _NEXT = {
@@ -166,16 +186,17 @@ def _gap_words(
     end = f"after {plural(len(read), read.unit)}"
     if accuracies is not None:
         train, val = (100 * share for share in accuracies)
-        return (
-            f"{end} the gap is {train - val:.1f} pp ({train:.1f} % train, {val:.1f} % validation)"
-        )
+        digits = 2 if max(train, val) >= 99.5 else 1  # 99.95 % is not 100 %
+        parts = f"{train:.{digits}f} % train, {val:.{digits}f} % validation"
+        return f"{end} the gap is {train - val:.{digits}f} pp ({parts})"
     if loss_gap is not None:
-        return f"{end} validation loss is {loss_gap:.3f} above training loss"
+        side = "above" if loss_gap >= 0 else "below"
+        return f"{end} validation loss is {abs(loss_gap):.3f} {side} training loss"
     return f"{end} there are no training figures to take a gap from"
 
 
 def _onset_words(read: History, onset: int | None) -> str:
-    if not read.val_loss:
+    if len(read.present("val_loss")) < 2:  # nothing turns up after one figure
         return ""
     return (
         f"validation loss turns up after {read.unit} {onset}"

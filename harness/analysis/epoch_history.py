@@ -364,6 +364,7 @@ def _columns(history: Records) -> dict[str, list[Any]]:
         told = told.to_dict("list")
     if isinstance(told, Mapping):
         columns = {str(key): list(values) for key, values in told.items() if _is_list(values)}
+        columns = _spread(columns)
         if len({len(values) for values in columns.values()}) > 1:
             raise UsageError(
                 "the history's columns differ in length", "give every key one value an epoch"
@@ -380,6 +381,23 @@ def _columns(history: Records) -> dict[str, list[Any]]:
     if not any(columns.values()):
         raise UsageError("the history holds no epoch", "train for at least one epoch")
     return columns
+
+
+def _spread(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Put validation figures at the epochs that they were taken at, where Keras' ``validation_freq`` left some out."""
+    val = {key for key in columns if _plain(key).startswith(("val", "eval"))}
+    lengths = [{len(columns[key]) for key in keys} for keys in (val, columns.keys() - val)]
+    if any(len(sizes) != 1 for sizes in lengths):
+        return columns
+    (taken,), (epochs,) = lengths
+    every = epochs // taken if taken else 0
+    if taken >= epochs or not every or epochs // every != taken:
+        return columns
+    spread = dict(columns)
+    for key in val:
+        spread[key] = [None] * epochs
+        spread[key][every - 1 : every * taken : every] = columns[key]
+    return spread
 
 
 def _numbers(name: str, key: str, values: Sequence[Any]) -> tuple[float | None, ...]:

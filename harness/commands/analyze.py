@@ -191,9 +191,9 @@ def _refuse_other_report(folder: Path, sources: Sequence[str]) -> None:
     hint = "pass --name to call this report otherwise"
     try:
         before = read_folder(folder)
-    except HarnessError:  # damaged: whose it was is not known
+    except HarnessError:
         raise ReportError(
-            f"{folder} holds a report that cannot be read, which this one would replace", hint
+            f"{folder} holds a report whose source is not known, which this one would replace", hint
         ) from None
     if not before.study.table:
         raise ReportError(

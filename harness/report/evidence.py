@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.analysis import Analysis, Effect
 from harness.report.document import Column, TableBlock, TableCell, table
-from harness.report.lookup import effects_of, in_order, leading, metric_of, on_held_out
+from harness.report.lookup import drawn, effects_of, in_order, leading, metric_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
 from harness.report.words import MARKS, MINUS, bounds, confidence, number, paired, sample, seconds
@@ -15,6 +15,7 @@ from harness.study.study import Study
 from harness.study.trial import Trial
 from harness.text import plural
 
+_MOST_RESAMPLED = 200  # seeds; with more, a bootstrap says what the t interval says, slowly
 SHOWN_TRIALS = 400  # more of them are in trials.csv
 
 
@@ -146,7 +147,9 @@ def sensitivity(analysis: Analysis) -> TableBlock | None:
     from harness.stats import bootstrap_interval
 
     rows = []
-    for effect in in_order(analysis, leading(analysis)):
+    for effect in drawn(in_order(analysis, leading(analysis)))[0]:
+        if effect.n > _MOST_RESAMPLED:
+            continue
         differences_S = np.asarray(effect.differences, dtype=np.float64)
         if differences_S.size < 3:
             continue

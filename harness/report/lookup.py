@@ -9,6 +9,7 @@ from typing import Literal
 from harness.analysis import Analysis, ArmFacts, Effect, Summary
 from harness.study.trial import METRICS, Metric
 
+MOST_DRAWN = 60  # arms in one figure; more would be a strip that nobody reads
 _ORDER = {"better": 0, "worse": 1, "equivalent": 2, "unresolved": 3, "": 4}
 
 
@@ -124,6 +125,19 @@ def in_order(analysis: Analysis, effects: Sequence[Effect]) -> list[Effect]:
         return (head, effect.estimate is None, -sign * (effect.estimate or 0.0), place[effect])
 
     return sorted(effects, key=key)
+
+
+def drawn(effects: Sequence[Effect]) -> tuple[list[Effect], str]:
+    """Return the effects that a figure has room for, and a sentence on the others: of many, the first and the last.
+
+    Args:
+        effects: in the order of `in_order`, from the best to the worst.
+    """
+    if len(effects) <= MOST_DRAWN:
+        return list(effects), ""
+    half = MOST_DRAWN // 2
+    told = f" Of {len(effects):,} arms the first {half} and the last {half} are drawn; the tables have all."
+    return [*effects[:half], *effects[-half:]], told
 
 
 def by_verdict(effects: Sequence[Effect]) -> dict[str, list[Effect]]:

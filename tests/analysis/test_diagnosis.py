@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -144,3 +145,61 @@ def test_a_frame_has_a_row_an_epoch_and_no_columns_of_lists() -> None:
     frame = history_frame([{**e, "lrs": [0.1, 0.2]} for e in history()])
     assert list(frame.columns) == ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
     assert len(frame) == EPOCHS
+
+
+TABLES = Path(__file__).parent.parent / "data" / "tables"
+
+
+def test_figures_that_keras_took_every_second_epoch_are_of_those_epochs() -> None:
+    found = diagnose(
+        {
+            "loss": [1, 0.8, 0.6, 0.5, 0.4, 0.3],
+            "accuracy": [0.5, 0.6, 0.7, 0.8, 0.85, 0.9],
+            "val_loss": [0.9, 0.7, 0.8],
+            "val_accuracy": [0.55, 0.7, 0.68],
+        }
+    )
+    assert (found.epochs, found.best_epoch) == (6, 4)
+    assert "After 6 epochs the gap is 22.0 pp" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (
+            "hf/full/seed-0/checkpoint-200/trainer_state.json",
+            "After 2 epochs validation loss is 0.300 above",
+        ),
+        ("lightning_logs/version_0/metrics.csv", "After 3 epochs validation loss is 0.075 below"),
+        ("keras/ema_seed0.csv", "After 3 epochs the gap is 1.0 pp"),
+    ],
+)
+def test_the_file_of_a_run_is_read(file: str, words: str) -> None:
+    assert words in diagnose(TABLES / file).sentence
+
+
+def test_a_folder_of_several_runs_is_refused() -> None:
+    with pytest.raises(UsageError, match="holds several runs"):
+        diagnose(str(TABLES / "keras"))
+
+
+def test_one_epoch_says_nothing_of_a_loss_that_turns() -> None:
+    told = diagnose([{"train_acc": 0.9, "val_acc": 0.8, "val_loss": 0.5}]).sentence
+    assert "After 1 epoch the gap is 10.0 pp" in told
+    assert "turn" not in told
+
+
+def test_a_summary_at_the_end_of_a_trainers_log_is_no_epoch() -> None:
+    log = [
+        {"epoch": 1.0, "loss": 0.5, "step": 100},
+        {"epoch": 1.0, "eval_loss": 0.40, "step": 100},
+        {"epoch": 2.0, "loss": 0.3, "step": 200},
+        {"epoch": 2.0, "eval_loss": 0.45, "step": 200},
+        {"epoch": 2.0, "step": 200, "total_flos": 1e15, "train_loss": 0.4, "train_runtime": 9.0},
+    ]
+    assert "After 2 epochs validation loss is 0.150 above" in diagnose(log).sentence
+
+
+def test_99_65_percent_keeps_its_digits() -> None:
+    told = diagnose([{"train_acc": 0.9995, "val_acc": 0.9965}] * 3).sentence
+    assert "the gap is 0.30 pp (99.95 % train, 99.65 % validation)" in told

@@ -406,7 +406,7 @@ def test_a_folder_with_several_tables_a_run_asks_which(tmp_path: Path) -> None:
         for name in ("one.csv", "two.csv"):
             (tmp_path / f"seed{seed}").mkdir(exist_ok=True)
             write(tmp_path / f"seed{seed}", "model,acc\na,90\nb,91\n", name)
-    with pytest.raises(ReportError, match="one.csv, two.csv") as caught:
+    with pytest.raises(ReportError, match=r"one\.csv, two\.csv") as caught:
         look_at(tmp_path)
     assert "/**/one.csv" in caught.value.hint
 

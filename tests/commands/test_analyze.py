@@ -124,8 +124,8 @@ def test_the_largest_value_tells_percent_from_shares_and_the_choice_is_said(tmp_
     assert [t.metrics["val_acc"] for t in percent.trials] == pytest.approx(
         [t.metrics["val_acc"] for t in shares.trials]
     )
-    assert "taken as percent" in percent.notes[0]
-    assert "taken as shares" in shares.notes[0]
+    assert "taken as percent" in percent.notes[1]
+    assert "taken as shares" in shares.notes[1]
 
 
 def test_a_unit_that_is_asked_for_overrides_the_guess(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_the_report_of_a_trained_study_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "reports" / "runs"
     folder.mkdir(parents=True)
     (folder / "study.toml").write_text(load_study("dropout").to_toml(), encoding="utf-8")
-    with pytest.raises(ReportError, match="that was trained"):
+    with pytest.raises(ReportError, match="which this one would replace"):
         analyze_table(write(tmp_path), **COLUMNS, reports=tmp_path / "reports")
 
 

@@ -12,6 +12,7 @@ from harness.report.document import Figure, TableBlock, TableCell, table
 from harness.report.figures import canvas
 from harness.report.lookup import (
     arm_of,
+    drawn,
     effect_on,
     effects_of,
     in_order,
@@ -53,6 +54,8 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     effects = [e for e in in_order(analysis, effects_of(analysis, "arm")) if e.estimate is not None]
     if not effects:
         return None
+    everything = effects
+    effects, left_out = drawn(everything)
     second = second_metric(analysis)
     rows = _forest_rows(analysis, effects, second)
     two = any(row.other is not None and row.other.estimate is not None for row in rows)
@@ -73,10 +76,10 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         key(opened, effects)
     top = max(effects, key=lambda e: abs(e.estimate or 0.0))
     metric = metric_of(analysis)
-    resolved = sum(e.verdict in ("better", "worse") for e in effects)
+    resolved = sum(e.verdict in ("better", "worse") for e in everything)
     verb = "is" if resolved == 1 else "are"
     # not "changes": an equivalent arm may have a change that is measurable and too small to matter
-    count = f"{resolved} of {len(effects)} arms {verb} better or worse in {metric.label}"
+    count = f"{resolved} of {len(everything)} arms {verb} better or worse in {metric.label}"
     if len(effects) == 1:
         count = f"{_label(analysis, top)} is {top.verdict} in {metric.label}"
     most = f", {_label(analysis, top)} the most" if len(effects) > 1 else ""
@@ -86,7 +89,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     band = f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}"
     caption = (
         f"Dots are mean {paired(analysis.study)} differences, bars {sample(analysis.study, effects)}; the numbers at the "
-        f"right are these means. Grey band: differences within {band}, declared not worth acting on."
+        f"right are these means. Grey band: differences within {band}, declared not worth acting on.{left_out}"
     )
     if two and second == analysis.gap:
         caption += " The gap has intervals here and no verdicts."
@@ -96,7 +99,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         title,
         alt=alt,
         caption=caption,
-        table=_forest_table(analysis, rows, second),
+        table=_forest_table(analysis, _forest_rows(analysis, everything, second), second),
     )
 
 

@@ -12,7 +12,7 @@ from harness.analysis import Analysis, Effect
 from harness.report import evidence
 from harness.report.document import Figure, TableBlock, TableCell, table
 from harness.report.figures import canvas, scores
-from harness.report.lookup import effects_of, metric_of, on_held_out
+from harness.report.lookup import drawn, effects_of, in_order, metric_of, on_held_out
 from harness.report.material import Material
 from harness.report.palette import PAGE
 from harness.report.words import MINUS, confidence, listed, named, number, sample, unit_name
@@ -40,8 +40,11 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     if not by_arm or analysis.study.pairing == "summary":
         return None
     paired = {e.term: e for e in effects_of(analysis, "arm") if e.differences and e.term in by_arm}
+    ordered, left_out = drawn(in_order(analysis, list(paired.values())))
+    shown = {analysis.study.baseline, *(effect.term for effect in ordered)}
+    names = [name for name in by_arm if name in shown or not left_out]
     # hundreds of dots an arm would make a page of megabytes
-    names, limit = list(by_arm), scores.dots(len(by_arm))
+    limit = scores.dots(len(names))
     with canvas.sheet(
         "seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True
     ) as opened:
@@ -53,9 +56,8 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
         of_gap = metric.name in ("gap", analysis.gap)
         left.set_xlabel(canvas.with_unit(metric.label, metric.unit, level=not of_gap))
         if paired:
-            _paired_side(
-                opened.axes[1], {names.index(name): e for name, e in paired.items()}, limit
-            )
+            here = {names.index(name): e for name, e in paired.items() if name in names}
+            _paired_side(opened.axes[1], here, limit)
             opened.axes[1].set_xlabel(canvas.with_unit("difference, same seed", metric.unit))
         for ax in opened.axes:
             ax.xaxis.set_major_locator(_few_ticks())
@@ -73,7 +75,7 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     caption = _seeds_caption(
         analysis, list(paired.values()), limit, most=max(map(len, by_arm.values()))
     )
-    return canvas.figure(opened, "seeds", title, alt=alt, caption=caption, table=behind)
+    return canvas.figure(opened, "seeds", title, alt=alt, caption=caption + left_out, table=behind)
 
 
 def _range(values: dict[int, float]) -> float:
