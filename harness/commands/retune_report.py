@@ -1,4 +1,4 @@
-"""What retuning came to: from the ledger of the settings and that of the retuned study to what the report shows."""
+"""What retuning found: from the ledger of the settings and that of the retuned study to what the report shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.study.trial import Curve, Outcomes, Trial
 def retuning_of(
     study: Study, *, storage: str | None = None, runs: Path = Path("runs")
 ) -> Retuning | None:
-    """Return what retuning a study came to so far, from its ledgers; None before its first plan, or without any.
+    """Return what retuning a study found so far, from its ledgers; None before its first plan, or without any.
 
     Args:
         study: under its profile.
@@ -73,7 +73,7 @@ def _settings(study: Study, chosen: tuple[Tried, ...]) -> tuple[Setting, ...]:
 def _with_results(
     found: Retuning, over: Study, images: str, code: str, *, storage: str | None, runs: Path
 ) -> Retuning:
-    """Return it with what the retuned study came to; of trials that are no more of it, nothing counts."""
+    """Return it with what the retuned study found; of trials that are no more of it, nothing counts."""
     wanted = {cell.key for cell in cells(over, images, code)}
     try:
         with Ledger.open(over.folder, storage=storage, runs=runs, create=False) as ledger:

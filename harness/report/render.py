@@ -119,7 +119,7 @@ def _inline_svg(figure: Figure) -> Any:
 
 
 def markdown(report: Report) -> str:
-    """Return the report as Markdown whose figures are the PNG files beside it."""
+    """Return the report as Markdown whose figures are the PNG files in its folder."""
     lines = [f"# {escape_markdown(report.title)}", "", f"_{escape_markdown(report.kicker)}_", ""]
     for alert in report.alerts:
         lines += [f"> **{alert.level}:** {escape_markdown(alert.text)}", ""]
