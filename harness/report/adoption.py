@@ -22,7 +22,7 @@ def find_reported(
 
     A cell's key holds recipe, seed, images, plug-in code and engine, so that a trial of another
     engine or of other images is none of them. Failed and pruned trials are left out, and reports
-    that cannot be read are passed over.
+    that nobody can read are passed over.
 
     Args:
         cells: what is wanted.

@@ -66,7 +66,7 @@ class TableBlock:
     """A caption, columns and rows; the first column heads its row.
 
     Attributes:
-        groups: ``{row index: subhead that stands above this row}``.
+        groups: ``{row index: subhead above this row}``.
         verdicts: the table that carries the verdicts: on a narrow screen each of its rows becomes a card.
     """
 

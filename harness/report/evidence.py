@@ -84,7 +84,7 @@ def _split(effect: Effect) -> str:
 
 
 def orders(analysis: Analysis) -> TableBlock | None:
-    """Return leave-one-out, add-one-in and Shapley beside each other for every component; None without such a design."""
+    """Return leave-one-out, add-one-in and Shapley in one table, a row a component; None without such a design."""
     found: dict[tuple[str, str], Effect] = {
         (e.kind, e.term): e for e in analysis.orders if e.metric == analysis.study.metric
     }

@@ -17,7 +17,7 @@ def metric_of(analysis: Analysis, name: str = "") -> Metric:
     """Return a metric's unit, direction and label; of the study's own metric when no name is given.
 
     Where the test set draws the curves for want of validation images, the label says so.
-    A metric of the user's own, which ``METRICS`` does not list, takes its unit and its direction
+    A metric of a user's own, which ``METRICS`` does not list, takes its unit and its direction
     from the analysis.
     """
     name = name or analysis.study.metric
@@ -68,7 +68,7 @@ def effects_of(analysis: Analysis, kind: str, metric: str = "") -> list[Effect]:
 
 
 def second_metric(analysis: Analysis) -> str:
-    """Return the metric shown beside the study's own: its gap, or accuracy where the gap is what decides."""
+    """Return the metric shown next to the study's own: its gap, or accuracy where the gap is what decides."""
     return "accuracy" if analysis.study.metric == analysis.gap else analysis.gap
 
 

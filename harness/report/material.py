@@ -63,7 +63,7 @@ class Material:
         seeds: the planned seeds, where they are not 0, 1, 2, ...
         screening: arms could be stopped by epoch.
         changed: what of the plan changed after the first trial was claimed.
-        retuning: what retuning the arms came to, where the study asks for it.
+        retuning: what retuning found, where the study asks for it.
     """
 
     study: Study

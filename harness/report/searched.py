@@ -188,14 +188,14 @@ def _figure(
     if mean is None:
         return ""
     low, high = ends
-    shown = [None if end is None else scale * end for end in (low, high)]
-    interval = words.bounds(*shown, signed=True)
+    least, most = (None if end is None else scale * end for end in (low, high))
+    interval = words.bounds(least, most, signed=True)
     text = f"{words.number(scale * mean, signed=True)} pp {interval}".rstrip()
     return f"{text} ({kind})"
 
 
 def best(facts: TuningFacts) -> TableBlock | None:
-    """Return the best recipe by search score beside the reference; None before a trial completed."""
+    """Return the best recipe by search score and that of the reference; None before a trial completed."""
     if facts.best_value is None:
         return None
     metric = METRICS.get(facts.metric)

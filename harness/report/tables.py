@@ -45,7 +45,7 @@ class _Shape:
     """Which columns the verdict table has.
 
     Attributes:
-        second: the metric beside the deciding one; empty where no contrast has it.
+        second: the metric next to the deciding one; empty where no contrast has it.
         main: rows are the main effects of components, not arms.
         timed: arms have training seconds.
         crossed: intervals for new images too are known.

@@ -52,7 +52,7 @@ def mark_of(effect: Effect) -> str:
 
 
 def named(name: str) -> str:
-    """Return an arm's name as it stands in a sentence: in quotes where the sentence would swallow it."""
+    """Return an arm's name as a sentence has it: in quotes where the sentence would swallow it."""
     return f'"{name}"' if name in ("none", "all", "off", "on", "no") else name
 
 
@@ -176,7 +176,7 @@ def detectable(analysis: Analysis) -> str:
 
 
 def gap_word(effect: Effect | None, analysis: Analysis) -> str:
-    """Return ``wider`` or ``narrower`` when a gap difference is told apart from 0 in its family, else nothing."""
+    """Return ``wider`` or ``narrower`` when a gap difference differs from 0 in its family, else nothing."""
     return (
         gap_direction(effect.estimate, effect.p_holm, analysis.study.alpha)
         if effect is not None

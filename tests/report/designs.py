@@ -63,7 +63,7 @@ def searched() -> Material:
     history = tuple(
         SearchTrial(
             number=i,
-            state=state,  # type: ignore[arg-type]
+            state=state,
             value=0.7 + 0.01 * i if state == "complete" else None,
             epoch=40 if state == "complete" else 20,
             epochs=40,
@@ -155,7 +155,7 @@ def table(folder: Path) -> Material:
     path = folder / "runs.csv"
     lines = [("model", "seed", "acc", "train"), *rows]
     path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines), encoding="utf-8")
-    columns = {"arm": "model", "seed": "seed", "metric": "acc", "baseline": "plain"}
+    columns: dict[str, Any] = {"arm": "model", "seed": "seed", "metric": "acc", "baseline": "plain"}
     runs = read_runs(path, margin=0.5, train="train", **columns)
     words = [f"--{name} {value}" for name, value in columns.items()]
     command = f"harness analyze runs.csv {' '.join(words)} --margin 0.5 --train train"

@@ -227,7 +227,7 @@ def with_unit(label: str, unit: str, *, level: bool = False) -> str:
 
 
 def short(name: str, limit: int = 26) -> str:
-    """Return a name that fits beside an axis; the table behind the figure has it whole."""
+    """Return a name that fits at an axis; the table behind the figure has it whole."""
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 

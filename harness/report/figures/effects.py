@@ -50,7 +50,7 @@ class _Row:
 
 
 def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
-    """Draw every arm's difference on the study's metric, and on the gap beside it; None without an estimate."""
+    """Draw every arm's difference on the study's metric, and next to it on the gap; None without an estimate."""
     effects = [e for e in in_order(analysis, effects_of(analysis, "arm")) if e.estimate is not None]
     if not effects:
         return None
@@ -59,13 +59,14 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     second = second_metric(analysis)
     rows = _forest_rows(analysis, effects, second)
     two = any(row.other is not None and row.other.estimate is not None for row in rows)
+    ratios: dict[str, Any] = {"width_ratios": (1.15, 1.0)} if two else {}
     with canvas.sheet(
         "forest",
         1.15 + 0.29 * len(rows),
         columns=1 + two,
         formats=formats,
         sharey=True,
-        **({"width_ratios": (1.15, 1.0)} if two else {}),
+        **ratios,
     ) as opened:
         _forest_side(opened.axes[0], analysis, rows, analysis.study.metric)
         canvas.name_rows(opened.axes[0], [row.label for row in rows])

@@ -114,8 +114,8 @@ def _accuracies(job: _Job) -> Figure | None:
     scored = on_held_out(job.analysis, "accuracy")
     alt = f"{scored[:1].upper()}{scored[1:]} by epoch."
     if best:
-        ends = "ends at" if len(finals) == 1 else f"ends highest in {named(best)}, at"
-        alt = f"{scored[:1].upper()}{scored[1:]} {ends} {number(finals[best])} %."
+        ending = "ends at" if len(finals) == 1 else f"ends highest in {named(best)}, at"
+        alt = f"{scored[:1].upper()}{scored[1:]} {ending} {number(finals[best])} %."
     behind = _table(bands, "Accuracy, %", _curves(job), "pp")
     caption = _caption(job, "Accuracy") + _subset(finals, bands, "val")
     return canvas.figure(

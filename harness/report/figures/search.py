@@ -55,7 +55,7 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
             label="best so far",
         )
         if facts.reference_value is not None:
-            pen = {"color": PAGE["worse"], "linewidth": 1.1, "linestyle": (0, (4, 2))}
+            pen: Any = {"color": PAGE["worse"], "linewidth": 1.1, "linestyle": (0, (4, 2))}
             ax.axhline(scale * facts.reference_value, label="reference", **pen)
         _beyond(ax, [trial.number for trial, score in done if beyond(score)], sign)
         ax.set_xlabel("trial of the search")
@@ -214,7 +214,7 @@ def _bars(ax: Axes, found: Sequence[Importance]) -> None:
     for y, item in enumerate(found):
         ax.barh(y, item.value, height=0.55, color=PAGE["better"], alpha=0.45)
         if item.low is not None and item.high is not None:
-            pen = {"color": PAGE["ink"], "linewidth": 1.4, "solid_capstyle": "butt"}
+            pen: Any = {"color": PAGE["ink"], "linewidth": 1.4, "solid_capstyle": "butt"}
             ax.plot([item.low, item.high], [y, y], **pen)
     canvas.name_rows(ax, [item.parameter for item in found])
 

@@ -6,7 +6,7 @@ Legend: A arms, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis import Analysis, Effect
 from harness.report import evidence
@@ -100,7 +100,7 @@ def _paired_side(ax: Axes, effects: dict[int, Effect], limit: int) -> None:
         _dots(ax, scores.thinned(effect.differences, limit), y)
         _mean_line(ax, effect.estimate or 0.0, y, down=0.34)
         if effect.low is not None and effect.high is not None:
-            pen = {"color": PAGE["ink"], "linewidth": 1.4, "zorder": 4}
+            pen: Any = {"color": PAGE["ink"], "linewidth": 1.4, "zorder": 4}
             ax.plot([effect.low, effect.high], [y + 0.34, y + 0.34], **pen)
     ax.grid(visible=False, axis="y")
 

@@ -112,7 +112,7 @@ def _cross(ax: Axes, x: Summary, y: Summary, pen: str) -> None:
     """Draw the intervals of both numbers."""
     if x.low is None or x.high is None or y.low is None or y.high is None:
         return
-    style = {"color": pen, "alpha": 0.45, "linewidth": 1.1, "zorder": 2}
+    style: Any = {"color": pen, "alpha": 0.45, "linewidth": 1.1, "zorder": 2}
     ax.plot([x.low, x.high], [y.mean or 0.0] * 2, **style)
     ax.plot([x.mean or 0.0] * 2, [y.low, y.high], **style)
 
@@ -313,7 +313,7 @@ def _labels(opened: canvas.Sheet, points: Sequence[_Point]) -> bool:
     for i, (dx, dy, ha) in places.items():
         name, x, y = points[i]
         far = (dx, dy, ha) in _FAR
-        line = {
+        line: Any = {
             "arrowstyle": "-",
             "color": PAGE["faint"],
             "linewidth": 0.8,
@@ -328,7 +328,7 @@ def _labels(opened: canvas.Sheet, points: Sequence[_Point]) -> bool:
             ha=ha,
             va="center",
             color=PAGE["ink"],
-            **({"arrowprops": line} if far else {}),
+            arrowprops=line if far else None,
         )
     return True
 
