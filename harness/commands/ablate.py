@@ -81,9 +81,8 @@ def ablate(
     loaded = load_study(study) if isinstance(study, str) else study
     # What finished here in the same way answers at once; asked for otherwise, it is looked at again.
     plain = not (storage or artifacts or screen or recommended or retry_failed or dry_run)
-    kept = None
-    if plain and place.here and is_device(device) and not loaded.scripted:
-        kept = _finished(loaded, profile, seeds=seeds, overrides=overrides, on_event=on_event)
+    plain = plain and place.here and is_device(device) and not loaded.scripted
+    kept = _finished(loaded, profile, seeds, overrides, on_event) if plain else None
     if kept is not None:
         return kept
 
@@ -140,7 +139,6 @@ def _asked(
 def _finished(
     loaded: Study,
     profile: str | None,
-    *,
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
     on_event: OnEvent,
