@@ -88,6 +88,9 @@ def command_page(words: tuple[str, ...], command: Any) -> str:
             lines += [f"## {title}", "", f"| {kind} | meaning |", "|---|---|"]
             lines += [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in records]
             lines.append("")
+    examples = re.findall(r"harness .+", command.epilog or "")
+    if examples:
+        lines += ["## Examples", "", "```console", *examples, "```", ""]
     return "\n".join(lines)
 
 
