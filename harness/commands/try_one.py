@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.choose_profile import all_trials, check_device
 from harness.commands.facts import OnEvent
 from harness.commands.place import Place
-from harness.commands.script_places import choose_places
+from harness.commands.place import choose_places
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.study.arms import Arm, arms
 from harness.study.cells import seeds

@@ -96,10 +96,11 @@ def resolve(
     # of both.
     own = flatten({key: value for key, value in table.items() if key not in _SPECIAL})
     layers = (raw["base"], own, overrides)
-    preset = _suitable(builtin.get(profile, {}), layers)
+    suitable = preset = _suitable(builtin.get(profile, {}), layers)
     for layer in layers:
         preset = {**carried(preset, layer), **layer}
-    out["base"] = preset
+    # a net that a later layer replaces by ours has taken our sizes with it: they count again
+    out["base"] = {**suitable, **preset}
 
     # by name, so that a profile can change one arm and leave the others
     faults = _amend_parts(out, table, f"profiles.{profile}.")

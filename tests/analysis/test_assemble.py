@@ -450,7 +450,10 @@ def test_an_analysis_survives_json_and_holds_no_nan() -> None:
     analysis = analyze(study, [*trials, *control(study)])
     text = analysis.model_dump_json()
     json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in the file"))
-    assert Analysis.model_validate_json(text) == analysis
+    # which images it saw is read from the trials
+    assert Analysis.model_validate_json(text) == analysis.model_copy(
+        update={"data_fingerprint": ""}
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1])

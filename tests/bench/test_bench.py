@@ -186,7 +186,7 @@ def test_a_quiet_machine_draws_no_warning() -> None:
 @pytest.mark.parametrize(
     ("samples", "busy", "held", "said"),
     [
-        ([], 1.5, set(), "1.5 of"),
+        ([], 1.5, set(), "1.5 at a time"),
         ([sample("loop/bare", 0, 1.0, cpu=0.6)], 0.0, set(), "60 %"),
         (
             [sample("ceiling/matmul", turn, rate) for turn, rate in enumerate((100.0, 150.0))],
