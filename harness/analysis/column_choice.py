@@ -179,7 +179,7 @@ def column_facts(source: TableSource) -> list[ColumnFacts]:
 def proposed(source: TableSource, given: TableOptions) -> tuple[TableOptions, list[ColumnChoice]]:
     """Return options for a table, those that were given as they are, and the reason for every other one.
 
-    What cannot be found stays empty.
+    What is not found stays empty.
     """
     options, choices = given, list[ColumnChoice]()
     if not options.where and source.where:
@@ -214,17 +214,17 @@ def _means(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     cells = [] if "{" in options.metric else source.frame[options.metric].tolist()
     in_cells = any("\N{PLUS-MINUS SIGN}" in text_of(c) or "+/-" in text_of(c) for c in cells[:200])
     stem = re.sub(r"_?(mean|avg)$", "", options.metric, flags=re.IGNORECASE)
-    beside = [
+    spreads = [
         f
         for f in facts
         if _word(f) in _SPREADS or re.fullmatch(rf"{re.escape(stem)}[_ ](std|sd)", f)
     ]
-    if not (beside or in_cells):
+    if not (spreads or in_cells):
         return options, []
     choices = []
-    if beside and not in_cells:
-        options = replace(options, sd=beside[0])
-        choices.append(ColumnChoice("sd", beside[0], "rows are means, with an sd"))
+    if spreads and not in_cells:
+        options = replace(options, sd=spreads[0])
+        choices.append(ColumnChoice("sd", spreads[0], "rows are means, with an sd"))
     counts = [f for f in facts if _word(f) in _COUNTS and facts[f].numeric]
     if not options.n:
         why = (
@@ -254,7 +254,7 @@ def _first(names: Sequence[str], facts: Facts, fits: Any) -> str:
 
 
 def _tidy(source: TableSource, options: TableOptions) -> Step:
-    """A column of metrics' names beside one of values: propose the likeliest metric."""
+    """A column of metrics' names next to one of values: propose the likeliest metric."""
     words = {_word(name): name for name in source.columns}
     column = words.get("metric", words.get("metric_name", ""))
     if options.metric or options.where or not column or "value" not in words:
@@ -453,14 +453,14 @@ def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     if not name:
         return options, []
     names, dataset = _finer(source, [name], others, options)
-    told = [ColumnChoice("arm", name, f"{why}, {plural(facts[name].distinct, 'value')}")]
-    told += [ColumnChoice("arm", n, "tells apart runs of one arm and seed") for n in names[1:]]
+    said = [ColumnChoice("arm", name, f"{why}, {plural(facts[name].distinct, 'value')}")]
+    said += [ColumnChoice("arm", n, "tells apart runs of one arm and seed") for n in names[1:]]
     if dataset:
-        told.append(
+        said.append(
             ColumnChoice("dataset", dataset, f"every {name} was run with each of its values")
         )
         options = replace(options, dataset=(dataset,))
-    return replace(options, arm=tuple(names)), told
+    return replace(options, arm=tuple(names)), said
 
 
 _NO_ARM_NAME = re.compile(r"time|date|uuid|_id$|hash|dir$|path$|url|version$|host", re.IGNORECASE)

@@ -15,7 +15,7 @@ from harness.analysis.table import Run, Table
 from harness.analysis.verdicts import Judgement, judge_tested, number
 from harness.stats import RunGroup, group_of, welch_t, welch_tost
 
-RUNS, SD = "runs", "sd"  # readings of a trial that stands for a whole arm
+RUNS, SD = "runs", "sd"  # readings of a trial that is a whole arm
 
 
 def runs_of_arm(table: Table, arm: str, metric: str) -> RunGroup:
@@ -92,7 +92,7 @@ def group_effects(
 
 
 def unpaired_reasons(table: Table) -> dict[str, str]:
-    """Return ``{arm: why it cannot be judged}``, the baseline included: runs that diverged."""
+    """Return ``{arm: why it gets no verdict}``, the baseline included: runs that diverged."""
     lost = {
         arm.name: (table.count(arm.name, "failed", "diverged"), len(table.of(arm.name)))
         for arm in table.arms

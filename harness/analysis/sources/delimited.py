@@ -37,12 +37,12 @@ class Delimited:
 
     Attributes:
         frame: all cells as text.
-        told: how it was read, in words: ``separated by commas``.
+        said: how it was read, in words: ``separated by commas``.
         twice: names that more than one column has.
     """
 
     frame: pd.DataFrame
-    told: str
+    said: str
     twice: frozenset[str]
 
 
@@ -115,7 +115,8 @@ def read_delimited(text: str, place: str, file: str) -> Delimited:
         raise _ragged(kept, names, delimiter, place, header) or unreadable(
             place, error, "save the table as plain CSV"
         ) from None
-    if frame.pop(len(names)).fillna("").ne("").any():
+    beyond, frame = frame.iloc[:, -1], frame.iloc[:, :-1]
+    if beyond.fillna("").ne("").any():
         raise _ragged(kept, names, delimiter, place, header) or _uneven(place, 1, len(names))
     frame.index = range(header + 2, header + 2 + len(frame))  # type: ignore[assignment]
     return _finished(frame, names, delimiter=delimiter, place=place, file=file)
@@ -126,16 +127,16 @@ def _finished(
 ) -> Delimited:
     """Drop empty rows, repeated headers and unnamed empty columns; refuse short lines."""
     cells = frame.fillna("\x00")  # a line that ended early; empty cells are empty texts
-    there = (cells.ne("") & cells.ne("\x00")).any(axis=1)
+    there = ((cells != "") & (cells != "\x00")).any(axis=1)
     cells = cells.loc[there]
     if cells.empty:
         raise ReportError(
             f"{place}: holds no rows below a header",
             "write one run a line, the names of the columns first",
         )
-    short = cells.eq("\x00").any(axis=1)
+    short = (cells == "\x00").any(axis=1)
     if short.any():
-        raise _uneven(place, int(short.index[short.to_numpy().argmax()]), len(names))
+        raise _uneven(place, int(short.index[int(short.to_numpy().argmax())]), len(names))
     cells = cells.apply(lambda column: column.str.strip())
     again = (cells.to_numpy() == names).all(axis=1)
     cells = cells.loc[~again]
@@ -149,11 +150,11 @@ def _finished(
     first = [name not in kept_names[:i] for i, name in enumerate(kept_names)]
     lines = list(cells.index)
     cells = cells.loc[:, first].reset_index(drop=True).astype(object)
-    cells.columns = list(counts)  # type: ignore[assignment]
+    cells.columns = list(counts)
     cells = cells.where(cells != "", None)
-    told = f"text separated by {_NAMES[delimiter]}"
+    said = f"text separated by {_NAMES[delimiter]}"
     twice = frozenset(name for name, count in counts.items() if count > 1)
-    return Delimited(placed(cells, file, lines), told, twice)
+    return Delimited(placed(cells, file, lines), said, twice)
 
 
 def _bare(line: str) -> str:

@@ -18,7 +18,7 @@ def is_event_file(name: str) -> bool:
 
 
 def runs_of(files: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Return the folders of event files by run: ``train`` and ``validation`` side by side are one."""
+    """Return the folders of event files by run: ``train`` and ``validation`` next to each other are one."""
     folders = sorted({file.parent for file in files})
     runs: dict[Path, list[Path]] = {}
     for folder in folders:

@@ -1,6 +1,6 @@
 """The frame that every reader gives: one row a record, cells as they were, None where there is nothing.
 
-Two columns beside those of the source remember where a row lies, for messages. Their names begin
+Two more columns than those of the source remember where a row lies, for messages. Their names begin
 with a character that no column of a file has.
 """
 
@@ -74,16 +74,17 @@ def frame_of(records: Sequence[Mapping[str, Any]], file: str = "") -> pd.DataFra
     return placed(frame, file, range(1, len(records) + 1))
 
 
-def placed(frame: pd.DataFrame, file: str, lines: Iterable[int]) -> pd.DataFrame:
+def placed(frame: pd.DataFrame, file: str, lines: Iterable[Any]) -> pd.DataFrame:
     """Return the frame with the place of every row."""
-    return frame.assign(**{FILE: file, LINE: list(lines)})
+    marks: dict[str, Any] = {FILE: file, LINE: list(lines)}
+    return frame.assign(**marks)
 
 
 def untyped(frame: pd.DataFrame, file: str) -> pd.DataFrame:
     """Return a frame of a typed format: its cells as objects, where nothing is None and nan counts as nothing."""
     names = [str(name) for name in frame.columns]
     cells = frame.astype(object).where(frame.notna(), None)
-    cells.columns = names  # type: ignore[assignment]
+    cells.columns = names
     return placed(cells.reset_index(drop=True), file, range(2, len(cells) + 2))
 
 
@@ -91,13 +92,13 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record whose nested keys are dotted names, and whose lists of one are what they hold."""
     cells: dict[str, Any] = {}
     waiting: list[tuple[str, Any, int]] = [
-        (str(key), value, 0) for key, value in reversed(record.items())
+        (str(key), value, 0) for key, value in reversed(list(record.items()))
     ]
     while waiting:
         name, value, depth = waiting.pop()
         if isinstance(value, Mapping) and value and depth < _DEEPEST:
             waiting += [
-                (f"{name}.{key}", inner, depth + 1) for key, inner in reversed(value.items())
+                (f"{name}.{key}", inner, depth + 1) for key, inner in reversed(list(value.items()))
             ]
         elif isinstance(value, (list, tuple)):
             cells[name] = _list_cell(value)
@@ -157,5 +158,5 @@ def text_of(value: object) -> str:
 
 
 def unreadable(place: object, why: object, hint: str) -> ReportError:
-    """Return the error of a source that cannot be read."""
-    return ReportError(f"{place}: cannot be read: {why}", hint)
+    """Return the error of a source that is unreadable."""
+    return ReportError(f"{place}: is unreadable: {why}", hint)

@@ -35,8 +35,9 @@ def read_journal(path: Path) -> tuple[pd.DataFrame, str]:
         ReportError: it is damaged or holds no trial.
     """
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
-    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    backend = JournalFileBackend(str(path))
     try:
         storage = optuna.storages.JournalStorage(backend)
     except Exception as error:  # noqa: BLE001 - a damaged line raises whatever its replay meets
@@ -48,7 +49,7 @@ def read_database(source: str) -> tuple[pd.DataFrame, str]:
     """Read the studies of a database, given by its URL or as a SQLite file.
 
     Raises:
-        ReportError: it cannot be opened, or holds no study of Optuna.
+        ReportError: it does not open, or holds no study of Optuna.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -99,5 +100,5 @@ def _trials(storage: optuna.storages.BaseStorage, shown: str) -> tuple[pd.DataFr
         raise ReportError(f"{shown}: holds no trial of Optuna", "name the storage of the study")
     trials = untyped(pd.concat(frames, ignore_index=True), shown)
     drop = [name for name in trials.columns if name.startswith("system_attrs_")]
-    told = f"{plural(len(frames), 'study', 'studies')} of a storage"
-    return trials.drop(columns=drop), told
+    said = f"{plural(len(frames), 'study', 'studies')} of a storage"
+    return trials.drop(columns=drop), said

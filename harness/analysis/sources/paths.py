@@ -74,7 +74,7 @@ def matching(pattern: str) -> tuple[list[Path], PathColumns]:
     if not files:
         raise UsageError(
             f"no file matches {pattern!r}",
-            "a part in braces stands for one folder or one part of a name; * for anything",
+            "a part in braces is one folder or one part of a name; * for anything",
         )
     return files, PathColumns(tuple(columns), pattern)
 
@@ -95,8 +95,8 @@ def guessed(paths: Sequence[PurePosixPath]) -> PathColumns:
         word = "file" if level == depth - 1 else "folder"
         varied += word == "folder"
         name = f"{word} {varied}" if word == "folder" and varied > 1 else word
-        told, pattern = _token_columns(tokens, name)
-        for into, values in zip(columns, told, strict=True):
+        said, pattern = _token_columns(tokens, name)
+        for into, values in zip(columns, said, strict=True):
             into.update({key: value for key, value in values.items() if value})
         shown.append(pattern)
     ending = paths[0].name.removeprefix(_stem(paths[0].name)) if paths else ""
@@ -118,21 +118,21 @@ def _token_columns(tokens: Sequence[str], name: str) -> tuple[list[dict[str, str
         if all(pairs):
             keys = list(dict.fromkeys(key for row in pairs for key in row))
             varying = [k for k in keys if len({row.get(k) for row in pairs}) > 1]
-            told = [{k: row.get(k, "") for k in varying} for row in pairs]
-            return told, ",".join(f"{key}={{{key}}}" for key in varying)
+            said = [{k: row.get(k, "") for k in varying} for row in pairs]
+            return said, ",".join(f"{key}={{{key}}}" for key in varying)
     for form, order in ((_NAMED_AND_NUMBERED, (1, 2, 3)), (_NUMBERED_FIRST, (3, 1, 2))):
         both = [form.fullmatch(token) for token in tokens]
         words = {match[order[1]].lower() for match in both if match}
         if all(both) and len(words) == 1:
             word = _spelled(next(iter(words)))
-            told = [{name: m[order[0]], word: m[order[2]]} for m in both if m]
-            return told, f"{{{name}}}_{word}{{{word}}}"
+            said = [{name: m[order[0]], word: m[order[2]]} for m in both if m]
+            return said, f"{{{name}}}_{word}{{{word}}}"
     ends = [_ENDS_IN_NUMBER.fullmatch(token) for token in tokens]
     if all(ends):
-        told = [{name: m[1], "number": m[2]} for m in ends if m]
+        said = [{name: m[1], "number": m[2]} for m in ends if m]
         # names like resnet_18 and resnet_34 end in numbers as well; runs repeat theirs
-        if len({row["number"] for row in told}) < len(told) and len({r[name] for r in told}) > 1:
-            return told, f"{{{name}}}_{{number}}"
+        if len({row["number"] for row in said}) < len(said) and len({r[name] for r in said}) > 1:
+            return said, f"{{{name}}}_{{number}}"
     return [{name: token} for token in tokens], f"{{{name}}}"
 
 

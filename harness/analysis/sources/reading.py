@@ -51,7 +51,7 @@ _RESULTS = (
     *("measurements.csv", "metrics.json", "metrics.jsonl", "history.csv", "scalars.json"),
     *("log.csv", "result.json", "summary.json", "eval_results.json", "all_results.json"),
 )
-# What a run was asked to do, beside its results.
+# What a run was asked to do, next to its results.
 _SETTINGS = (
     *("config.json", "params.json", "args.json", "hparams.json", "flags.json", "flags_0.json"),
     *("hparams.yaml", "config.yaml", "params.yaml", ".hydra/config.yaml", "settings.json"),
@@ -80,14 +80,14 @@ class FileTable:
 
     Attributes:
         frame: its rows.
-        told: its format, in words.
+        said: its format, in words.
         last: column that orders the rows of one run, where the file is one run.
         twice: names that more than one column has.
         notes: what was assumed.
     """
 
     frame: pd.DataFrame
-    told: str
+    said: str
     last: str = ""
     twice: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
@@ -100,13 +100,13 @@ def read_source(sources: Sequence[Path | str]) -> TableSource:
         sources: paths, globs, ``{arm}/seed-{seed}/metrics.csv`` patterns, or the URL of a database.
 
     Raises:
-        ReportError: a file cannot be read or holds no table.
+        ReportError: a file is unreadable or holds no table.
         UsageError: a pattern matches nothing.
     """
     texts = [str(source) for source in sources]
     if len(texts) == 1 and optuna_studies.is_database_url(texts[0]):
-        frame, told = optuna_studies.read_database(texts[0])
-        return _single(FileTable(frame, told), texts[0].rpartition("/")[2] or "optuna")
+        frame, said = optuna_studies.read_database(texts[0])
+        return _single(FileTable(frame, said), texts[0].rpartition("/")[2] or "optuna")
     if len(texts) == 1 and paths.is_pattern(texts[0]) and not Path(texts[0]).exists():
         files, columns = paths.matching(texts[0])
         found = [_on_disk(file, PurePosixPath(file.as_posix())) for file in files]
@@ -132,7 +132,7 @@ def _expanded(text: str) -> list[Path]:
         raise unreadable(text[:200], error, "name a file or a folder") from None
     if not matches:
         raise ReportError(
-            f"{text}: cannot be read: there is no such file or folder",
+            f"{text}: is unreadable: there is no such file or folder",
             "name a file, a folder, a glob in quotes, or the URL of an Optuna storage",
         )
     return matches
@@ -179,7 +179,7 @@ def _single(table: FileTable, name: str) -> TableSource:
     """One table as a source, after what is known of its tool has been applied."""
     tool = known.recognised(table.frame)
     frame, parted = known.with_name_parts(table.frame if tool is None else tool.frame)
-    what = f"{tool.what}, {table.told}" if tool is not None else table.told
+    what = f"{tool.what}, {table.said}" if tool is not None else table.said
     own = [column for column in frame.columns if column not in (FILE, LINE)]
     size = f"{plural(len(frame), 'row')}, {plural(len(own), 'column')}"
     return TableSource(
@@ -267,12 +267,12 @@ def _text_table(file: FoundFile, payload: bytes) -> FileTable:
     if text.lstrip()[:1] in ("{", "["):
         return _json_table(text, place, name)
     read = delimited.read_delimited(text, place, name)
-    told = f"{read.told}{f', {encoding}' if encoding else ''}"
+    said = f"{read.said}{f', {encoding}' if encoding else ''}"
     epochs = known.by_epoch(read.frame)
     if epochs is not None:
         note = "rows of training and validation were put together by epoch"
-        return FileTable(epochs, f"a Lightning log, {told}", "epoch", read.twice, (note,))
-    return FileTable(read.frame, told, "", read.twice)
+        return FileTable(epochs, f"a Lightning log, {said}", "epoch", read.twice, (note,))
+    return FileTable(read.frame, said, "", read.twice)
 
 
 def _json_table(text: str, place: str, name: str) -> FileTable:
@@ -366,7 +366,7 @@ def _tree(
     frame = _joined(frames, name)
     tool = known.recognised(frame)
     shown, parted = known.with_name_parts(frame if tool is None else tool.frame)
-    formats = Counter(table.told for table in tables).most_common(1)[0][0]
+    formats = Counter(table.said for table in tables).most_common(1)[0][0]
     what = f"{tool.what}, {formats}" if tool is not None else formats
     sentence = f"{name}: {plural(len(chosen), 'file')} as {columns.pattern} ({what}); "
     return TableSource(
@@ -420,16 +420,16 @@ def _chosen(files: Sequence[FoundFile], name: str) -> tuple[list[FoundFile], str
 def _with_settings(
     files: Sequence[FoundFile], chosen: Sequence[FoundFile], said: Sequence[Mapping[str, str]]
 ) -> list[dict[str, Any]]:
-    """Add to what paths say the settings that lie beside each file, those that differ between runs."""
+    """Add to what paths say the settings that lie next to each file, those that differ between runs."""
     there = {file.path.as_posix(): file for file in files}
     for file in chosen:
         if file.disk is not None:  # a glob names the results alone
             for name in _SETTINGS:
-                beside = file.disk.parent / name
+                near = file.disk.parent / name
                 path = (file.path.parent / name).as_posix()
-                if path not in there and beside.is_file():
-                    there[path] = _on_disk(beside, PurePosixPath(path))
-    settings = [_settings_beside(file, there) for file in chosen]
+                if path not in there and near.is_file():
+                    there[path] = _on_disk(near, PurePosixPath(path))
+    settings = [_settings_near(file, there) for file in chosen]
     names = list(dict.fromkeys(name for cells in settings for name in cells))
     varied = [n for n in names if len({str(cells.get(n)) for cells in settings}) > 1]
     taken = {name for cells in said for name in cells}
@@ -442,12 +442,12 @@ def _with_settings(
     ]
 
 
-def _settings_beside(file: FoundFile, there: Mapping[str, FoundFile]) -> dict[str, Any]:
+def _settings_near(file: FoundFile, there: Mapping[str, FoundFile]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for name in _SETTINGS:
-        beside = there.get((file.path.parent / name).as_posix())
-        if beside is not None and beside.path != file.path:
-            cells |= _mapping_in(_bytes(beside), beside.path.suffix)
+        near = there.get((file.path.parent / name).as_posix())
+        if near is not None and near.path != file.path:
+            cells |= _mapping_in(_bytes(near), near.path.suffix)
     return cells
 
 

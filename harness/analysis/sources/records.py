@@ -64,14 +64,14 @@ def read_json(text: str, place: str, file: str) -> tuple[pd.DataFrame, str]:
     Raises:
         ReportError: it is not valid, or holds no records.
     """
-    documents, told = parse_json(text, place)
-    records, shape = (documents, "") if told == "JSON lines" else shaped(documents[0])
+    documents, said = parse_json(text, place)
+    records, shape = (documents, "") if said == "JSON lines" else shaped(documents[0])
     if not records or not all(isinstance(record, Mapping) for record in records):
         raise ReportError(
             f"{place}: holds no records", "save a list of objects, one a run, or one object a line"
         )
     frame = unrolled(frame_of([flat(record) for record in records], file))
-    return frame, f"{told}{shape}"
+    return frame, f"{said}{shape}"
 
 
 def shaped(document: Any) -> tuple[list[Any], str]:
@@ -147,7 +147,7 @@ def _names_things(value: Mapping[str, Any], keys: tuple[str, ...]) -> bool:
     """Whether the keys of an object name things of one kind, and are no columns of a record."""
     inner = list(value.values())
     if all(isinstance(v, Mapping) for v in inner):
-        # things of one kind have a key in common; settings and results beside each other have none
+        # things of one kind have a key in common; settings and results next to each other have none
         shared = set.intersection(*(set(v) for v in inner))
         return (len(inner) > 1 or bool(keys)) and bool(shared)
     if all(isinstance(v, list) for v in inner):

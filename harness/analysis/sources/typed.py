@@ -57,15 +57,15 @@ def read_workbook(payload: bytes, place: str, file: str) -> tuple[pd.DataFrame, 
         raise ReportError(f"{place}: every sheet is empty", "write one run a row, a header first")
     first = next(iter(filled))
     alike = {n: s for n, s in filled.items() if list(s.columns) == list(filled[first].columns)}
-    told = f"an Excel workbook, sheet {first!r}"
+    said = f"an Excel workbook, sheet {first!r}"
     if len(alike) > 1:
-        told = f"an Excel workbook, {len(alike)} sheets of one kind (column 'sheet')"
+        said = f"an Excel workbook, {len(alike)} sheets of one kind (column 'sheet')"
     frames = [
         sheet.assign(sheet=name) if len(alike) > 1 else sheet for name, sheet in alike.items()
     ]
     left = [name for name in filled if name not in alike]
-    told += f"; left out: {', '.join(map(repr, left))}" if left else ""
-    return untyped(pd.concat(frames, ignore_index=True), file), told
+    said += f"; left out: {', '.join(map(repr, left))}" if left else ""
+    return untyped(pd.concat(frames, ignore_index=True), file), said
 
 
 def _trimmed(sheet: pd.DataFrame) -> pd.DataFrame:
@@ -80,5 +80,5 @@ def _trimmed(sheet: pd.DataFrame) -> pd.DataFrame:
         return full
     header = whole.to_numpy().argmax()
     body = full.iloc[header + 1 :].copy()
-    body.columns = [str(name) for name in full.iloc[header]]  # type: ignore[assignment]
+    body.columns = [str(name) for name in full.iloc[header]]
     return body
