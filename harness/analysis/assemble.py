@@ -137,11 +137,8 @@ def _analysis(
         screening=screening,
     )
 
-    # A run of the baseline serves as an arm's where both have one recipe: it counts once.
-    runs = (*table.runs.values(), *table.control.values())
-    every = {run.trial.cell: run.trial for run in runs}
-
-    places = {_environment(trial.environment) for trial in every.values()} - {""}
+    every = _trials(table)
+    places = {_environment(trial.environment) for trial in every} - {""}
     controlled = all(seed in table.control for seed in table.seeds[: state.due])
     return Analysis(
         study=study,
@@ -173,8 +170,14 @@ def _analysis(
         kept=advice.kept,
         recommended_arm=advice.arm,
         trials_total=len(every),
-        train_seconds_total=fsum(trial.train_seconds for trial in every.values()),
+        train_seconds_total=fsum(trial.train_seconds for trial in every),
     )
+
+
+def _trials(table: Table) -> list[Trial]:
+    """Every trial once: a run of the baseline serves as an arm's where both have one recipe."""
+    runs = (*table.runs.values(), *table.control.values())
+    return list({run.trial.cell: run.trial for run in runs}.values())
 
 
 def _effects(

@@ -92,16 +92,15 @@ def ablate(
     if not chosen:
         chosen, why = choose_profile(loaded, device=place.timed_on(device), on_event=on_event)
     resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
-    left_out = _left_out(loaded, resolved)
+    lines = _left_out(loaded, resolved)
     resolved = _as_asked(resolved, screen=screen, recommended=recommended)
-    for line in (*left_out, *([] if dry_run else replaced_report(resolved, REPORTS))):
-        on_event(line)
+    lines += [] if dry_run else replaced_report(resolved, REPORTS)
     own = "--recommended" if recommended else ""
     given = (source, loaded.profile or chosen)
     asked = partial(_asked, *given, seeds=seeds, overrides=overrides, own=own)
 
-    if not resolved.scripted:
-        on_event("timing a few steps")
+    for line in (*lines, *([] if resolved.scripted else ["timing a few steps"])):
+        on_event(line)
     phase = ArmsPhase.prepare(
         resolved,
         why,

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands.choose_profile import all_trials, check_device
 from harness.commands.facts import OnEvent
-from harness.commands.place import Place
-from harness.commands.place import choose_places
+from harness.commands.place import Place, choose_places
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.study.arms import Arm, arms
 from harness.study.cells import seeds
@@ -34,7 +33,7 @@ _LOOK_SECONDS = 0.2  # between two looks at what a script has printed
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class OneTrial:
     """What one trial gave, and what the study would cost.
 
     Attributes:
@@ -138,7 +137,7 @@ def try_study(
     workers: int | None = None,
     device: str = "auto",
     on_event: OnEvent,
-) -> Tried:
+) -> OneTrial:
     """Run one trial of a study, at its first seed, and record nothing.
 
     Args:
@@ -178,7 +177,7 @@ def _arm(study: Study, name: str | None) -> Arm:
 
 def _try_script(
     study: Study, arm: Arm, cell: Cell, *, workers: int | None, device: str, on_event: OnEvent
-) -> Tried:
+) -> OneTrial:
     from harness.workers.local import worker_environment
     from harness.workers.script import FOLDER, ScriptRunner
     from harness.workers.script_hints import left_files, suggested_rule
@@ -203,7 +202,7 @@ def _try_script(
 
     # the log is gone with its folder, and all of it was printed
     trial = trial.model_copy(update={"error": trial.error.partition(" (log: ")[0]})
-    return Tried(
+    return OneTrial(
         study=study,
         arm=arm.name,
         seed=cell.seed,
@@ -220,7 +219,7 @@ def _try_script(
 
 def _try_recipe(
     study: Study, arm: Arm, cell: Cell, *, workers: int | None, device: str, on_event: OnEvent
-) -> Tried:
+) -> OneTrial:
     from harness.train.check import check
     from harness.workers.runner import OWN_RUNNER, runner_for
 
@@ -240,7 +239,7 @@ def _try_recipe(
         runner = runner_for(OWN_RUNNER, study, Path(folder))
         way: dict[str, Any] = {"device": layout.devices[0], "threads": layout.threads}
         trial, seconds = _timed(runner, cell, **way, on_epoch=on_epoch)
-    return Tried(
+    return OneTrial(
         study=study,
         arm=arm.name,
         seed=cell.seed,

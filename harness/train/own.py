@@ -103,19 +103,24 @@ def find(
                 raise RecipeError(
                     f"{where}.{key}: {name!r} takes no {key!r}{did_you_mean(key, theirs)}", takes
                 )
-    lacking = [
-        p.name
-        for p in parameters
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        and p.name not in (*filled, *keywords, *kwargs)
-    ]
+    lacking = _without_value(parameters, given=(*filled, *keywords, *kwargs))
     if lacking:
         raise RecipeError(
             f"{field}: {name!r} needs {', '.join(lacking)}, which has no value",
             f"set {where}.{lacking[0]}",
         )
     return plugin
+
+
+def _without_value(parameters: Sequence[inspect.Parameter], *, given: Sequence[str]) -> list[str]:
+    """Return the arguments that have no default and are not given."""
+    return [
+        p.name
+        for p in parameters
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        and p.name not in given
+    ]
 
 
 def attempt(field: str, name: str, call: Callable[[], Any]) -> Any:

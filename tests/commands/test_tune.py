@@ -128,7 +128,7 @@ def test_a_finished_search_runs_nothing_again(
         on_event=events.append,
     )
     assert (again.answer, again.counts) == (before.answer, before.counts)
-    assert [event.to_run for event in events if isinstance(event, TunePlan)] == [0]
+    assert any("nothing to run" in event for event in events if isinstance(event, str))
     assert not any(event.line for event in events if isinstance(event, ProgressFacts))
 
 
@@ -153,7 +153,7 @@ def test_a_search_of_other_images_or_recipes_in_the_same_place_is_refused(
     ran: tuple[Path, TuneOutcome, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ran[0])
-    with pytest.raises(StorageError, match="another space, base recipe or images"):
+    with pytest.raises(StorageError, match="holds another search: its space, base recipe, images"):
         tune(
             study(NOTHING, search={"confirm": 2}),
             trials=3,

@@ -108,7 +108,7 @@ def test_another_plan_is_refused_while_cells_run(tmp_path: Path) -> None:
     more = light.study(seeds=4)
     with light.planned(tmp_path) as ledger, Ledger.open(NAME, runs=tmp_path) as other:
         claimed(ledger)
-        with pytest.raises(StorageError, match="are running"):
+        with pytest.raises(StorageError, match="still has running cells"):
             other.plan(light.plan_of(more), light.cells_of(more))
 
 
@@ -127,7 +127,7 @@ def test_a_second_planner_is_refused_while_the_first_works(
     with light.planned(tmp_path) as ledger:
         lock = FileLock(tmp_path / NAME / "journal.log.planner.flock")
         assert lock.acquire()
-        with pytest.raises(StorageError, match="another planner is at work"):
+        with pytest.raises(StorageError, match="another planner is working"):
             ledger.plan(light.plan_of(light.study()), light.cells_of(light.study()))
         lock.release()
 

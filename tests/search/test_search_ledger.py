@@ -184,7 +184,7 @@ def test_a_search_of_another_space_is_refused_in_the_same_place(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
     planned(tmp_path, search(4)).close()
-    with pytest.raises(StorageError, match="another space"):
+    with pytest.raises(StorageError, match="another search: its space"):
         planned(tmp_path, search(4, {**SPACE, **change}))
 
 

@@ -264,7 +264,7 @@ def test_a_diverged_trial_names_its_first_bad_step_and_keeps_its_curve_so_far() 
     )
     trial, outcomes = run(wanted)
     assert trial.state == "diverged"
-    assert "not a finite number from step" in trial.error
+    assert "stopped being a finite number at step" in trial.error
     assert 0 < trial.epochs == len(trial.curve) < 10
     assert trial.metrics == {}
     assert outcomes is None

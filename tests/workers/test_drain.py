@@ -173,7 +173,7 @@ def test_a_loss_that_is_not_finite_makes_a_diverged_trial_that_names_the_step(
         work(ledger, light.diverging)
         trials = ledger.trials()
     assert {(trial.state, trial.epochs) for trial in trials} == {("diverged", 2)}
-    assert "from step 17" in trials[0].error
+    assert "at step 17" in trials[0].error
 
 
 def test_missing_images_end_the_worker_and_the_cell_waits_for_others(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.commands.ablate import ablate
-from harness.commands.try_one import Tried, try_study
+from harness.commands.try_one import OneTrial, try_study
 from harness.errors import UsageError
 from harness.study.cells import cells
 from harness.study.script_code import check_script, script_code, work_key
@@ -159,7 +159,7 @@ def run(study: Study, arm: int = 0, *, device: str = "cpu") -> Trial:
     return runner(cell, device=device, threads=1, on_epoch=lambda *_: False)[0]
 
 
-def tried(**options: Any) -> tuple[Tried, str]:
+def tried(**options: Any) -> tuple[OneTrial, str]:
     lines: list[str] = []
     outcome = try_study("study.toml", on_event=lines.append, **options)
     return outcome, "\n".join(lines)
