@@ -103,7 +103,7 @@ def find(
                 raise RecipeError(
                     f"{where}.{key}: {name!r} takes no {key!r}{did_you_mean(key, theirs)}", takes
                 )
-    lacking = _without_value(parameters, given=(*filled, *keywords, *kwargs))
+    lacking = _lacking(parameters, (*filled, *keywords, *kwargs))
     if lacking:
         raise RecipeError(
             f"{field}: {name!r} needs {', '.join(lacking)}, which has no value",
@@ -112,14 +112,14 @@ def find(
     return plugin
 
 
-def _without_value(parameters: Sequence[inspect.Parameter], *, given: Sequence[str]) -> list[str]:
-    """Return the arguments that have no default and are not given."""
+def _lacking(parameters: Sequence[inspect.Parameter], given: Sequence[str]) -> list[str]:
+    """Return the parameters that have neither a default nor a value."""
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    asked = (*named, inspect.Parameter.KEYWORD_ONLY)
     return [
         p.name
         for p in parameters
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        and p.name not in given
+        if p.default is p.empty and p.kind in asked and p.name not in given
     ]
 
 

@@ -184,7 +184,7 @@ def place(
     # channels_last measured 1.3 to 1.6 times as fast as NCHW for these nets on the CPU (see
     # tests/benchmarks)
     memory_format = torch.channels_last
-    # a net of the user's may not take channels_last; trying it out tells
+    # a user's net may not take channels_last: it is tried
     if is_plugin(recipe.model.name):
         memory_format = nets.check(recipe.model, in_channels=channels, side=side, classes=classes)
     # a stream of its own: the weights of a seed are the same whatever else is drawn

@@ -145,7 +145,7 @@ class RecordedScores(Scores):
         def body() -> None:
             super(RecordedScores, self).add(*feed.batch())
 
-        # warming up adds the batch several times, and draws where a net of the user's draws in eval
+        # warming up adds the batch several times, and draws where a user's net draws in eval
         # mode, too
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             replay = self._recorder(body, self.device, rewind=feed.rewind, lane=self._lane)
