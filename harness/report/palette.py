@@ -1,8 +1,8 @@
 """The colours of a report: after Okabe and Ito (2008), darkened until text in them has a contrast of 4.5 on white.
 
 A drawing uses the colours below as they are; inside the page each becomes the page's own colour of
-that name and so follows the reader's light or dark setting. No two are equal, because each is found
-apart by value.
+that name and so follows the reader's light or dark setting. No two are equal, because a value is how
+each is found.
 """
 
 from __future__ import annotations

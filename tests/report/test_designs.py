@@ -110,7 +110,7 @@ def test_singular_and_plural_hold_on_every_page(design: str) -> None:
     many = rf"(?<![\d.,\w-])1 (?:\w+ )?(?:{things})s\b"
     few = rf"(?<![\d.,\w-])(?<!trial )(?:[2-9]|[1-9]\d+) (?:{things})\b(?!s| \d)"
     # "each of 1", "in any of 1 arm", "is complete"/"are complete"
-    agreement = r"\b1 (?:\w+ )?(?:seed|arm|trial) (?:are|were|have)\b|\d\d? (?:seeds|arms|trials) (?:is|was|has)\b|of 1 arm\b"
+    agreement = r"\b1 (?:\w+ )?(?:seed|arm|trial) (?:are|were|have)\b|(?<!of )\b\d\d? (?:seeds|arms|trials) (?:is|was|has)\b|of 1 arm\b"
     found = [re.findall(pattern, text) for pattern in (many, few, agreement)]
     assert found == [[], [], []]
 
