@@ -318,11 +318,9 @@ def _why(code: int, log: Path) -> str:
         return f"killed by signal {-code}"
     last = ""
     with suppress(OSError):
-        lines = [
-            line
-            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-            if line.strip()
-        ]
+        written = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # an error of ours ends with its hint, and the reason is before it
+        lines = [line for line in written if line.strip() and not line.startswith("hint: ")]
         last = lines[-1].strip()[:200] if lines else ""
     return f"exit code {code}{': ' + last if last else ''}"
 
