@@ -778,7 +778,7 @@ def main() -> int:
             row = supervise(name, look, left)
         rows.append(row)
         print(
-            f"{name:<16} {row['state']:<8} {row['seconds']:6.1f} s  {' '.join(row['says'].split())[:100]}",
+            f"{name:<16} {row['state']:<8} {row['seconds']:6.1f} s  {' '.join(str(row['says']).split())[:100]}",
             flush=True,
         )
         (out / "summary.json").write_text(

@@ -514,7 +514,7 @@ def _baseline(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     del facts
     if options.baseline or not options.arm:
         return options, []
-    full = source.frame[list(options.arm)].map(text_of).ne("").all(axis=1)
+    full = source.frame[list(options.arm)].map(lambda cell: bool(text_of(cell))).all(axis=1)
     names = list(
         dict.fromkeys(arm_names(source.with_frame(source.frame.loc[full]), options.arm)[0])
     )

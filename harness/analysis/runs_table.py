@@ -322,13 +322,13 @@ def _repeated(
     name: str, twice: pd.DataFrame, source: TableSource, options: TableOptions
 ) -> ReportError:
     """The error of several rows for one arm and seed, with the ways out that this table has."""
-    told = []
+    repeats: list[str] = []
     for (arm, dataset, seed), group in twice.groupby(["arm", "dataset", "seed"], sort=False):
-        if len(told) > 4:
+        if len(repeats) > 4:
             break
         lines = [place.removeprefix("line ") for place in places(group, range(min(len(group), 4)))]
-        where = f" on {dataset}" if dataset else ""
-        told.append(f"{arm}{where} at seed {seed} (lines {', '.join(lines)})")
+        where = f" on {dataset}" if str(dataset) else ""
+        repeats.append(f"{arm}{where} at seed {seed} (lines {', '.join(lines)})")
     count = len(twice[["arm", "dataset", "seed"]].drop_duplicates())
     more = f"; and {count - 4} more" if count > 4 else ""
     clock = next((c for c in source.columns if _plain(c) in CLOCKS), "")
@@ -337,7 +337,7 @@ def _repeated(
     by_time = f", the newest by {source.created}" if source.created else ""
     ways += [f"--duplicates last (or first, mean){by_time}", "one more --arm or --dataset"]
     return ReportError(
-        f"{name}: more than one row for {'; '.join(told[:4])}{more}",
+        f"{name}: more than one row for {'; '.join(repeats[:4])}{more}",
         f"say which counts: {'; '.join(ways)}",
     )
 
@@ -461,11 +461,11 @@ def _paired_or_not(rows: RunRows, options: TableOptions, baseline: str) -> tuple
     if options.unpaired or not options.seed:
         told = "runs are not paired: arms are compared as two groups (Welch's t)"
         return replace(rows, notes=(*rows.notes, told)), "none"
-    pairs = {
-        arm: set(zip(group["dataset"], group["seed"], strict=True))
+    pairs: dict[str, set[tuple[str, str]]] = {
+        str(arm): set(zip(group["dataset"], group["seed"], strict=True))
         for arm, group in frame.groupby("arm", sort=False)
     }
-    every = set().union(*pairs.values())
+    every = set[tuple[str, str]]().union(*pairs.values())
     common = set.intersection(*pairs.values())
     if len(common) == len(every):
         return rows, "seed"

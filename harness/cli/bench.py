@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,13 +55,14 @@ def bench(
     from harness.bench.suite import BUDGET_SECONDS
 
     budget = _QUICK_SECONDS if quick else BUDGET_SECONDS
+    shorter: dict[str, Any] = {"groups": _QUICK_GROUPS, "sample_seconds": _QUICK_SAMPLE_SECONDS}
     with console.Countdown("timing", budget) as bar:
         measured = measure(
             device=device or find_defaults().device or "auto",
             save=save,
             budget_seconds=budget,
             on_event=bar.note,
-            **({"groups": _QUICK_GROUPS, "sample_seconds": _QUICK_SAMPLE_SECONDS} if quick else {}),
+            **(shorter if quick else {}),
         )
     if json:
         console.data_json(measured.as_json())

@@ -203,7 +203,7 @@ def _in_our_unit(name: str, number: Reading, kind: Kind, rule: MetricRule | None
     Raises:
         TrialError: it is no share and should be one.
     """
-    unit = rule.shown_unit if rule is not None and rule.unit is not None else "1"
+    unit: str = rule.shown_unit if rule is not None and rule.unit is not None else "1"
     unit = METRICS[name].unit if name in METRICS else unit
     if unit != "pp":
         return number.value

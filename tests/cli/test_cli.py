@@ -667,7 +667,12 @@ def test_a_page_is_opened_and_a_browser_that_is_missing_is_one_line(
     page = finished / "reports" / "pair-quick" / "index.html"
     before = page.stat().st_mtime_ns
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: bool(opened.append(url)))
+
+    def pretend(url: str) -> bool:
+        opened.append(url)
+        return False
+
+    monkeypatch.setattr(webbrowser, "open", pretend)
     status, out, err = call("open", "pair")
     assert (status, out) == (0, "reports/pair-quick/index.html\n")
     assert opened == [page.as_uri()]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -157,7 +158,7 @@ def test_changed_rules_are_told_of_only_when_cells_had_been_claimed(tmp_path: Pa
     ],
 )
 def test_every_rule_that_verdicts_and_advice_rest_on_is_declared(
-    tmp_path: Path, first: dict[str, object], second: dict[str, object], rule: str
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], rule: str
 ) -> None:
     before, after = light.study(seeds=5, **first), light.study(seeds=5, **second)
     with Ledger.open(NAME, runs=tmp_path) as ledger:

@@ -73,7 +73,10 @@ def trained(net: nn.Module) -> set[str]:
 @pytest.mark.parametrize("name", ["build", "usual", "other", "any_", "mixed", "own_meaning"])
 def test_a_factory_gets_the_sizes_under_the_names_that_its_signature_has(name: str) -> None:
     net = made({"model.name": f"nets.py:{name}"}, classes=7)
-    assert (net.get_submodule("4").out_features, net.get_submodule("0").in_channels) == (7, 3)
+    last, first = net.get_submodule("4"), net.get_submodule("0")
+    assert isinstance(last, nn.Linear)
+    assert isinstance(first, nn.Conv2d)
+    assert (last.out_features, first.in_channels) == (7, 3)
 
 
 def test_a_size_that_the_study_sets_itself_under_another_name_is_left_to_it() -> None:

@@ -80,7 +80,7 @@ def test_a_pattern_without_a_match_is_an_error_that_shows_it(tmp_path: Path) -> 
 
 
 def test_a_number_that_does_not_decide_may_be_missing_and_is_spoken_of(tmp_path: Path) -> None:
-    rules = {
+    rules: dict[str, Any] = {
         "accuracy": {"stdout": r"acc ([\d.]+)"},
         "f1": {"stdout": r"f1 ([\d.]+)", "higher_is_better": True},
     }

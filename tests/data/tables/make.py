@@ -216,7 +216,7 @@ def mlflow(draw):
                 {
                     "run_id": f"{draw.integers(16**8):08x}",
                     "experiment_id": "1",
-                    "status": "FINISHED" if i != 7 or again else "FINISHED",
+                    "status": "FINISHED",
                     "start_time": (start + timedelta(hours=i + 40 * again)).isoformat(sep=" "),
                     "metrics.val_acc": round(
                         (score - 3 * (again == 0 and (arm, seed) == ("ema", 1))) / 100, 5
