@@ -179,7 +179,7 @@ def column_facts(source: TableSource) -> list[ColumnFacts]:
 def proposed(source: TableSource, given: TableOptions) -> tuple[TableOptions, list[ColumnChoice]]:
     """Return options for a table, those that were given as they are, and the reason for every other one.
 
-    What cannot be found stays empty.
+    Options that the columns do not settle stay empty.
     """
     options, choices = given, list[ColumnChoice]()
     if not options.where and source.where:
@@ -254,7 +254,7 @@ def _first(names: Sequence[str], facts: Facts, fits: Any) -> str:
 
 
 def _tidy(source: TableSource, options: TableOptions) -> Step:
-    """A column of metrics' names beside one of values: propose the likeliest metric."""
+    """A column of metrics' names next to one of values: propose the likeliest metric."""
     words = {_word(name): name for name in source.columns}
     column = words.get("metric", words.get("metric_name", ""))
     if options.metric or options.where or not column or "value" not in words:

@@ -185,7 +185,7 @@ def _wanted(rows: Sequence[_Row], names: Sequence[str], wanted: dict[str, str]) 
             wanted.setdefault(name, often[0])
     if not {"val_loss", "val_accuracy"} & set(wanted):
         raise UsageError(
-            f"the history has no validation loss or accuracy that could be told by its name ({', '.join(names)})",
+            f"no key of the history names a validation loss or accuracy: {', '.join(names)}",
             'say which key it is, for example keys={"val_accuracy": "top1"}',
         )
     return wanted

@@ -125,7 +125,7 @@ def plan_power(
 
     Raises:
         UsageError: effect or sd is not above zero.
-        StudyError: the study's arms cannot be.
+        StudyError: the study's arms are faulty.
     """
     metric = {**METRICS, **(metrics or {})}.get(
         study.metric, Metric(study.metric, "1", None, study.metric)

@@ -95,9 +95,9 @@ def read_runs(source: Path | str | Sequence[Path | str], **columns: Unpack[Colum
             ``metric``, ``baseline`` and ``margin`` are needed.
 
     Raises:
-        ReportError: the table cannot be read, or does not say what is needed; the hint says what to
+        ReportError: the table is unreadable, or does not say what is needed; the hint says what to
             change.
-        UsageError: an argument that cannot be.
+        UsageError: an argument has no meaning here.
     """
     options = options_of(columns)
     sources = [source] if isinstance(source, (str, Path)) else list(source)
@@ -531,7 +531,7 @@ def _means(rows: RunRows) -> RunRows:
 def _metrics(
     rows: RunRows, options: TableOptions, unit: ScoreUnit, *, lower: bool
 ) -> dict[str, Metric]:
-    """The column that decides and those beside it, under names of their own; ours of the same name mean something else."""
+    """The column that decides and the other metrics, under names of their own; ours of the same name mean something else."""
     shown = Metric(rows.metric, unit.shown, not lower, rows.metric)
     metrics = {shown.name: shown}
     if options.train:

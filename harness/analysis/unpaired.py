@@ -92,7 +92,7 @@ def group_effects(
 
 
 def unpaired_reasons(table: Table) -> dict[str, str]:
-    """Return ``{arm: why it cannot be judged}``, the baseline included: runs that diverged."""
+    """Return ``{arm: why it gets no verdict}``, the baseline included: runs that diverged."""
     lost = {
         arm.name: (table.count(arm.name, "failed", "diverged"), len(table.of(arm.name)))
         for arm in table.arms

@@ -54,7 +54,8 @@ def state_of(kind: str, files: Sequence[Path], *, size: int) -> str:
             stat = path.stat()
         except OSError as error:
             raise DataError(
-                f"{path} cannot be read: {error.strerror}", "check that it exists and may be read"
+                f"could not read {path}: {error.strerror}",
+                "check that it exists and that you may read it",
             ) from error
         state.update(json.dumps([str(path), stat.st_size, stat.st_mtime_ns]).encode())
     return state.hexdigest()[:16]
@@ -106,7 +107,7 @@ class CacheEntry:
     def write(self, arrays: Arrays, fingerprint: str, on_event: OnEvent) -> None:
         """Write the file whole or not at all.
 
-        Where it cannot be written, say so and go on without.
+        Where the disk refuses, say so and go on without.
         """
         header = {
             "format": FORMAT,

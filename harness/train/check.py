@@ -27,8 +27,8 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
         DataError: the images are missing, unreadable or too few.
         RecipeError: the net or an augmentation does not fit them, or a plug-in does not fit its
             protocol.
-        UsageError: a plug-in cannot be imported, or TensorBoard's events are asked for and cannot
-            be written.
+        UsageError: the import of a plug-in fails, or TensorBoard's events are asked for and their
+            folder is not writable.
     """
     # what is wrong with the surroundings is said before an hour of decoding
     tensorboard.wanted()
@@ -87,7 +87,7 @@ class _Evaluated(nn.Module):
 
 @lru_cache(maxsize=64)
 def leaves_device(recipe: Recipe) -> str:
-    """Return why a net or a loss of the user's cannot be recorded: where it reads from the device.
+    """Return where a user's net or loss reads from the device, which keeps it from being recorded.
 
     Empty when it does not.
 

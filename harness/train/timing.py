@@ -228,7 +228,7 @@ def choose_layout(
         recipe: a typical trial of the study, such as the baseline's.
         device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         workers: number of processes, or None to choose.
-        engine: auto, eager or graph, which every worker is then to be told.
+        engine: auto, eager or graph, the same for every worker.
 
     Raises:
         UsageError: the engine cannot run on the device.

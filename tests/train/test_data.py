@@ -508,7 +508,7 @@ def test_missing_data_name_the_folder_and_the_embedded_alternative(root: Path) -
 
 def test_a_download_to_a_read_only_root_says_so(root: Path) -> None:
     root.chmod(0o555)
-    assert "cannot be written" in failure(lambda: data.fetch("cifar10")).message
+    assert "is not writable" in failure(lambda: data.fetch("cifar10")).message
 
 
 def test_damaged_files_of_torchvision_are_refused_by_checksum(root: Path) -> None:

@@ -80,14 +80,14 @@ class FileTable:
 
     Attributes:
         frame: its rows.
-        told: its format, in words.
+        form: its format, in words.
         last: column that orders the rows of one run, where the file is one run.
         twice: names that more than one column has.
         notes: what was assumed.
     """
 
     frame: pd.DataFrame
-    told: str
+    form: str
     last: str = ""
     twice: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
@@ -100,13 +100,13 @@ def read_source(sources: Sequence[Path | str]) -> TableSource:
         sources: paths, globs, ``{arm}/seed-{seed}/metrics.csv`` patterns, or the URL of a database.
 
     Raises:
-        ReportError: a file cannot be read or holds no table.
+        ReportError: a file is unreadable or holds no table.
         UsageError: a pattern matches nothing.
     """
     texts = [str(source) for source in sources]
     if len(texts) == 1 and optuna_studies.is_database_url(texts[0]):
-        frame, told = optuna_studies.read_database(texts[0])
-        return _single(FileTable(frame, told), texts[0].rpartition("/")[2] or "optuna")
+        frame, form = optuna_studies.read_database(texts[0])
+        return _single(FileTable(frame, form), texts[0].rpartition("/")[2] or "optuna")
     if len(texts) == 1 and paths.is_pattern(texts[0]) and not Path(texts[0]).exists():
         files, columns = paths.matching(texts[0])
         found = [_on_disk(file, PurePosixPath(file.as_posix())) for file in files]
@@ -132,7 +132,7 @@ def _expanded(text: str) -> list[Path]:
         raise unreadable(text[:200], error, "name a file or a folder") from None
     if not matches:
         raise ReportError(
-            f"{text}: cannot be read: there is no such file or folder",
+            f"there is no file or folder {text}",
             "name a file, a folder, a glob in quotes, or the URL of an Optuna storage",
         )
     return matches
@@ -179,7 +179,7 @@ def _single(table: FileTable, name: str) -> TableSource:
     """One table as a source, after what is known of its tool has been applied."""
     tool = known.recognised(table.frame)
     frame, parted = known.with_name_parts(table.frame if tool is None else tool.frame)
-    what = f"{tool.what}, {table.told}" if tool is not None else table.told
+    what = f"{tool.what}, {table.form}" if tool is not None else table.form
     own = [column for column in frame.columns if column not in (FILE, LINE)]
     size = f"{plural(len(frame), 'row')}, {plural(len(own), 'column')}"
     return TableSource(
@@ -267,12 +267,12 @@ def _text_table(file: FoundFile, payload: bytes) -> FileTable:
     if text.lstrip()[:1] in ("{", "["):
         return _json_table(text, place, name)
     read = delimited.read_delimited(text, place, name)
-    told = f"{read.told}{f', {encoding}' if encoding else ''}"
+    form = f"{read.form}{f', {encoding}' if encoding else ''}"
     epochs = known.by_epoch(read.frame)
     if epochs is not None:
         note = "rows of training and validation were put together by epoch"
-        return FileTable(epochs, f"a Lightning log, {told}", "epoch", read.twice, (note,))
-    return FileTable(read.frame, told, "", read.twice)
+        return FileTable(epochs, f"a Lightning log, {form}", "epoch", read.twice, (note,))
+    return FileTable(read.frame, form, "", read.twice)
 
 
 def _json_table(text: str, place: str, name: str) -> FileTable:
@@ -366,7 +366,7 @@ def _tree(
     frame = _joined(frames, name)
     tool = known.recognised(frame)
     shown, parted = known.with_name_parts(frame if tool is None else tool.frame)
-    formats = Counter(table.told for table in tables).most_common(1)[0][0]
+    formats = Counter(table.form for table in tables).most_common(1)[0][0]
     what = f"{tool.what}, {formats}" if tool is not None else formats
     sentence = f"{name}: {plural(len(chosen), 'file')} as {columns.pattern} ({what}); "
     return TableSource(
@@ -420,7 +420,7 @@ def _chosen(files: Sequence[FoundFile], name: str) -> tuple[list[FoundFile], str
 def _with_settings(
     files: Sequence[FoundFile], chosen: Sequence[FoundFile], said: Sequence[Mapping[str, str]]
 ) -> list[dict[str, Any]]:
-    """Add to what paths say the settings that lie beside each file, those that differ between runs."""
+    """Add to what paths say the settings that lie next to each file, those that differ between runs."""
     there = {file.path.as_posix(): file for file in files}
     for file in chosen:
         if file.disk is not None:  # a glob names the results alone

@@ -35,7 +35,7 @@ def log_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def last_checkpoints(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Return one path a run: the state beside its checkpoints, or that of the last checkpoint."""
+    """Return one path a run: the state next to its checkpoints, or that of the last checkpoint."""
     runs: dict[PurePosixPath, list[tuple[float, PurePosixPath]]] = {}
     for path in paths:
         match = _CHECKPOINT.fullmatch(path.parent.name)
