@@ -309,7 +309,7 @@ def _chance(table: Table, state: LookState, line: Chance | None) -> Check:
     hint = "check the labels, raise schedule.max_lr or train.epochs"
     if line is None:
         return _idle(
-            "chance", "the number of classes is unknown, so guessing nets were not looked for"
+            "chance", "the number of classes is unknown, so harness did not look for guessing nets"
         )
     learned = [
         arm.name
@@ -491,15 +491,15 @@ def _control(table: Table, effects: Sequence[Effect]) -> Check | None:
         )
     effect = found[0]
     rate = "1 in 100 sound studies shows this by chance"
-    told = f"baseline against itself at other seeds: {effect.estimate:+.2f} {effect.unit}, p = {effect.p:.3g}, n = {effect.n}"
+    comparison = f"baseline against itself at other seeds: {effect.estimate:+.2f} {effect.unit}, p = {effect.p:.3g}, n = {effect.n}"
     bad = (
-        f"the A/A arm is not null ({told}); {rate}"
+        f"the A/A arm is not null ({comparison}); {rate}"
         if effect.p is not None and effect.p < CONTROL_ALPHA
         else ""
     )
     hint = "something besides the seed differs between trials: look for shared state, order of runs, or mixed machines"
     return _check(
-        "A/A arm", bad, ok=f"{told}; warns below {CONTROL_ALPHA}, where {rate}", hint=hint
+        "A/A arm", bad, ok=f"{comparison}; warns below {CONTROL_ALPHA}, where {rate}", hint=hint
     )
 
 
@@ -507,14 +507,14 @@ def _pruned(table: Table) -> Check | None:
     stopped = {
         arm.name: [run.trial.epochs for run in table.of(arm.name, "pruned")] for arm in table.arms
     }
-    told = _listed(
+    listed = _listed(
         f"{arm} (epoch {min(epochs)}, {_count(len(epochs), 'seed')})"
         for arm, epochs in stopped.items()
         if epochs
     )
-    if not told:
+    if not listed:
         return None
-    what = f"stopped early and shown as censored, without an estimate: {told}"
+    what = f"stopped early and shown as censored, without an estimate: {listed}"
     return Check(
         level="warn",
         name="pruned trials",
@@ -555,7 +555,7 @@ def _short_runs(table: Table) -> Check | None:
         level="warn",
         name="short runs",
         what=what,
-        hint="take the sd from finished trials, not from the plan's fall-back",
+        hint="take the sd from finished trials, not from the plan's guess",
     )
 
 
@@ -584,18 +584,18 @@ def _busy(table: Table) -> Check | None:
 
 
 def _constant(effects: Sequence[Effect]) -> Check | None:
-    told = []
+    sentences = []
     same = _listed(effect.term for effect in effects if SAME_ON_EVERY_SEED in effect.note)
     tied = _listed(effect.term for effect in effects if TIE in effect.note)
     if same:
-        told.append(
+        sentences.append(
             f"{same} {_verb(same, 'differs', 'differ')} from the reference by the same amount on every seed"
         )
     if tied:
-        told.append(f"{tied} {_verb(tied, 'ties', 'tie')} with the reference on every seed")
-    if not told:
+        sentences.append(f"{tied} {_verb(tied, 'ties', 'tie')} with the reference on every seed")
+    if not sentences:
         return None
-    what = f"{' and '.join(told)}, which leaves nothing to test with"
+    what = f"{' and '.join(sentences)}, which leaves nothing to test with"
     return Check(
         level="warn", name="no variance", what=what, hint="use more validation images or more seeds"
     )

@@ -383,7 +383,7 @@ def _open(t: _Tested, pair: tuple[ArmFacts, ArmFacts], rules: _Rules) -> str:
     reasons = (
         (bool(_trouble(*pair)), _trouble(*pair)),
         (not t.test, "no finished trials to compare"),
-        (not rules.sign, "the metric has no better end"),
+        (not rules.sign, "neither more nor less of the metric is better"),
         (bool(rules.barred), rules.barred),
         (bool(short), ", ".join(short)),
         (min(t.sizes) < FEWEST_PAIRS, f"fewer than {FEWEST_PAIRS} pairs"),

@@ -359,18 +359,18 @@ def _is_number(value: object) -> bool:
 
 def _columns(history: Records) -> dict[str, list[Any]]:
     """One list of values a key, as long as there are epochs; None where an epoch lacks the key."""
-    told: Any = history
-    if hasattr(told, "to_dict"):  # a DataFrame, without importing pandas
-        told = told.to_dict("list")
-    if isinstance(told, Mapping):
-        columns = {str(key): list(values) for key, values in told.items() if _is_list(values)}
+    content: Any = history
+    if hasattr(content, "to_dict"):  # a DataFrame, without importing pandas
+        content = content.to_dict("list")
+    if isinstance(content, Mapping):
+        columns = {str(key): list(values) for key, values in content.items() if _is_list(values)}
         columns = _spread(columns)
         if len({len(values) for values in columns.values()}) > 1:
             raise UsageError(
                 "the history's columns differ in length", "give every key one value an epoch"
             )
     else:
-        epochs = list(told)
+        epochs = list(content)
         if not all(isinstance(epoch, Mapping) for epoch in epochs):
             raise UsageError(
                 "a history is one dictionary an epoch, or one list a key",

@@ -130,7 +130,7 @@ def report_on(
     runs = runs_of(source, options)
     if name and study_name(name) != name:
         raise UsageError(
-            f"--name {name!r}: cannot name a folder",
+            f"--name {name!r} is no name for a folder",
             "use letters, digits, '.', '_' and '-', and no ending of a file",
         )
     study = runs.study.model_copy(update={"name": name or runs.study.name})
@@ -188,7 +188,7 @@ def _refuse_other_report(folder: Path, sources: Sequence[str]) -> None:
 
     if not (folder / "study.toml").is_file():
         return
-    hint = "pass --name to call this report otherwise"
+    hint = "pass --name to give this report another name"
     try:
         before = read_folder(folder)
     except HarnessError:

@@ -295,7 +295,7 @@ def _writing(runs: Path, reports: Path) -> Iterator[Finding]:
             yield Finding(
                 "fail",
                 f"write {name}",
-                f"no right to write at {place}",
+                f"you may not write to {place}",
                 "run it in a folder of your own",
             )
     # after the folders of runs: where torch is broken, those are still told
@@ -304,7 +304,7 @@ def _writing(runs: Path, reports: Path) -> Iterator[Finding]:
     root = data.data_root()
     if not _can_write(_nearest(root)):
         hint = "decoded images are kept in the user's cache folder instead"
-        yield Finding("warn", "write data", f"no right to write at {root}", hint)
+        yield Finding("warn", "write data", f"you may not write to {root}", hint)
 
 
 def _can_write(folder: Path) -> bool:

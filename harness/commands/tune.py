@@ -199,7 +199,7 @@ def _check_place(place: Place, storage: str | None) -> None:
     """Refuse shards for a search: which recipe comes next depends on all trials so far, and a shard sees only its own."""
     if not place.here and "://" not in (storage or ""):
         raise UsageError(
-            f"a search on {place.launcher} needs a database: each of its trials looks at all that were before it",
+            f"a search on {place.launcher} needs a database: each of its trials looks at all earlier ones",
             "`--storage postgresql+psycopg://user@host/database`, or `--launcher local`",
         )
 

@@ -120,8 +120,7 @@ class CacheEntry:
         folder = self._writable()
         if folder is None:
             on_event(
-                f"{self.name}: no folder for the cache can be written; "
-                "it will be decoded again next time"
+                f"{self.name}: no cache folder is writable; the next run decodes the images again"
             )
             return
         # under the lock: what a killed process left is written over
@@ -142,8 +141,7 @@ class CacheEntry:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             on_event(
-                f"{self.name}: the cache could not be written ({error}); "
-                "it will be decoded again next time"
+                f"{self.name}: could not write the cache ({error}); the next run decodes the images again"
             )
 
     @contextlib.contextmanager

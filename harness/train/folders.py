@@ -23,9 +23,7 @@ from harness.train.folder_parts import holds_thumbnails, is_hidden, part_of
 _ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
-_NAMES = (
-    "call the parts train, test and val, or put the images right into the folders of their classes"
-)
+_NAMES = "call the parts train, test and val, or put the images directly into their class folders"
 IDX_NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -170,7 +168,7 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
     if all(named.values()):  # else "train" and "test" would be taken for two classes
         train = next((name for name, part in named.items() if part == "train"), "train")
         raise DataError(
-            f"{folder / train} holds no folder of a class",
+            f"{folder / train} holds no class folder",
             f"put the images in {folder / train / 'CLASS'}",
         )
     stray = [name for name, part in named.items() if part in ("test", "val")]

@@ -342,7 +342,7 @@ def _shrink_stem(name: str, net: nn.Module) -> None:
     old = net.get_submodule(first)
     if not isinstance(old, nn.Conv2d):  # pragma: no cover - a torchvision of another layout
         raise RecipeError(
-            f"model.kwargs.cifar_stem: the stem of {name!r} is not what was expected in this "
+            f"model.kwargs.cifar_stem: the stem of {name!r} differs from what harness expects in this "
             "torchvision"
         )
     if old.kernel_size == (3, 3):

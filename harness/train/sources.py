@@ -229,8 +229,7 @@ def download(name: str, root: Path, on_event: OnEvent) -> None:
         except (OSError, RuntimeError, EOFError, ValueError) as error:  # URLError is an OSError
             reason = str(error).strip().splitlines()
             raise DataError(
-                f"{name!r} could not be downloaded: "
-                f"{reason[0] if reason else type(error).__name__}",
+                f"could not download {name!r}: {reason[0] if reason else type(error).__name__}",
                 f"try again later; offline, {_by_hand(known, root)}",
             ) from error
         finally:

@@ -152,7 +152,7 @@ def test_editing_the_weights_file_makes_new_cells_and_a_recipe_without_one_keeps
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"model.kwargs.pretrained": "no.pth"}, "the weights file 'no.pth' is not there"),
+        ({"model.kwargs.pretrained": "no.pth"}, "the weights file 'no.pth' does not exist"),
         ({"model.kwargs.pretrained": "nets.py"}, "the weights file 'nets.py' is unreadable"),
         ({"model.kwargs.pretrained": 3}, "model.kwargs.pretrained is 3"),
         ({"model.kwargs.pretrained": "w.pth", "model.name": "torchvision:resnet34"}, "not of"),
