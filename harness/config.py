@@ -83,7 +83,7 @@ class Defaults:
     address: str = ""
     sources: tuple[tuple[str, str], ...] = ()
 
-    def told(self, *, without: frozenset[str] = frozenset()) -> list[str]:
+    def lines(self, *, without: frozenset[str] = frozenset()) -> list[str]:
         """Return what the files say, a line a file, without passwords and without the keys of ``without``."""
         by_file: dict[str, list[str]] = {}
         for name, source in self.sources:

@@ -88,9 +88,7 @@ def _read(name: str, file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"plug-in {name!r} cannot be imported: {error}", "check its path"
-        ) from error
+        raise UsageError(f"could not read plug-in {name!r}: {error}", "check its path") from error
 
 
 def _source_file(name: str) -> Path:

@@ -125,7 +125,7 @@ def test_a_broken_pyproject_is_a_fault_only_where_it_speaks_of_harness(tmp_path:
 
 def test_what_is_told_names_file_and_value_and_no_password(tmp_path: Path) -> None:
     write(tmp_path, 'workers = 2\nstorage = "postgresql+psycopg://me:s3c@ret@db/trials"\n')
-    (told,) = find_defaults(tmp_path).told()
+    (told,) = find_defaults(tmp_path).lines()
     assert (
         told
         == f"{tmp_path / 'harness.toml'}: workers 2, storage postgresql+psycopg://me:***@db/trials"
@@ -138,6 +138,6 @@ def test_a_password_is_in_no_fault(tmp_path: Path) -> None:
 
 def test_what_a_command_says_itself_is_not_told(tmp_path: Path) -> None:
     write(tmp_path, 'workers = 2\ndevice = "cpu"\n')
-    assert find_defaults(tmp_path).told(without=frozenset({"workers"})) == [
+    assert find_defaults(tmp_path).lines(without=frozenset({"workers"})) == [
         f"{tmp_path / 'harness.toml'}: device cpu"
     ]

@@ -23,7 +23,6 @@ BANNED = (
     "stands",
 )
 PATTERN = re.compile(rf"\b(?:{'|'.join(re.escape(phrase) for phrase in BANNED)})\b", re.IGNORECASE)
-EXEMPT = ROOT / "tests" / "data" / "words_exempt.txt"
 STYLE_PAGE = ROOT / "docs" / "style.md"  # quotes what it bans
 PAGES = [
     ROOT / "README.md",
@@ -53,25 +52,9 @@ def banned_in(path: Path) -> list[str]:
     ]
 
 
-def exempt() -> list[str]:
-    return EXEMPT.read_text(encoding="utf-8").split()
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_file_uses_plain_words_unless_it_is_on_the_list_that_only_shrinks(path: Path) -> None:
-    name = path.relative_to(ROOT).as_posix()
-    phrases = banned_in(path)
-    if name in exempt():
-        assert phrases, f"{name} is plain now: take it off {EXEMPT.name}"
-    else:
-        assert not phrases, (
-            f"{name} says {', '.join(sorted(set(phrases)))}: docs/style.md names plain words"
-        )
-
-
-def test_the_list_of_exempt_files_names_files_that_exist_once_each() -> None:
-    assert exempt() == sorted(set(exempt()))
-    assert set(exempt()) <= {path.relative_to(ROOT).as_posix() for path in FILES}
+def test_a_file_uses_plain_words(path: Path) -> None:
+    assert banned_in(path) == [], "docs/style.md names plain words"
 
 
 def test_the_search_finds_every_banned_turn_and_no_part_of_a_longer_word() -> None:

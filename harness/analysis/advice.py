@@ -150,8 +150,8 @@ class _Change:
 
     Attributes:
         name: of the arm adopted or of the component dropped.
-        told: the verdict on it, with its figure.
-        sentence: what to do, and ``told``.
+        evidence: the verdict on it, with its figure.
+        sentence: what to do, and ``evidence``.
         fields: recipe fields to set.
         is_gain: shown to be better, and not only to do no harm.
         estimate: change in the primary metric, positive for the better.
@@ -161,7 +161,7 @@ class _Change:
     """
 
     name: str
-    told: str
+    evidence: str
     sentence: str
     fields: Mapping[str, Any]
     is_gain: bool
@@ -224,7 +224,7 @@ def recommend(table: Table, state: LookState, effects: Sequence[Effect]) -> Advi
             steps.append(change)
             reasons.append(change.sentence + joint)
         else:
-            kept.append(f"{change.name}: {change.told}, but {joint}")
+            kept.append(f"{change.name}: {change.evidence}, but {joint}")
             ended = ended or not (harm or change.is_gain)
 
     if untried:
@@ -278,12 +278,12 @@ def _candidates(table: Table, state: LookState, effects: Sequence[Effect]) -> li
             else _own(table, state, arms[effect.term], metric)
             for metric in asked(table)
         }
-        told = f"{'with it ' if way < 0 and effect.kind == 'main' else 'on its own ' if way < 0 else ''}{_verdict(effect)}"
+        evidence = f"{'with it ' if way < 0 and effect.kind == 'main' else 'on its own ' if way < 0 else ''}{_verdict(effect)}"
         changes.append(
             _Change(
                 name=name,
-                told=told,
-                sentence=f"{verb} {name}: {told}",
+                evidence=evidence,
+                sentence=f"{verb} {name}: {evidence}",
                 fields=fields,
                 is_gain=effect.verdict in ("better", "worse"),
                 estimate=way * (effect.estimate or 0.0) * table.sign,
@@ -395,10 +395,10 @@ def _joint(
             return False, reason or other_reason
         seeds = sorted(total.keys() & less.keys() if before else total.keys())
         values = np.array([total[seed] - less.get(seed, 0.0) for seed in seeds])
-        passes, told = _within(table, metric, values, together=members > 1)
+        passes, loss = _within(table, metric, values, together=members > 1)
         if not passes:
-            return False, told
-        worst.append(told)
+            return False, loss
+        worst.append(loss)
     shown = not change.is_gain or members > 1 or len(worst) > 1
     return True, f"; {', '.join(worst)}" if shown else ""
 
@@ -453,11 +453,11 @@ def _within(
     sign = 1 if is_gap else -table.sign
     mean = float(values.mean())
     name = "the gap " if is_gap else "together " if together else ""
-    told = f"{name}{f'{mean:+.2f}{_unit(of.unit)}, ' if is_gap or together else ''}"
-    told += f"at worst {mean + sign * half:+.2f}{_unit(of.unit)}"
+    loss = f"{name}{f'{mean:+.2f}{_unit(of.unit)}, ' if is_gap or together else ''}"
+    loss += f"at worst {mean + sign * half:+.2f}{_unit(of.unit)}"
     return (
         p < study.alpha,
-        told if p < study.alpha else f"{told}, beyond the margin of {margin:g}{_unit(of.unit)}",
+        loss if p < study.alpha else f"{loss}, beyond the margin of {margin:g}{_unit(of.unit)}",
     )
 
 

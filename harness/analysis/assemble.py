@@ -264,7 +264,7 @@ def _facts(
 
 
 def _trouble(table: Table, state: LookState, arm: str, line: Chance | None) -> str:
-    """Why an arm's own runs cannot be judged, whatever it is compared with."""
+    """Why an arm's own runs give no verdict, whatever it is compared with."""
     among = state.shown[arm]
     return own_reason(table, arm, among, state.missing) or (
         AT_CHANCE if at_chance(table, arm, line, among) else ""

@@ -92,9 +92,9 @@ def numbers(frame: pd.DataFrame, column: str, name: str, decimal: Decimal = "aut
     faults = np.flatnonzero(bad & ~missing)
     if faults.size:
         at = places(frame, faults.tolist())
-        told = [f"{place}: {texts[row]!r}" for place, row in zip(at, faults.tolist(), strict=True)]
+        wrong = [f"{place}: {texts[row]!r}" for place, row in zip(at, faults.tolist(), strict=True)]
         raise ReportError(
-            f"{name}: column {column!r} should hold numbers: {some(told)}",
+            f"{name}: column {column!r} should hold numbers: {some(wrong)}",
             "name a column of numbers, or leave such rows out with --where",
         )
     return NumberColumn(values, missing, spread, percent)

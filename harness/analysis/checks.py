@@ -161,7 +161,7 @@ def _baseline(table: Table, state: LookState) -> Check:
     if not table.count(name, "complete"):
         bad = f"the baseline {name} has no finished trial, so nothing can be compared"
     elif state.reasons.get(name):
-        bad = f"the baseline {name} is {state.reasons[name]}: arms that are compared with it cannot be judged"
+        bad = f"the baseline {name} is {state.reasons[name]}: arms that are compared with it get no verdict"
     else:
         bad = ""
     ok = f"{_count(table.count(name, 'complete'), 'trial')} of {name} to compare with"
@@ -212,7 +212,7 @@ def _missing(table: Table, state: LookState) -> Check:
         seeds = sorted({seed for gap in state.missing.values() for seed in gap})
         bad = f"no trial of {lost}; seed {', '.join(map(str, seeds))} is left out for every arm"
         unable = _listed(arm for arm, why in state.reasons.items() if "incomplete" in why)
-        bad += f", and {unable} cannot be judged" if unable else ""
+        bad += f", and {unable} {_verb(unable, 'gets', 'get')} no verdict" if unable else ""
         return _check(
             "missing pairs", bad, level="fail", hint="run the study again: it runs what is missing"
         )
@@ -273,9 +273,7 @@ def _images(table: Table) -> Check:
             {trial.data_fingerprint or "unknown" for trial in trials}
             | {table.fingerprint or "unknown"}
         )
-        bad = (
-            f"trials were run on different images (fingerprints {prints}): {other} cannot be judged"
-        )
+        bad = f"the trials ran on different images (fingerprints {prints}): {other} {_verb(other, 'gets', 'get')} no verdict"
         hint = "run the study again with one data set; trials on other images are not reused"
         return _check("images", bad, level="fail", hint=hint)
     bad = (
@@ -311,7 +309,7 @@ def _chance(table: Table, state: LookState, line: Chance | None) -> Check:
     hint = "check the labels, raise schedule.max_lr or train.epochs"
     if line is None:
         return _idle(
-            "chance", "the number of classes is unknown, so guessing nets were not looked for"
+            "chance", "the number of classes is unknown, so harness did not look for guessing nets"
         )
     learned = [
         arm.name
@@ -391,7 +389,10 @@ def _variances(table: Table, state: LookState) -> Check:
     )
     hint = "the paired interval stays valid; a plan that takes one sd for all arms does not"
     return _check(
-        "variances", bad, ok="arms vary alike between seeds, as far as can be told", hint=hint
+        "variances",
+        bad,
+        ok="no arm varies measurably more or less between seeds than the reference",
+        hint=hint,
     )
 
 
@@ -490,15 +491,15 @@ def _control(table: Table, effects: Sequence[Effect]) -> Check | None:
         )
     effect = found[0]
     rate = "1 in 100 sound studies shows this by chance"
-    told = f"baseline against itself at other seeds: {effect.estimate:+.2f} {effect.unit}, p = {effect.p:.3g}, n = {effect.n}"
+    comparison = f"baseline against itself at other seeds: {effect.estimate:+.2f} {effect.unit}, p = {effect.p:.3g}, n = {effect.n}"
     bad = (
-        f"the A/A arm is not null ({told}); {rate}"
+        f"the A/A arm is not null ({comparison}); {rate}"
         if effect.p is not None and effect.p < CONTROL_ALPHA
         else ""
     )
     hint = "something besides the seed differs between trials: look for shared state, order of runs, or mixed machines"
     return _check(
-        "A/A arm", bad, ok=f"{told}; warns below {CONTROL_ALPHA}, where {rate}", hint=hint
+        "A/A arm", bad, ok=f"{comparison}; warns below {CONTROL_ALPHA}, where {rate}", hint=hint
     )
 
 
@@ -506,14 +507,14 @@ def _pruned(table: Table) -> Check | None:
     stopped = {
         arm.name: [run.trial.epochs for run in table.of(arm.name, "pruned")] for arm in table.arms
     }
-    told = _listed(
+    listed = _listed(
         f"{arm} (epoch {min(epochs)}, {_count(len(epochs), 'seed')})"
         for arm, epochs in stopped.items()
         if epochs
     )
-    if not told:
+    if not listed:
         return None
-    what = f"stopped early and shown as censored, without an estimate: {told}"
+    what = f"stopped early and shown as censored, without an estimate: {listed}"
     return Check(
         level="warn",
         name="pruned trials",
@@ -540,7 +541,7 @@ def _unknown(table: Table) -> Check:
 
 def _of_script() -> Check:
     """What a script leaves open, so that a reader does not take it for looked at."""
-    what = "the script sees to its own images, split and test set: that they are the same for every arm is not checked"
+    what = "the script loads its own images, split and test set; harness did not check that every arm gets the same ones"
     hint = "pairs are sound when every arm of a seed has the same images, split and random draws"
     return Check(level="warn", name="left to the script", what=what, hint=hint)
 
@@ -554,7 +555,7 @@ def _short_runs(table: Table) -> Check | None:
         level="warn",
         name="short runs",
         what=what,
-        hint="take the sd from finished trials, not from the plan's fall-back",
+        hint="take the sd from finished trials, not from the plan's guess",
     )
 
 
@@ -570,31 +571,31 @@ def _busy(table: Table) -> Check | None:
     if not ratios:
         return None
     worst = max(ratios, key=lambda name: ratios[name])
-    told = f"training took up to {ratios[worst]:.2f} times its processor time ({worst})"
+    ratio = f"training took up to {ratios[worst]:.2f} times its processor time ({worst})"
     bad = (
-        f"{told}: other work ran beside it, and seconds of arms compare little"
+        f"{ratio}: other programs used the processor too, so the arms' seconds are hard to compare"
         if ratios[worst] > BUSY
         else ""
     )
     hint = (
         "accuracies are not affected; for times, run on an idle machine, or compare processor times"
     )
-    return _check("busy machine", bad, ok=f"{told}: seconds of arms can be compared", hint=hint)
+    return _check("busy machine", bad, ok=f"{ratio}: seconds of arms can be compared", hint=hint)
 
 
 def _constant(effects: Sequence[Effect]) -> Check | None:
-    told = []
+    sentences = []
     same = _listed(effect.term for effect in effects if SAME_ON_EVERY_SEED in effect.note)
     tied = _listed(effect.term for effect in effects if TIE in effect.note)
     if same:
-        told.append(
+        sentences.append(
             f"{same} {_verb(same, 'differs', 'differ')} from the reference by the same amount on every seed"
         )
     if tied:
-        told.append(f"{tied} {_verb(tied, 'ties', 'tie')} with the reference on every seed")
-    if not told:
+        sentences.append(f"{tied} {_verb(tied, 'ties', 'tie')} with the reference on every seed")
+    if not sentences:
         return None
-    what = f"{' and '.join(told)}, which leaves nothing to test with"
+    what = f"{' and '.join(sentences)}, which leaves nothing to test with"
     return Check(
         level="warn", name="no variance", what=what, hint="use more validation images or more seeds"
     )

@@ -179,7 +179,7 @@ def column_facts(source: TableSource) -> list[ColumnFacts]:
 def proposed(source: TableSource, given: TableOptions) -> tuple[TableOptions, list[ColumnChoice]]:
     """Return options for a table, those that were given as they are, and the reason for every other one.
 
-    What is not found stays empty.
+    Options that the columns do not settle stay empty.
     """
     options, choices = given, list[ColumnChoice]()
     if not options.where and source.where:
@@ -558,10 +558,12 @@ def _margin(source: TableSource, facts: Facts, options: TableOptions) -> Step:
             name, float(finite.min()), float(finite.max()), percent=column.percent
         )
     if kind != "number":
-        why = "0.5 percentage points to begin with: the smallest difference worth acting on is yours to say"
+        why = (
+            "0.5 percentage points to begin with: put the smallest difference that you would act on"
+        )
         return replace(options, margin=0.5), [ColumnChoice("margin", "0.5", why)]
     size = float(f"{0.01 * abs(float(finite.mean())) or 0.01:.0e}")
-    why = f"about 1 % of the mean of {name}, in its own unit: the smallest difference worth acting on is yours to say"
+    why = f"about 1 % of the mean of {name}, in its own unit: put the smallest difference that you would act on"
     return replace(options, margin=size), [ColumnChoice("margin", f"{size:g}", why)]
 
 

@@ -305,19 +305,19 @@ def _differences(
 
 
 def _trouble(one: ArmFacts, other: ArmFacts) -> str:
-    """Why the runs of an arm cannot be judged, on either side; empty when they can.
+    """Why the runs of an arm give no verdict, on either side; empty when they give one.
 
     Analyses that were written before arms carried their trouble still have their counts.
     """
-    told = []
+    troubles = []
     for side, arm in (("A", one), ("B", other)):
         lost = arm.failed + arm.diverged
         trouble = arm.trouble or (f"unstable ({lost} of {arm.completed + lost})" if lost else "")
 
         # A net that guesses on one side alone is a result: it fell to chance, or rose from it.
         if trouble and (trouble != AT_CHANCE or one.trouble == other.trouble):
-            told.append(f"{side} is {trouble}")
-    return ", ".join(told)
+            troubles.append(f"{side} is {trouble}")
+    return ", ".join(troubles)
 
 
 def _rulings(
@@ -383,7 +383,7 @@ def _open(t: _Tested, pair: tuple[ArmFacts, ArmFacts], rules: _Rules) -> str:
     reasons = (
         (bool(_trouble(*pair)), _trouble(*pair)),
         (not t.test, "no finished trials to compare"),
-        (not rules.sign, "the metric has no better end"),
+        (not rules.sign, "neither more nor less of the metric is better"),
         (bool(rules.barred), rules.barred),
         (bool(short), ", ".join(short)),
         (min(t.sizes) < FEWEST_PAIRS, f"fewer than {FEWEST_PAIRS} pairs"),

@@ -70,7 +70,7 @@ def diagnose(history: Records | Path | str, keys: Mapping[str, str] | None = Non
 
     Raises:
         UsageError: there is no epoch, no validation column, or a value is no number.
-        ReportError: a file is unreadable.
+        ReportError: a file is missing or unreadable.
     """
     from harness.stats import onset_epoch
 

@@ -185,7 +185,7 @@ def _wanted(rows: Sequence[_Row], names: Sequence[str], wanted: dict[str, str]) 
             wanted.setdefault(name, often[0])
     if not {"val_loss", "val_accuracy"} & set(wanted):
         raise UsageError(
-            f"the history has no validation loss or accuracy that could be told by its name ({', '.join(names)})",
+            f"no key of the history names a validation loss or accuracy: {', '.join(names)}",
             'say which key it is, for example keys={"val_accuracy": "top1"}',
         )
     return wanted
@@ -359,18 +359,18 @@ def _is_number(value: object) -> bool:
 
 def _columns(history: Records) -> dict[str, list[Any]]:
     """One list of values a key, as long as there are epochs; None where an epoch lacks the key."""
-    told: Any = history
-    if hasattr(told, "to_dict"):  # a DataFrame, without importing pandas
-        told = told.to_dict("list")
-    if isinstance(told, Mapping):
-        columns = {str(key): list(values) for key, values in told.items() if _is_list(values)}
+    content: Any = history
+    if hasattr(content, "to_dict"):  # a DataFrame, without importing pandas
+        content = content.to_dict("list")
+    if isinstance(content, Mapping):
+        columns = {str(key): list(values) for key, values in content.items() if _is_list(values)}
         columns = _spread(columns)
         if len({len(values) for values in columns.values()}) > 1:
             raise UsageError(
                 "the history's columns differ in length", "give every key one value an epoch"
             )
     else:
-        epochs = list(told)
+        epochs = list(content)
         if not all(isinstance(epoch, Mapping) for epoch in epochs):
             raise UsageError(
                 "a history is one dictionary an epoch, or one list a key",

@@ -2,7 +2,7 @@
 
 A look is a barrier: it happens when the first L seeds of every arm still in are final, whoever
 finished them in whatever order. At a look an arm leaves when its verdict is better, worse or
-equivalent, or when it cannot be judged; the others get the seeds up to the next look. Arms leave
+equivalent, or when its runs allow no verdict; the others get the seeds up to the next look. Arms leave
 whole; an arm that others are compared with stays in for as long as they do.
 """
 
@@ -28,7 +28,7 @@ class LookState:
         blocks: complete seed blocks, of the arms that were in at the time.
         own: ``{arm: seeds its effect is judged on}``.
         shown: ``{arm: seeds its level is shown on}``, longer for a reference that was kept in.
-        reasons: ``{arm: why it cannot be judged}``.
+        reasons: ``{arm: why it gets no verdict}``.
         judgements: ``{arm: verdict on the primary metric}`` of the arms that can; an arm that left keeps what it had.
         stopped: ``{arm: look it left at, from 1}``, for looks before the last.
         reached: looks passed.
@@ -87,7 +87,7 @@ def look_decisions(
         data_fingerprint: of the images that count.
 
     Raises:
-        StudyError: the study's arms cannot be.
+        StudyError: the study's arms are faulty.
     """
     table = join(
         study, trials, curves=curves or {}, metrics=metrics or {}, data_fingerprint=data_fingerprint

@@ -1,7 +1,7 @@
 """What an analysis is made of.
 
 Every number here is in the unit that it is shown in: percentage points for metrics of unit ``pp``,
-else as it is. What cannot be had is None, never nan.
+else as it is. A number that is not known is None, never nan.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Pair(Stored):
 
 
 class Retuning(Stored):
-    """What retuning a study came to, as it is kept beside the report.
+    """The result of retuning a study, as the report's folder keeps it.
 
     Attributes:
         entries: ``{entry of the space: what it could be}``.
@@ -190,7 +190,7 @@ class Retuning(Stored):
 
 
 class Retuned(Stored):
-    """The effects of a study as it is beside those of its retuned arms; ``flips`` counts verdicts that turn."""
+    """The effects of a study as it is, next to those of its retuned arms; ``flips`` counts verdicts that turn."""
 
     entries: dict[str, str] = {}
     tries: int = 0

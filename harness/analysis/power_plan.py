@@ -125,7 +125,7 @@ def plan_power(
 
     Raises:
         UsageError: effect or sd is not above zero.
-        StudyError: the study's arms cannot be.
+        StudyError: the study's arms are faulty.
     """
     metric = {**METRICS, **(metrics or {})}.get(
         study.metric, Metric(study.metric, "1", None, study.metric)
@@ -220,15 +220,17 @@ def _spread(
     from harness.stats import binomial_sd
 
     caveats = [
-        f"the sd is what {images} validation images and {100 * _ACCURACY:.0f} % accuracy would give, not a measured one"
+        f"the sd is not measured: {images:,} validation images would give it at {100 * _ACCURACY:.0f} % accuracy"
     ]
     if study.base_recipe.train.epochs <= SHORT_RUN:
         caveats.append(
             f"runs of {SHORT_RUN} epochs or fewer vary more between seeds than that: count on more seeds"
         )
-    unseen = f": no such runs of profile {study.profile} yet" if study.profile else ""
+    unseen = f" (no runs of profile {study.profile} yet)" if study.profile else ""
     return _Spread(
-        100.0 * binomial_sd(_ACCURACY, images), f"by the binomial fall-back{unseen}", tuple(caveats)
+        100.0 * binomial_sd(_ACCURACY, images),
+        f"guessed from {images:,} validation images{unseen}",
+        tuple(caveats),
     )
 
 
@@ -262,11 +264,11 @@ def _more_images(spread: _Spread, images: int, wanted: float, alpha: float) -> t
     before, after = (_needed(sqrt(variance / 2.0), wanted, alpha, 0.0) for variance in (now, then))
     if share <= _MOSTLY or before is None or after is None or after >= before:
         return ()
-    told = (
+    note = (
         f"{100 * share:.0f} % of the variance of a paired difference comes from having {images:,} validation images: with "
         f"data.val = {2 * images}, {after:,} seeds find {wanted:g} pp where {images:,} images take {before:,}"
     )
-    return (told,)
+    return (note,)
 
 
 def _observed(study: Study, metric: Metric, finished: Sequence[Trial]) -> tuple[float | None, int]:

@@ -25,11 +25,11 @@ def leading(effects: Sequence[Effect], metric: str) -> tuple[Effect, ...]:
 
 
 def join(analysis: Analysis, retuning: Retuning) -> Retuned:
-    """Return the effects as they are beside those of the retuned arms, and what retuning chose and gained.
+    """Return the effects as they are next to those of the retuned arms, and what retuning chose and gained.
 
     Args:
         analysis: of the study as it is.
-        retuning: what was tried, and what the retuned study came to.
+        retuning: what was tried, and the results of the retuned study.
     """
     metric, alpha = analysis.primary, analysis.study.alpha
     there = {(effect.kind, effect.term, effect.reference): effect for effect in retuning.effects}

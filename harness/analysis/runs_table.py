@@ -95,9 +95,9 @@ def read_runs(source: Path | str | Sequence[Path | str], **columns: Unpack[Colum
             ``metric``, ``baseline`` and ``margin`` are needed.
 
     Raises:
-        ReportError: the table cannot be read, or does not say what is needed; the hint says what to
+        ReportError: the table is unreadable, or does not say what is needed; the hint says what to
             change.
-        UsageError: an argument that cannot be.
+        UsageError: an argument has no meaning here.
     """
     options = options_of(columns)
     sources = [source] if isinstance(source, (str, Path)) else list(source)
@@ -225,7 +225,7 @@ def _with_counts(
         return frame
     if not options.n:
         raise UsageError(
-            f"{source.name}: the rows are means with an sd; of how many runs is not said",
+            f"{source.name}: the rows are means with an sd, without the number of runs behind them",
             "pass --n COLUMN, or --n 5 where all are of 5 runs",
         )
     if not options.n.isdigit() and options.n not in source.columns:
@@ -383,8 +383,7 @@ def _top(rows: RunRows, baseline: str, top: int, *, lower: bool) -> tuple[RunRow
     others = len(rows.arms) - 1
     if not top and others > _MOST_ARMS:
         raise ReportError(
-            f"{rows.name}: {others:,} arms against {baseline}: in one family of that size only large differences show, "
-            f"and nobody reads a page of them",
+            f"{rows.name}: {others:,} arms against {baseline}: in one family of that size only large differences show",
             "--top 20 shows the 20 best, corrected for all of them; --where COLUMN=VALUE takes one family of arms; "
             "fewer --arm columns make fewer arms",
         )
@@ -531,7 +530,7 @@ def _means(rows: RunRows) -> RunRows:
 def _metrics(
     rows: RunRows, options: TableOptions, unit: ScoreUnit, *, lower: bool
 ) -> dict[str, Metric]:
-    """The column that decides and those beside it, under names of their own; ours of the same name mean something else."""
+    """The column that decides and the other metrics, under names of their own; ours of the same name mean something else."""
     shown = Metric(rows.metric, unit.shown, not lower, rows.metric)
     metrics = {shown.name: shown}
     if options.train:

@@ -151,7 +151,7 @@ def _losses(curve: Curve) -> list[list[float | None]]:
 def unjudged(
     table: Table, among: Sequence[int], line: Chance | None, missing: dict[str, tuple[int, ...]]
 ) -> dict[str, str]:
-    """Return ``{arm: why it gets no verdict}`` for the arms that cannot be judged on these seeds, the baseline included.
+    """Return ``{arm: why it gets no verdict}`` for the arms whose runs on these seeds allow none, the baseline included.
 
     Args:
         table: joined trials.

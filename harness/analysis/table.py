@@ -1,8 +1,8 @@
-"""Trials joined to the arms of their study: who ran which seed, what came of it, and what it scored.
+"""Trials joined to the arms of their study: who ran which seed, how it ended, and what it scored.
 
 Nothing here looks at a name: arms are joined by recipe, seeds by number. Only where a study was
-made from a table of finished runs, whose recipes nobody knows, the table's label stands for the
-recipe.
+made from a table of finished runs, whose recipes nobody knows, the table's label takes the
+place of the recipe.
 """
 
 from __future__ import annotations
@@ -128,13 +128,13 @@ def join(
     Args:
         study: under its profile.
         trials: final records, in any order.
-        curves: by cell key; a trial's own curve stands in.
+        curves: by cell key; a trial without an entry brings its own.
         metrics: metrics beyond ``METRICS``, by name.
         data_fingerprint: of the images that count; empty takes the most frequent among the trials.
         planned_seeds: in place of the study's 0, 1, 2, ...
 
     Raises:
-        StudyError: the study's arms cannot be (``harness.study.arms``).
+        StudyError: the study's arms are faulty (``harness.study.arms``).
     """
     # Arms may share a recipe with the baseline of another design: a place is a recipe and a seed,
     # so that one trial serves every arm that has it.

@@ -15,7 +15,7 @@ Names = str | Sequence[str]
 
 
 class Columns(TypedDict, total=False):
-    """What ``read_runs`` takes with its source, by the names of its arguments; ``metric``, ``arm``, ``baseline`` and ``margin`` always."""
+    """What ``read_runs`` takes besides its source, by the names of its arguments; ``metric``, ``arm``, ``baseline`` and ``margin`` always."""
 
     arm: Names
     seed: Names

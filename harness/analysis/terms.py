@@ -47,7 +47,7 @@ def term_effects(
 
     Holm runs over the main effects and over the interactions, each its own family, on the primary
     metric. Shapley values have intervals alone. Every arm of the design must have completed a seed
-    for it to count; with an arm that cannot be judged there is no verdict.
+    for it to count; with an arm whose runs allow no verdict there is none.
     """
     if table.study.design not in ("factorial", "fraction"):
         return []

@@ -45,7 +45,7 @@ class Importance(Stored):
 
 
 class Finalist(Stored):
-    """A recipe that was run again on fresh seeds, beside its search score.
+    """A recipe that was run again on fresh seeds, with its search score.
 
     Attributes:
         name: how the report calls it.
@@ -115,9 +115,9 @@ class TuningFacts(Stored):
         space: ``{entry: what it can take, in words}``.
         limits: what a recipe may cost, in words.
         finalists: after confirmation on fresh seeds; empty before.
-        confirmed: what that came to.
+        confirmed: the result of that.
         answer: the outcome in a few sentences.
-        recipe: file with the winner, beside the report; empty before.
+        recipe: file with the winner, in the report's folder; empty before.
     """
 
     schema_version: Literal[1] = 1

@@ -3,9 +3,8 @@
 Verdict of an effect on the primary metric, in this order:
 
 1. fewer than 3 pairs: none;
-2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it is
-also told apart from zero,
-   the note says "measurable, below the margin";
+2. ``equivalent``: both one-sided tests put it inside the margin (Holm over the family). When it
+   also differs from zero (as in 3), the note says "measurable, below the margin";
 3. ``better`` or ``worse``: its two-sided p, adjusted by Holm over the family, is below alpha;
 4. ``unresolved``: everything else. Never "no effect".
 
@@ -191,7 +190,7 @@ def decide(
     if isnan(p_holm):
         same = SAME_ON_EVERY_SEED if mean else TIE
         return "unresolved", (*notes, same if unit == "pair" else NO_SPREAD)
-    # Equivalence first: an effect that is told apart from 0 and inside the margin is not worth acting on.
+    # Equivalence first: an effect that differs from 0 and lies inside the margin is not worth acting on.
     if p_equivalence < alpha:
         return "equivalent", tuple([*notes, BELOW_MARGIN] if p_holm < alpha else notes)
     if p_holm < alpha and sign:
@@ -204,8 +203,8 @@ def word(verdict: Verdict, gap: str) -> str:
 
     Args:
         verdict: on the primary metric.
-        gap: ``wider``, ``narrower``, or nothing where the gap is not told apart from the
-            reference's.
+        gap: ``wider``, ``narrower``, or nothing where the gap does not measurably differ from
+            the reference's.
     """
     if gap == "narrower":
         return {"better": "regularises", "equivalent": "regularises", "worse": "underfits"}.get(
@@ -215,7 +214,7 @@ def word(verdict: Verdict, gap: str) -> str:
 
 
 def gap_direction(estimate: float | None, p_holm: float | None, alpha: float) -> str:
-    """Return ``wider`` or ``narrower`` when a gap difference is told apart from 0 in its family, else nothing."""
+    """Return ``wider`` or ``narrower`` when a gap difference differs from 0 (Holm in its family), else nothing."""
     if estimate is None or p_holm is None or p_holm >= alpha:
         return ""
     return "wider" if estimate > 0 else "narrower"

@@ -526,7 +526,7 @@ def _draw(grid: Table, stream: TextIO | None) -> str:
 def _rich(
     stream: TextIO | None, *, width: int | None = None, file: TextIO | None = None
 ) -> Console:
-    """Return rich's console on a stream, told what this module decided: colour, width, no markup in other people's text."""
+    """Return rich's console on a stream, with this module's choices: colour, width, no markup in other people's text."""
     from rich.console import Console
 
     fancy = _is_rich(stream)
@@ -606,7 +606,7 @@ def _talk(text: str) -> None:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Write and flush. What cannot be written is dropped; of stdout that is noted, unless its reader went away."""
+    """Write and flush. Text that the stream refuses is dropped; of stdout that is noted, unless its reader went away."""
     to_stdout = stream is sys.stdout
     if stream is None or stream.closed:
         _lost.extend(["it is closed"] * to_stdout)

@@ -1,4 +1,4 @@
-"""What a command was told of storage, workers and place, filled up with the defaults of ``harness.toml``."""
+"""The storage, workers and place that a command names, filled up with the defaults of ``harness.toml``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def settle(
     """Fill up what a command left unsaid, and say which defaults were taken, and from where.
 
     Raises:
-        UsageError: a default or an option cannot be.
+        UsageError: a default or an option has no such value.
     """
     from harness.commands.place import Place
 
@@ -63,36 +63,40 @@ def settle(
         "launcher": launcher,
     }
     count = worker_count(workers) if workers is not None else None
-    found = find_defaults()
-    chosen = launcher.value if launcher is not None else found.launcher or "local"
+    defaults = find_defaults()
+    chosen = launcher.value if launcher is not None else defaults.launcher or "local"
     unused = {name for name, value in given.items() if value is not None} | {"data"}
-    for line in found.told(
+    for line in defaults.lines(
         without=frozenset(unused | (set(_TASK) if chosen == "local" else set()))
     ):
         console.say(f"defaults of {line}")
     return RunDefaults(
-        workers=count if workers is not None else worker_count(found.workers or "auto"),
-        storage=storage if storage is not None else found.storage,
-        artifacts=artifacts if artifacts is not None else found.artifacts,
-        device=device or found.device or "auto",
-        place=Place(chosen, _ask(found) if chosen != "local" else None),
+        workers=count if workers is not None else worker_count(defaults.workers or "auto"),
+        storage=storage if storage is not None else defaults.storage,
+        artifacts=artifacts if artifacts is not None else defaults.artifacts,
+        device=device or defaults.device or "auto",
+        place=Place(chosen, _ask(defaults) if chosen != "local" else None),
     )
 
 
-def _ask(found: Defaults) -> Ask:
+def _ask(defaults: Defaults) -> Ask:
     """Return what each task asks a cluster for."""
     from harness.workers.cluster import Ask
 
     return Ask(
-        **{name: getattr(found, name) for name in _TASK if getattr(found, name) not in (None, "")}
+        **{
+            name: getattr(defaults, name)
+            for name in _TASK
+            if getattr(defaults, name) not in (None, "")
+        }
     )
 
 
 def storage_of(given: str | None) -> str | None:
-    """Return where the ledger is kept: as a command was told, else as ``harness.toml`` says.
+    """Return where the ledger is kept: as a command names it, else as ``harness.toml`` says.
 
     Raises:
-        UsageError: a default cannot be.
+        UsageError: a default has no such value.
     """
     return given if given is not None else find_defaults().storage
 

@@ -75,7 +75,7 @@ Storage = Annotated[
 Artifacts = Annotated[
     str | None,
     typer.Option(
-        help="Folder for curves and per-image outcomes; default: beside the ledger.",
+        help="Folder for curves and per-image outcomes; default: next to the ledger.",
         rich_help_panel=WHERE,
     ),
 ]

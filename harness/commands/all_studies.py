@@ -47,7 +47,7 @@ class Share:
         trials: of its plan, with what retuning its arms adds at most.
         to_run: those that are neither finished anywhere nor part of a study before it.
         seconds: that these will take here.
-        error: why it cannot be run; then there are no trials.
+        error: why it does not run; then there are no trials.
     """
 
     study: str
@@ -94,7 +94,7 @@ class WholePlan:
 
 @dataclass(frozen=True, slots=True)
 class WholeOutcome:
-    """What running all studies came to.
+    """How running all studies ended.
 
     Attributes:
         failures: a sentence for every study that could not be run.

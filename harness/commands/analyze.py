@@ -31,7 +31,7 @@ class TableLook:
         columns: what each looks like.
         choices: what was not given and is proposed, with the reasons.
         options: all of it together.
-        command: the same as a command; what could not be found stands in capitals.
+        command: the same as a command; a word in capitals takes the place of an option not found.
     """
 
     source: TableSource
@@ -61,9 +61,9 @@ def analyze_table(
         What was written, and the table as it was read.
 
     Raises:
-        ReportError: the table cannot be read, or does not say what is needed; the hint says what to
+        ReportError: the table is unreadable, or does not say what is needed; the hint says what to
             change.
-        UsageError: an argument that cannot be.
+        UsageError: an argument has no meaning here.
     """
     from harness.analysis.sources import read_source
 
@@ -79,8 +79,8 @@ def look_at(source: Sources, **columns: Unpack[Columns]) -> TableLook:
         columns: what is known already.
 
     Raises:
-        ReportError: the table cannot be read.
-        UsageError: an argument that cannot be.
+        ReportError: the table is unreadable.
+        UsageError: an argument has no meaning here.
     """
     from harness.analysis.column_choice import column_facts, proposed
     from harness.analysis.sources import read_source
@@ -130,7 +130,7 @@ def report_on(
     runs = runs_of(source, options)
     if name and study_name(name) != name:
         raise UsageError(
-            f"--name {name!r}: cannot name a folder",
+            f"--name {name!r} is no name for a folder",
             "use letters, digits, '.', '_' and '-', and no ending of a file",
         )
     study = runs.study.model_copy(update={"name": name or runs.study.name})
@@ -162,7 +162,7 @@ def _origin(source: TableSource, sources: Sequence[str]) -> str:
 
 
 def command_of(sources: Sequence[str], options: TableOptions, *, name: str = "") -> str:
-    """Return the command that makes a report; what is missing of it stands in capitals."""
+    """Return the command that makes a report, with its missing options in capitals."""
     words = ["harness", "analyze", *map(_place, sources)]
     for flag, value in flags_of(options):
         words += [flag, value] if value else [flag]
@@ -188,7 +188,7 @@ def _refuse_other_report(folder: Path, sources: Sequence[str]) -> None:
 
     if not (folder / "study.toml").is_file():
         return
-    hint = "pass --name to call this report otherwise"
+    hint = "pass --name to give this report another name"
     try:
         before = read_folder(folder)
     except HarnessError:

@@ -133,11 +133,11 @@ def _torch() -> Iterator[Finding]:
     try:
         from harness.train.probe import probe
     except Exception as error:  # noqa: BLE001 - a broken pair of torch and torchvision raises what it likes
-        told = f"cannot be imported: {error}".splitlines()[0]
+        failure = f"its import fails: {error}".splitlines()[0]
         yield Finding(
             "fail",
             "torch",
-            told,
+            failure,
             "install torch and torchvision together, from one place, so that they match",
         )
         return
@@ -226,7 +226,7 @@ def _disk(runs: Path) -> Iterator[Finding]:
 def _defaults() -> Iterator[Finding]:
     from harness.config import find_defaults
 
-    lines = find_defaults().told()
+    lines = find_defaults().lines()
     for line in lines:
         yield Finding("ok", "defaults", line)
     if not lines:
@@ -295,7 +295,7 @@ def _writing(runs: Path, reports: Path) -> Iterator[Finding]:
             yield Finding(
                 "fail",
                 f"write {name}",
-                f"no right to write at {place}",
+                f"you may not write to {place}",
                 "run it in a folder of your own",
             )
     # after the folders of runs: where torch is broken, those are still told
@@ -304,7 +304,7 @@ def _writing(runs: Path, reports: Path) -> Iterator[Finding]:
     root = data.data_root()
     if not _can_write(_nearest(root)):
         hint = "decoded images are kept in the user's cache folder instead"
-        yield Finding("warn", "write data", f"no right to write at {root}", hint)
+        yield Finding("warn", "write data", f"you may not write to {root}", hint)
 
 
 def _can_write(folder: Path) -> bool:

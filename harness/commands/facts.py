@@ -1,4 +1,4 @@
-"""What a run of a study says of itself: its plan, how far it is, what it came to. Plain data; no console."""
+"""What a run of a study says of itself: its plan, how far it is, how it ended. Plain data; no console."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PlanFacts:
     """What is about to be run and what it will cost, for people to read before it starts.
 
     ``lines()`` says it in words; every number of it is a field. ``adopted`` counts trials that were finished elsewhere, by
-    the folder that holds them. What retuning adds at most stands in fields of its own. Of a user's ``script`` nothing is known
+    the folder that holds them. What retuning adds at most has fields of its own. Of a user's ``script`` nothing is known
     of images, and of its seconds nothing before its first trial: then they are None.
     """
 
@@ -144,7 +144,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 ran with failures or no trial came to its end, 130 stopped before the end."""
+        """0 done, 1 ran with failures or no trial finished, 130 stopped before the end."""
         if self.interrupted or self.out_of_time:
             return 130
         # a run whose every trial diverged has nothing to report on

@@ -125,7 +125,7 @@ def plan_study(
             its file has it.
         effect: that should be found, in the deciding metric's unit; None for the margin.
         seeds: in place of the profile's.
-        on_event: told what is being timed.
+        on_event: receives what is being timed.
     """
     from harness.analysis.power_plan import plan_power
 

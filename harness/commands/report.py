@@ -48,7 +48,7 @@ def report(
             under ``runs``.
         reports: where reports lie.
         runs: where ledgers lie.
-        on_event: told of each report before it is written.
+        on_event: receives the name of each report before it is written.
 
     Raises:
         ReportError: there is nothing to report on, or a folder is not a report's. Where reports lie
@@ -158,14 +158,14 @@ def fresh_page(
 
 @contextmanager
 def trials_kept(name: str, *, storage: str | None) -> Iterator[None]:
-    """Say of a report that cannot be written, at the end of a run, that its trials are kept and how it is written later.
+    """Say of a report that failed at the end of a run that its trials are kept, and how to write it later.
 
     Args:
         name: the study's folder name.
         storage: where its ledger is, when that was said.
 
     Raises:
-        UnreportedError: the disk is full, or refuses.
+        UnreportedError: the disk is full, or the folder is not writable.
     """
     try:
         yield
@@ -177,7 +177,7 @@ def trials_kept(name: str, *, storage: str | None) -> Iterator[None]:
         again = f"`harness report {name}`{' with the same --storage' if storage else ''}"
         raise UnreportedError(
             f"the trials ran, but their report could not be written: {error}",
-            f"{'make room on that disk' if full else 'see to it that it can be'}, then {again}: no trial is lost",
+            f"{'make room on that disk' if full else 'make the folder writable'}, then run {again}; your trials are safe",
         ) from error
 
 
@@ -188,10 +188,10 @@ def report_all(
 
     Args:
         reports: where reports lie.
-        on_event: told of each report before it is made.
+        on_event: receives the name of each report before it is made.
 
     Returns:
-        What was written, and a sentence for every folder that could not be.
+        What was written, and a sentence for every folder whose report failed.
 
     Raises:
         ReportError: there is no report.

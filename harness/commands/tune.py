@@ -199,13 +199,13 @@ def _check_place(place: Place, storage: str | None) -> None:
     """Refuse shards for a search: which recipe comes next depends on all trials so far, and a shard sees only its own."""
     if not place.here and "://" not in (storage or ""):
         raise UsageError(
-            f"a search on {place.launcher} needs a database: each of its trials looks at all that were before it",
+            f"a search on {place.launcher} needs a database: each of its trials looks at all earlier ones",
             "`--storage postgresql+psycopg://user@host/database`, or `--launcher local`",
         )
 
 
 def _check(study: Study) -> None:
-    """Refuse a space that is empty, cannot hold the reference, or cannot be searched as asked."""
+    """Refuse a space that is empty, does not hold the reference, or does not suit the search."""
     if not study.space:
         raise UsageError(
             f"study {study.name!r} has no [space]", "`harness show tune` shows one that has"
@@ -215,7 +215,7 @@ def _check(study: Study) -> None:
         "train.epochs" in entry.fields(name) for name, entry in study.space.items()
     ):
         faults.append(
-            "space.train.epochs: trials of different length cannot be compared by epoch; use the pruner 'none'"
+            "search.pruner: 'median' compares trials by epoch, but train.epochs is in the space; use 'none'"
         )
     if study.search.sampler == "gp" and conditional(study.space):
         names = ", ".join(name for name, entry in study.space.items() if entry.when)

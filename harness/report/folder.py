@@ -6,7 +6,7 @@ images.npz       validation labels, class names, every trial's packed correctnes
 samples.png      augmented images of every arm; the layout is in the PNG's own text
 study.toml       the study as it was run
 tuning.json      the search, for a tune
-retuning.json    the settings of every arm and what the retuned arms came to, for a study that retunes
+retuning.json    the settings of every arm and the results of the retuned arms, for a study that retunes
 bench.json       saved throughput, when there was any
 
 ``export`` writes them.
@@ -43,7 +43,7 @@ def read_folder(folder: Path) -> Material:
     """Read the data files of a report's folder.
 
     Raises:
-        ReportError: the folder lacks a file that is needed, or one cannot be read.
+        ReportError: the folder lacks a file that is needed, or one is unreadable.
     """
     missing = [name for name in ("study.toml", "trials.parquet") if not (folder / name).is_file()]
     if missing:
@@ -117,7 +117,7 @@ def _read_study(path: Path) -> Study:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ReportError(
-            f"{path} cannot be read: {error}", "copy it again from where it was written"
+            f"could not read {path}: {error}", "copy it again from where it was written"
         ) from None
     return parse_study(raw, name=raw.get("name", path.parent.name), source=str(path))
 
@@ -133,10 +133,10 @@ def read_parquet(
     Args:
         path: of the file.
         columns: these alone; None for all.
-        hint: what to do where it cannot be read.
+        hint: what to do where it is unreadable.
 
     Raises:
-        ReportError: it cannot be read.
+        ReportError: it is missing or unreadable.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -144,7 +144,7 @@ def read_parquet(
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise ReportError(f"{path} cannot be read: {error}", hint) from None
+        raise ReportError(f"could not read {path}: {error}", hint) from None
 
 
 def _read_trials(path: Path) -> tuple[tuple[Trial, ...], tuple[Trial, ...], dict[str, str]]:
@@ -250,7 +250,7 @@ def _read_images(path: Path) -> tuple[dict[str, Outcomes], Any, tuple[str, ...]]
             cells = stored["cells"].tolist()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ReportError(
-            f"{path} cannot be read: {error}", "copy it again, or delete it to do without images"
+            f"could not read {path}: {error}", "copy it again, or delete it to do without images"
         ) from None
     return (
         {cell: Outcomes(**part) for cell, part in zip(cells, parts, strict=True)},
@@ -271,7 +271,7 @@ def _read_samples(path: Path) -> dict[str, npt.NDArray[np.uint8]]:
             sheet = np.asarray(opened.convert("RGB"))
     except (OSError, KeyError, ValueError) as error:
         raise ReportError(
-            f"{path} cannot be read: {error}", "copy it again, or delete it to do without samples"
+            f"could not read {path}: {error}", "copy it again, or delete it to do without samples"
         ) from None
     side = layout["side"]
     samples = {}

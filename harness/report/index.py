@@ -42,7 +42,7 @@ class IndexEntry:
         verdicts: (key of the mark, names) of every verdict that was given.
         commands: what makes its trials again.
         ran: machine and day of the last trial.
-        error: why the folder cannot be read; then everything else is empty.
+        error: why the folder is unreadable; then everything else is empty.
     """
 
     folder: str
@@ -170,7 +170,7 @@ def _trials(path: Path) -> tuple[Provenance, list[str], tuple[float, float]]:
         )
     except ValueError as error:
         raise ReportError(
-            f"{path} cannot be read: {error}", "copy it again from where it was written"
+            f"could not read {path}: {error}", "copy it again from where it was written"
         ) from None
     days = [started[:10] for started in columns.get("started", ()) if started]
     return origin, days, (sum(filter(None, columns.get("eval_seconds", ()))), joules)
@@ -183,7 +183,7 @@ def write_index(reports: Path) -> Path:
         Path of the page.
 
     Raises:
-        ReportError: there is no report, or the folder cannot be written.
+        ReportError: there is no report, or the folder is not writable.
     """
     found = entries(reports)
     if not found:
@@ -293,5 +293,5 @@ def _write(path: Path, text: str) -> None:
         Path(name).replace(path)
     except OSError as error:
         raise ReportError(
-            f"{path} cannot be written: {error}", "choose a folder that you may write to"
+            f"could not write {path}: {error}", "choose a folder that you may write to"
         ) from None

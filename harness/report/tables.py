@@ -392,7 +392,7 @@ def compared(analysis: Analysis) -> TableBlock:
         ]
         heads = ["Arm", "Compared with", Column("Rows", numeric=True, note="with a score")]
         return table(
-            f"The arms, as {analysis.study.table} names them; what they are is known to whoever ran them.",
+            f"The arms, as {analysis.study.table} names them; only those who ran them know what they are.",
             heads,
             named,
         )

@@ -1,4 +1,4 @@
-"""Writing a report's folder, whole or not at all: made beside it first, then moved file by file, the page last."""
+"""Writing a report's folder, whole or not at all: made next to it first, then moved file by file, the page last."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _SETTINGS = ("study", "overrides", "components", "recommended", "chosen")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a report came to.
+    """A report that was written.
 
     Attributes:
         folder: where it lies.
@@ -70,7 +70,7 @@ class Written:
         files: names of every file written, relative to the folder.
         analysis: the numbers.
         answer: the answer in one sentence.
-        tuning: what a search came to, for a tune.
+        tuning: the result of the search, for a tune.
     """
 
     folder: Path
@@ -128,7 +128,7 @@ def write_report(
         What was written, and the analysis.
 
     Raises:
-        ReportError: the folder cannot be written.
+        ReportError: the folder is not writable, or its disk is full.
     """
     provenance = provenance or Provenance()
     own = {trial.cell: trial.curve for trial in trials if len(trial.curve)}
@@ -160,7 +160,7 @@ def write_material(
     """Write a report's folder from its material; without ``data``, only what is made of the data files.
 
     Raises:
-        ReportError: the folder cannot be written.
+        ReportError: the folder is not writable, or its disk is full.
     """
     material = replace(
         material, trials=in_order(material.trials), attempts=in_order(material.attempts)
@@ -267,7 +267,7 @@ def rebuild(folder: Path, *, into: Path | None = None) -> Written:
         into: write there, with the data files, instead of in place.
 
     Raises:
-        ReportError: a data file is missing or unreadable, or the folder cannot be written.
+        ReportError: a data file is missing or unreadable, or the folder is not writable.
     """
     material = read_folder(folder)
     if into is None:
@@ -326,4 +326,4 @@ def _replace(folder: Path, files: Mapping[str, bytes], *, stale: bool) -> None:
             if full
             else "choose a folder that you may write to"
         )
-        raise ReportError(f"{folder} cannot be written: {error.strerror or error}", hint) from error
+        raise ReportError(f"could not write {folder}: {error.strerror or error}", hint) from error

@@ -70,7 +70,7 @@ def _with_weights(code: str, recipes: Iterable[Recipe]) -> str:
                 contents.append(hashlib.file_digest(stream, "sha256").hexdigest())
         except OSError as error:
             raise UsageError(
-                f"model.kwargs.pretrained: the weights file {str(file)!r} cannot be read: {error.strerror}",
-                f"paths start from the working folder, {Path.cwd()}",
+                f"model.kwargs.pretrained: could not read the weights file {str(file)!r}: {error.strerror}",
+                f"harness looks for it from the working folder, {Path.cwd()}",
             ) from None
     return digest([code, contents]) if files else code

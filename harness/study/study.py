@@ -217,7 +217,7 @@ class Study(_Strict):
 
         Raises:
             UsageError: no such profile, a study that is under another one already (as the copy
-                beside a report is), or one that was made from a table of finished runs.
+                in a report's folder is), or one that was made from a table of finished runs.
             StudyError: the outcome is not a valid study; every fault is listed.
         """
         self.check_runnable()

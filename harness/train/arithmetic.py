@@ -1,6 +1,6 @@
 """What numbers a device computes with.
 
-TF32, and what stands in for bfloat16 where a GPU only emulates it.
+TF32, and what replaces bfloat16 where a GPU only emulates it.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Arrays:
     """Decoded images of a whole data set, in memory, on the CPU.
 
     Images are uint8, labels int64 in [0, len(classes)). The validation part is there where the
-    source brings one beside its test part; ``notes`` are what a user should know of the content, a
+    source brings one as well as a test part; ``notes`` are what a user should know of the content, a
     sentence each.
     """
 
@@ -255,7 +255,7 @@ def hold_out(images_NCHW: Pixels, labels_N: Labels, classes: tuple[str, ...]) ->
     For sources that bring no test part.
 
     Raises:
-        DataError: a class with a single image, which cannot be in both parts.
+        DataError: a class with a single image, too few for both parts.
     """
     present, sizes = np.unique(labels_N, return_counts=True)
     if len(sizes) and sizes.min() < 2:

@@ -80,9 +80,9 @@ def build(recipe: AugmentRecipe, channels: int) -> tuple[Op, ...]:
         channels: C. Saturation and hue are absent for one channel, where they would change nothing.
 
     Raises:
-        RecipeError: a colour operation on neither 1 nor 3 channels, or an operation of the user's
-            that cannot be called.
-        UsageError: an operation of the user's that cannot be imported.
+        RecipeError: a colour operation on neither 1 nor 3 channels, or your operation
+            does not take these arguments.
+        UsageError: the import of your operation fails.
     """
     ops: list[Op] = [
         make(recipe) for name, make in _BEFORE_OWN.items() if _is_on(recipe, name, channels)

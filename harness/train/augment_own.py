@@ -1,4 +1,4 @@
-"""An augmentation of the user's as one of our operations.
+"""A user's augmentation as one of our operations.
 
 Legend: N images, C channels, H height, W width.
 """
@@ -34,7 +34,7 @@ class Own:
         kwargs: its keyword arguments.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: its import fails.
         RecipeError: it does not take (x_NCHW, generator) and these arguments.
     """
 

@@ -54,7 +54,8 @@ def state_of(kind: str, files: Sequence[Path], *, size: int) -> str:
             stat = path.stat()
         except OSError as error:
             raise DataError(
-                f"{path} cannot be read: {error.strerror}", "check that it exists and may be read"
+                f"could not read {path}: {error.strerror}",
+                "check that it exists and that you may read it",
             ) from error
         state.update(json.dumps([str(path), stat.st_size, stat.st_mtime_ns]).encode())
     return state.hexdigest()[:16]
@@ -106,7 +107,7 @@ class CacheEntry:
     def write(self, arrays: Arrays, fingerprint: str, on_event: OnEvent) -> None:
         """Write the file whole or not at all.
 
-        Where it cannot be written, say so and go on without.
+        Where the disk refuses, say so and go on without.
         """
         header = {
             "format": FORMAT,
@@ -119,8 +120,7 @@ class CacheEntry:
         folder = self._writable()
         if folder is None:
             on_event(
-                f"{self.name}: no folder for the cache can be written; "
-                "it will be decoded again next time"
+                f"{self.name}: no cache folder is writable; the next run decodes the images again"
             )
             return
         # under the lock: what a killed process left is written over
@@ -141,8 +141,7 @@ class CacheEntry:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             on_event(
-                f"{self.name}: the cache could not be written ({error}); "
-                "it will be decoded again next time"
+                f"{self.name}: could not write the cache ({error}); the next run decodes the images again"
             )
 
     @contextlib.contextmanager

@@ -264,7 +264,7 @@ def record(
 
 
 def wait(device: torch.device | str) -> None:
-    """Wait until the device has done all it was told; a CPU always has."""
+    """Wait until the device has done all its work; a CPU always has."""
     device = torch.device(device)
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

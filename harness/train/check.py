@@ -27,8 +27,8 @@ def check(recipe: Recipe, device: str = "cpu") -> Arena:
         DataError: the images are missing, unreadable or too few.
         RecipeError: the net or an augmentation does not fit them, or a plug-in does not fit its
             protocol.
-        UsageError: a plug-in has no import, or TensorBoard's events are asked for and nothing can
-            write them.
+        UsageError: the import of a plug-in fails, or TensorBoard's events are asked for and their
+            folder is not writable.
     """
     # what is wrong with the surroundings is said before an hour of decoding
     tensorboard.wanted()
@@ -87,7 +87,7 @@ class _Evaluated(nn.Module):
 
 @lru_cache(maxsize=64)
 def leaves_device(recipe: Recipe) -> str:
-    """Return where a user's net or loss reads from the device, which no recording can do.
+    """Return where a user's net or loss reads from the device, which keeps it from being recorded.
 
     Empty when it does not.
 

@@ -1,6 +1,6 @@
 """Data sets as uint8 tensors with a fingerprint, and their fixed, stratified splits.
 
-A name is one that :func:`describe` lists, a folder, or a function of the user's. Known names are
+A name is one that :func:`describe` lists, a folder, or your function. Known names are
 looked for below the data root (``HARNESS_DATA``); a folder may hold parquet shards, one folder of
 images a class, or IDX files.
 
@@ -34,7 +34,7 @@ class Dataset:
 
     ``fingerprint`` is 16 hexadecimal digits over pixels (after resizing), labels and class names.
     ``published`` holds the (mean, std) per channel in [0, 1] that the literature uses for these
-    images, where there is one. The validation part is there where the source brings one beside its
+    images, where there is one. The validation part is there where the source brings one as well as a
     test part. ``notes`` are what a user should know of the content.
     """
 
@@ -120,13 +120,14 @@ def load(
         name: a known name, the path of a folder, or ``file.py:function``.
         size: side in pixels that images are cut (centre) and resized to; 0 keeps their own size.
         download: fetch a known data set that is not here.
-        kwargs: keyword arguments of a function of the user's.
-        on_event: told in words about downloads, decoding, and what a user should know of the
-            source.
+        kwargs: keyword arguments of your function.
+        on_event: receives a sentence on each download, on decoding, and on what a user should
+            know of the source.
 
     Raises:
         DataError: the name is unknown, or the images are missing, unreadable or inconsistent.
-        UsageError, RecipeError: a function of the user's cannot be imported, or called so.
+        UsageError, RecipeError: the import of your function fails, or it does not take these
+            arguments.
     """
     tell = on_event or _silent
     place = data_root()
@@ -268,7 +269,7 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     total = len(dataset.train_labels_N)
     if train < 0 or val < 0 or split_seed < 0:
         raise DataError(
-            "data.train, data.val and data.split_seed cannot be negative", "use 0 for the default"
+            "data.train, data.val and data.split_seed must be 0 or more", "use 0 for the default"
         )
     # a published validation part is what others decided on: it is taken whole, not split again
     own_images_NCHW, own_labels_N = dataset.val_images_NCHW, dataset.val_labels_N
@@ -282,8 +283,7 @@ def split(dataset: Dataset, *, train: int = 0, val: int = 10_000, split_seed: in
     except DataError as error:
         wanted = f"data.val={val:,}" + (f" and data.train={train:,}" if train else "")
         raise DataError(
-            f"{dataset.name}: {wanted} cannot be drawn from {total:,} training images: "
-            f"{error.message}",
+            f"{dataset.name}: {total:,} training images do not allow {wanted}: {error.message}",
             f"{fifth}; each part needs an image of all {len(dataset.classes)} classes",
         ) from error
     pictures_NCHW, targets_N = dataset.train_images_NCHW, dataset.train_labels_N

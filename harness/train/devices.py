@@ -23,7 +23,7 @@ def kind_of(device: torch.device | str) -> str:
 
 
 def auto() -> str:
-    """Return the kind of device that ``auto`` stands for.
+    """Return the kind of device that ``auto`` picks.
 
     The accelerator that torch finds, or the CPU.
     """

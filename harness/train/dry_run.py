@@ -177,9 +177,7 @@ def _tried(
     # a user's code raises what it likes, and so do operations that have no fake form
     except Exception as error:  # noqa: BLE001
         message = " ".join(str(error).split())[:200]
-        return (
-            f"{_place(error)} cannot be tried without running it: {type(error).__name__}: {message}"
-        )
+        return f"{_place(error)} fails in a dry run: {type(error).__name__}: {message}"
     return ""
 
 

@@ -78,7 +78,7 @@ def choose(
         asked: auto, eager or graph; auto takes the environment variable ``HARNESS_ENGINE`` when
             that is set.
         opt_func: the optimiser; only those of ours can be recorded.
-        obstacle: why the step cannot be recorded, in words; empty when it can.
+        obstacle: what keeps the step from being recorded, in words; empty when nothing does.
 
     Raises:
         UsageError: there is no such engine, the graph engine has no CUDA device, or there is an

@@ -117,7 +117,7 @@ def load_file(path: str) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RecipeError(
-            f"{place} is not there", f"paths start from the working folder, {Path.cwd()}"
+            f"{place} does not exist", f"harness looks for it from the working folder, {Path.cwd()}"
         ) from None
     except HarnessError:
         raise

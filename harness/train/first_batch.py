@@ -76,7 +76,7 @@ def target_fault(
         images: N.
         classes: K, 0 while it is not known.
         soft: whether probabilities are allowed.
-        own: whether a loss of the user's takes them, which decides what they mean.
+        own: whether the user's loss takes them, which decides what they mean.
     """
     shape = tuple(target.shape)
     if target.dim() == 0 or len(target) != images:
@@ -165,7 +165,7 @@ def output_fault(out: Any, images: int, *, classes: int = 0) -> Fault | None:
 
 
 def loss_fault(loss: Any) -> Fault | None:
-    """Look at what a loss of the user's returned."""
+    """Look at what the user's loss returned."""
     if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
         kind = (
             f"a tensor of shape {tuple(loss.shape)}"
@@ -211,7 +211,7 @@ def checked_batch(
         device: that it goes to.
         where: what the loader is called in an error.
         classes: K, 0 while it is not known.
-        own: whether a loss of the user's takes the targets.
+        own: whether the user's loss takes the targets.
 
     Raises:
         UsageError: it is no pair of images and labels.

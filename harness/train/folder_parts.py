@@ -67,7 +67,7 @@ def part_of(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a file or folder is none of the user's data.
+    """Say whether a file or folder is no part of the data.
 
     Hidden, or left there by a system, whatever it holds.
     """

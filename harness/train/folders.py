@@ -1,6 +1,6 @@
 """Folders that a user names.
 
-A tree with one folder a class, parquet shards, or IDX files, told apart by what they hold.
+A tree with one folder a class, parquet shards, or IDX files. What a folder holds says which it is.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from harness.train.folder_parts import holds_thumbnails, is_hidden, part_of
 _ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
-_NAMES = (
-    "call the parts train, test and val, or put the images right into the folders of their classes"
-)
+_NAMES = "call the parts train, test and val, or put the images directly into their class folders"
 IDX_NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -40,7 +38,7 @@ class Tree:
 
     ``test_word`` is what the test part is called, if there is one.
 
-    ``val`` is a validation part beside a test part; without a test part, it is the test part. ``unread`` are folders beside
+    ``val`` is a validation part next to a test part; without a test part, it is the test part. ``unread`` are folders next to
     the parts that are none, or that hold no class folders.
     """
 
@@ -123,7 +121,7 @@ def read_tree(tree: Tree, *, size: int, name: str, on_event: OnEvent) -> Arrays:
     """Decode a tree. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
-        DataError: an image that cannot be read, images of mixed sizes without ``size``, or images
+        DataError: an unreadable image, images of mixed sizes without ``size``, or images
             without contrast.
     """
     progress = pixels.DecodingCount(name, len(tree.files), on_event)
@@ -170,7 +168,7 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
     if all(named.values()):  # else "train" and "test" would be taken for two classes
         train = next((name for name, part in named.items() if part == "train"), "train")
         raise DataError(
-            f"{folder / train} holds no folder of a class",
+            f"{folder / train} holds no class folder",
             f"put the images in {folder / train / 'CLASS'}",
         )
     stray = [name for name, part in named.items() if part in ("test", "val")]
@@ -184,8 +182,8 @@ def _plain_classes(folder: Path, parts: dict[str, tuple[str, dict[str, Path]]]) 
     wrapped = next((name for name in empty if len(top.keys() & _folders(top[name]).keys()) > 1), "")
     if wrapped and len(empty) < len(top):
         raise DataError(
-            f"{folder / wrapped} holds folders that are called as classes beside it, so it is no class itself",
-            "move it out of the folder, or put the images of its classes into theirs",
+            f"{folder / wrapped} is no class: it holds folders with the names of classes next to it",
+            "move it out of the folder, or move its images into the class folders next to it",
         )
     if len(empty) == len(top):
         first = next(iter(top.values()))
@@ -286,7 +284,7 @@ def _idx(path: Path) -> npt.NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}", "copy or download it again") from error
+        raise DataError(f"could not read {path}: {error}", "copy or download it again") from error
     dims = content[3] if len(content) >= 4 else 0
     start = 4 + 4 * dims
     if content[:3] != b"\x00\x00\x08" or not 1 <= dims <= 4 or len(content) < start:

@@ -58,7 +58,7 @@ def judge(
         loaders: of the trial.
         history: of ``fit_one_cycle``.
         precision: of the recipe.
-        own_metric: a metric of the user's as ``file.py:function`` (see ``harness.study.metrics``),
+        own_metric: your metric as ``file.py:function`` (see ``harness.study.metrics``),
             or empty.
     """
     # scipy behind it takes its time: only a trial that ends well needs it

@@ -36,9 +36,9 @@ EpochEntry = dict[str, Any]
 class Loader(Protocol):
     """What the loop trains on.
 
-    Iterated anew every epoch, yielding (x_NCHW float, target) with target_N or target_NK.
+    Iterated again every epoch, yielding (x_NCHW float, target) with target_N or target_NK.
 
-    A loader with ``set_epoch(epoch)`` is told the epoch before it is iterated, as torch's
+    A loader with ``set_epoch(epoch)`` gets the epoch before each pass, as torch's
     DistributedSampler is.
     """
 

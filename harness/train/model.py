@@ -119,9 +119,9 @@ def build(
     """Return a freshly initialised net on the CPU; the caller's random state is left as it was.
 
     Raises:
-        RecipeError: the recipe pools more than the images have pixels, or names a net that cannot
-            be made for them.
-        UsageError: the recipe names a file that cannot be imported.
+        RecipeError: the recipe pools more than the images have pixels, or names a net that does
+            not fit them.
+        UsageError: the import of a file that the recipe names fails.
     """
     with torch.random.fork_rng(devices=[]):  # initialisers take no generator
         torch.manual_seed(seed)

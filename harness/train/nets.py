@@ -1,4 +1,4 @@
-"""Nets of the user's and torchvision's classifiers.
+"""Users' nets and torchvision's classifiers.
 
 Legend: N batch, C channels, H height, W width, K classes.
 """
@@ -52,7 +52,7 @@ def make(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> n
     torch's default generator draws its weights.
 
     Raises:
-        UsageError: its file or module cannot be imported.
+        UsageError: the import of its file or module fails.
         RecipeError: it is no net, or does not take the arguments it is given; the message names
             what is missing.
     """
@@ -109,12 +109,12 @@ def check(recipe: ModelRecipe, *, in_channels: int, side: int, classes: int) -> 
 
     Forward and backward.
 
-    channels_last, which is the faster one, unless the net cannot take it: ``x.view(len(x), -1)``
+    channels_last, which is the faster one, unless the net does not take it: ``x.view(len(x), -1)``
     after a convolution asks for the contiguous one.
 
     Raises:
-        UsageError: its file or module cannot be imported.
-        RecipeError: it cannot be built for these images, or does not return logits_NK.
+        UsageError: the import of its file or module fails.
+        RecipeError: it does not fit these images, or does not return logits_NK.
     """
     shape = (in_channels, side, side)
     # a trial net draws weights, and the caller's random state is not its to use
@@ -241,7 +241,7 @@ def _torchvision(recipe: ModelRecipe, in_channels: int, classes: int) -> nn.Modu
 def _refuse(kwargs: Collection[str], reasons: Mapping[str, str]) -> None:
     for key, why in reasons.items():
         if key in kwargs:
-            raise RecipeError(f"model.kwargs.{key} cannot be set", why)
+            raise RecipeError(f"model.kwargs.{key} is not allowed", why)
 
 
 def _torchvision_state(wanted: str, name: str, pretrained: object) -> dict[str, Tensor]:
@@ -259,7 +259,7 @@ def _torchvision_state(wanted: str, name: str, pretrained: object) -> dict[str, 
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise RecipeError(
-            f"{FIELD}: the weights file {file} of {name!r} is not in {folder} and cannot be fetched: {error}",
+            f"{FIELD}: the weights file {file} of {name!r} is not in {folder}, and its download failed: {error}",
             f"put {weights.url} there, or name the file: model.kwargs.pretrained = 'path/{file}'",
         ) from error
     return state
@@ -322,7 +322,7 @@ def _unfetched(wanted: str, name: str, error: BaseException) -> RecipeError:
     where = f"https://huggingface.co/{place}" if found.hf_hub_id else place
     reason = " ".join(str(error).split())[:200]
     return RecipeError(
-        f"{FIELD}: the weights file {file} of {place} is not here and cannot be fetched: {type(error).__name__}: {reason}",
+        f"{FIELD}: could not fetch the weights file {file} of {place}: {type(error).__name__}: {reason}",
         f"fetch it from {where} and name it: model.kwargs.pretrained = 'path/{file}'",
     )
 
@@ -342,7 +342,7 @@ def _shrink_stem(name: str, net: nn.Module) -> None:
     old = net.get_submodule(first)
     if not isinstance(old, nn.Conv2d):  # pragma: no cover - a torchvision of another layout
         raise RecipeError(
-            f"model.kwargs.cifar_stem: the stem of {name!r} is not what was expected in this "
+            f"model.kwargs.cifar_stem: the stem of {name!r} differs from what harness expects in this "
             "torchvision"
         )
     if old.kernel_size == (3, 3):

@@ -1,6 +1,6 @@
-"""Code of the user's that stands in for ours.
+"""Users' code in place of ours.
 
-Found, asked whether it fits its protocol, bound to its keyword arguments.
+Imported, checked against its protocol, bound to its keyword arguments.
 
 The protocols are in ``harness.train.protocols``. Whatever does not fit is a RecipeError that names
 what is missing.
@@ -60,8 +60,8 @@ def find(
         where: the recipe fields that these come from, such as ``model.kwargs``.
 
     Raises:
-        UsageError: it cannot be imported.
-        RecipeError: it cannot be called, or not so; the message names what is missing.
+        UsageError: its import fails.
+        RecipeError: it does not take these arguments; the message names what is missing.
     """
     plugin: Callable[..., Any] = load_plugin(name, what=field)
     arguments = ", ".join((*positional, *(f"{key}=" for key in (*keywords, *kwargs))))
@@ -69,7 +69,8 @@ def find(
     hint = f"it is called as {calling}"
     if not callable(plugin):
         raise RecipeError(
-            f"{field}: {name!r} is of type {type(plugin).__name__} and cannot be called", hint
+            f"{field}: {name!r} should be a function or a class, and is of type {type(plugin).__name__}",
+            hint,
         )
     try:
         parameters = list(inspect.signature(plugin).parameters.values())
@@ -78,7 +79,7 @@ def find(
     for key in kwargs:
         if key in keywords:
             raise RecipeError(
-                f"{where}.{key} cannot be set",
+                f"{where}.{key} is not allowed",
                 f"{key} follows from the images or from another field; {hint}",
             )
     # asked by signature before anything runs: a missing argument would otherwise end the first
@@ -153,7 +154,7 @@ def optimizer_of(recipe: OptimizerRecipe) -> OptFunc:
     """Return the optimiser class of a recipe: torch's, or the user's.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: its import fails.
         RecipeError: it does not take what an optimiser is made with.
     """
     if not is_plugin(recipe.name):
@@ -177,7 +178,7 @@ def loss_of(recipe: LossRecipe) -> LossFunc | None:
     """Return the user's loss, or None for cross-entropy.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: its import fails.
         RecipeError: it does not take logits and targets.
     """
     if not is_plugin(recipe.name):
@@ -195,12 +196,12 @@ def loss_of(recipe: LossRecipe) -> LossFunc | None:
 def table_of(schedule: ScheduleRecipe, steps: int) -> list[tuple[float, float]]:
     """Return (learning rate, momentum or beta1) of each step.
 
-    As ``schedule_table`` does, for a schedule of the user's too.
+    As ``schedule_table`` does, for a user's schedule too.
 
     A user's schedule leaves the momentum at 0.9.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: its import fails.
         RecipeError: it gives what is no factor on the learning rate, or 0 throughout.
     """
     if not is_plugin(schedule.name):
@@ -248,7 +249,7 @@ def check_parts(recipe: Recipe, *, classes: int, steps: int) -> None:
         steps: of the whole run.
 
     Raises:
-        UsageError: one cannot be imported.
+        UsageError: the import of one fails.
         RecipeError: one does not fit its protocol.
     """
     # the whole schedule: a user's may break at its last step

@@ -1,4 +1,4 @@
-"""A data source of the user's, turned into arrays.
+"""A user's data source, turned into arrays.
 
 Legend: N images, C channels, H height, W width.
 """
@@ -23,7 +23,7 @@ _HINT = (
 
 
 def read_own(name: str, kwargs: Mapping[str, Any], size: int) -> Arrays:
-    """Return what a data source of the user's gives, checked as far as a reader can.
+    """Return what a user's data source gives, checked as far as a reader can.
 
     Args:
         name: ``file.py:function``.
@@ -31,8 +31,8 @@ def read_own(name: str, kwargs: Mapping[str, Any], size: int) -> Arrays:
         size: side in pixels of what is returned, 0 for the images' own.
 
     Raises:
-        UsageError: it cannot be imported.
-        RecipeError: it cannot be called so, or raises.
+        UsageError: its import fails.
+        RecipeError: it does not take these arguments, or raises.
         DataError: what it returns lacks something, which the message names.
     """
     function = find("data.name", name, kwargs=kwargs, where="data.kwargs")

@@ -40,7 +40,7 @@ class ParquetShards:
 
     ``test`` may be empty, and ``test_word`` says what the test part is called there.
 
-    ``val`` are validation shards beside test shards; without those, the validation shards are the
+    ``val`` are validation shards next to test shards; without those, the validation shards are the
     test part.
     """
 
@@ -123,8 +123,8 @@ def read_shards(shards: ParquetShards, *, size: int, name: str, on_event: OnEven
     """Decode all shards. Without a test part, a fixed stratified fifth of the images is held out.
 
     Raises:
-        DataError: a file that is not parquet, columns that cannot be told apart, an image or a
-            label that is missing or unreadable, images of mixed sizes.
+        DataError: a file that is not parquet, columns of unclear meaning, an image or a label
+            that is missing or unreadable, images of mixed sizes.
     """
     files = list(shards.files)
     opened = [_open(path) for path in files]
@@ -171,7 +171,7 @@ def _open(path: Path) -> Any:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{path} cannot be read as parquet: {_first_line(error)}", _look_at(path)
+            f"could not read {path} as parquet: {_first_line(error)}", _look_at(path)
         ) from error
 
 

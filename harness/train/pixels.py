@@ -152,14 +152,14 @@ def decode_all(
     Args:
         images: name and file or bytes of each.
         size: side in pixels of what is returned, 0 for the image's own.
-        progress: told how many are done.
-        findings: of the set; says how deep images are read, and is told of turned ones.
+        progress: receives how many are done.
+        findings: of the set; says how deep images are read, and notes turned ones.
 
     Returns:
         One HW or HWC array an image.
 
     Raises:
-        DataError: an image that cannot be read, by name.
+        DataError: an unreadable image, by name.
     """
     from PIL import Image
 
@@ -233,7 +233,7 @@ def _opened(name: str, source: Path | bytes) -> Iterator[AnyImage]:
         Image.DecompressionBombWarning,
     ) as error:
         raise DataError(
-            f"{name} cannot be read as an image: {error}", "replace or remove it"
+            f"could not read {name} as an image: {error}", "replace or remove it"
         ) from error
 
 

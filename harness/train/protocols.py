@@ -58,7 +58,7 @@ class Augmentation(Protocol):
         Args:
             x_NCHW: float32 in [0, 1], yours to change in place: some images of a batch, or several
                 small batches at once.
-            generator: on the images' device; draw from it alone, or the trial cannot be repeated.
+            generator: on the images' device; draw from it alone, or the trial does not repeat.
         """
         ...
 

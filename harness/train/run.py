@@ -53,7 +53,7 @@ def run(
         device: cpu, cuda, cuda:N, mps, xpu or xpu:N.
         threads: CPU threads; results are bit-equal only at the same number.
         engine: auto, eager or graph; see ``harness.train.engine.choose``.
-        metric: one of the user's, measured beside ours: ``file.py:function``, or empty.
+        metric: yours, measured as well as ours: ``file.py:function``, or empty.
         on_epoch: called after each epoch with (epoch, {val_accuracy, val_loss, ...}); a true return
             ends the trial as pruned.
 

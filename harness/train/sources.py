@@ -147,7 +147,7 @@ def is_folder(name: str) -> bool:
 
 
 def find(name: str, root: Path, kwargs: Mapping[str, Any] | None = None) -> DataSource | None:
-    """Return the source of a known name, a folder or a function of the user's.
+    """Return the source of a known name, a folder or a user's function.
 
     None when it is not here. Decodes nothing.
 
@@ -206,12 +206,12 @@ def download(name: str, root: Path, on_event: OnEvent) -> None:
     Its progress bar goes to stderr.
 
     Raises:
-        DataError: no connection, a wrong checksum, or a folder that cannot be written.
+        DataError: no connection, a wrong checksum, or a folder that is not writable.
     """
     known = KNOWN[name]
     if not can_write(root):
         raise DataError(
-            f"{root} cannot be written, so {name!r} cannot be downloaded",
+            f"could not download {name!r}: {root} is not writable",
             f"set HARNESS_DATA; or {_by_hand(known, root)}",
         )
     # torchvision waits for ever on a connection that hangs
@@ -229,8 +229,7 @@ def download(name: str, root: Path, on_event: OnEvent) -> None:
         except (OSError, RuntimeError, EOFError, ValueError) as error:  # URLError is an OSError
             reason = str(error).strip().splitlines()
             raise DataError(
-                f"{name!r} could not be downloaded: "
-                f"{reason[0] if reason else type(error).__name__}",
+                f"could not download {name!r}: {reason[0] if reason else type(error).__name__}",
                 f"try again later; offline, {_by_hand(known, root)}",
             ) from error
         finally:
@@ -290,7 +289,7 @@ def _find_folder(name: str, folder: Path) -> DataSource:
         tree = folders.find_tree(folder)
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be read: {error.strerror}", "check its permissions"
+            f"could not read {folder}: {error.strerror}", "check its permissions"
         ) from error
 
     def read(size: int, on_event: OnEvent) -> Arrays:

@@ -3,7 +3,7 @@
 Nothing in it asks the device for a number.
 
 Every hyper-parameter is a tensor on the device, at an address that stays, so that a step can be
-captured once and be told the numbers of the next trial afterwards (see ``harness.train.engine``).
+captured once and get the numbers of the next trial afterwards (see ``harness.train.engine``).
 
 Legend: N batch, C channels, H height, W width, K classes, P all weights, S steps that the log has
 room for.
@@ -58,7 +58,7 @@ class StepSettings:
             smoothing.
 
     Raises:
-        UsageError: a setting that cannot be, which torch would take in silence.
+        UsageError: a setting without meaning, which torch would take in silence.
     """
 
     weight_decay: float = 0.0
@@ -212,7 +212,7 @@ class Step:
         self.reset(schedule, settings)
 
     def reset(self, schedule: Sequence[tuple[float, float]], settings: StepSettings) -> None:
-        """Start a run anew, on the weights as they now are.
+        """Start a new run, on the weights as they now are.
 
         Set every hyper-parameter, forget moments and log.
 
@@ -250,7 +250,7 @@ class Step:
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes.
 
-        Weights, what the net keeps beside them, moments, log and counters.
+        Weights, what else the net keeps, moments, log and counters.
         """
         update, scaler = self.update, self.scaler
         moments = (

@@ -28,7 +28,7 @@ class TensorBoardLog:
         notes: shown as the run's text, for example its recipe.
 
     Raises:
-        UsageError: tensorboard is not installed, or the folder cannot be written.
+        UsageError: tensorboard is not installed, or the folder is not writable.
     """
 
     def __init__(self, folder: Path | str, notes: Mapping[str, Any] | None = None) -> None:
@@ -39,7 +39,7 @@ class TensorBoardLog:
         try:
             self._writer = SummaryWriter(str(folder))
         except OSError as error:
-            problem = f"{folder}: TensorBoard's events cannot be written: {error.strerror or error}"
+            problem = f"could not write TensorBoard's events to {folder}: {error.strerror or error}"
             raise UsageError(
                 problem, f"choose a folder that you may write to ({VARIABLE})"
             ) from None

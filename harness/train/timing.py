@@ -228,7 +228,7 @@ def choose_layout(
         recipe: a typical trial of the study, such as the baseline's.
         device: auto, cpu, cuda, cuda:N, mps, xpu or xpu:N.
         workers: number of processes, or None to choose.
-        engine: auto, eager or graph, which every worker is then to be told.
+        engine: auto, eager or graph, the same for every worker.
 
     Raises:
         UsageError: the engine cannot run on the device.
@@ -277,7 +277,7 @@ def _layout(recipe: Recipe, device: str, workers: int | None, engine: Choice) ->
             cores,
             1,
             ("cpu",),
-            f"a step takes {1000 * single.step_seconds:.0f} ms, too little to share out",
+            f"steps of {1000 * single.step_seconds:.0f} ms are too short to gain from {cores} threads",
             single,
         )
     # one process of all cores against as many processes of one: what finishes more trials an hour

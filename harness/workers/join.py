@@ -27,7 +27,7 @@ THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 # a worker runs what is planned, and failed trials are not planned any more
-_PLAN_AGAIN = "run the command that planned this study again: it plans the failed trials anew"
+_PLAN_AGAIN = "run the command that planned this study again: it plans the failed trials again"
 
 
 @dataclass(frozen=True, slots=True)

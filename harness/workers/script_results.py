@@ -123,7 +123,7 @@ def _metrics_file(out: Path) -> Any:
     try:
         return json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise TrialError(f"its {METRICS_FILE} cannot be read: {error}") from None
+        raise TrialError(f"could not read its {METRICS_FILE}: {error}") from None
 
 
 def _by_rules(

@@ -382,12 +382,12 @@ def test_a_zip_of_a_folder_is_read_as_the_folder(tmp_path: Path) -> None:
     [
         (b"", "no rows"),
         (b"\x80\x04\x95", "is a pickle"),
-        (b"\x1f\x8b\x08broken", "is unreadable"),
-        (b"PK\x03\x04broken", "is unreadable"),
-        (b"PAR1broken", "is unreadable"),
+        (b"\x1f\x8b\x08broken", "could not read"),
+        (b"PK\x03\x04broken", "could not read"),
+        (b"PAR1broken", "could not read"),
         (b'{"a": [1, 2', "not valid JSON"),
         (b'{"a": 1}\n{"a": ', "line 2 is not valid JSON"),
-        (b"SQLite format 3\x00broken", "is unreadable"),
+        (b"SQLite format 3\x00broken", "could not read"),
         (bytes(range(256)) * 9, "is not text"),
     ],
 )

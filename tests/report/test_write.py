@@ -222,7 +222,7 @@ def test_figures_of_an_earlier_report_are_removed_and_other_files_stay(tmp_path:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match="cannot be written"):
+    with pytest.raises(ReportError, match="could not write"):
         write_material(tmp_path / "file" / "r", planted.one_arm(2), provisional=True)
 
 

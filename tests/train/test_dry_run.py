@@ -71,7 +71,7 @@ FAULTS: dict[str, tuple[Between, str]] = {
         "could be decomposed",
     ),
     "a backward pass that reads": (lambda _, h: ReadsBackward.apply(h), "reads a number"),
-    "an error of another kind": (lambda _, h: h[:, :3], "cannot be tried"),
+    "an error of another kind": (lambda _, h: h[:, :3], "fails in a dry run"),
 }
 
 

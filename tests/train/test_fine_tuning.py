@@ -155,12 +155,12 @@ def test_editing_the_weights_file_makes_new_cells_and_a_recipe_without_one_keeps
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"model.kwargs.pretrained": "no.pth"}, "the weights file 'no.pth' is not there"),
+        ({"model.kwargs.pretrained": "no.pth"}, "the weights file 'no.pth' does not exist"),
         ({"model.kwargs.pretrained": "nets.py"}, "the weights file 'nets.py' is unreadable"),
         ({"model.kwargs.pretrained": 3}, "model.kwargs.pretrained is 3"),
         ({"model.kwargs.pretrained": "w.pth", "model.name": "torchvision:resnet34"}, "not of"),
         ({"model.kwargs.pretrained": "w.pth", "model.kwargs.cifar_stem": True}, "another stem"),
-        ({"model.kwargs.weights": "DEFAULT"}, "model.kwargs.weights cannot be set"),
+        ({"model.kwargs.weights": "DEFAULT"}, "model.kwargs.weights is not allowed"),
         ({"model.freeze": "layr1"}, "no part 'layr1' (did you mean 'layer1'?)"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_layer_called_softmax_does_not_make_probabilities_of_logits() -> None:
             "has no 'Nett', which is to be the model.name .did you mean 'Net'",
         ),
         ("none.py:Net", {}, UsageError, "could not import"),
-        ("nets.py:number", {}, RecipeError, "is of type int and cannot be called"),
+        ("nets.py:number", {}, RecipeError, "should be a function or a class, and is of type int"),
         ("nets.py:no_side", {}, RecipeError, "returns a NoneType"),
         ("nets.py:needs", {}, RecipeError, "needs depth, which has no value"),
         (
@@ -183,7 +183,7 @@ def test_a_layer_called_softmax_does_not_make_probabilities_of_logits() -> None:
             RecipeError,
             "takes no 'dpeth' .did you mean 'depth'",
         ),
-        ("nets.py:Net", {"model.kwargs.side": 2}, RecipeError, "model.kwargs.side cannot be set"),
+        ("nets.py:Net", {"model.kwargs.side": 2}, RecipeError, "model.kwargs.side is not allowed"),
         ("nets.py:Net", {"model.kwargs.depth": "two"}, RecipeError, "raised TypeError"),
         ("nets.py:nothing", {}, RecipeError, "returns a NoneType"),
         ("nets.py:frozen", {}, RecipeError, "has no weights to train"),
@@ -203,7 +203,7 @@ def test_a_layer_called_softmax_does_not_make_probabilities_of_logits() -> None:
             "torchvision:resnet18",
             {"model.kwargs.weights": "DEFAULT"},
             RecipeError,
-            "trained from scratch|cannot be set",
+            "trained from scratch|is not allowed",
         ),
         ("torchvision:resnet18", {"model.kwargs.cifar_stem": 1}, RecipeError, "cifar_stem is 1"),
         (

@@ -309,7 +309,7 @@ def test_a_net_that_does_not_fit_the_images_is_refused_before_anything_is_planne
 
 
 def test_more_images_than_there_are_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="cannot be drawn"):
+    with pytest.raises(DataError, match="training images do not allow"):
         check(recipe(data__train=5000))
 
 

@@ -229,7 +229,7 @@ def test_train_accuracy_gives_the_gap_and_what_is_no_number_is_left_alone(tmp_pa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "cannot be read"),
+        ("{", "could not read"),
         ("[0.5]", "are a list"),
         ("{}", "has no 'accuracy'; it has nothing"),
         ('{"acc": 0.5}', "has no 'accuracy'; it has acc"),

@@ -37,12 +37,12 @@ class Delimited:
 
     Attributes:
         frame: all cells as text.
-        said: how it was read, in words: ``separated by commas``.
+        form: how it was read, in words: ``separated by commas``.
         twice: names that more than one column has.
     """
 
     frame: pd.DataFrame
-    said: str
+    form: str
     twice: frozenset[str]
 
 
@@ -67,7 +67,7 @@ def decoded(payload: bytes, place: str) -> tuple[str, str]:
         return payload.decode("utf-8"), ""
     except UnicodeDecodeError:
         if encoding:
-            raise unreadable(place, f"is not {encoding.upper()}", "save it as UTF-8") from None
+            raise unreadable(place, f"it is not {encoding.upper()}", "save it as UTF-8") from None
     try:
         return payload.decode("cp1252"), "Windows-1252"
     except UnicodeDecodeError:
@@ -152,9 +152,9 @@ def _finished(
     cells = cells.loc[:, first].reset_index(drop=True).astype(object)
     cells.columns = list(counts)
     cells = cells.where(cells != "", None)
-    said = f"text separated by {_NAMES[delimiter]}"
+    form = f"text separated by {_NAMES[delimiter]}"
     twice = frozenset(name for name, count in counts.items() if count > 1)
-    return Delimited(placed(cells, file, lines), said, twice)
+    return Delimited(placed(cells, file, lines), form, twice)
 
 
 def _bare(line: str) -> str:

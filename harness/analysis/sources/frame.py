@@ -1,6 +1,6 @@
 """The frame that every reader gives: one row a record, cells as they were, None where there is nothing.
 
-Two more columns than those of the source remember where a row lies, for messages. Their names begin
+Two more columns than the source has remember where a row lies, for messages. Their names begin
 with a character that no column of a file has.
 """
 
@@ -158,5 +158,5 @@ def text_of(value: object) -> str:
 
 
 def unreadable(place: object, why: object, hint: str) -> ReportError:
-    """Return the error of a source that is unreadable."""
-    return ReportError(f"{place}: is unreadable: {why}", hint)
+    """Return the error of an unreadable source."""
+    return ReportError(f"could not read {place}: {why}", hint)

@@ -49,7 +49,7 @@ def read_database(source: str) -> tuple[pd.DataFrame, str]:
     """Read the studies of a database, given by its URL or as a SQLite file.
 
     Raises:
-        ReportError: it does not open, or holds no study of Optuna.
+        ReportError: there is no such database, or it holds no study of Optuna.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError

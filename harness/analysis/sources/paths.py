@@ -74,7 +74,7 @@ def matching(pattern: str) -> tuple[list[Path], PathColumns]:
     if not files:
         raise UsageError(
             f"no file matches {pattern!r}",
-            "a part in braces is one folder or one part of a name; * for anything",
+            "a part in braces matches one folder or one part of a name; * matches anything",
         )
     return files, PathColumns(tuple(columns), pattern)
 

@@ -80,14 +80,14 @@ class FileTable:
 
     Attributes:
         frame: its rows.
-        said: its format, in words.
+        form: its format, in words.
         last: column that orders the rows of one run, where the file is one run.
         twice: names that more than one column has.
         notes: what was assumed.
     """
 
     frame: pd.DataFrame
-    said: str
+    form: str
     last: str = ""
     twice: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
@@ -105,8 +105,8 @@ def read_source(sources: Sequence[Path | str]) -> TableSource:
     """
     texts = [str(source) for source in sources]
     if len(texts) == 1 and optuna_studies.is_database_url(texts[0]):
-        frame, said = optuna_studies.read_database(texts[0])
-        return _single(FileTable(frame, said), texts[0].rpartition("/")[2] or "optuna")
+        frame, form = optuna_studies.read_database(texts[0])
+        return _single(FileTable(frame, form), texts[0].rpartition("/")[2] or "optuna")
     if len(texts) == 1 and paths.is_pattern(texts[0]) and not Path(texts[0]).exists():
         files, columns = paths.matching(texts[0])
         found = [_on_disk(file, PurePosixPath(file.as_posix())) for file in files]
@@ -132,7 +132,7 @@ def _expanded(text: str) -> list[Path]:
         raise unreadable(text[:200], error, "name a file or a folder") from None
     if not matches:
         raise ReportError(
-            f"{text}: is unreadable: there is no such file or folder",
+            f"there is no file or folder {text}",
             "name a file, a folder, a glob in quotes, or the URL of an Optuna storage",
         )
     return matches
@@ -179,7 +179,7 @@ def _single(table: FileTable, name: str) -> TableSource:
     """One table as a source, after what is known of its tool has been applied."""
     tool = known.recognised(table.frame)
     frame, parted = known.with_name_parts(table.frame if tool is None else tool.frame)
-    what = f"{tool.what}, {table.said}" if tool is not None else table.said
+    what = f"{tool.what}, {table.form}" if tool is not None else table.form
     own = [column for column in frame.columns if column not in (FILE, LINE)]
     size = f"{plural(len(frame), 'row')}, {plural(len(own), 'column')}"
     return TableSource(
@@ -267,12 +267,12 @@ def _text_table(file: FoundFile, payload: bytes) -> FileTable:
     if text.lstrip()[:1] in ("{", "["):
         return _json_table(text, place, name)
     read = delimited.read_delimited(text, place, name)
-    said = f"{read.said}{f', {encoding}' if encoding else ''}"
+    form = f"{read.form}{f', {encoding}' if encoding else ''}"
     epochs = known.by_epoch(read.frame)
     if epochs is not None:
         note = "rows of training and validation were put together by epoch"
-        return FileTable(epochs, f"a Lightning log, {said}", "epoch", read.twice, (note,))
-    return FileTable(read.frame, said, "", read.twice)
+        return FileTable(epochs, f"a Lightning log, {form}", "epoch", read.twice, (note,))
+    return FileTable(read.frame, form, "", read.twice)
 
 
 def _json_table(text: str, place: str, name: str) -> FileTable:
@@ -366,7 +366,7 @@ def _tree(
     frame = _joined(frames, name)
     tool = known.recognised(frame)
     shown, parted = known.with_name_parts(frame if tool is None else tool.frame)
-    formats = Counter(table.said for table in tables).most_common(1)[0][0]
+    formats = Counter(table.form for table in tables).most_common(1)[0][0]
     what = f"{tool.what}, {formats}" if tool is not None else formats
     sentence = f"{name}: {plural(len(chosen), 'file')} as {columns.pattern} ({what}); "
     return TableSource(
