@@ -69,8 +69,7 @@ def find(
     hint = f"it is called as {calling}"
     if not callable(plugin):
         raise RecipeError(
-            f"{field}: {name!r} should be a function or a class, and is of type {type(plugin).__name__}",
-            hint,
+            f"{field}: {name!r} is of type {type(plugin).__name__}, not a function or class", hint
         )
     try:
         parameters = list(inspect.signature(plugin).parameters.values())

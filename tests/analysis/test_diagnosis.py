@@ -126,7 +126,7 @@ def test_the_loop_without_clean_figures_falls_back_on_those_of_training() -> Non
     ("given", "keys", "words"),
     [
         ([], None, "no epoch"),
-        ([{"top1": 0.5}], None, "no validation loss or accuracy"),
+        ([{"top1": 0.5}], None, "names a validation loss or accuracy"),
         ([{"val_acc": 0.5}], {"val_accuracy": "val_ac"}, "did you mean 'val_acc'"),
         ([{"val_acc": 0.5}], {"val_acuracy": "val_acc"}, "did you mean 'val_accuracy'"),
         ([{"val_acc": "good"}], None, "one number an epoch"),

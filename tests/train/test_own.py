@@ -174,7 +174,7 @@ def test_a_layer_called_softmax_does_not_make_probabilities_of_logits() -> None:
             "has no 'Nett', which is to be the model.name .did you mean 'Net'",
         ),
         ("none.py:Net", {}, UsageError, "could not import"),
-        ("nets.py:number", {}, RecipeError, "should be a function or a class, and is of type int"),
+        ("nets.py:number", {}, RecipeError, "is of type int, not a function or class"),
         ("nets.py:no_side", {}, RecipeError, "returns a NoneType"),
         ("nets.py:needs", {}, RecipeError, "needs depth, which has no value"),
         (
