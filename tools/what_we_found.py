@@ -135,7 +135,7 @@ def _reproduction() -> str:
     ]
     lines += ["| the write-up | 98 % | 92 % | turns up after about epoch 30 | 1 |", *rows, ""]
     text = (
-        "Like the write-up, this study keeps no validation images, so the test set stands in for them and nothing is judged. "
+        "Like the write-up, this study keeps no validation images, so the test set takes their place and nothing is judged. "
         "Scale is the first reason for the distance: fewer images, fewer pixels, fewer weights."
     )
     return "\n".join([*lines, _wrapped(text), ""])

@@ -172,7 +172,7 @@ def test_means_give_the_groups_of_their_runs() -> None:
 
 def test_means_in_cells_need_the_number_of_runs() -> None:
     asked = {"arm": "model", "metric": "top-1 acc", "baseline": "baseline", "margin": 0.5}
-    with pytest.raises(UsageError, match="of how many runs"):
+    with pytest.raises(UsageError, match="without the number of runs"):
         read(TABLES / "means-in-cells.csv", **asked)
     assert effect(analysed(read(TABLES / "means-in-cells.csv", **asked, n="6")), "mixup").n == 6
 

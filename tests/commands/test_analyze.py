@@ -282,7 +282,7 @@ def test_a_file_that_holds_no_comparison_is_refused(
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    assert "could not read" in refused(tmp_path / "runs.csv").message
+    assert "there is no file or folder" in refused(tmp_path / "runs.csv").message
 
 
 def test_the_report_makes_no_claim_about_a_recipe_that_nobody_knows(tmp_path: Path) -> None:

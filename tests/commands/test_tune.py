@@ -199,7 +199,7 @@ def test_a_search_of_few_trials_plans_to_confirm_no_more_than_it_has_besides_the
             {},
             "does not contain the reference, which has 0.25",
         ),
-        ({"train.epochs": {"low": 5, "high": 60}}, {}, "trials of different length"),
+        ({"train.epochs": {"low": 5, "high": 60}}, {}, "compares trials by epoch"),
         (
             {
                 "optimizer.name": {"choices": ["adam", "sgd"]},
