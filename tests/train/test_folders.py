@@ -133,7 +133,7 @@ def test_folders_that_hold_only_folders_are_never_classes(
 def test_a_folder_of_the_other_classes_is_no_class(tmp_path: Path) -> None:
     write(tmp_path / "set")
     write(tmp_path / "set" / "backup")
-    assert "backup holds folders that are called as classes" in (
+    assert "backup is no class: it holds folders with the names of classes" in (
         failure(lambda: load(tmp_path / "set")).message
     )
 
