@@ -44,7 +44,8 @@ def _augmentations(folder: Path) -> list[str]:
         return []
     accuracy, gap = effects[analysis.study.metric], effects[analysis.gap]
     cost = f"accuracy is {accuracy.verdict or 'not judged'}, {_pp(accuracy)}"
-    effect = f"the gap changes by {_pp(gap)} (95 % t, n = {accuracy.n} seeds)"
+    moves = "widens" if (gap.estimate or 0.0) > 0 else "narrows"
+    effect = f"the overfitting gap {moves}, {_pp(gap)} (95 % t, n = {accuracy.n} seeds)"
     return [f"- **Augmentations**: without them {cost}, and {effect}."]
 
 
@@ -62,7 +63,7 @@ def _claims(folder: Path) -> list[str]:
     parts = "; ".join(f"{e.term} {CLAIM[e.verdict]}, {_pp(e)}" for e in mains)
     seeds = ", ".join(str(n) for n in sorted({e.n for e in mains}))
     return [
-        f"- **What the write-up that we start from credits**: {parts} (95 % t, n = {seeds} seeds)."
+        f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds)."
     ]
 
 
