@@ -165,7 +165,7 @@ def disturbed(analysis: Analysis) -> str:
         return "" if check.level == "ok" else _SHARED
     if any("cuda" in line for line in analysis.environments):
         return ""  # a processor's time says nothing about a GPU's
-    return "whether other work shared the machine was not measured"
+    return "how much other work shared the machine was not measured"
 
 
 def _baseline_row(analysis: Analysis, shape: _Shape) -> list[TableCell]:

@@ -195,9 +195,11 @@ def images(analysis: Analysis) -> str:
 
 def split(analysis: Analysis) -> str:
     """Return how the sd between seeds divides into real quality and finite-image noise; empty where it is not known."""
-    parts = [(e.sd, e.sd_real) for e in leading(analysis) if e.sd and e.sd_real is not None]
+    known = [effect for effect in leading(analysis) if effect.sd and effect.sd_real is not None]
+    parts = [(effect.sd or 0.0, effect.sd_real or 0.0) for effect in known]
     if not parts or not analysis.images:
         return ""
+    over = "root mean square over arms" if len(known) > 1 else f"of {named(known[0].term)}"
     unit = metric_of(analysis).unit
     # variances are averaged, not sds
     whole = sqrt(sum(sd**2 for sd, _ in parts) / len(parts))
@@ -205,7 +207,7 @@ def split(analysis: Analysis) -> str:
     noise = sqrt(max(0.0, whole**2 - real**2))
     share = f"{100 * noise**2 / whole**2:.0f} %"
     return (
-        f"Between seeds a difference varies with an sd of {number(whole, unit)}{unit_name(unit)} (root mean square over arms): "
+        f"Between seeds a difference varies with an sd of {number(whole, unit)}{unit_name(unit)} ({over}): "
         f"{number(real, unit)} is real, {number(noise, unit)} comes from judging each seed by {analysis.images:,} images. More "
         f"images would remove up to {share} of the variance."
     )

@@ -93,7 +93,7 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         f"right are these means. Grey band: differences within {band}, declared not worth acting on.{left_out}"
     )
     if two and second == analysis.gap:
-        caption += " The gap has intervals here and no verdicts."
+        caption += " This figure marks no verdicts of the gap."
     return canvas.figure(
         opened,
         "forest",
