@@ -62,9 +62,7 @@ def _claims(folder: Path) -> list[str]:
     mains.sort(key=lambda effect: -(effect.estimate or 0.0))
     parts = "; ".join(f"{e.term} {CLAIM[e.verdict]}, {_pp(e)}" for e in mains)
     seeds = ", ".join(str(n) for n in sorted({e.n for e in mains}))
-    return [
-        f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds)."
-    ]
+    return [f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds)."]
 
 
 def _search(folder: Path) -> list[str]:

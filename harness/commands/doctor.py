@@ -289,7 +289,10 @@ def _storage(runs: Path) -> Iterator[Finding]:
 def _writing(runs: Path, reports: Path) -> Iterator[Finding]:
     for name, path in (("runs", runs), ("reports", reports)):
         place = _nearest(path)
-        if _can_write(place):
+        if path.exists() and not path.is_dir():
+            problem = f"{path.absolute()} is a file, and a run needs a folder there"
+            yield Finding("fail", f"write {name}", problem, "move it away")
+        elif _can_write(place):
             yield Finding("ok", f"write {name}", str(path.absolute()))
         else:
             yield Finding(

@@ -67,6 +67,17 @@ def test_a_folder_that_may_not_be_written_to_is_a_failure(tmp_path: Path) -> Non
     assert findings["write reports"].level == "fail"
 
 
+def test_a_file_where_a_run_needs_a_folder_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("", encoding="utf-8")
+    findings = {
+        finding.name: finding
+        for finding in examine(runs=tmp_path / "runs", reports=tmp_path / "reports")
+    }
+    assert findings["write runs"].level == "fail"
+    assert "is a file" in findings["write runs"].what
+    assert findings["write reports"].level == "ok"
+
+
 def test_a_storage_that_cannot_be_written_to_is_a_finding_and_not_a_crash(tmp_path: Path) -> None:
     place = Path("/proc/self")  # no file can be made there, not even by root
     if not place.is_dir():
