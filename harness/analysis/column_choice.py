@@ -327,6 +327,8 @@ def _score_rank(fact: ColumnFacts) -> int:
         return 0
     if _SETTINGS.fullmatch(name) or _NO_SCORE.search(name) or _word(name) in CLOCKS:
         return 0
+    if _word(name) in _COUNTS | _SPREADS:
+        return 0
     lowered = name.lower()
     parts = set(re.split(r"[^a-z0-9]+", lowered))
     rank = 10
@@ -370,7 +372,9 @@ def _seed(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     runs = rows / max(1, facts[options.last].distinct if options.last in facts else 1)
 
     def fits(fact: ColumnFacts) -> bool:
-        return 1 < fact.distinct <= max(runs / 2, 2) and fact.filled == rows
+        # a seed by its name may lack runs: two arms, one without its last seed
+        most = runs / 1.5 if _word(fact.name) in _SEEDS[:8] else runs / 2
+        return 1 < fact.distinct <= max(most, 2) and fact.filled == rows
 
     name = _first(_SEEDS, facts, fits)
     if not name:

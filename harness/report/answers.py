@@ -286,7 +286,8 @@ def _nothing_resolved(analysis: Analysis) -> str:
     if any(effect.verdict not in ("", "unresolved") for effect in effects):
         return ""
     study = analysis.study
-    largest = max(effects, key=lambda effect: abs(effect.estimate or 0.0))
+    judged = [effect for effect in effects if effect.verdict] or effects
+    largest = max(judged, key=lambda effect: abs(effect.estimate or 0.0))
     subject = "main effect" if largest.kind == "main" else "difference"
     shown = f"{named(largest.term)}, {difference(largest)}"
     text = (

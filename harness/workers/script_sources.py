@@ -99,10 +99,34 @@ def _matches(pattern: str, text: str) -> list[Reading]:
             above, below = (_number(group).value for group in groups)
             found.append(Reading(above / below if below else math.nan, "share"))
         else:
-            number = _number(groups[0])
+            number = _number(groups[0] + _rest(match, text))
             percent = text[match.end(1) :].lstrip(" ").startswith("%")
             found.append(Reading(number.value, "percent" if percent else number.kind))
     return found
+
+
+_POWER = re.compile(r"[eE][-+]?\d+\b")
+_AFTER_COMMA = re.compile(r",\d+(?![\d.,])")
+
+
+def _rest(match: re.Match[str], text: str) -> str:
+    r"""Return the power of ten where a pattern such as ``([\d.]+)`` ends in front of it.
+
+    Raises:
+        TrialError: the pattern ends in front of a comma that may be a decimal one.
+    """
+    read = match[1]
+    if match.end() != match.end(1) or not read[-1:].isdigit():  # the pattern says what follows
+        return ""
+    if power := _POWER.match(text, match.end(1)):
+        return power[0]
+    after = _AFTER_COMMA.match(text, match.end(1))
+    if after and read.isdigit():
+        raise TrialError(
+            f"'{match.re.pattern}' reads {read} of {read}{after[0]}; "
+            r"write ([\d.,]+) if that is one number, or a comma after the group if it is two"
+        )
+    return ""
 
 
 def _number(value: Any) -> Reading:

@@ -170,6 +170,18 @@ def test_means_give_the_groups_of_their_runs() -> None:
     assert (one.verdict, one.n) == (other.verdict, other.n) == ("better", 6)
 
 
+def test_a_number_of_runs_or_an_sd_is_no_score(tmp_path: Path) -> None:
+    table = write(tmp_path, "model,mean,std,n\nbase,0.8,0.01,5\nmixup,0.82,0.012,6\n")
+    options = look_at(table).options
+    assert (options.metric, options.sd, options.n) == ("mean", "std", "n")
+
+
+def test_a_seed_by_its_name_may_lack_runs(tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},0.8{seed}" for arm in ("base", "mixup") for seed in range(4)]
+    table = write(tmp_path, "\n".join(["params_model,params_seed,value", *rows[:-1]]))
+    assert look_at(table).options.seed == ("params_seed",)
+
+
 def test_means_in_cells_need_the_number_of_runs() -> None:
     asked = {"arm": "model", "metric": "top-1 acc", "baseline": "baseline", "margin": 0.5}
     with pytest.raises(UsageError, match="without the number of runs"):

@@ -124,6 +124,22 @@ def test_when_nothing_is_resolved_the_answer_says_so_and_what_it_would_take() ->
     assert "to settle" in told or "would have shown" in told
 
 
+def test_an_arm_that_is_not_judged_is_not_the_largest_difference() -> None:
+    hand = [
+        {"name": name, "set": {"model.dropout": value}} for name, value in (("a", 0.1), ("b", 0.4))
+    ]
+    study = planted.study_of({"design": "arms", "arms": hand, "seeds": 5, "margin_pp": 0.1})
+    analysis = analysed(planted.material(study, planted.Plan(sd=1.5, images=False)))
+    effects = tuple(
+        effect.model_copy(update={"verdict": "", "estimate": 50.0})
+        if effect.term == "a"
+        else effect
+        for effect in analysis.effects
+    )
+    told = answer(analysis.model_copy(update={"effects": effects}))
+    assert "the largest difference in validation accuracy is b, " in told
+
+
 def test_a_failed_check_without_any_verdict_is_the_answer() -> None:
     analysis = analysed(planted.augmentations())
     bare = tuple(effect.model_copy(update={"verdict": ""}) for effect in analysis.effects)

@@ -79,6 +79,29 @@ def test_a_pattern_without_a_match_is_an_error_that_shows_it(tmp_path: Path) -> 
     assert caught.value.message == r"[metrics.accuracy]: its output has no match for 'acc ([\d.]+)'"
 
 
+@pytest.mark.parametrize(
+    ("printed", "pattern", "share"),
+    [
+        ("accuracy: 8.094e-01", r"accuracy: ([\d.]+)", 0.8094),
+        ("accuracy: 8.094E+01%", r"accuracy: ([\d.]+)", 0.8094),
+        ("accuracy: 81 epoch 2", r"accuracy: ([\d.]+)", 0.81),
+        ("accuracy: 0.81,0.9", r"accuracy: ([\d.]+)", 0.81),
+        ("accuracy: 81, 90", r"accuracy: ([\d.]+)", 0.81),
+        ("accuracy: 81,90", r"accuracy: (\d+),", 0.81),
+        ("accuracy: 81,50", r"accuracy: ([\d.,]+)", 0.815),
+    ],
+)
+def test_a_number_is_read_to_its_end(
+    tmp_path: Path, printed: str, pattern: str, share: float
+) -> None:
+    assert accuracy(tmp_path, printed, stdout=pattern) == pytest.approx(share)
+
+
+def test_a_pattern_that_ends_in_front_of_a_decimal_comma_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrialError, match=r"reads 0 of 0,8134; write \(\[\\d\.,\]\+\) if"):
+        accuracy(tmp_path, "accuracy: 0,8134", stdout=r"accuracy: ([\d.]+)")
+
+
 def test_a_number_that_does_not_decide_may_be_missing_and_is_spoken_of(tmp_path: Path) -> None:
     rules: dict[str, Any] = {
         "accuracy": {"stdout": r"acc ([\d.]+)"},
