@@ -65,7 +65,7 @@ def test_the_table_of_a_report_fits_into_80_columns_and_names_what_others_are_ag
 def test_the_next_step_settles_first_then_confirms_then_grows() -> None:
     analysis = content(AUGMENTATIONS)
     assert step(analysis) == "larger"
-    unconfirmed = {**analysis, "recommended_arm": ""}
+    unconfirmed = {**analysis, "recommended": {"augment.hue": 0.0}, "recommended_arm": ""}
     assert step(unconfirmed).startswith("run --seeds 0 --recommended   # to confirm")
     assert step(unconfirmed, confirmable=False) == "larger"
     open_ = {**unconfirmed, "seeds_needed": {"cutout": 14}}

@@ -36,7 +36,7 @@ from harness.report.material import Material
 from harness.report.samples import strips
 from harness.report.words import MARKS, plain
 from harness.study.cells import seeds as planned_seeds
-from harness.study.trial import Environment
+from harness.study.trial import Environment, Trial
 from harness.text import plural
 
 
@@ -330,7 +330,7 @@ def reproduce(given: SectionInput) -> Section:
         ("table" if study.table else "images", origin.data),
         ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
         ("hardware", origin.hardware),
-        ("adopted", _adopted(given.material)),
+        ("adopted", _adopted(given.material.trials)),
         ("seeds", _span(given.material.seeds or planned_seeds(study))),
         (
             "code",
@@ -359,12 +359,9 @@ def reproduce(given: SectionInput) -> Section:
     return Section("reproduce", "How to reproduce", tuple(blocks))
 
 
-def _adopted(material: Material) -> str:
+def _adopted(trials: Sequence[Trial]) -> str:
     """How many trials were finished elsewhere before, and where."""
-    trials, own = material.trials, material.study.folder
-    # what a study takes over from its own report was run for it
-    taken = (trial.adopted for trial in trials if trial.adopted.rpartition("/")[2] != own)
-    places = Counter(place for place in taken if place)
+    places = Counter(trial.adopted for trial in trials if trial.adopted)
     told = [f"{count:,} from {place}" for place, count in sorted(places.items())]
     return (
         f"{places.total():,} of {plural(len(trials), 'trial')}, finished before: {words.listed(told)}"
