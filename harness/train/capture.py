@@ -18,10 +18,10 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import UsageError
 from harness.train.devices import empty_cache
+from harness.train.dispatch import OperationWatch
 from harness.train.loaders import TrainLoader
 from harness.train.modes import modes_kept
 from harness.train.step import Step
@@ -42,7 +42,7 @@ class Replay(Protocol):
         ...
 
 
-class Accesses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it untyped
+class Accesses(OperationWatch):  # type: ignore[no-untyped-call]  # torch left it untyped
     """Collects the memory that a body uses and did not make itself.
 
     What a recording of it goes on using.
@@ -52,15 +52,10 @@ class Accesses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lef
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.outside: dict[int, torch.UntypedStorage] = {}
         # weak: holding what the body made would add up all its intermediate results
         self._made: dict[int, StorageWeakRef] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # nothing is compiled here: no need to import the compiler in order to be left out of it
-        return False
 
     def __torch_dispatch__(
         self,

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch's own documentation gives it
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.train.dispatch import OperationWatch
 
 _OURS = str(Path(__file__).parent)
 _LIBRARIES = tuple(
@@ -34,7 +35,7 @@ class LeavesDeviceError(RuntimeError):
     """An operation that reads from the device, or whose tensors lie on different devices."""
 
 
-class DeviceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it untyped
+class DeviceWatch(OperationWatch):  # type: ignore[no-untyped-call]  # torch left it untyped
     """Raise LeavesDeviceError at every operation that reads from the device or mixes devices.
 
     Push it after a ``FakeTensorMode``, which raises errors of its own where numbers decide.
@@ -45,13 +46,8 @@ class DeviceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
     """
 
     def __init__(self, *, streams: bool = False) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._streams = streams
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # nothing is compiled here: no need to import the compiler in order to be left out of it
-        return False
 
     def __torch_dispatch__(
         self,

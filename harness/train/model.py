@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.plugins import is_plugin
 from harness.study.recipe_fields import ModelRecipe
 from harness.train import fine_tuning, nets
 from harness.train.devices import wide_float
+from harness.train.dispatch import OperationWatch
 
 
 class Dropout(nn.Module):
@@ -148,7 +148,7 @@ def cost(model: nn.Module, shape: tuple[int, int, int]) -> tuple[int, float]:
     return sum(p.numel() for p in model.parameters()), counter.flop / 1e6
 
 
-class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it untyped
+class _FlopCounter(OperationWatch):  # type: ignore[no-untyped-call]  # torch left it untyped
     """Count floating-point operations by torch's own formulas.
 
     As ``torch.utils.flop_counter.FlopCounterMode`` does, but without the compiler that it, and
@@ -156,13 +156,8 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.flop = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # nothing is compiled here: no need to import the compiler in order to be left out of it
-        return False
 
     def __torch_dispatch__(
         self,
