@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis import Analysis
-from harness.report import answers, reproduction, retuned, searched, words
+from harness.report import answers, reproduction, retuned, searched, tables, words
 from harness.report.document import Alert, Report
+from harness.report.lookup import pixels
 from harness.report.material import Material
 from harness.report.sections import SectionInput, sections
 from harness.study.study import Study
@@ -108,11 +109,10 @@ def _scale(material: Material, analysis: Analysis) -> list[tuple[str, str]]:
     # the smallest and the largest net
     sizes = sorted({arm.params_m for arm in analysis.arms if arm.params_m})
     weights = " to ".join(f"{size:.3g} M" for size in dict.fromkeys((*sizes[:1], *sizes[-1:])))
-    side = f"{recipe.data.size} × {recipe.data.size}" if recipe.data.size else ""
     return [
         # how many of them draw the curves is said where the curves are
         ("Images", (material.provenance.data or recipe.data.name).partition(";")[0]),
-        ("Pixels", side),
+        ("Pixels", pixels(analysis)),
         ("Weights", weights),
         ("Epochs", str(recipe.train.epochs)),
     ]
@@ -128,7 +128,8 @@ def time_spent(material: Material, analysis: Analysis) -> str:
     if material.tuning is not None:
         search = sum(trial.seconds for trial in material.tuning.history)
         parts += [f"{words.seconds(search)} of training in the search"] if search else []
-    return ", ".join(parts)
+    apart = f" ({tables.SHARED})" if tables.shared(analysis) else ""
+    return ", ".join(parts) + apart
 
 
 def _script(study: Study) -> str:

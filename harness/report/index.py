@@ -17,9 +17,9 @@ from pathlib import Path
 from harness.analysis import Analysis
 from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import HarnessError, ReportError
-from harness.report import answers, render, reproduction, words
+from harness.report import answers, render, reproduction, tables, words
 from harness.report.folder import read_analysis, read_parquet, read_tuning
-from harness.report.lookup import by_verdict, in_order, leading, metric_of
+from harness.report.lookup import by_verdict, in_order, leading, metric_of, pixels
 from harness.report.material import Provenance
 from harness.report.words import MARKS
 from harness.study.profiles import PROFILES
@@ -116,7 +116,7 @@ def _scale(analysis: Analysis, origin: Provenance) -> str:
         return ""
     recipe = analysis.study.base_recipe
     base = next((arm for arm in analysis.arms if arm.name == analysis.study.baseline), None)
-    side = f"{recipe.data.size} × {recipe.data.size} pixels" if recipe.data.size else ""
+    side = f"{pixels(analysis)} pixels" if pixels(analysis) else ""
     images = (origin.data or recipe.data.name).partition(";")[0]
     weights = f"{base.params_m:.3g} M weights" if base is not None and base.params_m else ""
     return ", ".join(part for part in (images, side, weights) if part)
@@ -151,7 +151,8 @@ def _cost(analysis: Analysis, evaluation: float, joules: float) -> str:
         return "not in the table"
     text = f"{words.seconds(analysis.train_seconds_total)} of training"
     text += f", {words.seconds(evaluation)} of evaluation" if evaluation else ""
-    return f"{text}, {joules / 3.6e6:.2g} kWh" if joules else text
+    text += f", {joules / 3.6e6:.2g} kWh" if joules else ""
+    return f"{text} ({tables.SHARED})" if tables.shared(analysis) else text
 
 
 def _trials(path: Path) -> tuple[Provenance, list[str], tuple[float, float]]:
@@ -251,7 +252,11 @@ def _findings(profile: str, listed: Sequence[IndexEntry]) -> list[str]:
 
     scales = list(dict.fromkeys(entry.scale for entry in listed if entry.scale))
     machines = list(dict.fromkeys(entry.ran.rpartition(", ")[0] for entry in listed if entry.ran))
-    about = "; ".join([*scales[:1], *(machine for machine in machines if machine)])
+    seeds = sorted({entry.seeds for entry in listed if entry.seeds})
+    n = f"n = {seeds[0]}{f' to {seeds[-1]}' if seeds[1:] else ''} seeds" if seeds else ""
+    about = "; ".join(
+        [*scales[:1], *([n] if scales and n else []), *(machine for machine in machines if machine)]
+    )
     also = (
         f" {plural(len(scales) - 1, 'report')} with other images or weights." if scales[1:] else ""
     )

@@ -10,6 +10,8 @@ from harness.analysis import Analysis, ArmFacts, Effect, Summary
 from harness.study.trial import METRICS, Metric
 
 MOST_DRAWN = 60  # arms in one figure; more would be a strip that nobody reads
+# images at their own size; the images themselves are seldom where a report is written
+SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "fashion": 28, "fashion-mnist": 28, "digits": 8}
 _ORDER = {"better": 0, "worse": 1, "equivalent": 2, "unresolved": 3, "": 4}
 
 
@@ -146,3 +148,10 @@ def by_verdict(effects: Sequence[Effect]) -> dict[str, list[Effect]]:
     for effect in effects:
         groups[effect.verdict].append(effect)
     return groups
+
+
+def pixels(analysis: Analysis) -> str:
+    """Return the size of the images that were trained on, such as 32 by 32; empty where only the images themselves tell it."""
+    data = analysis.study.base_recipe.data
+    side = data.size or SIDES.get(data.name)
+    return f"{side} × {side}" if side else ""

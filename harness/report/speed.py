@@ -11,6 +11,7 @@ from harness.analysis import Analysis
 from harness.report.document import Details, TableBlock, TableCell, table
 from harness.report.figures import scores
 from harness.report.material import Material
+from harness.report.tables import SHARED, shared
 from harness.study.trial import Trial
 
 
@@ -21,6 +22,7 @@ class _Reading:
     head: str
     form: str
     of: Callable[[Trial], float | None]
+    wall: bool = False  # other work on the machine stretches it
 
 
 def _read(name: str) -> Callable[[Trial], float | None]:
@@ -28,10 +30,10 @@ def _read(name: str) -> Callable[[Trial], float | None]:
 
 
 _READINGS = (
-    _Reading("Training, s", ".1f", lambda trial: trial.train_seconds or None),
+    _Reading("Training, s", ".1f", lambda trial: trial.train_seconds or None, wall=True),
     _Reading("Processor, s", ".1f", _read("cpu_seconds")),
-    _Reading("Evaluation, s", ".1f", lambda trial: trial.eval_seconds or None),
-    _Reading("Start, s", ".2f", _read("start_seconds")),
+    _Reading("Evaluation, s", ".1f", lambda trial: trial.eval_seconds or None, wall=True),
+    _Reading("Start, s", ".2f", _read("start_seconds"), wall=True),
     _Reading("Peak memory, MiB", ",.0f", lambda trial: trial.peak_mib or None),
     _Reading("Energy, J", ",.0f", _read("joules")),
     _Reading("Power, W", ",.0f", _read("watts")),
@@ -51,8 +53,11 @@ def readings(material: Material, analysis: Analysis) -> Details | None:
         ]
         for name, trials in found.items()
     }
+    stretched = shared(analysis)
     shown = [
-        i for i in range(len(_READINGS)) if any(row[i] is not None for row in medians.values())
+        i
+        for i, reading in enumerate(_READINGS)
+        if not (stretched and reading.wall) and any(row[i] is not None for row in medians.values())
     ]
     if not shown:
         return None
@@ -71,7 +76,9 @@ def readings(material: Material, analysis: Analysis) -> Details | None:
         if ">Processor, s" in heads
         else ""
     )
-    rest = f"{processor}Start: data, net and warm-up. Memory: of the GPU, else of the process."
+    start = "" if stretched else "Start: data, net and warm-up. "
+    left_out = f" Other times are left out: {SHARED}." if stretched else ""
+    rest = f"{processor}{start}Memory: of the GPU, else of the process.{left_out}"
     caption = f"Median over an arm's completed trials. {rest}"
     return Details("What a trial took", (table(caption, heads, rows),))
 

@@ -36,7 +36,8 @@ from harness.report.words import (
 )
 from harness.text import plural
 
-_SHARED = "other work shared the machine, so these times compare little"
+SHARED = "other work shared the machine"
+UNKNOWN = "how much other work shared the machine was not measured"
 _MOST_NAMED = 6  # fields that an arm's line in the verdict table names
 
 
@@ -67,7 +68,7 @@ def verdicts(analysis: Analysis) -> TableBlock:
     shape = _Shape(
         second=second if measured else "",
         main=main,
-        timed=not main and not analysis.study.table,
+        timed=not main and not analysis.study.table and not shared(analysis),
         crossed=any(effect.image_low is not None for effect in effects),
     )
 
@@ -149,23 +150,23 @@ def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effec
         if shape.second == analysis.gap and len(effects) > 1
         else ""
     )
-    # seconds that other work stretched say little about an arm
-    shared = disturbed(analysis) if shape.timed else ""
-    extra = f" Extra time: {shared}." if shared else ""
+    extra = f" Extra time: {UNKNOWN}." if shape.timed and unmeasured(analysis) else ""
+    extra = f" Times are left out: {SHARED}." if shared(analysis) else extra
     return (
         f"Mean of {what} [low, high], {sample(analysis.study, effects)}, {images(analysis)}{too}. "
         f"Verdicts are about {metric.label}, {direction(metric)} ({holm}margin {margin(analysis)}){gap}.{extra}"
     )
 
 
-def disturbed(analysis: Analysis) -> str:
-    """Return why the seconds of arms compare little: other work shared the machine, or nobody measured whether; else empty."""
-    check = next((c for c in analysis.checks if c.name == "busy machine"), None)
-    if check is not None:
-        return "" if check.level == "ok" else _SHARED
-    if any("cuda" in line for line in analysis.environments):
-        return ""  # a processor's time says nothing about a GPU's
-    return "how much other work shared the machine was not measured"
+def shared(analysis: Analysis) -> bool:
+    """Whether other work shared the machine: seconds that it stretched say nothing of an arm and are not shown."""
+    return any(check.name == "busy machine" and check.level != "ok" for check in analysis.checks)
+
+
+def unmeasured(analysis: Analysis) -> bool:
+    """Whether nobody knows if other work shared the machine; a processor's time says nothing about a GPU's."""
+    gpu = any("cuda" in line for line in analysis.environments)
+    return not gpu and all(check.name != "busy machine" for check in analysis.checks)
 
 
 def _baseline_row(analysis: Analysis, shape: _Shape) -> list[TableCell]:
@@ -396,7 +397,7 @@ def compared(analysis: Analysis) -> TableBlock:
             heads,
             named,
         )
-    rows = []
+    rows, timed = [], not shared(analysis)
     for arm in analysis.arms:
         base = arm.name == analysis.study.baseline
         rows.append(
@@ -412,7 +413,7 @@ def compared(analysis: Analysis) -> TableBlock:
                 arm.reference or "–",
                 TableCell(maybe(arm.params_m, "{:.3g} M"), arm.params_m),
                 TableCell(maybe(arm.mflop_per_image, "{:.3g}"), arm.mflop_per_image),
-                TableCell(seconds(arm.train_seconds), arm.train_seconds),
+                *([TableCell(seconds(arm.train_seconds), arm.train_seconds)] if timed else []),
                 _ran(arm),
             ]
         )
@@ -423,10 +424,8 @@ def compared(analysis: Analysis) -> TableBlock:
         ">Parameters",
         Column("MFLOP", numeric=True, note="an image"),
     ]
-    heads += [
-        Column("Training", numeric=True, note="a trial"),
-        Column("Trials", numeric=True, note="complete"),
-    ]
+    heads += [Column("Training", numeric=True, note="a trial")] if timed else []
+    heads.append(Column("Trials", numeric=True, note="complete"))
     sizes = {arm.params_m for arm in analysis.arms if arm.params_m is not None}
     caption = "The arms." if len(rows) > 1 else "What was trained."
     if len(sizes) > 1:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ReportError
-from harness.report import Provenance, Written, write_index, write_material
+from harness.report import Provenance, Written, lookup, write_index, write_material
+from harness.train.sources import KNOWN
 from tests.report import planted
 
 
@@ -91,3 +92,7 @@ def test_the_energy_of_the_trials_is_part_of_the_cost(tmp_path: Path) -> None:
     )
     write_index(tmp_path)
     assert "of evaluation, 1 kWh" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_images_at_their_own_size_have_the_pixels_of_their_data_set() -> None:
+    assert {name: known.shape_CHW[1] for name, known in KNOWN.items()} == lookup.SIDES

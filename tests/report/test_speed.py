@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from harness.analysis import analyze
 from harness.bench.result import saved_benchmark, slug
-from harness.report import Material, speed
+from harness.report import Material, speed, tables
+from harness.report.build import time_spent
 from harness.report.document import TableBlock
+from harness.report.figures import tradeoffs
 from harness.study.trial import Environment
 from tests.report import planted
 
@@ -91,3 +95,33 @@ def test_the_ratio_names_what_it_is_to() -> None:
 def test_processor_time_is_explained_where_it_was_measured() -> None:
     assert "Processor:" in took(measured(cpu_seconds=3.0)).caption
     assert "Processor:" not in took(measured()).caption
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.95, True), (0.5, False)])
+def test_times_that_other_work_stretched_are_left_out(share: float, shown: bool) -> None:
+    """Training time, extra time and throughput; the processor's time stays."""
+    whole = planted.augmentations(images=False)
+    trials = tuple(
+        trial.model_copy(
+            update={
+                "readings": {"cpu_seconds": share * trial.train_seconds},
+                "environment": trial.environment.model_copy(update={"threads": 1}),
+            }
+        )
+        for trial in whole.trials
+    )
+    material = replace(whole, trials=trials)
+    analysis = analyze(material.study, trials)
+
+    heads = [head.head for head in took(material).columns]
+    assert "Processor, s" in heads
+    assert ("Training, s" in heads) is shown
+    main = tables.verdicts(analysis)
+    assert ("Extra time" in [column.head for column in main.columns]) is shown
+    assert ("Times are left out: other work shared the machine" in main.caption) is not shown
+    arms = tables.compared(analysis)
+    assert ("Training" in [column.head for column in arms.columns]) is shown
+    assert {len(row) for row in arms.rows} == {len(arms.columns)}
+    assert (tradeoffs.against_seconds(analysis, ()) is not None) is shown
+    assert (tradeoffs.throughput(material, analysis, ()) is not None) is shown
+    assert ("other work" in time_spent(material, analysis)) is not shown

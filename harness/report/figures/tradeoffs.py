@@ -122,7 +122,7 @@ def _capital(text: str) -> str:
 
 
 def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
-    """Draw each arm's metric against its training time with the Pareto line; None where either is missing."""
+    """Draw each arm's metric against its training time with the Pareto line; None where either is missing or other work shared the machine."""
     metric = metric_of(analysis)
     sign = -1.0 if metric.higher_is_better is False else 1.0
     points: list[tuple[str, float, float]] = []
@@ -130,10 +130,10 @@ def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None
         summary = summary_of(analysis, arm.name, metric.name)
         if summary is not None and summary.mean is not None and arm.train_seconds:
             points.append((arm.name, arm.train_seconds, summary.mean))
-    if len(points) < 2:
+    if len(points) < 2 or tables.shared(analysis):
         return None
     # only times of an undisturbed machine say which arm is the faster one
-    disturbed = tables.disturbed(analysis)
+    disturbed = tables.unmeasured(analysis)
     front = [] if disturbed else _front(points, sign)
     with canvas.sheet("against-seconds", 3.5, formats=formats) as opened:
         ax = opened.ax
@@ -157,7 +157,7 @@ def against_seconds(analysis: Analysis, formats: Sequence[str]) -> Figure | None
     fast, slow = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
     times = f"a trial trains for {seconds(fast[1])} ({named(fast[0])}) to {seconds(slow[1])} ({named(slow[0])})"
     if disturbed:
-        alt = f"{_capital(times)}; {disturbed}."
+        alt = f"{_capital(times)}; {tables.UNKNOWN}."
         caption = "Means over seeds. No line of best trade-offs is drawn, for the times may be those of other work."
     else:
         alt = (
@@ -194,8 +194,11 @@ def _front(points: Sequence[_Point], sign: float) -> list[_Point]:
 
 
 def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -> Figure | None:
-    """Draw images per second of every arm's trials; None where none was measured."""
+    """Draw images per second of every arm's trials; None where none was measured or other work shared the machine."""
     import seaborn as sns
+
+    if tables.shared(analysis):
+        return None
 
     found = {
         name: sorted(t.images_per_second for t in trials if t.images_per_second > 0)
