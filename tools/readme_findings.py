@@ -3,7 +3,8 @@
 python tools/readme_findings.py         # rewrite the part of README.md between the markers
 
 Every difference comes with its interval and its number of seeds, and every judgement is the
-report's verdict: what is unresolved is called so. A report that is not there has no line.
+report's verdict: what is unresolved is called so. Each line is from the largest size at which the
+study has verdicts. A report that is not there has no line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from harness.analysis import Analysis, Effect
 from harness.report import read_analysis
 from harness.report.folder import read_tuning
+from harness.report.lookup import pixels
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
@@ -28,12 +30,24 @@ CLAIM = {
 
 def findings(reports: Path = REPORTS) -> str:
     """Return the three lines in Markdown, from the reports that are there."""
-    lines = [
-        *_augmentations(reports / "augmentations-small"),
-        *_claims(reports / "claims-small"),
-        *_search(reports / "tune-small"),
-    ]
+    made = ((_augmentations, "augmentations"), (_claims, "claims"), (_search, "tune"))
+    lines = [line for write, study in made for line in write(_largest(reports, study))]
     return "\n".join(lines or ["No report has been committed yet."]) + "\n"
+
+
+def _largest(reports: Path, study: str) -> Path:
+    """Return the folder of the largest size at which a study has verdicts."""
+    for size in ("full", "medium"):
+        analysis = _read(reports / f"{study}-{size}")
+        if analysis is not None and any(effect.verdict for effect in analysis.effects):
+            return reports / f"{study}-{size}"
+    return reports / f"{study}-small"
+
+
+def _at(analysis: Analysis) -> str:
+    """Return what a line was measured on, with a link to its report."""
+    recipe, folder = analysis.study.base_recipe, analysis.study.folder
+    return f"[{recipe.data.train:,} images, {pixels(analysis)} pixels](reports/{folder}/report.md)"
 
 
 def _augmentations(folder: Path) -> list[str]:
@@ -45,7 +59,7 @@ def _augmentations(folder: Path) -> list[str]:
     accuracy, gap = effects[analysis.study.metric], effects[analysis.gap]
     cost = f"accuracy is {accuracy.verdict or 'not judged'}, {_pp(accuracy)}"
     moves = "widens" if (gap.estimate or 0.0) > 0 else "narrows"
-    effect = f"the overfitting gap {moves}, {_pp(gap)} (95 % t, n = {accuracy.n} seeds)"
+    effect = f"the overfitting gap {moves}, {_pp(gap)} (95 % t, n = {accuracy.n} seeds; {_at(analysis)})"
     return [f"- **Augmentations**: without them {cost}, and {effect}."]
 
 
@@ -62,7 +76,7 @@ def _claims(folder: Path) -> list[str]:
     mains.sort(key=lambda effect: -(effect.estimate or 0.0))
     parts = "; ".join(f"{e.term} {CLAIM[e.verdict]}, {_pp(e)}" for e in mains)
     seeds = ", ".join(str(n) for n in sorted({e.n for e in mains}))
-    return [f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds)."]
+    return [f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds; {_at(analysis)})."]
 
 
 def _search(folder: Path) -> list[str]:
@@ -80,7 +94,7 @@ def _search(folder: Path) -> list[str]:
     limits = f" within {tuning.limits}" if tuning.limits else ""
     gain = _signed(100 * chosen.test, 100 * low, 100 * high)
     return [
-        f"- **A search of {len(tuning.history)} recipes{limits}** found one that gains {gain} on the test set ({kind}, n = {chosen.n} seeds)."
+        f"- **A search of {len(tuning.history)} recipes{limits}** found one that gains {gain} on the test set ({kind}, n = {chosen.n} seeds; {_at(analysis)})."
     ]
 
 
