@@ -127,7 +127,7 @@ def _reproduction() -> str:
         onset = next((arm.onset_epoch for arm in analysis.arms if arm.onset_epoch), None)
         turn = f"after epoch {onset:g} (median)" if onset else "does not turn up"
         rows.append(
-            f"| [{size}](../reports/reference-{size}/report.md) | {scores[0]} | {scores[1]} | {turn} | {levels['accuracy'].n} |"
+            f"| [{size}](../reports/reference-{size}/report.md#theirs-and-ours) | {scores[0]} | {scores[1]} | {turn} | {levels['accuracy'].n} |"
         )
     lines += [
         "| run | training accuracy | test accuracy | test loss | n seeds |",
@@ -150,7 +150,7 @@ def _answer(number: int, question: Question) -> str:
     heads = ["arm"]
     for size, analysis in reports.items():
         heads += [
-            f"[{size}](../reports/{question.study}-{size}/report.md): accuracy, pp",
+            f"[{size}](../reports/{question.study}-{size}/report.md#verdicts): accuracy, pp",
             "gap, pp",
             f"verdict (n = {len(analysis.seeds)})",
         ]
@@ -210,7 +210,7 @@ def _claims() -> str:
                     None,
                 )
                 lines.append(
-                    f"| {effect.term} | [{size}](../reports/claims-{size}/report.md) | {_number(effect)} | {_number(gap)} | {effect.verdict or 'not judged'} | {effect.n} |"
+                    f"| {effect.term} | [{size}](../reports/claims-{size}/report.md#verdicts) | {_number(effect)} | {_number(gap)} | {effect.verdict or 'not judged'} | {effect.n} |"
                 )
     return "\n".join([*lines, ""])
 
@@ -228,7 +228,7 @@ def _search() -> str:
         gain = f"{100 * chosen.test:+.2f} pp{interval}".replace("-", "−")
         text = (
             f"At size {size}, a search of {plural(len(tuning.history), 'recipe')} chose "
-            f"[{chosen.name}](../reports/tune-{size}/report.md). On {plural(chosen.n, 'fresh seed')} and the test set it gains "
+            f"[{chosen.name}](../reports/tune-{size}/report.md#the-search). On {plural(chosen.n, 'fresh seed')} and the test set it gains "
             f"{gain} over the reference (95 % for new seeds and images)."
         )
         lines += [_wrapped(text), ""]
