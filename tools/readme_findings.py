@@ -59,7 +59,9 @@ def _augmentations(folder: Path) -> list[str]:
     accuracy, gap = effects[analysis.study.metric], effects[analysis.gap]
     cost = f"accuracy is {accuracy.verdict or 'not judged'}, {_pp(accuracy)}"
     moves = "widens" if (gap.estimate or 0.0) > 0 else "narrows"
-    effect = f"the overfitting gap {moves}, {_pp(gap)} (95 % t, n = {accuracy.n} seeds; {_at(analysis)})"
+    effect = (
+        f"the overfitting gap {moves}, {_pp(gap)} (95 % t, n = {accuracy.n} seeds; {_at(analysis)})"
+    )
     return [f"- **Augmentations**: without them {cost}, and {effect}."]
 
 
@@ -76,7 +78,9 @@ def _claims(folder: Path) -> list[str]:
     mains.sort(key=lambda effect: -(effect.estimate or 0.0))
     parts = "; ".join(f"{e.term} {CLAIM[e.verdict]}, {_pp(e)}" for e in mains)
     seeds = ", ".join(str(n) for n in sorted({e.n for e in mains}))
-    return [f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds; {_at(analysis)})."]
+    return [
+        f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds; {_at(analysis)})."
+    ]
 
 
 def _search(folder: Path) -> list[str]:

@@ -74,14 +74,9 @@ def _support(material: Material, analysis: Analysis) -> list[str]:
 def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...]:
     study = analysis.study
     seeds, planned = len(analysis.seeds), analysis.seeds_planned
-    device = next(
-        (
-            trial.environment.cpu or trial.environment.device
-            for trial in material.trials
-            if trial.environment.device
-        ),
-        "",
-    )
+    # all machines: a study is often finished on another one
+    places = (trial.environment for trial in material.trials if trial.environment.device)
+    machines = dict.fromkeys(place.cpu or place.device for place in places)
     of_seeds = f"{seeds}" if seeds == planned else f"{seeds} of {planned}"
     facts = [
         ("Arms", str(len(analysis.arms))),
@@ -89,7 +84,7 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
         ("Rows" if study.table else "Trials", _trials(material, analysis)),
         *([] if study.foreign else _scale(material, analysis)),
         ("Time", "" if study.table else time_spent(material, analysis)),
-        ("Ran on", device),
+        ("Ran on", "; ".join(machines)),
         ("Table", study.table),
         ("Script", _script(study)),
     ]

@@ -10,7 +10,7 @@ import pytest
 from harness.analysis import analyze
 from harness.bench.result import saved_benchmark, slug
 from harness.report import Material, speed, tables
-from harness.report.build import time_spent
+from harness.report.build import build, time_spent
 from harness.report.document import TableBlock
 from harness.report.figures import tradeoffs
 from harness.study.trial import Environment
@@ -125,3 +125,21 @@ def test_times_that_other_work_stretched_are_left_out(share: float, shown: bool)
     assert (tradeoffs.against_seconds(analysis, ()) is not None) is shown
     assert (tradeoffs.throughput(material, analysis, ()) is not None) is shown
     assert ("other work" in time_spent(material, analysis)) is not shown
+
+
+def test_a_study_that_was_finished_on_another_machine_names_both() -> None:
+    whole = planted.augmentations(images=False)
+    half = len(whole.trials) // 2
+    trials = tuple(
+        trial.model_copy(
+            update={
+                "environment": trial.environment.model_copy(
+                    update={"device": "cpu", "cpu": "one" if at < half else "other"}
+                )
+            }
+        )
+        for at, trial in enumerate(whole.trials)
+    )
+    material = replace(whole, trials=trials)
+    facts = dict(build(material, analyze(material.study, trials), formats=(), brief=True).facts)
+    assert facts["Ran on"] == "one; other"
