@@ -92,7 +92,8 @@ def test_a_credited_part_helps_or_not_with_interval_and_n(lines: str) -> None:
     (line,) = lines.splitlines()
     assert "one-cycle helps, +" in line
     assert "weight-decay makes no difference beyond the margin" in line
-    assert "(95 % t, n = 8 seeds; [2,000 images, 16 × 16 pixels](reports/claims-small/" in line
+    assert "(95 % t, n = 8 seeds; [2,000 images, " in line
+    assert line.endswith(" pixels](reports/claims-small/report.md)).")
 
 
 def test_a_report_that_is_not_there_has_no_line(lines: str, tmp_path: Path) -> None:
