@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from harness.analysis import unpaired
 from harness.analysis.cells import NumberColumn, numbers, seed_numbers, some
+from harness.analysis.datasets import reading_on
 from harness.analysis.score_unit import ScoreUnit, direction, score_unit
 from harness.analysis.sources import TableSource, read_source
 from harness.analysis.sources.frame import places, text_of
@@ -129,7 +130,8 @@ def runs_of(source: TableSource, options: TableOptions) -> Runs:
     study = study.model_copy(update={"family": family})
 
     metrics = _metrics(rows, options, unit, lower=lower)
-    trials = _trials(rows, scale=100.0 if unit.kind == "percent" else 1.0, pairing=study.pairing)
+    scale = 100.0 if unit.kind == "percent" else 1.0
+    trials = _trials(rows, scale=scale, pairing=study.pairing, datasets=study.datasets)
     diverged = sum(trial.state == "diverged" for trial in trials)
     lost = f"{plural(diverged, 'row')} without a finite score: counted as diverged, which leaves the arm unjudged"
     notes = (source.sentence, *source.notes, unit.sentence, told_direction, *rows.notes)
@@ -402,20 +404,15 @@ def _study(
     """Return the rows that are analysed, with numbers for seeds, and the study they are of."""
     rows, pairing = _paired_or_not(rows, options, baseline)
     frame = rows.frame
-    labels: dict[int, tuple[str, str]] = {}
     names: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     if pairing == "seed":
-        pairs = list(zip(frame["dataset"], frame["seed"], strict=True))
-        if options.dataset:
-            order = sorted(set(pairs), key=_natural)
-            known = {pair: i for i, pair in enumerate(order)}
-            whole = False
-        else:
-            seeds, whole = seed_numbers([seed for _, seed in pairs])
-            known = {pair: seeds[pair[1]] for pair in pairs}
-        frame = frame.assign(number=[known[pair] for pair in pairs])
-        labels = {number: pair for pair, number in reversed(known.items())}
-        names = () if whole else tuple(labels[number][1] for number in sorted(labels))
+        rows, datasets = _over_datasets(rows)
+        frame = rows.frame
+        known, whole = seed_numbers(frame["seed"].tolist())
+        frame = frame.assign(number=frame["seed"].map(known))
+        labels = {number: seed for seed, number in reversed(known.items())}
+        names = () if whole else tuple(labels[number] for number in sorted(labels))
     else:
         frame = frame.assign(number=frame.groupby("arm", sort=False).cumcount())
     count = frame["number"].nunique()
@@ -424,7 +421,6 @@ def _study(
             f"{rows.name}: {count:,} seeds are more than the {_MOST_SEEDS:,} that are compared",
             "is the column of seeds one of steps or run ids?",
         )
-    datasets = tuple(labels[number][0] for number in sorted(labels)) if options.dataset else ()
     rows = replace(rows, frame=frame)
     study = Study(
         name=study_name(rows.name),
@@ -446,6 +442,32 @@ def _study(
     return rows, study
 
 
+def _over_datasets(rows: RunRows) -> tuple[RunRows, tuple[str, ...]]:
+    """Make one row an arm and seed of those on several data sets, with the score on each; return the data sets.
+
+    A seed that trains on every data set gives no independent runs, so that a seed counts once.
+    """
+    frame = rows.frame
+    names = tuple(sorted(frame["dataset"].unique()))
+    if len(names) < 2:
+        return rows, ()
+    place = ["arm", "seed"]
+    groups = frame.groupby(place, sort=False)
+    kept = groups.head(1).set_index(place)
+    for column in ("score", "train", "gap"):
+        if column in frame:  # nan and inf have to stay: they say that a run diverged
+            kept[column] = groups[column].agg(lambda values: values.to_numpy().mean())
+    for name in names:
+        own = frame.loc[frame["dataset"] == name].set_index(place)["score"]
+        kept[reading_on(name)] = own
+    seeds = plural(frame["seed"].nunique(), "seed")
+    told = (
+        f"a seed may train on each of the {len(names)} data sets, so that its runs are not independent: "
+        f"it counts once, by its mean over them ({seeds}, not {len(frame) // len(rows.arms)} pairs)"
+    )
+    return replace(rows, frame=kept.reset_index(), notes=(*rows.notes, told)), names
+
+
 def _natural(pair: tuple[str, str]) -> tuple[Any, ...]:
     """Order data sets by name and seeds as numbers where they end in some."""
     match = re.fullmatch(r"(.*?)(\d{1,15})", pair[1])
@@ -454,18 +476,26 @@ def _natural(pair: tuple[str, str]) -> tuple[Any, ...]:
 
 def _paired_or_not(rows: RunRows, options: TableOptions, baseline: str) -> tuple[RunRows, Any]:
     """Return the rows to analyse and how runs are compared: seed by seed, as groups, or by means."""
-    frame = rows.frame
-    if "sd" in frame:
+    if "sd" in rows.frame:
         return _means(rows), "summary"
     if options.unpaired or not options.seed:
         told = "runs are not paired: arms are compared as two groups (Welch's t)"
         return replace(rows, notes=(*rows.notes, told)), "none"
+    rows = _seeds_within(rows)
+    frame = rows.frame
     pairs: dict[str, set[tuple[str, str]]] = {
         str(arm): set(zip(group["dataset"], group["seed"], strict=True))
         for arm, group in frame.groupby("arm", sort=False)
     }
     every = set[tuple[str, str]]().union(*pairs.values())
-    common = set.intersection(*pairs.values())
+    sets, seeds = {dataset for dataset, _ in every}, {seed for _, seed in every}
+    every = {(dataset, seed) for dataset in sets for seed in seeds}
+    whole = {
+        seed
+        for seed in seeds
+        if all((dataset, seed) in own for dataset in sets for own in pairs.values())
+    }
+    common = {(dataset, seed) for dataset, seed in every if seed in whole}
     if len(common) == len(every):
         return rows, "seed"
     shared = any(pairs[baseline] & seeds for arm, seeds in pairs.items() if arm != baseline)
@@ -475,13 +505,30 @@ def _paired_or_not(rows: RunRows, options: TableOptions, baseline: str) -> tuple
     if not options.common_seeds or not common:
         raise _holes(rows.name, pairs, every, common)
     kept = [pair in common for pair in zip(frame["dataset"], frame["seed"], strict=True)]
-    lost = Counter(
-        pair for pair in zip(frame["dataset"], frame["seed"], strict=True) if pair not in common
+    lost = frame.loc[~np.array(kept), "seed"]
+    told = (
+        f"{plural(lost.nunique(), 'seed')} ({plural(len(lost), 'row')}) left out for every arm: "
+        "not all arms have them"
     )
-    told = f"{plural(len(lost), 'seed')} ({plural(sum(lost.values()), 'row')}) left out for every arm: not all arms have them"
     return replace(
         rows, frame=frame.loc[kept].reset_index(drop=True), notes=(*rows.notes, told)
     ), "seed"
+
+
+def _seeds_within(rows: RunRows) -> RunRows:
+    """Count seeds within each data set where no two data sets share one: which of them meet is then of no account."""
+    frame = rows.frame
+    own = frame[["dataset", "seed"]].drop_duplicates()
+    if own["dataset"].nunique() < 2 or own["seed"].duplicated().any():
+        return rows
+    counted: Counter[str] = Counter()
+    order: dict[tuple[str, str], int] = {}
+    for pair in sorted(zip(own["dataset"], own["seed"], strict=True), key=_natural):
+        order[pair] = counted[pair[0]]
+        counted[pair[0]] += 1
+    texts = [str(order[pair]) for pair in zip(frame["dataset"], frame["seed"], strict=True)]
+    told = "data sets share no seed: seeds are counted from 0 within each"
+    return replace(rows, frame=frame.assign(seed=texts), notes=(*rows.notes, told))
 
 
 def _holes(
@@ -498,8 +545,11 @@ def _holes(
             word = "seed" if len(missing) == 1 else "seeds"
             more = ", ..." if len(shown) > 4 else ""
             told.append(f"{arm} ({word} {', '.join(shown[:4])}{more})")
-    keep = f"pass --common-seeds to keep the {plural(len(common), 'seed')} that every arm has"
-    none = "no seed is in every arm: give every arm the same seeds, or leave arms out with --where"
+    sets = len({dataset for dataset, _ in every})
+    where = " on every data set" if sets > 1 else ""
+    count = plural(len({seed for _, seed in common}), "seed")
+    keep = f"pass --common-seeds to keep the {count} that every arm has{where}"
+    none = f"no seed is in every arm{where}: give every arm the same seeds, or choose rows by --where"
     return ReportError(
         f"{name}: no row for {some(told)}",
         f"add the rows, {keep}, or --unpaired to compare arms as groups"
@@ -542,20 +592,26 @@ def _metrics(
     return metrics
 
 
-def _trials(rows: RunRows, *, scale: float, pairing: str) -> tuple[Trial, ...]:
-    """One trial a run; of a table of means one an arm, with what is known of its runs as readings."""
+def _trials(
+    rows: RunRows, *, scale: float, pairing: str, datasets: Sequence[str]
+) -> tuple[Trial, ...]:
+    """One trial a run; of a table of means one an arm, with what is known of its runs as readings, as are scores on data sets."""
     frame, metric = rows.frame, rows.metric
     keys = {"score": metric, "train": f"train_{metric}", "gap": gap_name(metric)}
     keys = {column: key for column, key in keys.items() if column in frame}
     values: dict[str, npt.NDArray[np.float64]] = {
         key: frame[column].to_numpy(dtype=np.float64) / scale for column, key in keys.items()
     }
+    on_sets = {
+        name: frame[name].to_numpy(dtype=np.float64) / scale
+        for name in map(reading_on, datasets)
+    }
     recipe = Recipe()
     trials = []
     for i, (arm, seed) in enumerate(zip(frame["arm"], frame["number"].tolist(), strict=True)):
         scores = {key: float(column[i]) for key, column in values.items()}
         finite = math.isfinite(scores[metric])
-        readings = {}
+        readings = {key: column[i] for key, column in on_sets.items() if finite}
         if pairing == "summary":
             readings = {unpaired.RUNS: frame["n"].iloc[i], unpaired.SD: frame["sd"].iloc[i] / scale}
         trials.append(

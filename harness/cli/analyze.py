@@ -320,7 +320,7 @@ def _show_report(written: Written, runs: Runs, *, json: bool) -> None:
         console.say(note)
     console.say()
     study = written.analysis.study
-    counted = "runs" if study.pairing != "seed" else "pairs" if study.datasets else "seeds"
+    counted = "runs" if study.pairing != "seed" else "seeds"
     lines = [_line(row) for row in rows[:_MOST_ROWS]]
     console.table(("arm", "difference", "verdict", counted), lines, talk=True)
     if len(rows) > _MOST_ROWS:

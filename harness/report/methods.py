@@ -202,9 +202,8 @@ def _of_table(analysis: Analysis) -> list[Sentence]:
     compared = f"were compared on {plural(done, 'seed')}, differences paired by seed"
     if study.pairing != "seed":
         compared = "were compared as groups of runs without pairs (Welch's t)"
-    elif len(set(study.datasets)) > 1:
-        sets = plural(len(set(study.datasets)), "data set")
-        compared = f"were compared on {done} pairs of a seed and one of {sets}"
+    elif study.datasets:
+        compared += f", each a mean over {len(study.datasets)} data sets, which are taken as fixed"
     text = (
         f"From a table of finished runs, {plural(len(analysis.arms), 'arm')} {compared}; "
         f"the outcome is {metric_of(analysis).label}."

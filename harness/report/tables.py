@@ -130,8 +130,9 @@ def _differences_of(analysis: Analysis) -> str:
     """Return what the differences between arms are taken over."""
     if analysis.study.pairing != "seed":
         return "unpaired differences between two groups of runs"
-    several = len(set(analysis.study.datasets)) > 1
-    return f"paired differences, seed by seed{' on every data set' if several else ''}"
+    sets = len(analysis.study.datasets)
+    over = f", each seed's the mean over {sets} data sets" if sets else ""
+    return f"paired differences, seed by seed{over}"
 
 
 def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effect]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ def test_means_in_cells_need_the_number_of_runs() -> None:
     assert effect(analysed(read(TABLES / "means-in-cells.csv", **asked, n="6")), "mixup").n == 6
 
 
-def test_pairs_over_data_sets_are_all_pairs_and_those_within_one() -> None:
+def test_a_seed_counts_once_over_data_sets_by_its_mean_and_in_each_by_itself() -> None:
     frame = pd.read_csv(TABLES / "six-data-sets.csv")
     wide = frame.pivot_table(index=["dataset", "seed"], columns="method", values="accuracy")
     runs = read(
@@ -202,11 +203,56 @@ def test_pairs_over_data_sets_are_all_pairs_and_those_within_one() -> None:
         margin=0.5,
     )
     found = analysed(runs)
-    whole, coil = stats.ttest_rel(wide["cae"], wide["lasso"]), wide.loc["coil"]
+    means, coil = wide.groupby("seed").mean(), wide.loc["coil"]
+    over = stats.ttest_rel(means["cae"], means["lasso"])
     within = stats.ttest_rel(coil["cae"], coil["lasso"])
-    assert (effect(found, "cae").n, effect(found, "cae").p) == (120, pytest.approx(whole.pvalue))
+    interval = over.confidence_interval(0.95)
+    cae = effect(found, "cae")
+    assert (cae.n, cae.p, cae.low, cae.high) == pytest.approx(
+        (20, over.pvalue, 100 * interval.low, 100 * interval.high)
+    )
     assert effect(found, "cae on coil").p == pytest.approx(within.pvalue)
+    assert any("it counts once, by its mean over them (20 seeds" in note for note in runs.notes)
     assert len([e for e in found.effects if e.kind == "dataset"]) == 12
+
+
+def many_sets(
+    folder: Path, sets: int, *, seed: Callable[[int, int], str] = lambda _, s: str(s)
+) -> Path:
+    """A table in which a seed scores the same on every data set, give or take a step that the data set has for all."""
+    noise = np.random.default_rng(5).normal(90, 1, (2, 6))
+    rows = [
+        f"{'ab'[k]},{seed(d, s)},set{d},{noise[k, s] + 0.4 * k - d}\n"
+        for d in range(sets)
+        for k in range(2)
+        for s in range(6)
+    ]
+    return write(folder, "model,seed,data,acc\n" + "".join(rows))
+
+
+def test_copies_of_a_data_set_buy_no_certainty(tmp_path: Path) -> None:
+    one, three = (
+        effect(analysed(read(many_sets(tmp_path, sets), **columns(dataset="data"))), "b")
+        for sets in (1, 3)
+    )
+    assert three.n == one.n == 6
+    assert (three.p, three.low, three.high) == pytest.approx((one.p, one.low, one.high))
+
+
+def test_seeds_that_data_sets_do_not_share_are_counted_within_each(tmp_path: Path) -> None:
+    path = many_sets(tmp_path, 2, seed=lambda d, s: str(100 * d + s))
+    runs = read(path, **columns(dataset="data"))
+    assert len(runs.seeds) == 6
+    assert any("data sets share no seed" in note for note in runs.notes)
+
+
+def test_a_seed_that_lacks_a_data_set_is_left_out_where_asked_for(tmp_path: Path) -> None:
+    path = many_sets(tmp_path, 2)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ReportError, match=r"no row for b \(seed 5 on set1\)") as caught:
+        read(path, **columns(dataset="data"))
+    assert "the 5 seeds that every arm has on every data set" in caught.value.hint
+    assert read(path, **columns(dataset="data", common_seeds=True)).seeds == (0, 1, 2, 3, 4)
 
 
 def test_disjoint_seeds_are_not_paired_and_it_is_said(tmp_path: Path) -> None:
