@@ -549,7 +549,9 @@ def _holes(
     where = " on every data set" if sets > 1 else ""
     count = plural(len({seed for _, seed in common}), "seed")
     keep = f"pass --common-seeds to keep the {count} that every arm has{where}"
-    none = f"no seed is in every arm{where}: give every arm the same seeds, or choose rows by --where"
+    none = (
+        f"no seed is in every arm{where}: give every arm the same seeds, or choose rows by --where"
+    )
     return ReportError(
         f"{name}: no row for {some(told)}",
         f"add the rows, {keep}, or --unpaired to compare arms as groups"
@@ -603,8 +605,7 @@ def _trials(
         key: frame[column].to_numpy(dtype=np.float64) / scale for column, key in keys.items()
     }
     on_sets = {
-        name: frame[name].to_numpy(dtype=np.float64) / scale
-        for name in map(reading_on, datasets)
+        name: frame[name].to_numpy(dtype=np.float64) / scale for name in map(reading_on, datasets)
     }
     recipe = Recipe()
     trials = []

@@ -189,6 +189,11 @@ def unit_of_run(study: Study) -> str:
     return "seed" if study.pairing == "seed" else "run"
 
 
+def each(study: Study) -> str:
+    """Return `` an arm`` where runs are counted, which arms do not share as they do seeds."""
+    return "" if study.pairing == "seed" else " an arm"
+
+
 def images(analysis: Analysis) -> str:
     """Return what the study's intervals are for: new seeds, on these images."""
     if analysis.study.table:
