@@ -23,12 +23,12 @@ from harness.analysis import unpaired
 from harness.analysis.cells import NumberColumn, numbers, seed_numbers, some
 from harness.analysis.datasets import reading_on
 from harness.analysis.score_unit import ScoreUnit, direction, score_unit
-from harness.analysis.sources import TableSource, read_source
+from harness.analysis.sources import FILE, TableSource, read_source
 from harness.analysis.sources.frame import places, text_of
 from harness.analysis.table import gap_name
 from harness.analysis.table_options import Columns, TableOptions, options_of
 from harness.analysis.table_rows import arm_names, check_columns, chosen, key_texts, melted
-from harness.errors import ReportError, UsageError, did_you_mean
+from harness.errors import ReportError, RowsError, UsageError, did_you_mean
 from harness.study.recipe import Recipe, digest
 from harness.study.study import HandArm, Study
 from harness.study.trial import Metric, Trial
@@ -133,15 +133,29 @@ def runs_of(source: TableSource, options: TableOptions) -> Runs:
     scale = 100.0 if unit.kind == "percent" else 1.0
     trials = _trials(rows, scale=scale, pairing=study.pairing, datasets=study.datasets)
     diverged = sum(trial.state == "diverged" for trial in trials)
-    lost = f"{plural(diverged, 'row')} without a finite score: counted as diverged, which leaves the arm unjudged"
+    lost = f"{plural(diverged, 'run')} without a finite score ({_not_finite(rows)}): counted as diverged, which leaves the arm unjudged"
     notes = (source.sentence, *source.notes, unit.sentence, told_direction, *rows.notes)
     return Runs(
         study=study.model_copy(update={"why": _why(rows)}),
         trials=trials,
         metrics=metrics,
         seeds=tuple(sorted({trial.seed for trial in trials})),
-        notes=(*notes, *([lost] if diverged else [])),
+        notes=(*notes, *_constant(rows), *([lost] if diverged else [])),
     )
+
+
+def _not_finite(rows: RunRows) -> str:
+    """The places of the scores that are not finite."""
+    faults = np.flatnonzero(~np.isfinite(rows.frame["score"].to_numpy())).tolist()
+    return some(places(rows.frame, faults))
+
+
+def _constant(rows: RunRows) -> list[str]:
+    """Say that a score never changes, where it does not."""
+    values = rows.frame["score"].to_numpy()
+    if "sd" in rows.frame or len(values) < 2 or not (values == values[0]).all():
+        return []
+    return [f"{rows.metric} is {values[0]:g} in every run: by it, no arm differs from another"]
 
 
 def _why(rows: RunRows) -> str:
@@ -195,10 +209,11 @@ def _seed_texts(source: TableSource, options: TableOptions) -> list[str]:
         texts = key_texts(source.frame, options.seed, named=False)
         empty = [i for i, text in enumerate(texts) if not text]
         if empty:
-            raise ReportError(
+            raise RowsError(
                 f"{source.name}: column {options.seed[0]!r} should hold seeds: "
                 f"{some([f'{place} is empty' for place in places(source.frame, empty)])}",
                 f"fill them in, or leave such rows out: --where '{options.seed[0]}!='",
+                {"where": (f"{options.seed[0]}!=",)},
             )
         if all(re.fullmatch(r"-?\d+\.\d*[1-9]\d*", text) for text in texts):
             raise ReportError(
@@ -207,14 +222,46 @@ def _seed_texts(source: TableSource, options: TableOptions) -> list[str]:
             )
         return texts
     if options.last or options.best:
-        files = source.frame["\x00file"]
-        if len(files.unique()) == 1:
-            raise UsageError(
-                "--last and --best need --seed, to know which rows are one run",
-                "name the column that numbers the runs",
-            )
-        return [str(file) for file in files]
+        return _restarts(source, options)
     return [str(i) for i in range(len(source.frame))]
+
+
+def _restarts(source: TableSource, options: TableOptions) -> list[str]:
+    """Tell runs without a seed apart: by their files, and within one by where an arm's clock starts again.
+
+    Raises:
+        UsageError: there is no clock, or the rows of several runs are mixed.
+    """
+    frame = source.frame
+    known = [c for c in (options.last, source.last, *source.columns) if _plain(c) in CLOCKS]
+    clock = options.last or next(iter(known), "")
+    if not clock:
+        raise UsageError(
+            "--best needs --seed here, to know which rows are one run",
+            "name the column that numbers the runs",
+        )
+    ticks = numbers(frame, clock, source.name, options.decimal).floats
+    groups = zip(
+        frame[FILE],
+        key_texts(frame, options.arm, named=False),
+        key_texts(frame, options.dataset, named=False) if options.dataset else [""] * len(frame),
+        strict=True,
+    )
+    before: dict[tuple[str, ...], tuple[int, float, float]] = {}
+    names = []
+    for row, (place, tick) in enumerate(zip(groups, ticks.tolist(), strict=True)):
+        count, last, first = before.get(place, (0, -math.inf, tick))
+        if tick <= last:  # the clock goes back: another run, which starts where the first one did
+            count += 1
+            if tick != first:
+                raise UsageError(
+                    f"{source.name}: {places(frame, [row])[0]}: {clock} goes back to {tick:g} and not to "
+                    f"{first:g}, where a run of {place[1]} starts: which rows are one run?",
+                    "pass --seed with the column that numbers the runs",
+                )
+        before[place] = (count, tick if tick == tick else last, first)
+        names.append(f"{place[0]} {place[2]} {count}")
+    return names
 
 
 def _with_counts(
@@ -284,9 +331,11 @@ def _one_a_run(
         ordered = frame.loc[frame["by"].notna()].sort_values(
             "by", ascending=not down, kind="stable"
         )
-        # equal steps keep the order of the table, so that the later of two rows is the last
-        last = ordered.groupby(place, sort=False).tail(1).sort_index()
-        frame = last.reset_index(drop=True)
+        last = ordered.groupby(place, sort=False).tail(1)
+        if options.last:  # two last rows are two runs, unless they say the same
+            latest = ordered.groupby(place, sort=False)["by"].transform("max")
+            last = ordered.loc[ordered["by"] == latest].drop_duplicates([*place, "score"])
+        frame = last.sort_index().reset_index(drop=True)
         if len(frame) < before:
             which = "last" if options.last else "best"
             notes.append(
@@ -294,7 +343,7 @@ def _one_a_run(
             )
     twice = frame.duplicated(place, keep=False)
     if twice.any() and options.duplicates == "refuse":
-        raise _repeated(rows.name, frame.loc[twice], source, options)
+        raise _repeated(replace(rows, frame=frame), frame.loc[twice], source, options)
     if twice.any():
         count = int(twice.sum()) - len(frame.loc[twice, place].drop_duplicates())
         frame = _by_policy(frame, place, options.duplicates)
@@ -321,8 +370,8 @@ def _by_policy(frame: pd.DataFrame, place: list[str], policy: str) -> pd.DataFra
 
 
 def _repeated(
-    name: str, twice: pd.DataFrame, source: TableSource, options: TableOptions
-) -> ReportError:
+    rows: RunRows, twice: pd.DataFrame, source: TableSource, options: TableOptions
+) -> RowsError:
     """The error of several rows for one arm and seed, with the ways out that this table has."""
     repeats: list[str] = []
     for (arm, dataset, seed), group in twice.groupby(["arm", "dataset", "seed"], sort=False):
@@ -338,9 +387,13 @@ def _repeated(
     ways += [f"--where {condition}" for condition in source.where if condition not in options.where]
     by_time = f", the newest by {source.created}" if source.created else ""
     ways += [f"--duplicates last (or first, mean){by_time}", "one more --arm or --dataset"]
-    return ReportError(
-        f"{name}: more than one row for {'; '.join(repeats[:4])}{more}",
+    # as many of every arm and seed are measurements of one run rather than runs made again
+    sizes = rows.frame.groupby(["arm", "dataset", "seed"], sort=False).size()
+    policy = "mean" if sizes.nunique() == 1 and not source.created else "last"
+    return RowsError(
+        f"{rows.name}: more than one row for {'; '.join(repeats[:4])}{more}",
         f"say which counts: {'; '.join(ways)}",
+        {"duplicates": policy},
     )
 
 
@@ -536,7 +589,7 @@ def _holes(
     pairs: Mapping[str, set[tuple[str, str]]],
     every: set[tuple[str, str]],
     common: set[tuple[str, str]],
-) -> ReportError:
+) -> RowsError:
     told = []
     for arm, own in pairs.items():
         missing = sorted(every - own, key=_natural)
@@ -552,11 +605,13 @@ def _holes(
     none = (
         f"no seed is in every arm{where}: give every arm the same seeds, or choose rows by --where"
     )
-    return ReportError(
+    remedy = {"common_seeds": True} if common else {"unpaired": True} if sets == 1 else None
+    return RowsError(
         f"{name}: no row for {some(told)}",
         f"add the rows, {keep}, or --unpaired to compare arms as groups"
         if common
         else f"{none}; or --unpaired",
+        remedy,
     )
 
 
