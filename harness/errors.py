@@ -78,6 +78,9 @@ class RowsError(ReportError):
         super().__init__(message, hint)
         self.remedy = dict(remedy or {})
 
+    def __reduce__(self) -> tuple[type[HarnessError], tuple[str, str, dict[str, Any]]]:  # type: ignore[override]
+        return type(self), (self.message, self.hint, self.remedy)
+
 
 class UnreportedError(ReportError):
     """Trials that are kept, and whose report could not be written."""

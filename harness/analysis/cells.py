@@ -1,7 +1,7 @@
 """Cells as people write them: numbers with a percent sign, a decimal comma or an sd, seeds with a word before them.
 
 What a cell without a value says differs: an empty one, or ``N/A``, is a run that is not there;
-``nan`` and ``inf`` are the score of a run that diverged.
+``nan``, ``inf`` and words such as ``diverged`` are the score of a run that diverged.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ MISSING = frozenset(
         "#n/a",
         "<na>",
     }
+)
+# what people write in place of the score of a run that came to nothing
+_CAME_TO_NOTHING = frozenset(
+    {"diverged", "diverges", "exploded", "failed", "crashed", "oom", "error"}
 )
 _MOST_SHOWN = 4  # rows named in one message
 _WITH_SPREAD = re.compile(
@@ -122,7 +126,7 @@ def _floats(
         try:
             values[row] = float(text)
         except ValueError:
-            bad[row] = text.lower() not in MISSING
+            bad[row] = text.lower() not in MISSING | _CAME_TO_NOTHING
     return values, bad
 
 
@@ -148,6 +152,11 @@ def is_numeric(cells: Sequence[Any]) -> bool:
     return numeric_share(cells) == 1.0
 
 
+def has_spread(text: str) -> bool:
+    """Whether a cell holds a mean and its sd: ``93.1 ± 0.4`` or ``93.1 (0.4)``."""
+    return bool(_WITH_SPREAD.fullmatch(text))
+
+
 def numeric_share(cells: Sequence[Any]) -> float:
     """Return the share of numbers among the cells that hold anything, 0 without any; a cheap look at up to 200 of them."""
     step = max(1, len(cells) // 200)
@@ -164,7 +173,9 @@ def _looks_numeric(text: str) -> bool:
     try:
         float(bare)
     except ValueError:
-        return bool(_COMMA.fullmatch(bare) or _GROUPED.fullmatch(bare))
+        return text.lower() in _CAME_TO_NOTHING or bool(
+            _COMMA.fullmatch(bare) or _GROUPED.fullmatch(bare)
+        )
     return True
 
 

@@ -259,7 +259,7 @@ def _restarts(source: TableSource, options: TableOptions) -> list[str]:
                     f"{first:g}, where a run of {place[1]} starts: which rows are one run?",
                     "pass --seed with the column that numbers the runs",
                 )
-        before[place] = (count, tick if tick == tick else last, first)
+        before[place] = (count, last if math.isnan(tick) else tick, first)
         names.append(f"{place[0]} {place[2]} {count}")
     return names
 
@@ -389,7 +389,7 @@ def _repeated(
     ways += [f"--duplicates last (or first, mean){by_time}", "one more --arm or --dataset"]
     # as many of every arm and seed are measurements of one run rather than runs made again
     sizes = rows.frame.groupby(["arm", "dataset", "seed"], sort=False).size()
-    policy = "mean" if sizes.nunique() == 1 and not source.created else "last"
+    policy = "mean" if sizes.min() == sizes.max() and not source.created else "last"
     return RowsError(
         f"{rows.name}: more than one row for {'; '.join(repeats[:4])}{more}",
         f"say which counts: {'; '.join(ways)}",
@@ -466,6 +466,10 @@ def _study(
         frame = frame.assign(number=frame["seed"].map(known))
         labels = {number: seed for seed, number in reversed(known.items())}
         names = () if whole else tuple(labels[number] for number in sorted(labels))
+        stems = {re.sub(r"\d+$", "", name) for name in names}
+        if len(stems) > 1 and len(options.seed) == 1 and "seed" not in options.seed[0].lower():
+            told = f"a pair is one {options.seed[0]}: where seeds are spoken of, read {options.seed[0]}"
+            rows = replace(rows, notes=(*rows.notes, told))
     else:
         frame = frame.assign(number=frame.groupby("arm", sort=False).cumcount())
     count = frame["number"].nunique()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.cells import is_numeric, some
 from harness.analysis.sources import FILE, LINE, TableSource
 from harness.analysis.sources.frame import places, text_of
+from harness.analysis.table_options import TableOptions
 from harness.errors import ReportError, RowsError, UsageError, did_you_mean
 from harness.text import plural
 
@@ -47,6 +48,27 @@ def column_faults(source: TableSource, names: Sequence[str]) -> list[str]:
         for name in dict.fromkeys(names)
         if name not in source.columns
     ]
+
+
+def given_faults(source: TableSource, options: TableOptions) -> list[str]:
+    """Say of everything that was given and names no column, or no arm, what is wrong, in the order of the options."""
+    holes = _HOLE.findall(options.metric)
+    metric = () if holes else (options.metric,)
+    others = (options.train, options.gap, options.sd, options.last, options.best)
+    count = () if options.n.isdigit() else (options.n,)
+    keys = [name for name in (*options.arm, *options.seed, *options.dataset) if name not in holes]
+    conditions = [_condition(text, source)[0] for text in options.where]
+    names = [name for name in (*keys, *metric, *others, *count, *conditions) if name]
+    faults = column_faults(source, names)
+    known = options.arm and all(name in source.columns for name in options.arm)
+    if options.baseline and known:
+        arms = set(key_texts(source.frame, options.arm, named=True))
+        squeezed = {re.sub(r"\s+", "", arm) for arm in arms}
+        if re.sub(r"\s+", "", options.baseline) not in squeezed and len(max(arms)) < LONGEST_NAME:
+            faults.append(
+                f"no row's arm is {options.baseline!r}{did_you_mean(options.baseline, arms)}"
+            )
+    return faults
 
 
 def listed_columns(source: TableSource) -> str:
@@ -164,7 +186,12 @@ def melted(source: TableSource, form: str, keep: Sequence[str]) -> tuple[TableSo
 def melted_name(form: str) -> str:
     """Return the name of the column that all columns of a form become."""
     rest = "".join(_HOLE.split(form)[::2])
-    rest = re.sub(r"(^|[ _./-]+)(seed|run|rep|trial|fold|split)s?$", "", rest.strip(" _-./"), flags=re.I)
+    rest = re.sub(
+        r"(^|[ _./-]+)(seed|run|rep|trial|fold|split)s?$",
+        "",
+        rest.strip(" _-./"),
+        flags=re.IGNORECASE,
+    )
     return rest if rest and rest not in _HOLE.findall(form) else "score"
 
 
