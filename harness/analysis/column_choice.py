@@ -24,118 +24,30 @@ from harness.text import plural
 if TYPE_CHECKING:
     import pandas as pd
 
-_SEEDS = [
-    "seed",
-    "random_seed",
-    "rng_seed",
-    "run_seed",
-    "manual_seed",
-    "seed_id",
-    "random_state",
-    "rng",
-    "trial_seed",
-    "rep",
-    "repeat",
-    "repetition",
-    "replicate",
-    "replication",
-    "fold",
-    "split",
-    "cv_fold",
-    "pair",
-    "pair_id",
-    "block",
-    "replica",
-    "init_seed",
-    "subject",
-    "run",
-    "run_number",
-    "run_idx",
-    "trial",
-    "trial_number",
-    "version",
-    "number",
-    "index",
-    "run_id",
-]
-_ARMS = [
-    "arm",
-    "method",
-    "algorithm",
-    "algo",
-    "agent",
-    "variant",
-    "ablation",
-    "condition",
-    "treatment",
-    "model",
-    "approach",
-    "system",
-    "strategy",
-    "policy",
-    "architecture",
-    "arch",
-    "optimizer",
-    "augmentation",
-    "aug",
-    "setting",
-    "group",
-    "config_name",
-    "experiment",
-    "exp_name",
-    "exp",
-    "name",
-    "run_name",
-    "folder",
-    "submission",
-    "framework",
-    "key",
-    "network",
-    "loss",
-    "schedule",
-    "regularizer",
-    "backbone",
-    "learner",
-    "estimator",
-    "classifier",
-    "config",
-    "params",
-    "file",
-]
-_DATASETS = [
-    "dataset",
-    "data",
-    "dataset_name",
-    "task",
-    "task_name",
-    "env",
-    "env_id",
-    "env_name",
-    "environment",
-    "game",
-    "workload",
-    "benchmark",
-    "domain",
-    "problem",
-    "corpus",
-    "test_envs",
-]
-_BASELINES = [
-    "baseline",
-    "base",
-    "reference",
-    "control",
-    "vanilla",
-    "default",
-    "plain",
-    "standard",
-    "none",
-    "original",
-    "erm",
-    "sgd",
-    "dqn",
-    "full",
-]
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_SEEDS = _words(
+    "seed random_seed rng_seed run_seed manual_seed seed_id random_state rng trial_seed rep "
+    "repeat repetition replicate replication fold split cv_fold pair pair_id block replica "
+    "init_seed subject run run_number run_idx trial trial_number version number index run_id"
+)
+_ARMS = _words(
+    "arm method algorithm algo agent variant ablation condition treatment model approach "
+    "system strategy policy architecture arch optimizer augmentation aug setting group "
+    "config_name experiment exp_name exp name run_name folder submission framework key "
+    "network loss schedule regularizer backbone learner estimator classifier config params "
+    "file"
+)
+_DATASETS = _words(
+    "dataset data dataset_name task task_name env env_id env_name environment game workload "
+    "benchmark domain problem corpus test_envs"
+)
+_BASELINES = _words(
+    "baseline base reference control vanilla default plain standard none original erm sgd dqn full"
+)
 _SEED_NAME = re.compile(
     r"([a-z]+_)*seed(_(id|value|no|nr|number|idx|index))?|[a-z]*seed|random_state|rng(_state|_key)?|prng\w*"
 )
@@ -153,40 +65,11 @@ _NO_SCORE = re.compile(
     r"std\w*|sd|stderr|sem|min|max|count|size|memory|gpu\w*|id|number|timestamp|walltime)$",
     re.IGNORECASE,
 )
-_NO_ARM = frozenset(
-    [
-        "state",
-        "status",
-        "created",
-        "updated",
-        "user",
-        "notes",
-        "tags",
-        "hostname",
-        "runtime",
-        "start_time",
-        "end_time",
-        "duration",
-        "run_id",
-        "id",
-        "date",
-        "time",
-        "sweep",
-        "host",
-        "datetime_start",
-        "datetime_complete",
-        "source_name",
-        "source_version",
-        "timestamp",
-        "output_dir",
-        "save_dir",
-        "path",
-        "logdir",
-        "log_dir",
-        "checkpoint",
-        "comment",
-        "git_hash",
-    ]
+_NO_ARM = _words(
+    "state status created updated user notes tags hostname runtime start_time end_time "
+    "duration run_id id date time sweep host datetime_start datetime_complete source_name "
+    "source_version timestamp output_dir save_dir path logdir log_dir checkpoint comment "
+    "git_hash"
 )
 _HELD_OUT = (("val", 6), ("valid", 6), ("dev", 6), ("eval", 6), ("test", 5), ("train", -60))
 _MOST_VALUES = 3
