@@ -11,6 +11,7 @@ do about it. The command line prints them as ``error: ...`` and ``hint: ...`` an
     ├── DataError                images that are missing, unreadable or inconsistent
     ├── StorageError             a ledger that does not open, is held by another planner, or does not match
     ├── ReportError              a folder or a table that gives no report
+    │   ├── RowsError            rows of a table that are not what they should be, and what gets past them
     │   └── UnreportedError      trials that are kept, and whose report could not be written
     ├── DeviceLostError          a GPU that does not answer this process any more
     └── TrialError               a trial that cannot give a result
@@ -20,7 +21,8 @@ do about it. The command line prints them as ``error: ...`` and ``hint: ...`` an
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class HarnessError(Exception):
@@ -59,6 +61,25 @@ class StorageError(HarnessError):
 
 class ReportError(HarnessError):
     """A folder or a table that gives no report."""
+
+
+class RowsError(ReportError):
+    """Rows of a table that are not what they should be.
+
+    Args:
+        message: which rows, and what is wrong with them.
+        hint: what to do.
+        remedy: options of ``TableOptions`` that would get past them.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", remedy: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.remedy = dict(remedy or {})
+
+    def __reduce__(self) -> tuple[type[HarnessError], tuple[str, str, dict[str, Any]]]:  # type: ignore[override]
+        return type(self), (self.message, self.hint, self.remedy)
 
 
 class UnreportedError(ReportError):

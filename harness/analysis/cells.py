@@ -1,7 +1,7 @@
 """Cells as people write them: numbers with a percent sign, a decimal comma or an sd, seeds with a word before them.
 
 What a cell without a value says differs: an empty one, or ``N/A``, is a run that is not there;
-``nan`` and ``inf`` are the score of a run that diverged.
+``nan``, ``inf`` and words such as ``diverged`` are the score of a run that diverged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.sources.frame import places, text_of
-from harness.errors import ReportError
+from harness.errors import ReportError, RowsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +38,14 @@ MISSING = frozenset(
         "<na>",
     }
 )
+# what people write in place of the score of a run that came to nothing
+_CAME_TO_NOTHING = frozenset(
+    {"diverged", "diverges", "exploded", "failed", "crashed", "oom", "error"}
+)
 _MOST_SHOWN = 4  # rows named in one message
-_WITH_SPREAD = re.compile(r"(.+?)\s*(?:\N{PLUS-MINUS SIGN}|\+/-|\+-|\\pm)\s*(.+)")
+_WITH_SPREAD = re.compile(
+    r"(.+?)\s*(?:\N{PLUS-MINUS SIGN}|\+/-|\+-|\\pm)\s*(.+)|([\d.,]+%?)\s*\((\d*[.,]\d+)\)"
+)
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")
@@ -83,9 +89,10 @@ def numbers(frame: pd.DataFrame, column: str, name: str, decimal: Decimal = "aut
     spreads = [_WITH_SPREAD.fullmatch(text) if text else None for text in bare]
     spread = None
     if any(spreads):
-        second = [match[2].strip() if match else "nan" for match in spreads]
+        second = [(m[2] or m[4]).strip() if m else "nan" for m in spreads]
         bare = [
-            m[1].strip().removesuffix("%") if m else t for m, t in zip(spreads, bare, strict=True)
+            (m[1] or m[3]).strip().removesuffix("%") if m else t
+            for m, t in zip(spreads, bare, strict=True)
         ]
         spread, _ = _floats(second, column, name, decimal)
     values, bad = _floats(bare, column, name, decimal)
@@ -93,9 +100,16 @@ def numbers(frame: pd.DataFrame, column: str, name: str, decimal: Decimal = "aut
     if faults.size:
         at = places(frame, faults.tolist())
         wrong = [f"{place}: {texts[row]!r}" for place, row in zip(at, faults.tolist(), strict=True)]
-        raise ReportError(
+        odd = list(dict.fromkeys(texts[row] for row in faults.tolist()))
+        out = [f"{column}!={text}" for text in odd]
+        few = 4 * faults.size <= int((~missing).sum()) and len(odd) <= _MOST_SHOWN
+        raise RowsError(
             f"{name}: column {column!r} should hold numbers: {some(wrong)}",
-            "name a column of numbers, or leave such rows out with --where",
+            f"correct {'it' if faults.size == 1 else 'them'}, or leave such rows out: "
+            f"--where '{out[0]}'"
+            if few
+            else "name a column of numbers, or leave such rows out with --where",
+            {"where": tuple(out)} if few else None,
         )
     return NumberColumn(values, missing, spread, percent)
 
@@ -112,7 +126,7 @@ def _floats(
         try:
             values[row] = float(text)
         except ValueError:
-            bad[row] = text.lower() not in MISSING
+            bad[row] = text.lower() not in MISSING | _CAME_TO_NOTHING
     return values, bad
 
 
@@ -135,21 +149,33 @@ def _without_commas(texts: Sequence[str], column: str, name: str, decimal: Decim
 
 def is_numeric(cells: Sequence[Any]) -> bool:
     """Whether a column holds numbers throughout, where it holds anything; a cheap look at up to 200 cells."""
+    return numeric_share(cells) == 1.0
+
+
+def has_spread(text: str) -> bool:
+    """Whether a cell holds a mean and its sd: ``93.1 ± 0.4`` or ``93.1 (0.4)``."""
+    return bool(_WITH_SPREAD.fullmatch(text))
+
+
+def numeric_share(cells: Sequence[Any]) -> float:
+    """Return the share of numbers among the cells that hold anything, 0 without any; a cheap look at up to 200 of them."""
     step = max(1, len(cells) // 200)
     texts = [text_of(cell) for cell in cells[::step]]
     texts = [text.removesuffix("%").strip() for text in texts if text.lower() not in MISSING]
     if not texts:
         texts = [t for t in map(text_of, cells) if t.lower() not in MISSING][:200]
-    return bool(texts) and all(_looks_numeric(text) for text in texts)
+    return sum(map(_looks_numeric, texts)) / len(texts) if texts else 0.0
 
 
 def _looks_numeric(text: str) -> bool:
     match = _WITH_SPREAD.fullmatch(text)
-    bare = match[1].strip() if match else text
+    bare = (match[1] or match[3]).strip() if match else text
     try:
         float(bare)
     except ValueError:
-        return bool(_COMMA.fullmatch(bare) or _GROUPED.fullmatch(bare))
+        return text.lower() in _CAME_TO_NOTHING or bool(
+            _COMMA.fullmatch(bare) or _GROUPED.fullmatch(bare)
+        )
     return True
 
 

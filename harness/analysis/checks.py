@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isnan
 
-from harness.analysis.datasets import disagreement
+from harness.analysis.datasets import over_data_sets
 from harness.analysis.looks import LookState
 from harness.analysis.model import Check, Effect
 from harness.analysis.standing import Chance, at_chance
@@ -71,7 +71,7 @@ def all_checks(
         ]
         found += [_test_reads(table), _margin(table, images), _size(table)]
     optional = [
-        disagreement(table, effects),
+        over_data_sets(table, effects),
         _validation(table),
         _metric(table),
         _control(table, effects),

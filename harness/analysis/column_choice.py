@@ -11,92 +11,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.cells import MISSING, is_numeric, numbers
-from harness.analysis.runs_table import CLOCKS
+from harness.analysis.cells import MISSING, has_spread, is_numeric, numbers, numeric_share
+from harness.analysis.runs_table import CLOCKS, Runs, runs_of
 from harness.analysis.score_unit import is_share_name, likely_unit, small_is_good
 from harness.analysis.sources import TableSource
 from harness.analysis.sources.frame import text_of
 from harness.analysis.table_options import TableOptions
 from harness.analysis.table_rows import arm_names, chosen, melted, melted_name
+from harness.errors import HarnessError, ReportError, RowsError
 from harness.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SEEDS = (
-    *(
-        "seed",
-        "random_seed",
-        "rng_seed",
-        "run_seed",
-        "manual_seed",
-        "seed_id",
-        "random_state",
-        "rng",
-    ),
-    *(
-        "trial_seed",
-        "rep",
-        "repeat",
-        "repetition",
-        "replicate",
-        "replication",
-        "fold",
-        "split",
-        "cv_fold",
-    ),
-    *(
-        "pair",
-        "pair_id",
-        "block",
-        "replica",
-        "init_seed",
-        "subject",
-        "run",
-        "run_number",
-        "run_idx",
-        "trial",
-        "trial_number",
-        "version",
-        "number",
-        "index",
-        "run_id",
-    ),
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_SEEDS = _words(
+    "seed random_seed rng_seed run_seed manual_seed seed_id random_state rng trial_seed rep "
+    "repeat repetition replicate replication fold split cv_fold pair pair_id block replica "
+    "init_seed subject run run_number run_idx trial trial_number version number index run_id"
 )
-_ARMS = (
-    *(
-        "arm",
-        "method",
-        "algorithm",
-        "algo",
-        "agent",
-        "variant",
-        "ablation",
-        "condition",
-        "treatment",
-    ),
-    *("model", "approach", "system", "strategy", "policy", "architecture", "arch", "optimizer"),
-    *("augmentation", "aug", "setting", "group", "config_name", "experiment", "exp_name", "exp"),
-    *(
-        "name",
-        "run_name",
-        "folder",
-        "submission",
-        "framework",
-        "key",
-        "network",
-        "loss",
-        "schedule",
-    ),
-    *("regularizer", "backbone", "learner", "estimator", "classifier", "config", "params", "file"),
+_ARMS = _words(
+    "arm method algorithm algo agent variant ablation condition treatment model approach "
+    "system strategy policy architecture arch optimizer augmentation aug setting group "
+    "config_name experiment exp_name exp name run_name folder submission framework key "
+    "network loss schedule regularizer backbone learner estimator classifier config params "
+    "file"
 )
-_DATASETS = (
-    *("dataset", "data", "dataset_name", "task", "task_name", "env", "env_id", "env_name"),
-    *("environment", "game", "workload", "benchmark", "domain", "problem", "corpus", "test_envs"),
+_DATASETS = _words(
+    "dataset data dataset_name task task_name env env_id env_name environment game workload "
+    "benchmark domain problem corpus test_envs"
 )
-_BASELINES = (
-    *("baseline", "base", "reference", "control", "vanilla", "default", "plain", "standard"),
-    *("none", "original", "erm", "sgd", "dqn", "full"),
+_BASELINES = _words(
+    "baseline base reference control vanilla default plain standard none original erm sgd dqn full"
+)
+_SEED_NAME = re.compile(
+    r"([a-z]+_)*seed(_(id|value|no|nr|number|idx|index))?|[a-z]*seed|random_state|rng(_state|_key)?|prng\w*"
+)
+_HYPER = re.compile(
+    r"(.*_)?(lr|learning_?rate|wd|weight_decay|dropout|drop_path\w*|momentum|batch_?size|bs|warm_?up\w*|gamma|"
+    r"beta_?\d?|alpha|lambda|lam|temperature|temp|tau|depth|width|label_smoothing|smoothing|\w*clip\w*|decay|"
+    r"hidden\w*|layers|blocks|patch\w*|augment\w*|mixup\w*|cutmix\w*|img_?size|resolution|optim|optimizer)"
 )
 _SETTINGS = re.compile(
     r"(config|params|param|args|hparams|hyperparameters|cfg|flags)[._].+|param_.+"
@@ -107,22 +65,11 @@ _NO_SCORE = re.compile(
     r"std\w*|sd|stderr|sem|min|max|count|size|memory|gpu\w*|id|number|timestamp|walltime)$",
     re.IGNORECASE,
 )
-_NO_ARM = frozenset(
-    {
-        *("state", "status", "created", "updated", "user", "notes", "tags", "hostname", "runtime"),
-        *("start_time", "end_time", "duration", "run_id", "id", "date", "time", "sweep", "host"),
-        *("datetime_start", "datetime_complete", "source_name", "source_version", "timestamp"),
-        *(
-            "output_dir",
-            "save_dir",
-            "path",
-            "logdir",
-            "log_dir",
-            "checkpoint",
-            "comment",
-            "git_hash",
-        ),
-    }
+_NO_ARM = _words(
+    "state status created updated user notes tags hostname runtime start_time end_time "
+    "duration run_id id date time sweep host datetime_start datetime_complete source_name "
+    "source_version timestamp output_dir save_dir path logdir log_dir checkpoint comment "
+    "git_hash"
 )
 _HELD_OUT = (("val", 6), ("valid", 6), ("dev", 6), ("eval", 6), ("test", 5), ("train", -60))
 _MOST_VALUES = 3
@@ -139,6 +86,7 @@ class ColumnFacts:
         distinct: how many different values it has.
         filled: in how many rows there is one.
         numeric: whether all of them are numbers.
+        mostly: whether more than half of them are.
     """
 
     name: str
@@ -146,6 +94,7 @@ class ColumnFacts:
     distinct: int
     filled: int
     numeric: bool
+    mostly: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +120,10 @@ def column_facts(source: TableSource) -> list[ColumnFacts]:
         texts = [text for cell in cells if (text := text_of(cell)).lower() not in MISSING]
         different = list(dict.fromkeys(texts))
         samples = tuple(different[:_MOST_VALUES])
-        numeric = bool(texts) and is_numeric(cells)
-        facts.append(ColumnFacts(name, samples, len(different), len(texts), numeric))
+        share = numeric_share(cells) if texts else 0.0
+        facts.append(
+            ColumnFacts(name, samples, len(different), len(texts), share == 1.0, share > 0.5)
+        )
     return facts
 
 
@@ -199,6 +150,38 @@ def proposed(source: TableSource, given: TableOptions) -> tuple[TableOptions, li
     return options, choices
 
 
+_MOST_REMEDIES = 6  # more would make another table of it
+
+
+def tried(
+    source: TableSource, options: TableOptions
+) -> tuple[TableOptions, list[ColumnChoice], Runs | HarnessError]:
+    """Read a table as proposed, with one more option for every kind of row that stands in the way.
+
+    Returns:
+        Options, the reasons for those that were added, and the runs or what no option gets past.
+    """
+    choices: list[ColumnChoice] = []
+    for _ in range(_MOST_REMEDIES):
+        try:
+            return options, choices, runs_of(source, options)
+        except RowsError as error:
+            if not error.remedy:
+                return options, choices, error
+            why = error.message.removeprefix(f"{source.name}: ")
+            for name, value in error.remedy.items():
+                flag = name.replace("_", "-")
+                if name == "where":
+                    options = replace(options, where=(*options.where, *value))
+                    choices += [ColumnChoice(flag, condition, why) for condition in value]
+                else:
+                    options = replace(options, **{name: value})
+                    choices.append(ColumnChoice(flag, value if value is not True else "", why))
+        except HarnessError as error:
+            return options, choices, error
+    return options, choices, ReportError(f"{source.name}: nothing is left to compare")
+
+
 Step = tuple[TableOptions, list[ColumnChoice]]
 Facts = dict[str, ColumnFacts]
 
@@ -212,7 +195,7 @@ def _means(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     if options.sd or options.seed or not options.metric or options.last:
         return options, []
     cells = [] if "{" in options.metric else source.frame[options.metric].tolist()
-    in_cells = any("\N{PLUS-MINUS SIGN}" in text_of(c) or "+/-" in text_of(c) for c in cells[:200])
+    in_cells = any(map(has_spread, map(text_of, cells[:200])))
     stem = re.sub(r"_?(mean|avg)$", "", options.metric, flags=re.IGNORECASE)
     spreads = [
         f
@@ -238,10 +221,15 @@ def _means(source: TableSource, facts: Facts, options: TableOptions) -> Step:
 
 
 def _word(name: str) -> str:
-    """The last part of a dotted name, in small letters with underscores."""
+    """The last part of a dotted name, in small letters with underscores: ``rand_seed`` of ``cfg.RandSeed``."""
     last = re.split(r"[./]", name)[-1].removeprefix("param_").removeprefix("params_")
     last = last.removeprefix("user_attrs_")
+    last = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", last)
     return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")
+
+
+def _is_setting(name: str) -> bool:
+    return bool(_SETTINGS.fullmatch(name) or _HYPER.fullmatch(_word(name)))
 
 
 def _first(names: Sequence[str], facts: Facts, fits: Any) -> str:
@@ -262,7 +250,7 @@ def _tidy(source: TableSource, options: TableOptions) -> Step:
     names = list(dict.fromkeys(map(text_of, source.frame[column])))
     if len(names) < 2:
         return options, []
-    ranks = {n: _score_rank(ColumnFacts(n, (), 2, 1, numeric=True)) for n in names}
+    ranks = {n: _score_rank(ColumnFacts(n, (), 2, 1, numeric=True, mostly=True)) for n in names}
     best = max(names, key=lambda name: ranks[name])
     where = f"{column}={best}"
     why = f"one of {plural(len(names), 'metric')}, each in rows of its own"
@@ -278,10 +266,20 @@ def _wide(source: TableSource, options: TableOptions) -> Step:
     texts = list(map(text_of, source.frame[seed])) if seed else []
     others = [name for name in source.columns if name != seed]
     numeric = [name for name in others if is_numeric(source.frame[name].tolist())]
+    why = f"a row a seed, {plural(len(others), 'column')} of scores: each is an arm"
+    if not seed and (seed := _row_of_datasets(source)):
+        others = [name for name in source.columns if name != seed]
+        numeric = [name for name in others if is_numeric(source.frame[name].tolist())]
+        texts = list(map(text_of, source.frame[seed]))
+        why = f"a row a data set, {plural(len(others), 'column')} of scores: each is an arm, a pair is one data set"
     if texts and len(set(texts)) == len(texts) and len(numeric) == len(others) > 1:
-        why = f"a row a seed, {plural(len(others), 'column')} of scores: each is an arm"
         options = replace(options, metric="{arm}", arm=options.arm or ("arm",), seed=(seed,))
         return options, [ColumnChoice("metric", "{arm}", why)]
+    sets = [name for name in numeric if _is_dataset(name)]
+    if not seed and len(sets) == len(numeric) > 2:
+        why = f"{plural(len(sets), 'column')} named like data sets, a score on each: a pair is one data set"
+        options = replace(options, metric="{dataset}", seed=("dataset",))
+        return options, [ColumnChoice("metric", "{dataset}", why)]
     numbered: dict[str, list[str]] = {}
     for name in source.columns:
         if re.search(r"\d", name) and is_numeric(source.frame[name].tolist()):
@@ -300,22 +298,43 @@ def _wide(source: TableSource, options: TableOptions) -> Step:
     return options, [ColumnChoice("metric", form, why)]
 
 
+def _row_of_datasets(source: TableSource) -> str:
+    """The column of data sets in a table of a row each, whose other columns are named like no score; empty without one."""
+    facts = column_facts(source)
+    known = [
+        fact
+        for fact in facts
+        if not fact.numeric
+        and fact.distinct == fact.filled == len(source.frame) > 2
+        and (_word(fact.name) in _DATASETS or sum(map(_is_dataset, fact.samples)) > 1)
+    ]
+    if not known or any(_score_rank(fact) > 20 for fact in facts if fact is not known[0]):
+        return ""
+    return known[0].name
+
+
 def _score(source: TableSource, facts: Facts, options: TableOptions) -> Step:
     del source
     if options.metric:
         return options, []
     taken = {*options.arm, *options.seed, *options.dataset, options.last, options.train}
-    ranked = [
-        (_score_rank(fact), fact.name)
-        for fact in facts.values()
-        if fact.numeric and fact.distinct > 1 and fact.name not in taken
-    ]
-    ranked = [(rank, name) for rank, name in ranked if rank > 0]
-    if not ranked:
+    # a column of numbers that change; else one of numbers with some text among them, or that never change
+    for fits in (
+        lambda fact: fact.numeric and fact.distinct > 1,
+        lambda fact: fact.mostly and fact.distinct > 1 and _score_rank(fact) > 20,
+        lambda fact: fact.mostly and _score_rank(fact) > 20,
+    ):
+        ranked = [(_score_rank(f), f.name) for f in facts.values() if fits(f)]
+        ranked = [(rank, name) for rank, name in ranked if rank > 0 and name not in taken]
+        if ranked:
+            break
+    else:
         return options, []
     best = max(rank for rank, _ in ranked)
     name = next(name for rank, name in ranked if rank == best)
     why = "numbers under the name of a score"
+    why = why if facts[name].numeric else "mostly numbers, under the name of a score"
+    why += "" if facts[name].distinct > 1 else "; they never change"
     held = [part for part, _ in _HELD_OUT[:5] if part in re.split(r"[^a-z]+", name.lower())]
     why += ", on held-out data" if held else ""
     return replace(options, metric=name), [ColumnChoice("metric", name, why)]
@@ -326,6 +345,8 @@ def _score_rank(fact: ColumnFacts) -> int:
     if {"time", "fps", "lr", "timing"} & set(re.split(r"[^a-z0-9]+", name.lower())):
         return 0
     if _SETTINGS.fullmatch(name) or _NO_SCORE.search(name) or _word(name) in CLOCKS:
+        return 0
+    if _SEED_NAME.fullmatch(_word(name)):
         return 0
     if _word(name) in _COUNTS | _SPREADS:
         return 0
@@ -376,7 +397,16 @@ def _seed(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         most = runs / 1.5 if _word(fact.name) in _SEEDS[:8] else runs / 2
         return 1 < fact.distinct <= max(most, 2) and fact.filled == rows
 
+    def is_named_seed(fact: ColumnFacts) -> bool:
+        # one of its own for every run, or one for all of them, is still a seed
+        enough = fact.distinct > 1 or bool(options.last)
+        return bool(_SEED_NAME.fullmatch(_word(fact.name))) and enough and 2 * fact.filled > rows
+
     name = _first(_SEEDS, facts, fits)
+    named = [fact.name for fact in facts.values() if is_named_seed(fact)]
+    if named and not (name and _SEED_NAME.fullmatch(_word(name))):
+        shared = [other for other in named if 1 < facts[other].distinct <= runs / 1.5]
+        name = (shared or ([] if name else named) or [name])[0]
     if not name:
         alike = [
             f.name for f in facts.values() if fits(f) and all(map(_SEED_VALUE.fullmatch, f.samples))
@@ -384,8 +414,16 @@ def _seed(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         name = (alike or [""])[0]
     if not name:
         return options, []
-    why = f"named like a seed, {plural(facts[name].distinct, 'value')}"
-    return replace(options, seed=(name,)), [ColumnChoice("seed", name, why)]
+    # a seed of the data and one of the net are one seed together
+    names = [name]
+    for other in named if name in named else ():
+        both = _groups(source.frame[[*names, other]].map(text_of), [*names, other])
+        if other not in names and _groups(source.frame[names].map(text_of), names) < both < runs:
+            names.append(other)
+    return replace(options, seed=tuple(names)), [
+        ColumnChoice("seed", n, f"named like a seed, {plural(facts[n].distinct, 'value')}")
+        for n in names
+    ]
 
 
 def _dataset(source: TableSource, facts: Facts, options: TableOptions) -> Step:
@@ -414,11 +452,17 @@ _DATASET_VALUE = re.compile(
     r"seaquest|cartpole|acrobot|-v\d$|\bwmt|librispeech|criteo|ogbg|fastmri|coco|squad|mnli|sst-?2|pacs|vlcs|celeba",
     re.IGNORECASE,
 )
+
+
+def _is_dataset(text: str) -> bool:
+    return bool(_DATASET_VALUE.search(text))
+
+
 _NAMELESS = re.compile(r"(folder|key|file|path)( \d+)?")
 
 
 def _holds_datasets(fact: ColumnFacts) -> bool:
-    values = [sample for sample in fact.samples if _DATASET_VALUE.search(sample)]
+    values = [sample for sample in fact.samples if _is_dataset(sample)]
     return bool(_NAMELESS.fullmatch(fact.name)) and 2 * len(values) > len(fact.samples)
 
 
@@ -431,12 +475,16 @@ def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
 
     def fits(fact: ColumnFacts) -> bool:
         repeated = fact.distinct * 2 <= runs or not options.seed
+        if _SEED_NAME.fullmatch(_word(fact.name)) or (fact.numeric and _word(fact.name) in _SEEDS):
+            return False
         if fact.numeric and any("." in sample for sample in fact.samples):
-            repeated = repeated and bool(_SETTINGS.fullmatch(fact.name))  # else a measurement
-        return fact.distinct > 1 and fact.filled == rows and fact.name not in taken and repeated
+            # a setting that recurs, else a measurement
+            repeated = fact.distinct * 2 <= runs and _is_setting(fact.name)
+        full = fact.filled == rows or (2 * fact.filled > rows and _word(fact.name) in _ARMS)
+        return fact.distinct > 1 and full and fact.name not in taken and repeated
 
     name = _first(_ARMS, facts, fits)
-    why = "names things that have several runs each"
+    why = "names what is compared"
     others = [
         fact.name
         for fact in facts.values()
@@ -447,18 +495,19 @@ def _arm(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         and fact.name != name
         and _word(fact.name) not in _NO_ARM
         and _word(fact.name) not in CLOCKS
-        and (_SETTINGS.fullmatch(fact.name) or not fact.numeric or _score_rank(fact) < 11)
+        and (_is_setting(fact.name) or not fact.numeric or _score_rank(fact) < 11)
         and not _NO_ARM_NAME.search(fact.name)
     ]
     if not name and others:
-        settings = [other for other in others if _SETTINGS.fullmatch(other)]
+        settings = [other for other in others if _is_setting(other)]
         name = (settings or [o for o in others if not facts[o].numeric] or others)[0]
         why = "differs between runs, and repeats over seeds"
     if not name:
         return options, []
     names, dataset = _finer(source, [name], others, options)
     said = [ColumnChoice("arm", name, f"{why}, {plural(facts[name].distinct, 'value')}")]
-    said += [ColumnChoice("arm", n, "tells apart runs of one arm and seed") for n in names[1:]]
+    finer = "tells apart runs of one arm and seed" if options.seed else "sets runs of one arm apart"
+    said += [ColumnChoice("arm", n, finer) for n in names[1:]]
     if dataset:
         said.append(
             ColumnChoice("dataset", dataset, f"every {name} was run with each of its values")
@@ -479,7 +528,12 @@ def _finer(
     """
     place = [*options.seed, *options.dataset, *([options.last] if options.last else [])]
     dataset = ""
-    if not options.seed:
+    if not options.seed:  # rows of one arm are runs, unless they were set in another way
+        settings = [n for n in others if _is_setting(n) and n not in names]
+        frame = source.frame[[*names, *settings]].map(text_of)
+        for name in settings:
+            if _groups(frame, names) < _groups(frame, [*names, name]):
+                names = [*names, name]
         return names, dataset
     frame = source.frame[[*dict.fromkeys([*place, *names, *others])]].map(text_of)
     runs = _groups(frame, [*place, *names])
@@ -489,7 +543,7 @@ def _finer(
         if not best or gains[best] == runs:
             break
         crossed = _groups(frame, [*names, best]) == _groups(frame, names) * _groups(frame, [best])
-        if crossed and not (dataset or options.dataset or _SETTINGS.fullmatch(best)):
+        if crossed and not (dataset or options.dataset or _is_setting(best)):
             dataset = best
             place.append(best)
         else:
@@ -502,16 +556,44 @@ def _groups(frame: pd.DataFrame, names: Sequence[str]) -> int:
     return len(frame.drop_duplicates(list(names)))
 
 
-def _repeats(source: TableSource, facts: Facts, options: TableOptions) -> Step:
-    """Runs that were run again: the newest counts where the tool knows when they began."""
-    del facts
-    if options.duplicates != "refuse" or not options.seed or not options.arm or options.last:
+def _run(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    """Several rows a run and no seed: propose a column that has a value of its own for every run."""
+    if options.seed or options.unpaired or not options.last or not options.arm:
         return options, []
-    frame = source.frame[[*options.arm, *options.seed, *options.dataset]].map(text_of)
-    if not frame.duplicated().any() or not source.created:
+    place = [*options.arm, *options.dataset, options.last]
+    for fact in facts.values():
+        measured = fact.numeric and (_score_rank(fact) > 20 or "." in "".join(fact.samples))
+        whole = fact.filled == len(source.frame) and fact.distinct > 1
+        if fact.name in {*place, options.metric} or measured or not whole:
+            continue
+        frame = source.frame[[*place, fact.name]].map(text_of)
+        if fact.distinct < len(frame) == _groups(frame, [*place, fact.name]):
+            why = "tells runs apart; where arms share none of it, they are compared as two groups"
+            return replace(options, seed=(fact.name,)), [ColumnChoice("seed", fact.name, why)]
+    return options, []
+
+
+_ON = re.compile(
+    r"(?<![a-z])(val|valid|validation|dev|eval|evaluation|test)(?![a-z])", re.IGNORECASE
+)
+
+
+def _train(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    """The same score on training images, under the name of the deciding one with another first or last word."""
+    del source
+    if options.train or options.gap or options.sd or not options.metric:
         return options, []
-    why = f"some runs were run again; the newest by {source.created} counts"
-    return replace(options, duplicates="last"), [ColumnChoice("duplicates", "last", why)]
+    bare = _joined(_ON.sub("", options.metric))
+    for name, fact in facts.items():
+        words = re.sub(r"(?<![a-z])(train|training|tr)(?![a-z])", "", name, flags=re.IGNORECASE)
+        if words != name and _joined(words) == bare and fact.numeric and fact.distinct > 1:
+            why = f"{options.metric} on training data: gives the overfitting gap"
+            return replace(options, train=name), [ColumnChoice("train", name, why)]
+    return options, []
+
+
+def _joined(name: str) -> str:
+    return re.sub(r"accuracy", "acc", re.sub(r"[^a-z0-9%]+", "", name.lower()))
 
 
 def _baseline(source: TableSource, facts: Facts, options: TableOptions) -> Step:
@@ -551,7 +633,13 @@ def _margin(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         return options, []
     del facts
     name = melted_name(options.metric) if "{" in options.metric else options.metric
-    column = numbers(source.frame, name, source.name, options.decimal)
+    try:
+        column = numbers(source.frame, name, source.name, options.decimal)
+    except RowsError as error:
+        if not error.remedy:
+            raise
+        source, _ = chosen(source, error.remedy["where"])
+        column = numbers(source.frame, name, source.name, options.decimal)
     values = column.floats[~column.missing]
     finite = values[abs(values) < float("inf")]
     if not finite.size:
@@ -578,7 +666,8 @@ _STEPS = (
     _dataset,
     _means,
     _arm,
-    _repeats,
+    _run,
+    _train,
     _baseline,
     _direction,
     _margin,

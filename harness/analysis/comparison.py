@@ -30,8 +30,8 @@ from harness.analysis import Analysis, ArmFacts, Summary, Verdict
 from harness.analysis.standing import AT_CHANCE
 from harness.analysis.verdicts import FEWEST_PAIRS, SAME_ON_EVERY_SEED, TIE, decide, number
 from harness.errors import UsageError
-from harness.stats import differences, holm, on_grid, paired_t, size_of, tost, zero_below
-from harness.stats.paired import moments, two_sided_p, upper_p
+from harness.stats import differences, group_of, holm, paired_t, tost, welch_t, welch_tost
+from harness.stats.paired import upper_p
 from harness.study.trial import Stored
 
 SPEED = "images_per_second"
@@ -489,39 +489,24 @@ def _test(a: dict[int, float], b: dict[int, float], *, alpha: float, margin: flo
 
 
 def _welch(one: Sequence[float], other: Sequence[float], *, alpha: float, margin: float) -> _Tested:
-    """Welch's t test, interval and equivalence of mean(one) - mean(other), on Satterthwaite's degrees of freedom."""
-    sizes = (len(other), len(one))
-    arrays = [np.asarray(values, dtype=np.float64) for values in (one, other)]
-    scale = size_of(*arrays)
-    (mean_one, sd_one), (mean_other, sd_other) = (moments(array) for array in arrays)
-    mean = float(on_grid(mean_one - mean_other, scale))
-    if min(sizes) < 2:
-        return _Tested("welch", sizes, mean, nan, nan, nan, nan, constant=False)
-    parts = [sd_one**2 / len(one), sd_other**2 / len(other)]
-    if sum(parts) == 0.0:
-        return _Tested("welch", sizes, mean, mean, mean, nan, nan, constant=True, error=0.0)
-    error = sqrt(sum(parts))
-    df = sum(parts) ** 2 / sum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True)
-    )
-    half = -float(stdtrit(df, alpha / 2)) * error
-    low, high = (zero_below(end, scale) for end in (mean - half, mean + half))
-    p_equivalence = max(upper_p((mean + margin) / error, df), upper_p((margin - mean) / error, df))
-    variances = [part * len(values) for part, values in zip(parts, (one, other), strict=True)]
-    share = sum(variances) ** 2 / sum(variance**2 for variance in variances)
+    """Welch's test of mean(one) - mean(other), with what the number of runs that would tell is worked out from."""
+    groups = [group_of(one), group_of(other)]
+    result = welch_t(*groups, alpha=alpha)
+    variances = [group.sd**2 for group in groups]
+    squares = sum(variance**2 for variance in variances)
     return _Tested(
         "welch",
-        sizes,
-        mean,
-        low,
-        high,
-        two_sided_p(mean / error, df),
-        p_equivalence,
-        constant=False,
-        error=error,
-        df=df,
-        sd=sqrt(sum(variances)),
-        df_share=share,
+        (len(other), len(one)),
+        result.mean,
+        result.low,
+        result.high,
+        result.p,
+        welch_tost(result, margin),
+        constant=result.se == 0.0,
+        error=result.se,
+        df=result.df,
+        sd=result.sd,
+        df_share=sum(variances) ** 2 / squares if squares > 0.0 else nan,
     )
 
 

@@ -1,4 +1,9 @@
-"""A table of several data sets: pairs are of one seed on one data set; effects over all of them and within each."""
+"""A table of several data sets: an arm's score at a seed is its mean over all of them; effects within each as well.
+
+One seed may train on every data set, so that its runs are no independent ones: the difference of a
+seed is the mean of its differences over the data sets, and seeds are what an interval counts. The
+data sets are taken as they are, not as a sample of others.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +17,28 @@ from harness.analysis.verdicts import judge
 from harness.stats import differences, paired_t
 
 
+def reading_on(dataset: str) -> str:
+    """Return the name under which a trial keeps its score on one data set, among its readings."""
+    return f"on {dataset}"
+
+
 def dataset_effects(table: Table, state: LookState) -> list[Effect]:
     """Return the difference of every arm to its reference within every data set, on the primary metric.
 
     All of them are one Holm family, apart from that of the arms over all data sets.
     """
-    sets = dict(zip(table.seeds, table.study.datasets, strict=False))
-    names = list(dict.fromkeys(sets.values()))
-    if len(names) < 2:
-        return []
     results = {}
     for arm in table.arms:
         if not arm.reference or arm.name in state.reasons:
             continue
-        for name in names:
-            among = [seed for seed in state.own[arm.name] if sets[seed] == name]
-            pairs = table.pairs(arm.name, arm.reference, table.study.metric, among)
-            results[arm.name, name] = pairs
-    values = {place: differences(a, b).tolist() for place, (_, a, b) in results.items()}
+        among = state.own[arm.name]
+        seeds, _, _ = table.pairs(arm.name, arm.reference, table.study.metric, among)
+        for dataset in table.study.datasets:
+            results[arm.name, dataset] = tuple(
+                [_score_on(table, name, seed, dataset) for seed in seeds]
+                for name in (arm.name, arm.reference)
+            )
+    values = {place: differences(*pair).tolist() for place, pair in results.items()}
     judged = judge(
         {_term(place): series for place, series in values.items()},
         alpha=table.study.alpha,
@@ -38,7 +47,7 @@ def dataset_effects(table: Table, state: LookState) -> list[Effect]:
         has_direction=table.primary.higher_is_better is not None,
     )
     effects = []
-    for place, (_, scores, reference) in results.items():
+    for place, (scores, reference) in results.items():
         effect = effect_of(
             paired_t(scores, reference, alpha=table.study.alpha),
             kind="dataset",
@@ -52,13 +61,17 @@ def dataset_effects(table: Table, state: LookState) -> list[Effect]:
     return effects
 
 
+def _score_on(table: Table, arm: str, seed: int, dataset: str) -> float:
+    return table.runs[arm, seed].trial.readings[reading_on(dataset)] * table.primary.scale
+
+
 def _term(place: tuple[str, str]) -> str:
     return f"{place[0]} on {place[1]}"
 
 
-def disagreement(table: Table, effects: Sequence[Effect]) -> Check | None:
-    """Say of which arms one data set says better and another worse; None without several data sets."""
-    sets = list(dict.fromkeys(table.study.datasets))
+def over_data_sets(table: Table, effects: Sequence[Effect]) -> Check | None:
+    """Say what an effect over data sets is, and of which arms two of them disagree; None without several data sets."""
+    sets = table.study.datasets
     if len(sets) < 2:
         return None
     verdicts: Mapping[str, str] = {e.term: e.verdict for e in effects if e.kind == "dataset"}
@@ -67,9 +80,9 @@ def disagreement(table: Table, effects: Sequence[Effect]) -> Check | None:
         mine = {verdicts.get(_term((arm.name, name)), "") for name in sets}
         if {"better", "worse"} <= mine:
             both.append(arm.name)
-    pairs = f"a pair is one seed on one data set; an effect over {len(sets)} data sets is the mean of all pairs"
     if not both:
-        return Check(level="ok", name="data sets", what=pairs)
+        what = f"a seed counts once, by its mean over {len(sets)} data sets, because one seed may train on all of them"
+        return Check(level="ok", name="data sets", what=what)
     what = f"{', '.join(both)}: better on one data set and worse on another"
     return Check(
         level="warn",

@@ -21,13 +21,14 @@ import numpy.typing as npt
 
 from harness.analysis import unpaired
 from harness.analysis.cells import NumberColumn, numbers, seed_numbers, some
+from harness.analysis.datasets import reading_on
 from harness.analysis.score_unit import ScoreUnit, direction, score_unit
-from harness.analysis.sources import TableSource, read_source
+from harness.analysis.sources import FILE, TableSource, read_source
 from harness.analysis.sources.frame import places, text_of
 from harness.analysis.table import gap_name
 from harness.analysis.table_options import Columns, TableOptions, options_of
 from harness.analysis.table_rows import arm_names, check_columns, chosen, key_texts, melted
-from harness.errors import ReportError, UsageError, did_you_mean
+from harness.errors import ReportError, RowsError, UsageError, did_you_mean
 from harness.study.recipe import Recipe, digest
 from harness.study.study import HandArm, Study
 from harness.study.trial import Metric, Trial
@@ -129,17 +130,32 @@ def runs_of(source: TableSource, options: TableOptions) -> Runs:
     study = study.model_copy(update={"family": family})
 
     metrics = _metrics(rows, options, unit, lower=lower)
-    trials = _trials(rows, scale=100.0 if unit.kind == "percent" else 1.0, pairing=study.pairing)
+    scale = 100.0 if unit.kind == "percent" else 1.0
+    trials = _trials(rows, scale=scale, pairing=study.pairing, datasets=study.datasets)
     diverged = sum(trial.state == "diverged" for trial in trials)
-    lost = f"{plural(diverged, 'row')} without a finite score: counted as diverged, which leaves the arm unjudged"
+    lost = f"{plural(diverged, 'run')} without a finite score ({_not_finite(rows)}): counted as diverged, which leaves the arm unjudged"
     notes = (source.sentence, *source.notes, unit.sentence, told_direction, *rows.notes)
     return Runs(
         study=study.model_copy(update={"why": _why(rows)}),
         trials=trials,
         metrics=metrics,
         seeds=tuple(sorted({trial.seed for trial in trials})),
-        notes=(*notes, *([lost] if diverged else [])),
+        notes=(*notes, *_constant(rows), *([lost] if diverged else [])),
     )
+
+
+def _not_finite(rows: RunRows) -> str:
+    """The places of the scores that are not finite."""
+    faults = np.flatnonzero(~np.isfinite(rows.frame["score"].to_numpy())).tolist()
+    return some(places(rows.frame, faults))
+
+
+def _constant(rows: RunRows) -> list[str]:
+    """Say that a score never changes, where it does not."""
+    values = rows.frame["score"].to_numpy()
+    if "sd" in rows.frame or len(values) < 2 or not (values == values[0]).all():
+        return []
+    return [f"{rows.metric} is {values[0]:g} in every run: by it, no arm differs from another"]
 
 
 def _why(rows: RunRows) -> str:
@@ -193,10 +209,11 @@ def _seed_texts(source: TableSource, options: TableOptions) -> list[str]:
         texts = key_texts(source.frame, options.seed, named=False)
         empty = [i for i, text in enumerate(texts) if not text]
         if empty:
-            raise ReportError(
+            raise RowsError(
                 f"{source.name}: column {options.seed[0]!r} should hold seeds: "
                 f"{some([f'{place} is empty' for place in places(source.frame, empty)])}",
                 f"fill them in, or leave such rows out: --where '{options.seed[0]}!='",
+                {"where": (f"{options.seed[0]}!=",)},
             )
         if all(re.fullmatch(r"-?\d+\.\d*[1-9]\d*", text) for text in texts):
             raise ReportError(
@@ -205,14 +222,46 @@ def _seed_texts(source: TableSource, options: TableOptions) -> list[str]:
             )
         return texts
     if options.last or options.best:
-        files = source.frame["\x00file"]
-        if len(files.unique()) == 1:
-            raise UsageError(
-                "--last and --best need --seed, to know which rows are one run",
-                "name the column that numbers the runs",
-            )
-        return [str(file) for file in files]
+        return _restarts(source, options)
     return [str(i) for i in range(len(source.frame))]
+
+
+def _restarts(source: TableSource, options: TableOptions) -> list[str]:
+    """Tell runs without a seed apart: by their files, and within one by where an arm's clock starts again.
+
+    Raises:
+        UsageError: there is no clock, or the rows of several runs are mixed.
+    """
+    frame = source.frame
+    known = [c for c in (options.last, source.last, *source.columns) if _plain(c) in CLOCKS]
+    clock = options.last or next(iter(known), "")
+    if not clock:
+        raise UsageError(
+            "--best needs --seed here, to know which rows are one run",
+            "name the column that numbers the runs",
+        )
+    ticks = numbers(frame, clock, source.name, options.decimal).floats
+    groups = zip(
+        frame[FILE],
+        key_texts(frame, options.arm, named=False),
+        key_texts(frame, options.dataset, named=False) if options.dataset else [""] * len(frame),
+        strict=True,
+    )
+    before: dict[tuple[str, ...], tuple[int, float, float]] = {}
+    names = []
+    for row, (place, tick) in enumerate(zip(groups, ticks.tolist(), strict=True)):
+        count, last, first = before.get(place, (0, -math.inf, tick))
+        if tick <= last:  # the clock goes back: another run, which starts where the first one did
+            count += 1
+            if tick != first:
+                raise UsageError(
+                    f"{source.name}: {places(frame, [row])[0]}: {clock} goes back to {tick:g} and not to "
+                    f"{first:g}, where a run of {place[1]} starts: which rows are one run?",
+                    "pass --seed with the column that numbers the runs",
+                )
+        before[place] = (count, last if math.isnan(tick) else tick, first)
+        names.append(f"{place[0]} {place[2]} {count}")
+    return names
 
 
 def _with_counts(
@@ -282,9 +331,11 @@ def _one_a_run(
         ordered = frame.loc[frame["by"].notna()].sort_values(
             "by", ascending=not down, kind="stable"
         )
-        # equal steps keep the order of the table, so that the later of two rows is the last
-        last = ordered.groupby(place, sort=False).tail(1).sort_index()
-        frame = last.reset_index(drop=True)
+        last = ordered.groupby(place, sort=False).tail(1)
+        if options.last:  # two last rows are two runs, unless they say the same
+            latest = ordered.groupby(place, sort=False)["by"].transform("max")
+            last = ordered.loc[ordered["by"] == latest].drop_duplicates([*place, "score"])
+        frame = last.sort_index().reset_index(drop=True)
         if len(frame) < before:
             which = "last" if options.last else "best"
             notes.append(
@@ -292,7 +343,7 @@ def _one_a_run(
             )
     twice = frame.duplicated(place, keep=False)
     if twice.any() and options.duplicates == "refuse":
-        raise _repeated(rows.name, frame.loc[twice], source, options)
+        raise _repeated(replace(rows, frame=frame), frame.loc[twice], source, options)
     if twice.any():
         count = int(twice.sum()) - len(frame.loc[twice, place].drop_duplicates())
         frame = _by_policy(frame, place, options.duplicates)
@@ -319,8 +370,8 @@ def _by_policy(frame: pd.DataFrame, place: list[str], policy: str) -> pd.DataFra
 
 
 def _repeated(
-    name: str, twice: pd.DataFrame, source: TableSource, options: TableOptions
-) -> ReportError:
+    rows: RunRows, twice: pd.DataFrame, source: TableSource, options: TableOptions
+) -> RowsError:
     """The error of several rows for one arm and seed, with the ways out that this table has."""
     repeats: list[str] = []
     for (arm, dataset, seed), group in twice.groupby(["arm", "dataset", "seed"], sort=False):
@@ -336,9 +387,13 @@ def _repeated(
     ways += [f"--where {condition}" for condition in source.where if condition not in options.where]
     by_time = f", the newest by {source.created}" if source.created else ""
     ways += [f"--duplicates last (or first, mean){by_time}", "one more --arm or --dataset"]
-    return ReportError(
-        f"{name}: more than one row for {'; '.join(repeats[:4])}{more}",
+    # as many of every arm and seed are measurements of one run rather than runs made again
+    sizes = rows.frame.groupby(["arm", "dataset", "seed"], sort=False).size()
+    policy = "mean" if sizes.min() == sizes.max() and not source.created else "last"
+    return RowsError(
+        f"{rows.name}: more than one row for {'; '.join(repeats[:4])}{more}",
         f"say which counts: {'; '.join(ways)}",
+        {"duplicates": policy},
     )
 
 
@@ -402,20 +457,19 @@ def _study(
     """Return the rows that are analysed, with numbers for seeds, and the study they are of."""
     rows, pairing = _paired_or_not(rows, options, baseline)
     frame = rows.frame
-    labels: dict[int, tuple[str, str]] = {}
     names: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     if pairing == "seed":
-        pairs = list(zip(frame["dataset"], frame["seed"], strict=True))
-        if options.dataset:
-            order = sorted(set(pairs), key=_natural)
-            known = {pair: i for i, pair in enumerate(order)}
-            whole = False
-        else:
-            seeds, whole = seed_numbers([seed for _, seed in pairs])
-            known = {pair: seeds[pair[1]] for pair in pairs}
-        frame = frame.assign(number=[known[pair] for pair in pairs])
-        labels = {number: pair for pair, number in reversed(known.items())}
-        names = () if whole else tuple(labels[number][1] for number in sorted(labels))
+        rows, datasets = _over_datasets(rows)
+        frame = rows.frame
+        known, whole = seed_numbers(frame["seed"].tolist())
+        frame = frame.assign(number=frame["seed"].map(known))
+        labels = {number: seed for seed, number in reversed(known.items())}
+        names = () if whole else tuple(labels[number] for number in sorted(labels))
+        stems = {re.sub(r"\d+$", "", name) for name in names}
+        if len(stems) > 1 and len(options.seed) == 1 and "seed" not in options.seed[0].lower():
+            told = f"a pair is one {options.seed[0]}: where seeds are spoken of, read {options.seed[0]}"
+            rows = replace(rows, notes=(*rows.notes, told))
     else:
         frame = frame.assign(number=frame.groupby("arm", sort=False).cumcount())
     count = frame["number"].nunique()
@@ -424,7 +478,6 @@ def _study(
             f"{rows.name}: {count:,} seeds are more than the {_MOST_SEEDS:,} that are compared",
             "is the column of seeds one of steps or run ids?",
         )
-    datasets = tuple(labels[number][0] for number in sorted(labels)) if options.dataset else ()
     rows = replace(rows, frame=frame)
     study = Study(
         name=study_name(rows.name),
@@ -446,6 +499,32 @@ def _study(
     return rows, study
 
 
+def _over_datasets(rows: RunRows) -> tuple[RunRows, tuple[str, ...]]:
+    """Make one row an arm and seed of those on several data sets, with the score on each; return the data sets.
+
+    A seed that trains on every data set gives no independent runs, so that a seed counts once.
+    """
+    frame = rows.frame
+    names = tuple(sorted(frame["dataset"].unique()))
+    if len(names) < 2:
+        return rows, ()
+    place = ["arm", "seed"]
+    groups = frame.groupby(place, sort=False)
+    kept = groups.head(1).set_index(place)
+    for column in ("score", "train", "gap"):
+        if column in frame:  # nan and inf have to stay: they say that a run diverged
+            kept[column] = groups[column].agg(lambda values: values.to_numpy().mean())
+    for name in names:
+        own = frame.loc[frame["dataset"] == name].set_index(place)["score"]
+        kept[reading_on(name)] = own
+    seeds = plural(frame["seed"].nunique(), "seed")
+    told = (
+        f"a seed may train on each of the {len(names)} data sets, so that its runs are not independent: "
+        f"it counts once, by its mean over them ({seeds}, not {len(frame) // len(rows.arms)} pairs)"
+    )
+    return replace(rows, frame=kept.reset_index(), notes=(*rows.notes, told)), names
+
+
 def _natural(pair: tuple[str, str]) -> tuple[Any, ...]:
     """Order data sets by name and seeds as numbers where they end in some."""
     match = re.fullmatch(r"(.*?)(\d{1,15})", pair[1])
@@ -454,18 +533,26 @@ def _natural(pair: tuple[str, str]) -> tuple[Any, ...]:
 
 def _paired_or_not(rows: RunRows, options: TableOptions, baseline: str) -> tuple[RunRows, Any]:
     """Return the rows to analyse and how runs are compared: seed by seed, as groups, or by means."""
-    frame = rows.frame
-    if "sd" in frame:
+    if "sd" in rows.frame:
         return _means(rows), "summary"
     if options.unpaired or not options.seed:
         told = "runs are not paired: arms are compared as two groups (Welch's t)"
         return replace(rows, notes=(*rows.notes, told)), "none"
+    rows = _seeds_within(rows)
+    frame = rows.frame
     pairs: dict[str, set[tuple[str, str]]] = {
         str(arm): set(zip(group["dataset"], group["seed"], strict=True))
         for arm, group in frame.groupby("arm", sort=False)
     }
     every = set[tuple[str, str]]().union(*pairs.values())
-    common = set.intersection(*pairs.values())
+    sets, seeds = {dataset for dataset, _ in every}, {seed for _, seed in every}
+    every = {(dataset, seed) for dataset in sets for seed in seeds}
+    whole = {
+        seed
+        for seed in seeds
+        if all((dataset, seed) in own for dataset in sets for own in pairs.values())
+    }
+    common = {(dataset, seed) for dataset, seed in every if seed in whole}
     if len(common) == len(every):
         return rows, "seed"
     shared = any(pairs[baseline] & seeds for arm, seeds in pairs.items() if arm != baseline)
@@ -475,13 +562,30 @@ def _paired_or_not(rows: RunRows, options: TableOptions, baseline: str) -> tuple
     if not options.common_seeds or not common:
         raise _holes(rows.name, pairs, every, common)
     kept = [pair in common for pair in zip(frame["dataset"], frame["seed"], strict=True)]
-    lost = Counter(
-        pair for pair in zip(frame["dataset"], frame["seed"], strict=True) if pair not in common
+    lost = frame.loc[~np.array(kept), "seed"]
+    told = (
+        f"{plural(lost.nunique(), 'seed')} ({plural(len(lost), 'row')}) left out for every arm: "
+        "not all arms have them"
     )
-    told = f"{plural(len(lost), 'seed')} ({plural(sum(lost.values()), 'row')}) left out for every arm: not all arms have them"
     return replace(
         rows, frame=frame.loc[kept].reset_index(drop=True), notes=(*rows.notes, told)
     ), "seed"
+
+
+def _seeds_within(rows: RunRows) -> RunRows:
+    """Count seeds within each data set where no two data sets share one: which of them meet is then of no account."""
+    frame = rows.frame
+    own = frame[["dataset", "seed"]].drop_duplicates()
+    if own["dataset"].nunique() < 2 or own["seed"].duplicated().any():
+        return rows
+    counted: Counter[str] = Counter()
+    order: dict[tuple[str, str], int] = {}
+    for pair in sorted(zip(own["dataset"], own["seed"], strict=True), key=_natural):
+        order[pair] = counted[pair[0]]
+        counted[pair[0]] += 1
+    texts = [str(order[pair]) for pair in zip(frame["dataset"], frame["seed"], strict=True)]
+    told = "data sets share no seed: seeds are counted from 0 within each"
+    return replace(rows, frame=frame.assign(seed=texts), notes=(*rows.notes, told))
 
 
 def _holes(
@@ -489,7 +593,7 @@ def _holes(
     pairs: Mapping[str, set[tuple[str, str]]],
     every: set[tuple[str, str]],
     common: set[tuple[str, str]],
-) -> ReportError:
+) -> RowsError:
     told = []
     for arm, own in pairs.items():
         missing = sorted(every - own, key=_natural)
@@ -498,13 +602,20 @@ def _holes(
             word = "seed" if len(missing) == 1 else "seeds"
             more = ", ..." if len(shown) > 4 else ""
             told.append(f"{arm} ({word} {', '.join(shown[:4])}{more})")
-    keep = f"pass --common-seeds to keep the {plural(len(common), 'seed')} that every arm has"
-    none = "no seed is in every arm: give every arm the same seeds, or leave arms out with --where"
-    return ReportError(
+    sets = len({dataset for dataset, _ in every})
+    where = " on every data set" if sets > 1 else ""
+    count = plural(len({seed for _, seed in common}), "seed")
+    keep = f"pass --common-seeds to keep the {count} that every arm has{where}"
+    none = (
+        f"no seed is in every arm{where}: give every arm the same seeds, or choose rows by --where"
+    )
+    remedy = {"common_seeds": True} if common else {"unpaired": True} if sets == 1 else None
+    return RowsError(
         f"{name}: no row for {some(told)}",
         f"add the rows, {keep}, or --unpaired to compare arms as groups"
         if common
         else f"{none}; or --unpaired",
+        remedy,
     )
 
 
@@ -542,20 +653,25 @@ def _metrics(
     return metrics
 
 
-def _trials(rows: RunRows, *, scale: float, pairing: str) -> tuple[Trial, ...]:
-    """One trial a run; of a table of means one an arm, with what is known of its runs as readings."""
+def _trials(
+    rows: RunRows, *, scale: float, pairing: str, datasets: Sequence[str]
+) -> tuple[Trial, ...]:
+    """One trial a run; of a table of means one an arm, with what is known of its runs as readings, as are scores on data sets."""
     frame, metric = rows.frame, rows.metric
     keys = {"score": metric, "train": f"train_{metric}", "gap": gap_name(metric)}
     keys = {column: key for column, key in keys.items() if column in frame}
     values: dict[str, npt.NDArray[np.float64]] = {
         key: frame[column].to_numpy(dtype=np.float64) / scale for column, key in keys.items()
     }
+    on_sets = {
+        name: frame[name].to_numpy(dtype=np.float64) / scale for name in map(reading_on, datasets)
+    }
     recipe = Recipe()
     trials = []
     for i, (arm, seed) in enumerate(zip(frame["arm"], frame["number"].tolist(), strict=True)):
         scores = {key: float(column[i]) for key, column in values.items()}
         finite = math.isfinite(scores[metric])
-        readings = {}
+        readings = {key: column[i] for key, column in on_sets.items() if finite}
         if pairing == "summary":
             readings = {unpaired.RUNS: frame["n"].iloc[i], unpaired.SD: frame["sd"].iloc[i] / scale}
         trials.append(

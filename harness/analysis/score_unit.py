@@ -33,6 +33,20 @@ _SMALL = frozenset(
             "fid",
         ),
         *("ece", "brier", "regret", "cost", "latency", "time", "seconds", "minutes", "hours", "ms"),
+        *(
+            "ce",
+            "bce",
+            "xent",
+            "kl",
+            "kld",
+            "jsd",
+            "fdr",
+            "rmsle",
+            "smape",
+            "lpips",
+            "nats",
+            "miss",
+        ),
         *("deviance", "divergence", "distance", "rank", "fpr", "fnr", "mistakes"),
     }
 )

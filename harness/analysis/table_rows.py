@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.cells import is_numeric, some
 from harness.analysis.sources import FILE, LINE, TableSource
 from harness.analysis.sources.frame import places, text_of
-from harness.errors import ReportError, UsageError, did_you_mean
+from harness.analysis.table_options import TableOptions
+from harness.errors import ReportError, RowsError, UsageError, did_you_mean
 from harness.text import plural
 
 if TYPE_CHECKING:
@@ -29,19 +30,52 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def check_columns(source: TableSource, names: Sequence[str]) -> None:
-    """Raise a ReportError unless every name is that of one column."""
+    """Raise a ReportError that lists every name which is not that of one column."""
     for name in names:
         if name in source.twice:
             raise ReportError(
                 f"{source.name}: has two columns {name!r}", "give every column a name of its own"
             )
-        if name not in source.columns:
-            shown = ", ".join(source.columns[:_MOST_LISTED])
-            more = len(source.columns) - _MOST_LISTED
-            raise ReportError(
-                f"{source.name}: has no column {name!r}{did_you_mean(name, source.columns)}",
-                f"its columns: {shown}" + (f" and {more} more" if more > 0 else ""),
+    faults = column_faults(source, names)
+    if faults:
+        raise ReportError(f"{source.name}: {'; '.join(faults)}", listed_columns(source))
+
+
+def column_faults(source: TableSource, names: Sequence[str]) -> list[str]:
+    """Say of every name that is no column's what may have been meant."""
+    return [
+        f"has no column {name!r}{did_you_mean(name, source.columns)}"
+        for name in dict.fromkeys(names)
+        if name not in source.columns
+    ]
+
+
+def given_faults(source: TableSource, options: TableOptions) -> list[str]:
+    """Say of everything that was given and names no column, or no arm, what is wrong, in the order of the options."""
+    holes = _HOLE.findall(options.metric)
+    metric = () if holes else (options.metric,)
+    others = (options.train, options.gap, options.sd, options.last, options.best)
+    count = () if options.n.isdigit() else (options.n,)
+    keys = [name for name in (*options.arm, *options.seed, *options.dataset) if name not in holes]
+    conditions = [_condition(text, source)[0] for text in options.where]
+    names = [name for name in (*keys, *metric, *others, *count, *conditions) if name]
+    faults = column_faults(source, names)
+    known = options.arm and all(name in source.columns for name in options.arm)
+    if options.baseline and known:
+        arms = set(key_texts(source.frame, options.arm, named=True))
+        squeezed = {re.sub(r"\s+", "", arm) for arm in arms}
+        if re.sub(r"\s+", "", options.baseline) not in squeezed and len(max(arms)) < LONGEST_NAME:
+            faults.append(
+                f"no row's arm is {options.baseline!r}{did_you_mean(options.baseline, arms)}"
             )
+    return faults
+
+
+def listed_columns(source: TableSource) -> str:
+    """Return the names of the columns, as far as they can be listed, for a hint."""
+    shown = ", ".join(source.columns[:_MOST_LISTED])
+    more = len(source.columns) - _MOST_LISTED
+    return f"its columns: {shown}" + (f" and {more} more" if more > 0 else "")
 
 
 def chosen(source: TableSource, conditions: Sequence[str]) -> tuple[TableSource, list[str]]:
@@ -151,7 +185,13 @@ def melted(source: TableSource, form: str, keep: Sequence[str]) -> tuple[TableSo
 
 def melted_name(form: str) -> str:
     """Return the name of the column that all columns of a form become."""
-    rest = "".join(_HOLE.split(form)[::2]).strip(" _-./")
+    rest = "".join(_HOLE.split(form)[::2])
+    rest = re.sub(
+        r"(^|[ _./-]+)(seed|run|rep|trial|fold|split)s?$",
+        "",
+        rest.strip(" _-./"),
+        flags=re.IGNORECASE,
+    )
     return rest if rest and rest not in _HOLE.findall(form) else "score"
 
 
@@ -193,10 +233,11 @@ def arm_names(source: TableSource, columns: Sequence[str]) -> tuple[list[str], l
     texts = key_texts(frame, columns, named=True)
     empty = [i for i, text in enumerate(texts) if not text]
     if empty:
-        raise ReportError(
+        raise RowsError(
             f"{source.name}: column {columns[0]!r} should name an arm: "
             f"{some([f'{place} is empty' for place in places(frame, empty)])}",
             f"fill it in, or leave such rows out: --where '{columns[0]}!='",
+            {"where": (f"{columns[0]}!=",)},
         )
     distinct = list(dict.fromkeys(texts))
     names = {text: _printable(text) for text in distinct}

@@ -226,10 +226,10 @@ def _show_look(look: TableLook) -> None:
     chosen = [(f"--{choice.option} {choice.value}".strip(), choice.why) for choice in look.choices]
     if chosen:
         console.table(("proposed", "because"), chosen, talk=True)
-    for option in look.options.missing:
-        console.say(f"--{option}: nothing in the table looks like it")
-    if not look.options.seed and look.options.arm:
+    if not (look.options.seed or look.options.n) and look.options.baseline:
         console.say("no column looks like a seed: arms would be compared as two groups, unpaired")
+    for note in look.notes:
+        console.say(note)
     console.say()
 
 
@@ -244,14 +244,19 @@ def _end_of_look(look: TableLook, columns: dict[str, Any]) -> None:
     given = [key for key, value in columns.items() if value not in ((), "", None, 0, False)]
     usual = {"duplicates": "refuse", "unit": "auto", "decimal": "auto", "alpha": 0.05}
     given = [key for key in given if usual.get(key) != columns[key]]
+    if look.obstacle is not None:
+        raise look.obstacle
     if not given:
         console.say("Nothing was analysed. Check the command, change what is wrong, and run it:")
+        for word, what in look.blanks:
+            console.say(f"first put in place of {word}: {what}")
         console.data(look.command)
         return
     missing = [k for k in ("arm", "metric", "baseline", "margin") if columns[k] in ((), "", None)]
+    first = "; ".join(f"in place of {word} put {what}" for word, what in look.blanks)
     raise UsageError(
         f"no report: {', '.join(f'--{name}' for name in missing)} not given",
-        f"the whole command would be: {look.command}",
+        f"the whole command would be: {look.command}" + (f" ({first})" if first else ""),
     )
 
 
@@ -297,6 +302,9 @@ def _look_json(look: TableLook) -> dict[str, Any]:
             {"option": c.option, "value": c.value, "because": c.why} for c in look.choices
         ],
         "command": look.command,
+        "fill_in": dict(look.blanks),
+        "notes": look.notes,
+        "obstacle": look.obstacle.message if look.obstacle else "",
     }
 
 
@@ -320,7 +328,7 @@ def _show_report(written: Written, runs: Runs, *, json: bool) -> None:
         console.say(note)
     console.say()
     study = written.analysis.study
-    counted = "runs" if study.pairing != "seed" else "pairs" if study.datasets else "seeds"
+    counted = "runs" if study.pairing != "seed" else "seeds"
     lines = [_line(row) for row in rows[:_MOST_ROWS]]
     console.table(("arm", "difference", "verdict", counted), lines, talk=True)
     if len(rows) > _MOST_ROWS:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from harness.analysis.table_options import Columns, TableOptions, flags_of, options_of
-from harness.errors import ReportError, UsageError
+from harness.errors import HarnessError, ReportError, UsageError
 from harness.text import plural
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class TableLook:
         choices: what was not given and is proposed, with the reasons.
         options: all of it together.
         command: the same as a command; a word in capitals takes the place of an option not found.
+        blanks: ``(word in capitals, what to put in its place, and why)``.
+        notes: what the command would leave out or assume, a sentence each.
+        obstacle: why the command would give no report; None where it would give one.
     """
 
     source: TableSource
@@ -39,6 +42,9 @@ class TableLook:
     choices: tuple[ColumnChoice, ...]
     options: TableOptions
     command: str
+    blanks: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    obstacle: HarnessError | None
 
 
 def analyze_table(
@@ -82,19 +88,69 @@ def look_at(source: Sources, **columns: Unpack[Columns]) -> TableLook:
         ReportError: the table is unreadable.
         UsageError: an argument has no meaning here.
     """
-    from harness.analysis.column_choice import column_facts, proposed
+    from harness.analysis.column_choice import column_facts, proposed, tried
     from harness.analysis.sources import read_source
+    from harness.analysis.table_rows import given_faults, listed_columns
 
-    sources = _listed(source)
+    sources, given = _listed(source), options_of(columns)
     read = read_source(sources)
-    options, choices = proposed(read, options_of(columns))
+    if faults := given_faults(read, given):
+        asked = len(given.missing) < 4  # a report, rather than a look
+        faults += [f"--{name} is not given" for name in given.missing if asked]
+        raise ReportError(f"{read.name}: {'; '.join(faults)}", listed_columns(read))
+    options, choices = proposed(read, given)
+    notes: tuple[str, ...] = ()
+    facts = tuple(column_facts(read))
+    obstacle = _nothing_to_compare(facts, options, read.name)
+    blanks = _blanks(options)
+    if obstacle is None and not set(options.missing) - {"margin"} and options.n != "N":
+        # where scores are such that not even a margin can be proposed, they are what is in the way
+        whole, more, runs = tried(read, replace(options, margin=options.margin or 1.0))
+        choices += more
+        options = replace(whole, margin=options.margin)
+        if isinstance(runs, HarnessError):
+            obstacle = runs
+        else:
+            notes = runs.notes[len(read.notes) + 3 :]
     return TableLook(
         source=read,
-        columns=tuple(column_facts(read)),
+        columns=facts,
         choices=tuple(choices),
         options=options,
         command=command_of(sources, options),
+        blanks=blanks,
+        notes=notes,
+        obstacle=obstacle,
     )
+
+
+def _nothing_to_compare(
+    facts: Sequence[ColumnFacts], options: TableOptions, name: str
+) -> HarnessError | None:
+    """Why a table has no two arms: no column is left that could tell them apart."""
+    taken = {*options.seed, *options.dataset, options.metric, options.last, options.train}
+    facts = [fact for fact in facts if fact.name not in taken]
+    if options.baseline or not options.metric or any(fact.distinct > 1 for fact in facts):
+        return None
+    same = [f"{fact.name} is {fact.samples[0]!r} in every row" for fact in facts if fact.samples]
+    return ReportError(
+        f"{name}: there is nothing to compare: {'; '.join(same[:4]) or 'no column names arms'}",
+        "add the runs of another arm, in rows under the same columns",
+    )
+
+
+_BLANKS = {
+    "arm": "the column that names what is compared: no column looks like it",
+    "metric": "the column of the score that decides: no column of numbers is named like one",
+    "baseline": "the arm that the others are compared with, as the column of arms has it",
+    "margin": "the smallest difference worth acting on, in the unit of the score",
+    "n": "the number of runs behind each mean, which the table does not say: a number or a column",
+}
+
+
+def _blanks(options: TableOptions) -> tuple[tuple[str, str], ...]:
+    names = [*options.missing, *(["n"] if options.n == "N" else [])]
+    return tuple((name.upper(), _BLANKS[name]) for name in names)
 
 
 def check_pairing(source: TableSource, options: TableOptions) -> None:
@@ -183,7 +239,6 @@ def _place(text: str) -> str:
 
 def _refuse_other_report(folder: Path, sources: Sequence[str]) -> None:
     """Keep a report from being overwritten by that of another source, or of a study that was trained."""
-    from harness.errors import HarnessError
     from harness.report import read_folder
 
     if not (folder / "study.toml").is_file():

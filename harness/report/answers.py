@@ -25,6 +25,7 @@ from harness.report.words import (
     confidence,
     detectable,
     difference,
+    each,
     gap_word,
     images,
     listed,
@@ -34,6 +35,7 @@ from harness.report.words import (
     plain,
     sample,
     unit_name,
+    unit_of_run,
 )
 from harness.text import plural
 
@@ -268,6 +270,10 @@ def _withheld(analysis: Analysis) -> str:
     if failed:
         return f"No verdict: {_lower(failed[0].what.rstrip('.'))}."
     if done < 3:
+        if study.pairing != "seed":
+            return (
+                f"No verdict yet: an arm has {plural(done, 'run')} and a verdict takes at least 3."
+            )
         are = "is" if done == 1 else "are"
         return (
             f"No verdict yet: {plural(done, 'seed')} {are} complete and a verdict takes at least 3."
@@ -278,7 +284,7 @@ def _withheld(analysis: Analysis) -> str:
             f"No verdict yet: verdicts are given at the declared looks ({looks} seeds) "
             f"and {done} seeds are complete."
         )
-    return f"No verdict: no arm can be judged on {plural(done, 'seed')}; the checks say why."
+    return f"No verdict: no arm can be judged on {plural(done, unit_of_run(study))}; the checks say why."
 
 
 def _nothing_resolved(analysis: Analysis) -> str:
@@ -296,9 +302,11 @@ def _nothing_resolved(analysis: Analysis) -> str:
     )
     needed = analysis.seeds_needed.get(largest.term)
     if needed and needed > largest.n:
-        text += f", which would take about {plural(needed, 'seed')} to settle"
+        text += (
+            f", which would take about {plural(needed, unit_of_run(study))}{each(study)} to settle"
+        )
     elif analysis.detectable_pp is not None:
-        seeds = plural(len(analysis.seeds), "seed")
+        seeds = plural(len(analysis.seeds), unit_of_run(study)) + each(study)
         text += f"; {seeds} would have shown a difference of {detectable(analysis)}"
     return text + "."
 
@@ -317,7 +325,7 @@ def support(analysis: Analysis) -> tuple[str, ...]:
         sentences.append(_size(analysis))
     if analysis.detectable_pp is not None and len(analysis.arms) > 1:
         main = any(effect.kind == "main" for effect in leading(analysis))
-        seeds = plural(len(analysis.seeds), "seed")
+        seeds = plural(len(analysis.seeds), unit_of_run(analysis.study)) + each(analysis.study)
         sentences.append(
             f"With {seeds}, a {'main effect' if main else 'difference'} of {detectable(analysis)} "
             f"is found with 80 % power{_after_holm(analysis, main=main)}; differences within "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.analysis import Analysis
 from harness.analysis.tuning_facts import TuningFacts
 from harness.report.lookup import effects_of, has_metric, leading, metric_of, on_held_out
-from harness.report.words import confidence, images, listed, margin, named, paired
+from harness.report.words import confidence, images, listed, margin, named, paired, unit_of_run
 from harness.text import plural
 
 
@@ -202,9 +202,8 @@ def _of_table(analysis: Analysis) -> list[Sentence]:
     compared = f"were compared on {plural(done, 'seed')}, differences paired by seed"
     if study.pairing != "seed":
         compared = "were compared as groups of runs without pairs (Welch's t)"
-    elif len(set(study.datasets)) > 1:
-        sets = plural(len(set(study.datasets)), "data set")
-        compared = f"were compared on {done} pairs of a seed and one of {sets}"
+    elif study.datasets:
+        compared += f", each a mean over {len(study.datasets)} data sets, which are taken as fixed"
     text = (
         f"From a table of finished runs, {plural(len(analysis.arms), 'arm')} {compared}; "
         f"the outcome is {metric_of(analysis).label}."
@@ -306,7 +305,8 @@ def _rules(analysis: Analysis) -> list[Sentence]:
     if len(analysis.arms) == 1:
         return [(f"Means have {100 * (1 - study.alpha):g} % t intervals over seeds.", "")]
     tested = [effect for effect in analysis.effects if effect.p is not None]
-    text = f"We report mean {paired(study)} differences with {100 * (1 - study.alpha):g} % t intervals over seeds"
+    kind = f"{100 * (1 - study.alpha):g} % t" if study.pairing == "seed" else confidence(study)
+    text = f"We report mean {paired(study)} differences with {kind} intervals over {unit_of_run(study)}s"
     if not tested:
         return [(f"{text}.", "")]
     # a correction is named where it changed a p-value, not where there was nothing to correct
@@ -424,9 +424,12 @@ def _basic_terms(analysis: Analysis, tuning: TuningFacts | None) -> list[tuple[s
             ("fresh seeds", "seeds that the search never used"),
             ("pruned", "stopped early because others were better by then; it has no score"),
         ]
-    level = f"{confidence(study)} interval"
+    level, unit = f"{confidence(study)} interval", unit_of_run(study)
     terms.append(
-        (level, f"the range of true values that the seeds are compatible with, {images(analysis)}")
+        (
+            level,
+            f"the range of true values that the {unit}s are compatible with, {images(analysis)}",
+        )
     )
     return terms
 
@@ -439,6 +442,7 @@ def _verdict_terms(analysis: Analysis) -> list[tuple[str, str]]:
         if study.pairing == "seed"
         else "the mean score of an arm's runs minus that of the arm it is compared with"
     )
+    unit = unit_of_run(study)
     terms = [
         (f"{paired(study)} difference", difference),
         ("margin", f"differences within {margin(analysis)}, {when} not to be worth acting on"),
@@ -450,14 +454,17 @@ def _verdict_terms(analysis: Analysis) -> list[tuple[str, str]]:
             "■ equivalent",
             "shown to lie inside the margin (two one-sided tests); this is not the same as unresolved",
         ),
-        ("○ unresolved", "neither; more seeds may settle it, and a small effect is still possible"),
-        ("× not judged", "too few seeds, or unstable: a seed failed or diverged"),
+        (
+            "○ unresolved",
+            f"neither; more {unit}s may settle it, and a small effect is still possible",
+        ),
+        ("× not judged", f"too few {unit}s, or unstable: a {unit} failed or diverged"),
     ]
     if any("exploratory" in effect.note for effect in analysis.effects):
         terms.append(
             (
                 "exploratory",
-                "a verdict from 3 or 4 seeds, or from rules changed after the first run",
+                f"a verdict from 3 or 4 {unit}s, or from rules changed after the first run",
             )
         )
     return terms

@@ -158,6 +158,7 @@ def effects(given: SectionInput) -> Section | None:
     found = [block for block in drawn if block is not None]
     for kind in ("main", "interaction", "shapley", "dataset"):
         found += _maybe(evidence.effects(analysis, kind))
+    unpaired = analysis.study.pairing != "seed"
     behind = [
         *_maybe(evidence.effects(analysis, "arm")),
         *_maybe(tables.secondary(analysis)),
@@ -166,7 +167,14 @@ def effects(given: SectionInput) -> Section | None:
     if any(summary.mean is not None for summary in analysis.summaries):
         found.append(tables.levels(analysis))
     found += (
-        [Details("p-values, seed correlation and secondary metrics", tuple(behind))]
+        [
+            Details(
+                "p-values and secondary metrics"
+                if unpaired
+                else "p-values, seed correlation and secondary metrics",
+                tuple(behind),
+            )
+        ]
         if behind
         else []
     )
@@ -197,7 +205,11 @@ def _aliases(given: SectionInput) -> TableBlock | None:
 def seeds(given: SectionInput) -> Section | None:
     """Every seed."""
     drawn = draw_seeds.seeds(given.material, given.analysis, given.formats)
-    return Section("seeds", "Every seed", (drawn,)) if drawn is not None else None
+    return (
+        Section("seeds", f"Every {words.unit_of_run(given.analysis.study)}", (drawn,))
+        if drawn is not None
+        else None
+    )
 
 
 def learning(given: SectionInput) -> Section | None:
@@ -331,7 +343,10 @@ def reproduce(given: SectionInput) -> Section:
         ("image fingerprint", ", ".join(fingerprints) or origin.data_fingerprint),
         ("hardware", origin.hardware),
         ("adopted", _adopted(given.material.trials)),
-        ("seeds", _span(given.material.seeds or planned_seeds(study))),
+        (
+            "seeds",
+            _span(given.material.seeds or planned_seeds(study)) if study.pairing == "seed" else "",
+        ),
         (
             "code",
             " ".join(

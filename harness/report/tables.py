@@ -33,6 +33,7 @@ from harness.report.words import (
     seconds,
     setting,
     unit_name,
+    unit_of_run,
 )
 from harness.text import plural
 
@@ -131,8 +132,9 @@ def _differences_of(analysis: Analysis) -> str:
     """Return what the differences between arms are taken over."""
     if analysis.study.pairing != "seed":
         return "unpaired differences between two groups of runs"
-    several = len(set(analysis.study.datasets)) > 1
-    return f"paired differences, seed by seed{' on every data set' if several else ''}"
+    sets = len(analysis.study.datasets)
+    over = f", each seed's the mean over {sets} data sets" if sets else ""
+    return f"paired differences, seed by seed{over}"
 
 
 def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effect]) -> str:
@@ -298,7 +300,7 @@ def verdict_cell(analysis: Analysis, effect: Effect) -> TableCell:
     notes = [arm.word if arm is not None else "", effect.note, _corrected(analysis, effect)]
     needed = analysis.seeds_needed.get(effect.term)
     if effect.verdict == "unresolved" and needed and needed > effect.n and effect.kind == "arm":
-        notes.append(f"about {plural(needed, 'seed')} would settle it")
+        notes.append(f"about {plural(needed, unit_of_run(analysis.study))} would settle it")
     return TableCell(
         f"{MARKS[mark].symbol} {MARKS[mark].word}",
         mark=mark,
@@ -344,7 +346,7 @@ def levels(
         count = max((summary.n for summary in found if summary is not None), default=0)
         rows.append([TableCell(arm.name), *cells, str(count)])
     return table(
-        f"Level of every arm: mean [low, high], {confidence(analysis.study)}, and sd between the n seeds.",
+        f"Level of every arm: mean [low, high], {confidence(analysis.study)}, and sd between the n {unit_of_run(analysis.study)}s.",
         [*heads, ">n"],
         rows,
     )

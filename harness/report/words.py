@@ -184,10 +184,22 @@ def gap_word(effect: Effect | None, analysis: Analysis) -> str:
     )
 
 
+def unit_of_run(study: Study) -> str:
+    """Return what is counted: ``seed``, or ``run`` where runs have none in common."""
+    return "seed" if study.pairing == "seed" else "run"
+
+
+def each(study: Study) -> str:
+    """Return `` an arm`` where runs are counted, which arms do not share as they do seeds."""
+    return "" if study.pairing == "seed" else " an arm"
+
+
 def images(analysis: Analysis) -> str:
     """Return what the study's intervals are for: new seeds, on these images."""
     if analysis.study.table:
-        return "for new seeds on the same images"
+        sets = len(analysis.study.datasets)
+        held = f"these {sets} data sets" if sets else "the same images"
+        return f"for new {unit_of_run(analysis.study)}s on {held}"
     kind = "test" if analysis.study.without_validation else "validation"
     held = f"these {analysis.images:,} {kind} images" if analysis.images else "these images"
     return f"for new seeds on {held}"

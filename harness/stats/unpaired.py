@@ -18,6 +18,7 @@ from harness.stats.paired import (
     check_level,
     check_margin,
     moments,
+    on_grid,
     t_statistic,
     two_sided_p,
     upper_p,
@@ -85,7 +86,7 @@ def welch_t(arm: RunGroup, baseline: RunGroup, *, alpha: float = 0.05) -> Unpair
     check_level(alpha)
     n = min(arm.n, baseline.n)
     scale = max(abs(arm.mean), abs(baseline.mean)) if n else 0.0
-    mean = zero_below(arm.mean - baseline.mean, scale) if n else nan
+    mean = float(on_grid(arm.mean - baseline.mean, scale)) if n else nan
     parts = [g.sd**2 / g.n if g.n > 1 else nan for g in (arm, baseline)]
     se = sqrt(parts[0] + parts[1]) if all(map(isfinite, parts)) else nan
     spread = sqrt(arm.sd**2 + baseline.sd**2) if isfinite(se) else nan
@@ -97,7 +98,8 @@ def welch_t(arm: RunGroup, baseline: RunGroup, *, alpha: float = 0.05) -> Unpair
     df = 1.0 / sum((part / (se * se)) ** 2 / (size - 1) for part, size in shares)
     half = -float(stdtrit(df, alpha / 2)) * se
     p = two_sided_p(t_statistic(mean, se, 1), df)
-    return Unpaired(n, mean, spread, se, df, mean - half, mean + half, p)
+    low, high = (zero_below(end, scale) for end in (mean - half, mean + half))
+    return Unpaired(n, mean, spread, se, df, low, high, p)
 
 
 def welch_tost(difference: Unpaired, margin: float) -> float:

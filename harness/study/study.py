@@ -128,8 +128,8 @@ class Study(_Strict):
     and folders are linked; ``env`` are environment variables of a command. ``hash_imports`` makes local modules that code of
     yours imports part of what identifies a trial. ``table`` names the file of finished runs that a study was made from: its arms are
     known by name, not by recipe. ``pairing`` says how its runs are compared: seed by seed, as two groups, or by means with sd
-    and n alone; ``seed_names`` and ``datasets`` hold a name and a data set for each of its seeds where it has them; ``family``
-    is the number of arms that Holm's correction counts, where more were run than are shown. ``gap_margin_pp`` makes the study ask about the overfitting gap, too: nothing is recommended
+    and n alone; ``seed_names`` are the names of its seeds where it has some, ``datasets`` those of the data sets that every score
+    is the mean over, where there are several; ``family`` is the number of arms that Holm's correction counts, where more were run than are shown. ``gap_margin_pp`` makes the study ask about the overfitting gap, too: nothing is recommended
     that may widen it by more. ``boundary`` is that of the looks (``harness.stats.sequential``).
     ``retune`` names entries of the space that every arm gets a small budget for (``harness.study.retune_settings``); ``settings`` is what
     came of it in the study that this makes: ``{arm: recipe fields}``, on top of what makes the arm one.

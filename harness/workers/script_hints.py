@@ -7,12 +7,14 @@ from pathlib import Path
 
 from harness.errors import TrialError
 from harness.study.script_metrics import MetricRule
+from harness.study.trial import METRICS, Metric
 from harness.workers.script_log import as_printed, read_log
 from harness.workers.script_sources import files_in, readings, rows_of
 
 _TABLES = (".csv", ".tsv", ".json", ".jsonl")
 _LARGEST = 5_000_000  # bytes of a table that is looked into
 _COLUMNS = 12
+_OTHER = Metric("", "1", None, "")  # a metric that is none of ours
 
 
 def suggested_rule(metric: str, out: Path, log: Path) -> list[str]:
@@ -45,12 +47,29 @@ def suggested_rule(metric: str, out: Path, log: Path) -> list[str]:
     except TrialError:  # what was matched is no number after all
         return []
     unit = "percent" if float(last["value"]) > 1 else "share"
+    if not slash and float(last["value"]) > 100 and METRICS.get(metric, _OTHER).unit == "pp":
+        return _as_number(metric, last["value"], rule.stdout)
     quote = "'" if "'" not in rule.stdout else "'''"
     return [
         f"[metrics.{metric}]",
         f"stdout = {quote}{rule.stdout}{quote}",
         *([] if slash or last["sign"] else [f'unit = "{unit}"']),
         *([] if metric == "accuracy" else ["higher_is_better = true  # or false"]),
+    ]
+
+
+def _as_number(metric: str, value: str, pattern: str) -> list[str]:
+    """The lines for a number that is no share under the name of one: it is judged under another name."""
+    name = f"{metric}_number"
+    quote = "'" if "'" not in pattern else "'''"
+    return [
+        f"# {value} is neither a share nor percent; better, print the number right / all",
+        f'metric = "{name}"  # this line and the next above all tables',
+        "margin_pp = 100.0  # in hundredths of it: 100.0 is a difference of 1",
+        f"[metrics.{name}]",
+        f"stdout = {quote}{pattern}{quote}",
+        'unit = "number"',
+        "higher_is_better = true  # or false",
     ]
 
 

@@ -150,9 +150,9 @@ def _by_rules(
 
 def _taken(name: str, rule: MetricRule, numbers: list[Reading], study: Study) -> Reading:
     """Return the number that counts among several."""
-    if rule.take == "last":
-        return numbers[-1]
-    values = [number.value for number in numbers]
+    if rule.take == "last" or not math.isfinite(numbers[-1].value):
+        return numbers[-1]  # a run whose last number is none has diverged, whatever it was before
+    values = [number.value for number in numbers if math.isfinite(number.value)]
     if rule.take == "mean":
         return Reading(sum(values) / len(values), numbers[-1].kind)
     better = rule.higher_is_better

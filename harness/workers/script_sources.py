@@ -91,7 +91,12 @@ def files_in(out: Path) -> list[str]:
 
 def _matches(pattern: str, text: str) -> list[Reading]:
     found = []
-    for match in re.finditer(pattern, text, re.MULTILINE):
+    matches = {match.start(): match for match in re.finditer(pattern, text, re.MULTILINE)}
+    # a pattern of digits does not see that the number stopped being one
+    if lost := _lost_pattern(pattern):
+        for match in re.finditer(lost, text, re.MULTILINE):
+            matches[match.start()] = match
+    for match in (matches[start] for start in sorted(matches)):
         groups = [group for group in match.groups() if group is not None]
         if len(groups) != match.re.groups:  # an optional group that was not there
             continue
@@ -103,6 +108,46 @@ def _matches(pattern: str, text: str) -> list[Reading]:
             percent = text[match.end(1) :].lstrip(" ").startswith("%")
             found.append(Reading(number.value, "percent" if percent else number.kind))
     return found
+
+
+_NOT_FINITE = r"(?i:(?<![a-z])[-+]?(?:nan|inf(?:inity)?)(?![a-z]))"
+
+
+def _lost_pattern(pattern: str) -> str:
+    """Return a pattern of one group with "nan or inf" for what the group takes; empty for other patterns."""
+    if re.compile(pattern).groups != 1:
+        return ""
+    start, in_set, at = -1, False, 0
+    depth = 0
+    while at < len(pattern):
+        sign = pattern[at]
+        if sign == "\\":
+            at += 1
+        elif in_set:  # a bracket that begins a set is one of its signs
+            in_set = sign != "]"
+        elif sign == "[":
+            in_set = True
+            at += len(re.match(r"\^?\]?", pattern[at + 1 :])[0])  # type: ignore[index]
+        elif sign == "(":
+            named = re.match(r"\(\?P<\w+>", pattern[at:])
+            if start < 0 and (named or pattern[at + 1 : at + 2] != "?"):
+                start, depth = at, 0
+            depth += 1
+        elif sign == ")":
+            depth -= 1
+            if start >= 0 and depth == 0:
+                lost = f"{pattern[:start]}({_NOT_FINITE}){pattern[at + 1 :]}"
+                return lost if _compiles(lost) else ""
+        at += 1
+    return ""
+
+
+def _compiles(pattern: str) -> bool:
+    """Whether a pattern is one; a reference to a group by its name is lost with the name."""
+    try:
+        return re.compile(pattern).groups == 1
+    except re.error:
+        return False
 
 
 _POWER = re.compile(r"[eE][-+]?\d+\b")

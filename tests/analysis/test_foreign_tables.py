@@ -6,7 +6,9 @@ The files lie in ``tests/data/tables``; ``make.py`` there says how they were dra
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +191,7 @@ def test_means_in_cells_need_the_number_of_runs() -> None:
     assert effect(analysed(read(TABLES / "means-in-cells.csv", **asked, n="6")), "mixup").n == 6
 
 
-def test_pairs_over_data_sets_are_all_pairs_and_those_within_one() -> None:
+def test_a_seed_counts_once_over_data_sets_by_its_mean_and_in_each_by_itself() -> None:
     frame = pd.read_csv(TABLES / "six-data-sets.csv")
     wide = frame.pivot_table(index=["dataset", "seed"], columns="method", values="accuracy")
     runs = read(
@@ -202,11 +204,56 @@ def test_pairs_over_data_sets_are_all_pairs_and_those_within_one() -> None:
         margin=0.5,
     )
     found = analysed(runs)
-    whole, coil = stats.ttest_rel(wide["cae"], wide["lasso"]), wide.loc["coil"]
+    means, coil = wide.groupby("seed").mean(), wide.loc["coil"]
+    over = stats.ttest_rel(means["cae"], means["lasso"])
     within = stats.ttest_rel(coil["cae"], coil["lasso"])
-    assert (effect(found, "cae").n, effect(found, "cae").p) == (120, pytest.approx(whole.pvalue))
+    interval = over.confidence_interval(0.95)
+    cae = effect(found, "cae")
+    assert (cae.n, cae.p, cae.low, cae.high) == pytest.approx(
+        (20, over.pvalue, 100 * interval.low, 100 * interval.high)
+    )
     assert effect(found, "cae on coil").p == pytest.approx(within.pvalue)
+    assert any("it counts once, by its mean over them (20 seeds" in note for note in runs.notes)
     assert len([e for e in found.effects if e.kind == "dataset"]) == 12
+
+
+def many_sets(
+    folder: Path, sets: int, *, seed: Callable[[int, int], str] = lambda _, s: str(s)
+) -> Path:
+    """A table in which a seed scores the same on every data set, give or take a step that the data set has for all."""
+    noise = np.random.default_rng(5).normal(90, 1, (2, 6))
+    rows = [
+        f"{'ab'[k]},{seed(d, s)},set{d},{noise[k, s] + 0.4 * k - d}\n"
+        for d in range(sets)
+        for k in range(2)
+        for s in range(6)
+    ]
+    return write(folder, "model,seed,data,acc\n" + "".join(rows))
+
+
+def test_copies_of_a_data_set_buy_no_certainty(tmp_path: Path) -> None:
+    one, three = (
+        effect(analysed(read(many_sets(tmp_path, sets), **columns(dataset="data"))), "b")
+        for sets in (1, 3)
+    )
+    assert three.n == one.n == 6
+    assert (three.p, three.low, three.high) == pytest.approx((one.p, one.low, one.high))
+
+
+def test_seeds_that_data_sets_do_not_share_are_counted_within_each(tmp_path: Path) -> None:
+    path = many_sets(tmp_path, 2, seed=lambda d, s: str(100 * d + s))
+    runs = read(path, **columns(dataset="data"))
+    assert len(runs.seeds) == 6
+    assert any("data sets share no seed" in note for note in runs.notes)
+
+
+def test_a_seed_that_lacks_a_data_set_is_left_out_where_asked_for(tmp_path: Path) -> None:
+    path = many_sets(tmp_path, 2)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ReportError, match=r"no row for b \(seed 5 on set1\)") as caught:
+        read(path, **columns(dataset="data"))
+    assert "the 5 seeds that every arm has on every data set" in caught.value.hint
+    assert read(path, **columns(dataset="data", common_seeds=True)).seeds == (0, 1, 2, 3, 4)
 
 
 def test_disjoint_seeds_are_not_paired_and_it_is_said(tmp_path: Path) -> None:
@@ -447,3 +494,245 @@ def test_ten_thousand_arms_are_told_what_is_sensible_and_top_keeps_the_correctio
     best = max((e for e in found.effects if e.metric == "acc"), key=lambda e: -(e.p or 1.0))
     assert (len(runs.study.arms), runs.study.family) == (5, 9_999)
     assert best.p_holm == pytest.approx(min(1.0, 9_999 * (best.p or 1.0)))
+
+
+# --- proposals run as they are printed
+
+
+def scored(arm: str, seed: int) -> float:
+    """A share that depends on the arm and a little on the seed, in no straight line."""
+    return 0.9 + 0.02 * (arm == "mixup") + 0.003 * ((7 * seed + len(arm)) % 5) + 0.0007 * seed
+
+
+def long_table(folder: Path, header: str, *rows: str) -> Path:
+    """A table of two arms and six seeds; a row's ``{arm}``, ``{seed}``, ``{score}`` and ``{loss}`` are filled in."""
+    cells = [
+        row.format(arm=arm, seed=seed, score=scored(arm, seed), loss=1 - scored(arm, seed))
+        for arm in ("base", "mixup")
+        for seed in range(6)
+        for row in rows
+    ]
+    return write(folder, "\n".join([header, *cells]) + "\n")
+
+
+def as_printed(path: Path) -> Analysis:
+    """What the command that is printed for a table says of it."""
+    look = look_at(path)
+    assert look.obstacle is None
+    assert look.blanks == ()
+    words = shlex.split(look.command)
+    repeated: dict[str, list[str]] = {}
+    for flag, value in zip(words[3:], [*words[4:], "--"], strict=True):
+        if flag.startswith("--"):
+            repeated.setdefault(flag[2:].replace("-", "_"), []).append(value)
+    given: dict[str, Any] = {
+        name: values if name in ("arm", "seed", "dataset", "where") else values[0]
+        for name, values in repeated.items()
+    }
+    for switch in ("unpaired", "common_seeds", "lower_is_better"):
+        if switch in given:
+            given[switch] = True
+    return analysed(read(path, **{**given, "margin": float(given["margin"])}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("seed", "Rand Seed", "RandomSeed", "random_state", "rng", "trial_seed", "run seed"),
+        *("cfg.torchSeed", "Seed #", "seed_value", "Fold", "rep"),
+    ],
+)
+def test_a_seed_is_known_by_its_name_however_it_is_written(tmp_path: Path, name: str) -> None:
+    path = long_table(tmp_path, f"model,{name},acc", "{arm},{seed},{score}")
+    assert look_at(path).options.seed == (name,)
+    assert effect(as_printed(path), "mixup").n == 6
+
+
+@pytest.mark.parametrize(
+    ("val", "train"),
+    [
+        ("val/acc", "train/acc"),
+        ("test_accuracy", "train_accuracy"),
+        ("acc", "acc_train"),
+        ("Val Loss", "Training Loss"),
+        ("eval.top1", "train.top1"),
+    ],
+)
+def test_the_training_score_is_proposed_beside_the_deciding_one(
+    tmp_path: Path, val: str, train: str
+) -> None:
+    path = long_table(
+        tmp_path,
+        f"model,seed,{train},{val}",
+        "{arm},{seed},{score},{loss}".replace("loss", "score"),
+    )
+    options = look_at(path).options
+    assert (options.metric, options.train) == (val, train)
+
+
+def test_a_train_column_of_something_else_is_not_proposed(tmp_path: Path) -> None:
+    path = long_table(tmp_path, "model,seed,train_loss,val_acc", "{arm},{seed},{loss},{score}")
+    assert look_at(path).options.train == ""
+
+
+# name: (header, rows of every arm and seed, options proposed, runs an arm)
+ODD_TABLES: dict[str, tuple[str, tuple[str, ...], dict[str, Any], int]] = {
+    "twice": (
+        "model,seed,acc",
+        ("{arm},{seed},{score}", "{arm},{seed},{score}1"),
+        {"duplicates": "mean"},
+        6,
+    ),
+    "epochs start again": (
+        "model,epoch,acc",
+        ("{arm},0,0.1", "{arm},1,0.5", "{arm},2,{score}"),
+        {"last": "epoch", "seed": ()},
+        6,
+    ),
+    "runs by their ids": (
+        "id,model,step,acc",
+        ("{arm}x{seed}z,{arm},10,0.1", "{arm}x{seed}z,{arm},20,{score}"),
+        {"last": "step", "seed": ("id",)},
+        6,
+    ),
+    "a setting without seeds": (
+        "model,lr,acc",
+        ("{arm},0.1,{score}", "{arm},0.2,{score}"),
+        {"arm": ("model", "lr")},
+        6,
+    ),
+    "two settings": (
+        "lr,wd,seed,acc",
+        ("0.1,0,{seed}{arm},{score}", "0.2,0.01,{seed}{arm},{score}"),
+        {"arm": ("lr",)},
+        12,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+def test_the_printed_command_gets_past_rows_as_people_have_them(tmp_path: Path, name: str) -> None:
+    header, rows, proposed, count = ODD_TABLES[name]
+    path = long_table(tmp_path, header, *rows)
+    options = look_at(path).options
+    assert {key: getattr(options, key) for key in proposed} == proposed
+    found = as_printed(path)
+    assert {e.n for e in found.effects if e.kind == "arm"} == {count}
+
+
+def test_a_missing_row_and_an_empty_cell_are_left_out_and_said(tmp_path: Path) -> None:
+    path = long_table(tmp_path, "model,seed,acc", "{arm},{seed},{score}")
+    path.write_text(path.read_text().replace("mixup,4,", "mixup,,"))
+    look = look_at(path)
+    assert (look.options.where, look.options.common_seeds) == (("seed!=",), True)
+    assert any("line 12 is empty" in choice.why for choice in look.choices)
+    assert effect(as_printed(path), "mixup").n == 5
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "diverged", "Crashed"])
+def test_a_run_that_came_to_nothing_is_counted_and_its_line_named(
+    tmp_path: Path, word: str
+) -> None:
+    path = long_table(tmp_path, "model,seed,acc", "{arm},{seed},{score}")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:9], f"mixup,2,{word}", *lines[10:]]))
+    assert any("1 run without a finite score (line 10)" in note for note in look_at(path).notes)
+    assert effect(as_printed(path), "mixup").note == "unstable (1 of 6)"
+
+
+def test_text_among_numbers_is_named_with_its_line_and_left_out(tmp_path: Path) -> None:
+    path = long_table(tmp_path, "model,seed,acc", "{arm},{seed},{score}")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:9], "mixup,2,oops", *lines[10:]]))
+    look = look_at(path)
+    assert look.options.where == ("acc!=oops",)
+    assert any("line 10: 'oops'" in choice.why for choice in look.choices)
+    assert effect(as_printed(path), "mixup").n == 5
+
+
+def test_a_score_that_never_changes_is_said_to_and_is_a_tie(tmp_path: Path) -> None:
+    path = long_table(tmp_path, "model,seed,acc", "{arm},{seed},0.9")
+    assert any("acc is 0.9 in every run" in note for note in look_at(path).notes)
+    assert "tie" in effect(as_printed(path), "mixup").note
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model,seed,acc\n" + "".join(f"base,{s},0.9{s}\n" for s in range(5)), "model is 'base'"),
+        ("seed,acc\n" + "".join(f"{s},0.9{s}\n" for s in range(5)), "no column names arms"),
+        ("model,seed,acc\n" + "a,0,nan\nb,0,nan\na,1,nan\nb,1,nan\n", "holds no finite number"),
+        (
+            "model,epoch,acc\n" + "".join(f"{a},{e},0.{e}\n" for e in range(3) for a in "aabb"),
+            "which rows are one run",
+        ),
+    ],
+)
+def test_a_table_that_gives_no_report_says_why_in_the_look(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    obstacle = look_at(write(tmp_path, text)).obstacle
+    assert obstacle is not None
+    assert words in obstacle.message
+    assert obstacle.hint
+
+
+def test_a_word_in_capitals_is_explained(tmp_path: Path) -> None:
+    look = look_at(write(tmp_path, "model,acc\nbase,93.1 ± 0.4\nmixup,94.0 ± 0.3\n"))
+    assert "--n N" in look.command
+    assert [word for word, _ in look.blanks] == ["N"]
+
+
+def test_every_wrong_column_is_named_at_once_with_what_was_meant(tmp_path: Path) -> None:
+    path = long_table(tmp_path, "model,seed,acc", "{arm},{seed},{score}")
+    with pytest.raises(ReportError) as caught:
+        look_at(path, arm="modle", metric="ac", baseline="base")
+    for words in ("did you mean 'model'", "did you mean 'acc'", "--margin is not given"):
+        assert words in caught.value.message
+    with pytest.raises(ReportError, match=r"no row's arm is 'bsae' \(did you mean 'base'\?\)"):
+        look_at(path, arm="model", baseline="bsae")
+
+
+# --- forms of headers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",acc,acc,acc\n,mean,std,count\nmodel,,,\nbase,0.90,0.01,5\nmixup,0.93,0.01,5\n",
+        "model,acc,acc,acc\n,mean,std,count\nbase,0.90,0.01,5\nmixup,0.93,0.01,5\n",
+        ",acc,acc,acc\n,mean,std,count\nbase,0.90,0.01,5\nmixup,0.93,0.01,5\n",
+        "of,acc,acc,acc\nwhat,mean,std,count\nmodel,,,\nbase,0.90,0.01,5\nmixup,0.93,0.01,5\n",
+        "model,acc,runs\nbase,0.90 (0.01),5\nmixup,0.93 (0.01),5\n",
+    ],
+)
+def test_means_are_read_under_every_header_that_pandas_writes(tmp_path: Path, text: str) -> None:
+    expected = stats.ttest_ind_from_stats(93, 1, 5, 90, 1, 5, equal_var=False)
+    found = effect(as_printed(write(tmp_path, text)), "mixup")
+    assert (found.estimate, found.p) == pytest.approx((3.0, expected.pvalue))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "model,0,1,2,3",
+        "model,seed0,seed1,seed2,seed3",
+        ",acc_s0,acc_s1,acc_s2,acc_s3",
+        "seed,0,1,2,3\nmodel,,,,",
+        "model,run 1,run 2,run 3,run 4",
+    ],
+)
+def test_a_column_a_seed_is_read_under_every_name(tmp_path: Path, header: str) -> None:
+    rows = "base,0.90,0.91,0.92,0.93\nmixup,0.93,0.94,0.95,0.965\n"
+    found = effect(as_printed(write(tmp_path, f"{header}\n{rows}")), "mixup")
+    assert (found.n, found.estimate) == (4, pytest.approx(3.125))
+
+
+def test_rows_or_columns_of_data_sets_are_pairs_and_it_is_said(tmp_path: Path) -> None:
+    rows = "dataset,ERM,MixUp\nPACS,80.0,81.0\nVLCS,81.0,82.3\nTerraInc,60.0,61.2\n"
+    columns_of = "model,cifar10,svhn,mnist\nERM,80.0,81.0,60.0\nMixUp,81.0,82.3,61.2\n"
+    p = stats.ttest_rel([81.0, 82.3, 61.2], [80.0, 81.0, 60.0]).pvalue
+    for text in (rows, columns_of):
+        path = write(tmp_path, text)
+        assert any("a pair is one dataset" in note for note in look_at(path).notes)
+        assert effect(as_printed(path), "MixUp").p == pytest.approx(p)

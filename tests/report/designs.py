@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,19 +145,25 @@ def scripted() -> Material:
     return Material(study=study, trials=trials, provenance=Provenance(commands=commands))
 
 
-def table(folder: Path) -> Material:
-    """Return a table of finished runs."""
+def table(
+    folder: Path, *, places: Sequence[str] = ("cifar",), by: Sequence[str] = ("seed",)
+) -> Material:
+    """Return a table of finished runs on some data sets, compared by its seeds, by both, or as two groups."""
     rows = [
-        (arm, seed, 90.0 + shift + 0.1 * ((7 * seed + 3 * place) % 5), 97.0)
+        (place, arm, seed, 90.0 + shift + 0.1 * ((7 * seed + 3 * i + len(place)) % 5), 97.0)
+        for place in places
         for seed in range(5)
-        for place, (arm, shift) in enumerate((("plain", 0.0), ("mixup", 1.5)))
+        for i, (arm, shift) in enumerate((("plain", 0.0), ("mixup", 1.5)))
     ]
     path = folder / "runs.csv"
-    lines = [("model", "seed", "acc", "train"), *rows]
+    lines = [("data", "model", "seed", "acc", "train"), *rows]
     path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines), encoding="utf-8")
-    columns: dict[str, Any] = {"arm": "model", "seed": "seed", "metric": "acc", "baseline": "plain"}
-    runs = read_runs(path, margin=0.5, train="train", **columns)
+    columns: dict[str, Any] = {"arm": "model", "metric": "acc", "baseline": "plain"}
+    columns |= {"seed": "seed"} if "seed" in by else {}
+    columns |= {"dataset": "data"} if "data" in by else {}
+    runs = read_runs(path, margin=0.5, train="train", unpaired=not by, **columns)
     words = [f"--{name} {value}" for name, value in columns.items()]
+    words += [] if by else ["--unpaired"]
     command = f"harness analyze runs.csv {' '.join(words)} --margin 0.5 --train train"
     return Material(
         study=runs.study,
@@ -165,6 +171,21 @@ def table(folder: Path) -> Material:
         metrics=dict(runs.metrics),
         seeds=tuple(runs.seeds),
         provenance=Provenance(commands=(command,)),
+    )
+
+
+def single(folder: Path) -> Material:
+    """Return a table of one run an arm, without a seed."""
+    path = folder / "runs.csv"
+    path.write_text("model,acc\nplain,90.1\nmixup,91.5\n", encoding="utf-8")
+    runs = read_runs(path, arm="model", metric="acc", baseline="plain", margin=0.5)
+    options = "--arm model --metric acc --baseline plain --margin 0.5 --unpaired"
+    return Material(
+        study=runs.study,
+        trials=tuple(runs.trials),
+        metrics=dict(runs.metrics),
+        seeds=tuple(runs.seeds),
+        provenance=Provenance(commands=(f"harness analyze runs.csv {options}",)),
     )
 
 
@@ -197,5 +218,8 @@ DESIGNS: dict[str, Callable[[Path], Material]] = {
     "retuned": lambda _: retuned(),
     "script": lambda _: scripted(),
     "table": table,
+    "data sets": lambda folder: table(folder, places=("cifar", "svhn"), by=("seed", "data")),
+    "unpaired": lambda folder: table(folder, by=()),
+    "one run an arm": single,
     "reproduction": lambda _: reproduced(),
 }

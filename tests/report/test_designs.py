@@ -18,7 +18,9 @@ from harness.report.document import Block, Details, Listing
 from harness.report.write import analysed
 from tests.report.designs import DESIGNS
 
-OURS = {"table", "script"}  # trained by our engine are all the others
+UNPAIRED = {"unpaired", "one run an arm"}
+TABLES = {"table", "data sets", *UNPAIRED}
+OURS = {*TABLES, "script"}  # trained by our engine are all the others
 ALONE = {"one arm", "one seed", "reproduction"}
 # A phrase of every template that only some designs may print, and those designs.
 TEMPLATES: dict[str, set[str]] = {
@@ -46,13 +48,17 @@ TEMPLATES: dict[str, set[str]] = {
     "fresh seeds of this recipe": {"tune"},
     "every arm retuned": {"retuned"},
     "as the script reports": {"script"},
-    "table of finished runs": {"table"},
+    "table of finished runs": TABLES,
+    "Welch": UNPAIRED,
+    "two groups of runs": UNPAIRED,
+    "data sets": {"data sets"},
     "Holm": DESIGNS.keys() - ALONE,
     "paired": DESIGNS.keys() - ALONE,
+    "differences paired by seed": {"table", "data sets"},
     "the same initialisation": DESIGNS.keys() - ALONE - OURS,
     "one-cycle schedule": DESIGNS.keys() - OURS,
     "epoch": DESIGNS.keys() - OURS,
-    "queued and recorded with Optuna": DESIGNS.keys() - {"table"},
+    "queued and recorded with Optuna": DESIGNS.keys() - TABLES,
 }
 # What a design must say, so that a template that is never printed is found too.
 NEEDED = {
@@ -136,4 +142,4 @@ def test_every_command_that_a_page_prints_exists_and_takes_its_options(design: s
 def test_every_interval_of_an_answer_has_its_kind_and_n(design: str) -> None:
     text = page(design)[0]
     answer = next(line for line in text.splitlines() if line.startswith("**"))
-    assert "[" not in answer or re.search(r"95 % (repeated )?t, n = \d", answer)
+    assert "[" not in answer or re.search(r"95 % (repeated |Welch )?t, n = \d", answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,29 @@ def test_a_pattern_finds_the_number_among_what_is_printed(
     tmp_path: Path, printed: str, rule: dict[str, Any], value: float
 ) -> None:
     assert accuracy(tmp_path, printed, **rule) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf", "Infinity", "nan%"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(r"acc: ([\d.]+)", r"acc: (\d+\.\d+)", r"acc: (?P<value>[0-9.]+)", r"acc: (\S+?)%?$"),
+        *(r"(?:val )?acc: ([^]x ]\d*\.?\d*)", r"acc: ((?:\d|\.)+)"),
+    ],
+)
+@pytest.mark.parametrize("take", ["last", "mean", "best"])
+def test_a_last_number_that_is_none_makes_the_run_diverged(
+    tmp_path: Path, word: str, pattern: str, take: str
+) -> None:
+    printed = f"acc: 0.5\nacc: 0.7\nacc: {word}\nbye, conan and finance\n"
+    found = read(tmp_path, printed, accuracy={"stdout": pattern, "take": take})
+    assert found.diverged == "accuracy is not a finite number"
+
+
+@pytest.mark.parametrize("take", ["last", "best"])
+def test_a_number_that_comes_back_is_no_divergence(tmp_path: Path, take: str) -> None:
+    printed = "loss nan\nacc: nan\nacc: 0.7\ninfo: nan values were left out\n"
+    assert accuracy(tmp_path, printed, stdout=r"acc: ([\d.]+)", take=take) == 0.7
 
 
 def test_a_pattern_without_a_match_is_an_error_that_shows_it(tmp_path: Path) -> None:
@@ -317,6 +341,20 @@ def test_a_rule_is_suggested_from_what_was_printed_and_reads_it(
     log = tmp_path / "a.log"
     log.write_text(printed, encoding="utf-8")
     assert suggested_rule("accuracy", tmp_path, log) == lines
+
+
+def test_a_number_beyond_percent_is_suggested_under_another_name_which_reads_it(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "run.log"
+    log.write_text("accuracy: 850\n")
+    lines = suggested_rule("accuracy", tmp_path, log)
+    assert lines[0].startswith("# 850 is neither a share nor percent")
+    raw = tomllib.loads("\n".join(lines))
+    command = ["python", "train.py", "{lr}"]
+    raw |= {"question": "Does it?", "command": command, "seeds": 2, "base": {"lr": 1}}
+    study = parse_study(raw, name="mine").under("")
+    assert read_results(tmp_path, study, log=log).metrics == {"accuracy_number": 850.0}
 
 
 def test_the_files_of_a_run_are_listed_with_the_columns_of_its_tables(tmp_path: Path) -> None:

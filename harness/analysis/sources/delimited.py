@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+_NOTHING = frozenset({"na", "n/a", "nan", "none", "null", "-"})  # no names of columns
 _LOOKED_AT = 400  # lines from which the delimiter is judged
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -96,6 +97,9 @@ def read_delimited(text: str, place: str, file: str) -> Delimited:
     names = commented or _cells(kept[header], delimiter)
     if commented:
         header -= 1
+    elif levels := _more_levels(kept[header + 1 :], names, delimiter):
+        names = _joined([names, *levels])
+        header += len(levels)
 
     body = "\n".join(["", *kept[header + 1 :]])  # an empty first line keeps a first empty cell safe
     try:
@@ -122,6 +126,38 @@ def read_delimited(text: str, place: str, file: str) -> Delimited:
     return _finished(frame, names, delimiter=delimiter, place=place, file=file)
 
 
+def _more_levels(below: list[str], names: list[str], delimiter: str) -> list[list[str]]:
+    """Return the further lines of a header of several levels, as pandas writes one: names alone, beside empty cells."""
+    named = [name for name in names if name]
+    if len(named) == len(names) and len(set(named)) == len(named):
+        # of a pivoted table: the values of a column, and under them the name of the index
+        first = _cells(below[0], delimiter) if below and all(map(_is_number, names[1:])) else []
+        index_only = len(first) == len(names) > 2 and first[0] and not any(first[1:])
+        return [first] if index_only and not _is_number(first[0]) else []
+    levels: list[list[str]] = []
+    for line in below[:4]:
+        cells = _cells(line, delimiter)
+        filled = [cell for cell in cells if cell]
+        plain = filled and not any(_is_number(cell) or cell.lower() in _NOTHING for cell in filled)
+        # the first further level is full where even the columns of the index have names of levels
+        if len(cells) != len(names) or not plain or (len(filled) == len(cells) and levels):
+            break
+        if len(filled) == len(cells) and len(named) != len(names):
+            break
+        levels.append(cells)
+    return levels
+
+
+def _joined(levels: list[list[str]]) -> list[str]:
+    """Return one name a column: its names on all levels, dotted; a last level that is empty for scores names the index."""
+    last, columns = levels[-1], list(zip(*levels, strict=True))
+    index_only = (len(levels) > 2 and not all(last)) or not any(last[1:])
+    return [
+        parts[-1] if index_only and parts[-1] else ".".join(part for part in parts if part)
+        for parts in columns
+    ]
+
+
 def _finished(
     frame: pd.DataFrame, names: list[str], *, delimiter: str, place: str, file: str
 ) -> Delimited:
@@ -141,8 +177,10 @@ def _finished(
     again = (cells.to_numpy() == names).all(axis=1)
     cells = cells.loc[~again]
 
-    # pandas writes the number of a row under no name; a delimiter at the end of lines makes a
-    # column without anything
+    # pandas writes its index under no name: names are kept, numbers of rows are not; a delimiter at
+    # the end of lines makes a column without anything
+    if names and not names[0] and "name" not in names and not _counts(cells.iloc[:, 0].tolist()):
+        names = ["name", *names[1:]]
     unnamed = [i for i, name in enumerate(names) if not name]
     cells = cells.drop(columns=unnamed)
     kept_names = [name for name in names if name]
@@ -155,6 +193,11 @@ def _finished(
     form = f"text separated by {_NAMES[delimiter]}"
     twice = frozenset(name for name, count in counts.items() if count > 1)
     return Delimited(placed(cells, file, lines), form, twice)
+
+
+def _counts(cells: list[str]) -> bool:
+    """Whether cells hold nothing but numbers, or nothing."""
+    return all(not cell or _is_number(cell) for cell in cells)
 
 
 def _bare(line: str) -> str:
@@ -198,7 +241,9 @@ def _header_of(lines: list[str], counts: list[int], usual: int, delimiter: str) 
     """The first line with the usual number of cells; a title that spreadsheets fill up with delimiters is none."""
     fitting = [i for i, count in enumerate(counts) if count == usual]
     for i in fitting[:5]:
-        if sum(map(bool, _cells(lines[i], delimiter))) * 2 > usual:
+        named = [cell for cell in _cells(lines[i], delimiter) if cell]
+        again = len(set(named)) < len(named)  # a name over several columns, in a header of levels
+        if len(named) * 2 > usual or (again and i == fitting[0]):
             return i
     return fitting[0]
 

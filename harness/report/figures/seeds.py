@@ -15,7 +15,16 @@ from harness.report.figures import canvas, scores
 from harness.report.lookup import drawn, effects_of, in_order, metric_of, on_held_out
 from harness.report.material import Material
 from harness.report.palette import PAGE
-from harness.report.words import MINUS, confidence, listed, named, number, sample, unit_name
+from harness.report.words import (
+    MINUS,
+    confidence,
+    listed,
+    named,
+    number,
+    sample,
+    unit_name,
+    unit_of_run,
+)
 from harness.text import plural
 
 if TYPE_CHECKING:
@@ -64,14 +73,15 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
     spread = max(by_arm, key=lambda name: _range(by_arm[name]))
     width = f"{number(_range(by_arm[spread]), metric.unit)}{unit_name(metric.unit)}"
     label = f"{metric.label[:1].upper()}{metric.label[1:]}"
+    unit = unit_of_run(analysis.study)
     alt = f"{label} of {plural(sum(map(len, by_arm.values())), 'trial')}"
     alt += (
         f" spans {width}."
         if len(names) == 1
-        else f" in {len(names)} arms; the seeds of {named(spread)} spread the most, over {width}."
+        else f" in {len(names)} arms; the {unit}s of {named(spread)} spread the most, over {width}."
     )
-    behind = _seed_table(by_arm, metric.unit, metric.label)
-    title = "Scores and paired differences" if paired else "Score of every seed"
+    behind = _seed_table(by_arm, metric.unit, metric.label, of=unit)
+    title = "Scores and paired differences" if paired else f"Score of every {unit}"
     caption = _seeds_caption(
         analysis, list(paired.values()), limit, most=max(map(len, by_arm.values()))
     )
@@ -106,14 +116,18 @@ def _paired_side(ax: Axes, effects: dict[int, Effect], limit: int) -> None:
 
 
 def _seeds_caption(analysis: Analysis, paired: Sequence[Effect], limit: int, *, most: int) -> str:
-    caption = "A dot is one seed; within an arm, seeds are spread vertically in their order. The upright line is the mean"
+    unit = unit_of_run(analysis.study)
+    caption = f"A dot is one {unit}; within an arm, {unit}s are spread vertically in their order. "
+    caption += "The upright line is the mean"
     caption += f"; under the differences lies {sample(analysis.study, paired)}." if paired else "."
     references = list(dict.fromkeys(effect.reference for effect in paired))
     if references:
         caption += f" Differences are to {listed([named(name) for name in references], last='or')}"
         caption += ", as the verdict table says." if len(references) > 1 else "."
     if most > limit:
-        caption += f" Arms of more than {limit} seeds show {limit} evenly spaced order statistics."
+        caption += (
+            f" Arms of more than {limit} {unit}s show {limit} evenly spaced order statistics."
+        )
     return caption
 
 
@@ -137,7 +151,9 @@ def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
     )
 
 
-def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> TableBlock:
+def _seed_table(
+    found: dict[str, dict[int, float]], unit: str, label: str, *, of: str
+) -> TableBlock:
     # a column a seed while they fit
     every = sorted({seed for values in found.values() for seed in values})
     if len(every) <= _WIDE:
@@ -145,7 +161,7 @@ def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Ta
             [TableCell(name), *(TableCell(number(v.get(s), unit) or "–", v.get(s)) for s in every)]
             for name, v in found.items()
         ]
-        return table(f"{label} of every seed.", ["Arm", *(f">seed {seed}" for seed in every)], rows)
+        return table(f"{label} of every {of}.", ["Arm", *(f">{of} {seed}" for seed in every)], rows)
     rows = []
     for name, values in found.items():
         ordered = sorted(values.values())
@@ -164,7 +180,7 @@ def _seed_table(found: dict[str, dict[int, float]], unit: str, label: str) -> Ta
             ]
         )
     heads = ["Arm", ">n", ">lowest", ">lower quarter", ">middle", ">upper quarter", ">highest"]
-    return table(f"{label} by seed; all of them are in trials.csv.", heads, rows)
+    return table(f"{label} by {of}; all of them are in trials.csv.", heads, rows)
 
 
 def classes(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
