@@ -36,14 +36,14 @@ def summaries(table: Table, state: LookState) -> list[Summary]:
         censored = state.reasons.get(arm.name, "").startswith("censored")
         among = () if censored else state.shown[arm.name]
         for metric in table.metrics.values():
-            seeds, scores = _scores(table, arm.name, metric.name, among)
-            alpha = interval_alpha(table.study, len(seeds))
-            count, level = len(scores), mean_interval(scores, alpha=alpha)
+            scores = table.scores(arm.name, metric.name, among)
+            alpha = interval_alpha(table.study, len(scores))
+            count, level = len(scores), mean_interval(list(scores.values()), alpha=alpha)
             if table.study.pairing == "summary":  # the row of an arm is not a run
                 group = runs_of_arm(table, arm.name, metric.name)
                 half = half_width(group.sd, group.n, alpha) if group.n > 1 else nan
                 level = Mean(group.mean, group.sd, group.mean - half, group.mean + half)
-                count, seeds, scores = group.n, [], []
+                count, scores = group.n, {}
             levels.append(
                 Summary(
                     arm=arm.name,
@@ -54,21 +54,11 @@ def summaries(table: Table, state: LookState) -> list[Summary]:
                     sd=number(level.sd),
                     low=number(level.low),
                     high=number(level.high),
-                    seeds=tuple(seeds),
-                    scores=tuple(scores),
+                    seeds=tuple(scores),
+                    scores=tuple(scores.values()),
                 )
             )
     return levels
-
-
-def _scores(
-    table: Table, arm: str, metric: str, among: Sequence[int]
-) -> tuple[list[int], list[float]]:
-    runs = [
-        (seed, table.runs[arm, seed]) for seed in among if table.status(arm, seed) == "complete"
-    ]
-    carried = [(seed, run.scores[metric]) for seed, run in runs if metric in run.scores]
-    return [seed for seed, _ in carried], [score for _, score in carried]
 
 
 def arm_effects(

@@ -550,25 +550,24 @@ def _trials(rows: RunRows, *, scale: float, pairing: str) -> tuple[Trial, ...]:
     values: dict[str, npt.NDArray[np.float64]] = {
         key: frame[column].to_numpy(dtype=np.float64) / scale for column, key in keys.items()
     }
-    recipe = Recipe()
+    # all share what a table does not know: a hundred thousand times, it fills the memory
+    known = Trial(cell="", seed=0, recipe=Recipe(), state="complete")
+    shared, named = dict(known), known.model_fields_set
     trials = []
     for i, (arm, seed) in enumerate(zip(frame["arm"], frame["number"].tolist(), strict=True)):
         scores = {key: float(column[i]) for key, column in values.items()}
         finite = math.isfinite(scores[metric])
-        readings = {}
+        own: dict[str, Any] = {
+            "cell": digest(["table", arm, seed]),
+            "seed": seed,
+            "state": "complete" if finite else "diverged",
+            "metrics": {k: v for k, v in scores.items() if math.isfinite(v)} if finite else {},
+            "label": arm,
+        }
         if pairing == "summary":
-            readings = {unpaired.RUNS: frame["n"].iloc[i], unpaired.SD: frame["sd"].iloc[i] / scale}
-        trials.append(
-            Trial(
-                cell=digest(["table", arm, seed]),
-                seed=seed,
-                recipe=recipe,
-                state="complete" if finite else "diverged",
-                metrics={k: v for k, v in scores.items() if math.isfinite(v)} if finite else {},
-                readings={key: float(value) for key, value in readings.items()},
-                label=arm,
-            )
-        )
+            runs, sd = float(frame["n"].iloc[i]), float(frame["sd"].iloc[i]) / scale
+            own["readings"] = {unpaired.RUNS: runs, unpaired.SD: sd}
+        trials.append(Trial.model_construct(named, **{**shared, **own}))
     return tuple(trials)
 
 

@@ -99,19 +99,18 @@ class Table:
         self, arm: str, reference: str, metric: str, among: Sequence[int]
     ) -> tuple[list[int], list[float], list[float]]:
         """Return (seeds, scores of the arm, scores of the reference) where both completed and carry the metric."""
-        seeds = [
-            seed
-            for seed in among
-            if all(
-                self.status(name, seed) == "complete" and metric in self.runs[name, seed].scores
-                for name in (arm, reference)
-            )
-        ]
-        return (
-            seeds,
-            [self.runs[arm, seed].scores[metric] for seed in seeds],
-            [self.runs[reference, seed].scores[metric] for seed in seeds],
-        )
+        own, other = self.scores(arm, metric, among), self.scores(reference, metric, among)
+        seeds = [seed for seed in own if seed in other]
+        return seeds, [own[seed] for seed in seeds], [other[seed] for seed in seeds]
+
+    def scores(self, arm: str, metric: str, among: Sequence[int]) -> dict[int, float]:
+        """Return ``{seed: score}`` of an arm's completed runs that carry the metric, in the order of ``among``."""
+        runs = [(seed, run) for seed in among if (run := self.runs.get((arm, seed))) is not None]
+        return {
+            seed: run.scores[metric]
+            for seed, run in runs
+            if run.status == "complete" and metric in run.scores
+        }
 
 
 def join(
@@ -142,32 +141,40 @@ def join(
     recipe_ids = {arm.name: arm.recipe_id for arm in planned}
     baseline_id = recipe_ids[planned[0].name]
     numbers = tuple(seeds(study) if planned_seeds is None else planned_seeds)
-    places = {
-        (arm, seed): (recipe_id, seed) for arm, recipe_id in recipe_ids.items() for seed in numbers
-    }
-    again = {seed: (baseline_id, seed + CONTROL_OFFSET) for seed in numbers if study.control}
-    wanted = {*places.values(), *again.values()}
-    ours = [
-        (place, trial) for trial in trials if (place := (trial.recipe_id, trial.seed)) in wanted
-    ]
+    wanted = dict.fromkeys(recipe_ids.values(), frozenset(numbers))
+    if study.control:
+        wanted[baseline_id] |= {seed + CONTROL_OFFSET for seed in numbers}
+    ours = [trial for trial in trials if trial.seed in wanted.get(trial.recipe_id, ())]
 
-    counted = Counter(trial.data_fingerprint for _, trial in ours)
+    counted = Counter(trial.data_fingerprint for trial in ours)
     fingerprint = data_fingerprint or min(counted, key=lambda key: (-counted[key], key), default="")
     # of several records of a place the last one in this order counts
-    chosen = dict(sorted(ours, key=lambda item: _standing(item[1], fingerprint)))
+    ordered = sorted(ours, key=lambda trial: _standing(trial, fingerprint))
+    chosen = {(trial.recipe_id, trial.seed): trial for trial in ordered}
 
     known = {**METRICS, **metrics}
-    runs = {
+    found = {
         place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known)
         for place, trial in chosen.items()
+    }
+    runs = {
+        (arm, seed): run
+        for arm, recipe_id in recipe_ids.items()
+        for seed in numbers
+        if (run := found.get((recipe_id, seed))) is not None
+    }
+    control = {
+        seed: run
+        for seed in numbers
+        if study.control and (run := found.get((baseline_id, seed + CONTROL_OFFSET))) is not None
     }
     return Table(
         study=study,
         arms=planned,
         seeds=numbers,
-        runs={name: runs[place] for name, place in places.items() if place in runs},
-        control={seed: runs[place] for seed, place in again.items() if place in runs},
-        metrics=_carried(study.metric, runs.values(), known),
+        runs=runs,
+        control=control,
+        metrics=_carried(study.metric, found.values(), known),
         gap=gap_name(study.metric),
         fingerprint=fingerprint,
         superseded=len(ours) - len(chosen),
