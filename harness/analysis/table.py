@@ -88,8 +88,8 @@ class Table:
 
     def of(self, arm: str, status: Status | None = None) -> list[Run]:
         """Return an arm's runs in seed order, those of one status alone when it is given."""
-        runs = [self.runs[arm, seed] for seed in self.seeds if (arm, seed) in self.runs]
-        return [run for run in runs if status is None or run.status == status]
+        runs = [self.runs.get((arm, seed)) for seed in self.seeds]
+        return [run for run in runs if run is not None and status in (None, run.status)]
 
     def count(self, arm: str, *statuses: Status) -> int:
         """How many of an arm's runs have one of these states."""

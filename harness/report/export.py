@@ -49,10 +49,11 @@ def data_files(material: Material, arms: Iterable[tuple[str, str]]) -> dict[str,
         material: what the report is made of.
         arms: (name, recipe id) of every arm.
     """
+    trials = _trials_table(material)
     files = {
         "study.toml": material.study.to_toml().encode(),
-        "trials.parquet": _parquet(_trials_table(material)),
-        "trials.csv": _trials_csv(material).encode(),
+        "trials.parquet": _parquet(trials),
+        "trials.csv": _trials_csv(trials).encode(),
         "arms.csv": _arms_csv(arms).encode(),
         "curves.parquet": _parquet(_curves_table(material)),
         "images.npz": _images(material),
@@ -86,24 +87,23 @@ def _trial_columns(material: Material) -> dict[str, list[Any]]:
     recipes = {key: trial.recipe for key, trial in zip(ids, trials, strict=True)}
     texts = {key: recipe.model_dump_json() for key, recipe in recipes.items()}
     texts |= {trial.label: "" for trial in trials if trial.label}  # nobody knows its recipe
-    environments = {
-        environment: environment.model_dump_json()
-        for environment in {trial.environment for trial in trials}
-    }
+    environments = {id(trial.environment): trial.environment for trial in trials}
+    settings = {key: environment.model_dump_json() for key, environment in environments.items()}
     columns: dict[str, list[Any]] = {
         "cell": [trial.cell for trial in trials],
         "seed": [trial.seed for trial in trials],
         "state": [trial.state for trial in trials],
     }
+    found = [trial.metrics for trial in trials]
     for name in metric_columns(trials):
         columns[name if name in METRICS else f"metric:{name}"] = [
-            _finite(trial.metrics.get(name)) for trial in trials
+            _finite(scores[name]) if name in scores else None for scores in found
         ]
     for name in PLAIN:
         columns[name] = [getattr(trial, name) for trial in trials]
     columns["recipe_id"] = ids
     columns["recipe"] = [texts[key] for key in ids]
-    columns["environment"] = [environments[trial.environment] for trial in trials]
+    columns["environment"] = [settings[id(trial.environment)] for trial in trials]
     for name in ("tuned", "readings"):
         values = [getattr(trial, name) for trial in trials]
         columns[name] = [json.dumps(value, sort_keys=True) if value else "" for value in values]
@@ -153,16 +153,10 @@ def _trials_table(material: Material) -> pa.Table:
     return pa.table(arrays).replace_schema_metadata(facts)
 
 
-def _trials_csv(material: Material) -> str:
+def _trials_csv(trials: pa.Table) -> str:
     """The trials as a spreadsheet shows them: without the JSON columns, 6 significant digits."""
-    import pandas as pd
-
-    columns = {
-        name: values
-        for name, values in _trial_columns(material).items()
-        if name not in ("recipe", "environment", "readings")
-    }
-    return pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    frame = trials.drop_columns(["recipe", "environment", "readings"]).to_pandas()
+    return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def _arms_csv(arms: Iterable[tuple[str, str]]) -> str:
