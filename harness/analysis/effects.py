@@ -193,9 +193,9 @@ def _with_lost(
         return ""
     arm, reference = pair
     both = [
-        (table.runs[arm, seed], table.runs[reference, seed])
+        (table.runs[arm][seed], table.runs[reference][seed])
         for seed in among
-        if (arm, seed) in table.runs and table.status(reference, seed) == "complete"
+        if seed in table.runs[arm] and table.status(reference, seed) == "complete"
     ]
     if not any(run.status == "diverged" for run, _ in both):
         return ""
@@ -215,7 +215,7 @@ def _with_images(
     """Return the effect with its interval for new seeds and new images, where per-image outcomes are known for every pair."""
     arm, reference = effect.term, effect.reference
     seeds, _, _ = table.pairs(arm, reference, "accuracy", among)
-    cells = [table.runs[name, seed].trial.cell for name in (arm, reference) for seed in seeds]
+    cells = [table.runs[name][seed].trial.cell for name in (arm, reference) for seed in seeds]
     if len(seeds) < 2 or not all(cell in outcomes for cell in cells):
         return effect
     rows = [outcomes[cell].val_correct_N for cell in cells]
@@ -278,7 +278,7 @@ def control_effects(table: Table) -> list[Effect]:
         return []
     baseline = table.arms[0].name
     pairs = [
-        (table.control[seed], table.runs[baseline, seed])
+        (table.control[seed], table.runs[baseline][seed])
         for seed in table.seeds
         if seed in table.control
         and table.control[seed].status == "complete" == table.status(baseline, seed)
@@ -334,7 +334,7 @@ def class_effects(
         rows = []
         for seed in table.pairs(arm.name, arm.reference, table.study.metric, among)[0]:
             both = [
-                outcomes.get(table.runs[name, seed].trial.cell)
+                outcomes.get(table.runs[name][seed].trial.cell)
                 for name in (arm.name, arm.reference)
             ]
             right = [item.val_correct_N.astype(np.float64) for item in both if item is not None]

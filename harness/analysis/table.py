@@ -8,7 +8,7 @@ place of the recipe.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -48,8 +48,9 @@ class Table:
         study: under its profile.
         arms: the baseline first.
         seeds: planned seeds in order.
-        runs: ``{(arm name, seed): run}``.
+        runs: ``{arm: {seed: run}}``, in seed order.
         control: runs of the A/A arm under the seed of the baseline that each is paired with.
+        trials: of all these runs, each once, in the order of cells: arms of one recipe share theirs.
         metrics: what the runs carry, the primary one first.
         gap: name of the gap that goes with the primary metric.
         fingerprint: of the images that count: the one asked for, else the most frequent.
@@ -59,8 +60,9 @@ class Table:
     study: Study
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
-    runs: Mapping[tuple[str, int], Run]
+    runs: Mapping[str, Mapping[int, Run]]
     control: Mapping[int, Run]
+    trials: tuple[Trial, ...]
     metrics: Mapping[str, Metric]
     gap: str
     fingerprint: str
@@ -81,15 +83,19 @@ class Table:
         """The study's margin in the unit of the primary metric: ``margin_pp`` is hundredths of what trials store."""
         return self.study.margin_pp / 100.0 * self.primary.scale
 
+    @property
+    def all_runs(self) -> Iterator[Run]:
+        """The runs of all arms, the A/A arm's left out."""
+        return (run for runs in self.runs.values() for run in runs.values())
+
     def status(self, arm: str, seed: int) -> Status:
         """What became of a planned run."""
-        run = self.runs.get((arm, seed))
+        run = self.runs[arm].get(seed)
         return run.status if run is not None else "missing"
 
     def of(self, arm: str, status: Status | None = None) -> list[Run]:
         """Return an arm's runs in seed order, those of one status alone when it is given."""
-        runs = [self.runs.get((arm, seed)) for seed in self.seeds]
-        return [run for run in runs if run is not None and status in (None, run.status)]
+        return [run for run in self.runs[arm].values() if status in (None, run.status)]
 
     def count(self, arm: str, *statuses: Status) -> int:
         """How many of an arm's runs have one of these states."""
@@ -105,11 +111,13 @@ class Table:
 
     def scores(self, arm: str, metric: str, among: Sequence[int]) -> dict[int, float]:
         """Return ``{seed: score}`` of an arm's completed runs that carry the metric, in the order of ``among``."""
-        runs = [(seed, run) for seed in among if (run := self.runs.get((arm, seed))) is not None]
+        runs = self.runs[arm]
         return {
             seed: run.scores[metric]
-            for seed, run in runs
-            if run.status == "complete" and metric in run.scores
+            for seed in among
+            if (run := runs.get(seed)) is not None
+            and run.status == "complete"
+            and metric in run.scores
         }
 
 
@@ -157,23 +165,18 @@ def join(
         place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known)
         for place, trial in chosen.items()
     }
-    runs = {
-        (arm, seed): run
-        for arm, recipe_id in recipe_ids.items()
-        for seed in numbers
-        if (run := found.get((recipe_id, seed))) is not None
-    }
-    control = {
-        seed: run
-        for seed in numbers
-        if study.control and (run := found.get((baseline_id, seed + CONTROL_OFFSET))) is not None
-    }
+
+    def runs_of(recipe_id: str, *, shift: int = 0) -> dict[int, Run]:
+        places = {seed: (recipe_id, seed + shift) for seed in numbers}
+        return {seed: found[place] for seed, place in places.items() if place in found}
+
     return Table(
         study=study,
         arms=planned,
         seeds=numbers,
-        runs=runs,
-        control=control,
+        runs={arm: runs_of(recipe_id) for arm, recipe_id in recipe_ids.items()},
+        control=runs_of(baseline_id, shift=CONTROL_OFFSET) if study.control else {},
+        trials=tuple(sorted(chosen.values(), key=lambda trial: trial.cell)),
         metrics=_carried(study.metric, found.values(), known),
         gap=gap_name(study.metric),
         fingerprint=fingerprint,
