@@ -14,7 +14,7 @@ REPORTS = Path(__file__).resolve().parent.parent / "reports"
 
 if __name__ == "__main__":
     for path in sorted(REPORTS.glob("*/images.npz")):
-        packed = data_files(read_folder(path.parent), ())["images.npz"]
+        packed = data_files(read_folder(path.parent))["images.npz"]
         if len(packed) < path.stat().st_size:
             print(
                 f"{path.parent.name}: {path.stat().st_size / 1e6:.2f} -> {len(packed) / 1e6:.2f} MB"

@@ -439,7 +439,7 @@ def _within(
     if study.looks:
         p = sequential_noninferiority(better, margin, looks=study.looks, boundary=study.boundary)
     else:
-        scale = max((abs(run.scores.get(metric, 0.0)) for run in table.runs.values()), default=0.0)
+        scale = max((abs(run.scores.get(metric, 0.0)) for run in table.all_runs), default=0.0)
         p = noninferiority(better, margin, scale=scale)
     if isnan(p):
         return False, "the change is the same on every seed: no variance to test with"

@@ -137,8 +137,9 @@ def _analysis(
         screening=screening,
     )
 
-    every = _trials(table)
-    places = {_environment(trial.environment) for trial in every} - {""}
+    # a trial of a table of other people's runs has the environment of all others
+    environments = {id(trial.environment): trial.environment for trial in table.trials}
+    places = {_environment(environment) for environment in environments.values()} - {""}
     controlled = all(seed in table.control for seed in table.seeds[: state.due])
     return Analysis(
         study=study,
@@ -169,15 +170,9 @@ def _analysis(
         reasons=advice.reasons,
         kept=advice.kept,
         recommended_arm=advice.arm,
-        trials_total=len(every),
-        train_seconds_total=fsum(trial.train_seconds for trial in every),
+        trials_total=len(table.trials),
+        train_seconds_total=fsum(trial.train_seconds for trial in table.trials),
     )
-
-
-def _trials(table: Table) -> list[Trial]:
-    """Every trial once: a run of the baseline serves as an arm's where both have one recipe."""
-    runs = (*table.runs.values(), *table.control.values())
-    return list({run.trial.cell: run.trial for run in runs}.values())
 
 
 def _effects(
@@ -233,7 +228,7 @@ def _facts(
     analysed = [
         seed for seed in state.shown[arm.name] if table.status(arm.name, seed) == "complete"
     ]
-    speeds = {seed: table.runs[arm.name, seed].trial.images_per_second for seed in analysed}
+    speeds = {seed: table.runs[arm.name][seed].trial.images_per_second for seed in analysed}
     return ArmFacts(
         name=arm.name,
         recipe_id=arm.recipe_id,

@@ -14,7 +14,6 @@ from harness.analysis.table import Table
 from harness.analysis.unpaired import fewest_runs, unpaired_check
 from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS, SAME_ON_EVERY_SEED, TIE
 from harness.stats import holm, variance_ratio_p
-from harness.study.trial import Trial
 
 CONTROL_ALPHA = 0.01  # raw level at which the A/A arm warns: one in a hundred sound studies does
 # wall seconds of training for one of the processor, beyond which times are those of a machine with
@@ -52,7 +51,7 @@ def all_checks(
         found = _of_table(table, state)
     elif table.study.scripted:
         # else nothing tells no-op arms
-        losses = any(run.curve.val_loss or "nll" in run.scores for run in table.runs.values())
+        losses = any(run.curve.val_loss or "nll" in run.scores for run in table.all_runs)
         found = [
             *_of_plan(table, state),
             _environments(table),
@@ -218,7 +217,7 @@ def _missing(table: Table, state: LookState) -> Check:
         )
     due = table.seeds[: state.due]
     expected = state.arms_in or {arm.name for arm in table.arms if not table.study.looks}
-    short = {arm: sum((arm, seed) not in table.runs for seed in due) for arm in expected}
+    short = {arm: sum(seed not in table.runs[arm] for seed in due) for arm in expected}
     waiting = {arm: count for arm, count in short.items() if count}
     bad = ""
     if waiting:
@@ -235,7 +234,7 @@ def _missing(table: Table, state: LookState) -> Check:
 
 
 def _ended(table: Table) -> Check:
-    if not _trials(table):
+    if not table.trials:
         return _idle("failed trials", "no trial has ended")
     lost = {
         arm.name: (table.count(arm.name, "failed", "diverged"), len(table.of(arm.name)))
@@ -260,7 +259,7 @@ def _ended(table: Table) -> Check:
 
 
 def _images(table: Table) -> Check:
-    trials = _trials(table)
+    trials = table.trials
     if not trials:
         return _idle("images", "no trial has ended")
     other = _listed(
@@ -285,7 +284,7 @@ def _images(table: Table) -> Check:
 
 
 def _environments(table: Table) -> Check:
-    trials = _trials(table)
+    trials = table.trials
     if not trials:
         return _idle("environments", "no trial has ended")
     mixed: dict[str, str] = {}
@@ -316,14 +315,14 @@ def _chance(table: Table, state: LookState, line: Chance | None) -> Check:
         for arm in table.arms
         if any(table.status(arm.name, s) == "complete" for s in state.shown[arm.name])
     ]
-    ended = _trials(table)
+    ended = table.trials
     if not learned and any(trial.state in ("diverged", "pruned") for trial in ended):
         what = f"no trial ran to its end: all {len(ended)} were stopped as guessing, diverged or failed; nothing was learned"
         return Check(level="fail", name="chance", what=what, hint=hint)
     if not learned:
         return _idle("chance", "no trial has finished")
     guessing = [name for name in learned if at_chance(table, name, line, state.shown[name])]
-    balanced = any("balanced_accuracy" in run.scores for run in table.runs.values())
+    balanced = any("balanced_accuracy" in run.scores for run in table.all_runs)
     what = (
         f"balanced validation accuracy at or below {line.balanced:.1f} %"
         if balanced
@@ -397,11 +396,11 @@ def _variances(table: Table, state: LookState) -> Check:
 
 
 def _test_reads(table: Table) -> Check:
-    reads = sum("test_accuracy" in trial.metrics for trial in _trials(table))
+    reads = sum("test_accuracy" in trial.metrics for trial in table.trials)
     decided = table.study.metric.startswith("test")
     ok = "the test set was not read"
     if reads:
-        every = reads == sum(trial.state == "complete" for trial in _trials(table))
+        every = reads == sum(trial.state == "complete" for trial in table.trials)
         each = "a finished trial" if every else "for each trial whose test score is shown"
         ok = f"the test set was read {_count(reads, 'time')}, once {each}; nothing was chosen by it"
     if reads and table.study.without_validation:
@@ -465,7 +464,7 @@ def _validation(table: Table) -> Check | None:
 
 
 def _metric(table: Table) -> Check | None:
-    trials = [trial for trial in _trials(table) if trial.state == "complete"]
+    trials = [trial for trial in table.trials if trial.state == "complete"]
     if not trials or any(table.study.metric in trial.metrics for trial in trials):
         return None
     carried = _listed({name for trial in trials for name in trial.metrics}) or "none"
@@ -599,9 +598,3 @@ def _constant(effects: Sequence[Effect]) -> Check | None:
     return Check(
         level="warn", name="no variance", what=what, hint="use more validation images or more seeds"
     )
-
-
-def _trials(table: Table) -> list[Trial]:
-    """Every trial that counts, once, in the order of cells."""
-    unique = {run.trial.cell: run.trial for run in (*table.runs.values(), *table.control.values())}
-    return [unique[cell] for cell in sorted(unique)]

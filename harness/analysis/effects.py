@@ -36,14 +36,14 @@ def summaries(table: Table, state: LookState) -> list[Summary]:
         censored = state.reasons.get(arm.name, "").startswith("censored")
         among = () if censored else state.shown[arm.name]
         for metric in table.metrics.values():
-            seeds, scores = _scores(table, arm.name, metric.name, among)
-            alpha = interval_alpha(table.study, len(seeds))
-            count, level = len(scores), mean_interval(scores, alpha=alpha)
+            scores = table.scores(arm.name, metric.name, among)
+            alpha = interval_alpha(table.study, len(scores))
+            count, level = len(scores), mean_interval(list(scores.values()), alpha=alpha)
             if table.study.pairing == "summary":  # the row of an arm is not a run
                 group = runs_of_arm(table, arm.name, metric.name)
                 half = half_width(group.sd, group.n, alpha) if group.n > 1 else nan
                 level = Mean(group.mean, group.sd, group.mean - half, group.mean + half)
-                count, seeds, scores = group.n, [], []
+                count, scores = group.n, {}
             levels.append(
                 Summary(
                     arm=arm.name,
@@ -54,21 +54,11 @@ def summaries(table: Table, state: LookState) -> list[Summary]:
                     sd=number(level.sd),
                     low=number(level.low),
                     high=number(level.high),
-                    seeds=tuple(seeds),
-                    scores=tuple(scores),
+                    seeds=tuple(scores),
+                    scores=tuple(scores.values()),
                 )
             )
     return levels
-
-
-def _scores(
-    table: Table, arm: str, metric: str, among: Sequence[int]
-) -> tuple[list[int], list[float]]:
-    runs = [
-        (seed, table.runs[arm, seed]) for seed in among if table.status(arm, seed) == "complete"
-    ]
-    carried = [(seed, run.scores[metric]) for seed, run in runs if metric in run.scores]
-    return [seed for seed, _ in carried], [score for _, score in carried]
 
 
 def arm_effects(
@@ -203,9 +193,9 @@ def _with_lost(
         return ""
     arm, reference = pair
     both = [
-        (table.runs[arm, seed], table.runs[reference, seed])
+        (table.runs[arm][seed], table.runs[reference][seed])
         for seed in among
-        if (arm, seed) in table.runs and table.status(reference, seed) == "complete"
+        if seed in table.runs[arm] and table.status(reference, seed) == "complete"
     ]
     if not any(run.status == "diverged" for run, _ in both):
         return ""
@@ -225,7 +215,7 @@ def _with_images(
     """Return the effect with its interval for new seeds and new images, where per-image outcomes are known for every pair."""
     arm, reference = effect.term, effect.reference
     seeds, _, _ = table.pairs(arm, reference, "accuracy", among)
-    cells = [table.runs[name, seed].trial.cell for name in (arm, reference) for seed in seeds]
+    cells = [table.runs[name][seed].trial.cell for name in (arm, reference) for seed in seeds]
     if len(seeds) < 2 or not all(cell in outcomes for cell in cells):
         return effect
     rows = [outcomes[cell].val_correct_N for cell in cells]
@@ -288,7 +278,7 @@ def control_effects(table: Table) -> list[Effect]:
         return []
     baseline = table.arms[0].name
     pairs = [
-        (table.control[seed], table.runs[baseline, seed])
+        (table.control[seed], table.runs[baseline][seed])
         for seed in table.seeds
         if seed in table.control
         and table.control[seed].status == "complete" == table.status(baseline, seed)
@@ -344,7 +334,7 @@ def class_effects(
         rows = []
         for seed in table.pairs(arm.name, arm.reference, table.study.metric, among)[0]:
             both = [
-                outcomes.get(table.runs[name, seed].trial.cell)
+                outcomes.get(table.runs[name][seed].trial.cell)
                 for name in (arm.name, arm.reference)
             ]
             right = [item.val_correct_N.astype(np.float64) for item in both if item is not None]

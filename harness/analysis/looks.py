@@ -98,7 +98,7 @@ def look_decisions(
 def _unpaired(table: Table) -> LookState:
     """Progress of a table whose runs are not paired: every arm on all the runs that it has."""
     names = [arm.name for arm in table.arms]
-    own = {n: tuple(s for s in table.seeds if (n, s) in table.runs) for n in names}
+    own = {n: tuple(s for s in table.seeds if s in table.runs[n]) for n in names}
     reasons = unpaired_reasons(table)
     return LookState(
         blocks=table.seeds,
@@ -122,7 +122,7 @@ def _fixed(table: Table, line: Chance | None) -> LookState:
     blocks = complete_blocks(table, present, table.seeds) if present else ()
     missing = holes(table, blocks)
     reasons = unjudged(table, blocks, line, missing)
-    unfinished = any((name, seed) not in table.runs for name in names for seed in table.seeds)
+    unfinished = any(seed not in table.runs[name] for name in names for seed in table.seeds)
     return LookState(
         blocks=blocks,
         own=dict.fromkeys(names, blocks),

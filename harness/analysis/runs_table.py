@@ -666,25 +666,26 @@ def _trials(
     on_sets = {
         name: frame[name].to_numpy(dtype=np.float64) / scale for name in map(reading_on, datasets)
     }
-    recipe = Recipe()
+    # all share what a table does not know: a hundred thousand times, it fills the memory
+    known = Trial(cell="", seed=0, recipe=Recipe(), state="complete")
+    shared, named = dict(known), known.model_fields_set
     trials = []
     for i, (arm, seed) in enumerate(zip(frame["arm"], frame["number"].tolist(), strict=True)):
         scores = {key: float(column[i]) for key, column in values.items()}
         finite = math.isfinite(scores[metric])
-        readings = {key: column[i] for key, column in on_sets.items() if finite}
+        own: dict[str, Any] = {
+            "cell": digest(["table", arm, seed]),
+            "seed": seed,
+            "state": "complete" if finite else "diverged",
+            "metrics": {k: v for k, v in scores.items() if math.isfinite(v)} if finite else {},
+            "label": arm,
+        }
+        if on_sets and finite:
+            own["readings"] = {key: float(column[i]) for key, column in on_sets.items()}
         if pairing == "summary":
-            readings = {unpaired.RUNS: frame["n"].iloc[i], unpaired.SD: frame["sd"].iloc[i] / scale}
-        trials.append(
-            Trial(
-                cell=digest(["table", arm, seed]),
-                seed=seed,
-                recipe=recipe,
-                state="complete" if finite else "diverged",
-                metrics={k: v for k, v in scores.items() if math.isfinite(v)} if finite else {},
-                readings={key: float(value) for key, value in readings.items()},
-                label=arm,
-            )
-        )
+            runs, sd = float(frame["n"].iloc[i]), float(frame["sd"].iloc[i]) / scale
+            own["readings"] = {unpaired.RUNS: runs, unpaired.SD: sd}
+        trials.append(Trial.model_construct(named, **{**shared, **own}))
     return tuple(trials)
 
 

@@ -29,7 +29,7 @@ _CLASSES = {
 
 def complete_blocks(table: Table, required: Sequence[str], among: Sequence[int]) -> tuple[int, ...]:
     """Return the seeds at which every one of these arms has its final state."""
-    return tuple(seed for seed in among if all((arm, seed) in table.runs for arm in required))
+    return tuple(seed for seed in among if all(seed in table.runs[arm] for arm in required))
 
 
 def holes(table: Table, blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -40,7 +40,7 @@ def holes(table: Table, blocks: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """
     before = table.seeds[: table.seeds.index(blocks[-1])] if blocks else ()
     gaps = {
-        arm.name: tuple(seed for seed in before if (arm.name, seed) not in table.runs)
+        arm.name: tuple(seed for seed in before if seed not in table.runs[arm.name])
         for arm in table.arms
     }
     return {name: gap for name, gap in gaps.items() if gap}
@@ -105,7 +105,7 @@ def at_chance(table: Table, arm: str, line: Chance | None, among: Sequence[int])
     """
     if line is None:
         return False
-    runs = [table.runs[arm, seed] for seed in among if table.status(arm, seed) == "complete"]
+    runs = [table.runs[arm][seed] for seed in among if table.status(arm, seed) == "complete"]
     for metric, highest in (("balanced_accuracy", line.balanced), ("accuracy", line.accuracy)):
         scores = [run.scores[metric] for run in runs if metric in run.scores]
         # of a part of the runs, the mean would be of other seeds
@@ -126,7 +126,7 @@ def did_nothing(table: Table, arm: str, reference: str, among: Sequence[int]) ->
         if table.status(arm, seed) == "complete" == table.status(reference, seed)
     ]
     return bool(both) and all(
-        _same(table.runs[arm, seed], table.runs[reference, seed], table.study.metric)
+        _same(table.runs[arm][seed], table.runs[reference][seed], table.study.metric)
         for seed in both
     )
 
@@ -184,7 +184,7 @@ def own_reason(
     table: Table, arm: str, among: Sequence[int], missing: Mapping[str, tuple[int, ...]]
 ) -> str:
     """Return what is wrong with an arm's own runs, or nothing; arguments as ``unjudged`` takes them."""
-    runs = [table.runs[arm, seed] for seed in among if (arm, seed) in table.runs]
+    runs = [table.runs[arm][seed] for seed in among if seed in table.runs[arm]]
     # The mean over the seeds that are left would be one of those that happened to survive.
     pruned = [run.trial.epochs for run in runs if run.status == "pruned"]
     if pruned:
@@ -201,9 +201,9 @@ def own_reason(
 
 
 def _engines_differ(table: Table, arm: str, reference: str, among: Sequence[int]) -> bool:
-    both = [seed for seed in among if (arm, seed) in table.runs and (reference, seed) in table.runs]
+    both = [seed for seed in among if seed in table.runs[arm] and seed in table.runs[reference]]
     return any(
-        table.runs[arm, seed].trial.environment.engine
-        != table.runs[reference, seed].trial.environment.engine
+        table.runs[arm][seed].trial.environment.engine
+        != table.runs[reference][seed].trial.environment.engine
         for seed in both
     )

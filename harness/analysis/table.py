@@ -8,7 +8,7 @@ place of the recipe.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -48,8 +48,9 @@ class Table:
         study: under its profile.
         arms: the baseline first.
         seeds: planned seeds in order.
-        runs: ``{(arm name, seed): run}``.
+        runs: ``{arm: {seed: run}}``, in seed order.
         control: runs of the A/A arm under the seed of the baseline that each is paired with.
+        trials: of all these runs, each once, in the order of cells: arms of one recipe share theirs.
         metrics: what the runs carry, the primary one first.
         gap: name of the gap that goes with the primary metric.
         fingerprint: of the images that count: the one asked for, else the most frequent.
@@ -59,8 +60,9 @@ class Table:
     study: Study
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
-    runs: Mapping[tuple[str, int], Run]
+    runs: Mapping[str, Mapping[int, Run]]
     control: Mapping[int, Run]
+    trials: tuple[Trial, ...]
     metrics: Mapping[str, Metric]
     gap: str
     fingerprint: str
@@ -81,15 +83,19 @@ class Table:
         """The study's margin in the unit of the primary metric: ``margin_pp`` is hundredths of what trials store."""
         return self.study.margin_pp / 100.0 * self.primary.scale
 
+    @property
+    def all_runs(self) -> Iterator[Run]:
+        """The runs of all arms, the A/A arm's left out."""
+        return (run for runs in self.runs.values() for run in runs.values())
+
     def status(self, arm: str, seed: int) -> Status:
         """What became of a planned run."""
-        run = self.runs.get((arm, seed))
+        run = self.runs[arm].get(seed)
         return run.status if run is not None else "missing"
 
     def of(self, arm: str, status: Status | None = None) -> list[Run]:
         """Return an arm's runs in seed order, those of one status alone when it is given."""
-        runs = [self.runs[arm, seed] for seed in self.seeds if (arm, seed) in self.runs]
-        return [run for run in runs if status is None or run.status == status]
+        return [run for run in self.runs[arm].values() if status in (None, run.status)]
 
     def count(self, arm: str, *statuses: Status) -> int:
         """How many of an arm's runs have one of these states."""
@@ -99,19 +105,20 @@ class Table:
         self, arm: str, reference: str, metric: str, among: Sequence[int]
     ) -> tuple[list[int], list[float], list[float]]:
         """Return (seeds, scores of the arm, scores of the reference) where both completed and carry the metric."""
-        seeds = [
-            seed
+        own, other = self.scores(arm, metric, among), self.scores(reference, metric, among)
+        seeds = [seed for seed in own if seed in other]
+        return seeds, [own[seed] for seed in seeds], [other[seed] for seed in seeds]
+
+    def scores(self, arm: str, metric: str, among: Sequence[int]) -> dict[int, float]:
+        """Return ``{seed: score}`` of an arm's completed runs that carry the metric, in the order of ``among``."""
+        runs = self.runs[arm]
+        return {
+            seed: run.scores[metric]
             for seed in among
-            if all(
-                self.status(name, seed) == "complete" and metric in self.runs[name, seed].scores
-                for name in (arm, reference)
-            )
-        ]
-        return (
-            seeds,
-            [self.runs[arm, seed].scores[metric] for seed in seeds],
-            [self.runs[reference, seed].scores[metric] for seed in seeds],
-        )
+            if (run := runs.get(seed)) is not None
+            and run.status == "complete"
+            and metric in run.scores
+        }
 
 
 def join(
@@ -142,32 +149,35 @@ def join(
     recipe_ids = {arm.name: arm.recipe_id for arm in planned}
     baseline_id = recipe_ids[planned[0].name]
     numbers = tuple(seeds(study) if planned_seeds is None else planned_seeds)
-    places = {
-        (arm, seed): (recipe_id, seed) for arm, recipe_id in recipe_ids.items() for seed in numbers
-    }
-    again = {seed: (baseline_id, seed + CONTROL_OFFSET) for seed in numbers if study.control}
-    wanted = {*places.values(), *again.values()}
-    ours = [
-        (place, trial) for trial in trials if (place := (trial.recipe_id, trial.seed)) in wanted
-    ]
+    wanted = dict.fromkeys(recipe_ids.values(), frozenset(numbers))
+    if study.control:
+        wanted[baseline_id] |= {seed + CONTROL_OFFSET for seed in numbers}
+    ours = [trial for trial in trials if trial.seed in wanted.get(trial.recipe_id, ())]
 
-    counted = Counter(trial.data_fingerprint for _, trial in ours)
+    counted = Counter(trial.data_fingerprint for trial in ours)
     fingerprint = data_fingerprint or min(counted, key=lambda key: (-counted[key], key), default="")
     # of several records of a place the last one in this order counts
-    chosen = dict(sorted(ours, key=lambda item: _standing(item[1], fingerprint)))
+    ordered = sorted(ours, key=lambda trial: _standing(trial, fingerprint))
+    chosen = {(trial.recipe_id, trial.seed): trial for trial in ordered}
 
     known = {**METRICS, **metrics}
-    runs = {
+    found = {
         place: _run(trial, curves.get(trial.cell, trial.curve), study.metric, known)
         for place, trial in chosen.items()
     }
+
+    def runs_of(recipe_id: str, *, shift: int = 0) -> dict[int, Run]:
+        places = {seed: (recipe_id, seed + shift) for seed in numbers}
+        return {seed: found[place] for seed, place in places.items() if place in found}
+
     return Table(
         study=study,
         arms=planned,
         seeds=numbers,
-        runs={name: runs[place] for name, place in places.items() if place in runs},
-        control={seed: runs[place] for seed, place in again.items() if place in runs},
-        metrics=_carried(study.metric, runs.values(), known),
+        runs={arm: runs_of(recipe_id) for arm, recipe_id in recipe_ids.items()},
+        control=runs_of(baseline_id, shift=CONTROL_OFFSET) if study.control else {},
+        trials=tuple(sorted(chosen.values(), key=lambda trial: trial.cell)),
+        metrics=_carried(study.metric, found.values(), known),
         gap=gap_name(study.metric),
         fingerprint=fingerprint,
         superseded=len(ours) - len(chosen),

@@ -61,7 +61,7 @@ def term_effects(
         seeds = _shared_seeds(table, state, list(on), metric.name)
         if not seeds or len(names) < 2:
             continue
-        scores = {arm: [table.runs[arm, seed].scores[metric.name] for seed in seeds] for arm in on}
+        scores = {arm: [table.runs[arm][seed].scores[metric.name] for seed in seeds] for arm in on}
         primary = metric.name == table.study.metric
         notes: list[str] = []
         if primary:
@@ -94,7 +94,7 @@ def main_series(table: Table, state: LookState, metric: str) -> dict[str, dict[i
     seeds = _shared_seeds(table, state, list(on), metric)
     if not seeds or len(names) < 2:
         return {}
-    scores = {arm: [table.runs[arm, seed].scores[metric] for seed in seeds] for arm in on}
+    scores = {arm: [table.runs[arm][seed].scores[metric] for seed in seeds] for arm in on}
     mains = _contrasts(table, on, names, scores)["main"]
     return {name: dict(zip(seeds, values, strict=True)) for name, values in mains.items()}
 
@@ -109,7 +109,7 @@ def _shared_seeds(table: Table, state: LookState, arms: Sequence[str], metric: s
 
     def carries(arm: str, seed: int) -> bool:
         complete = table.status(arm, seed) == "complete" and seed in state.shown[arm]
-        return complete and metric in table.runs[arm, seed].scores
+        return complete and metric in table.runs[arm][seed].scores
 
     return [seed for seed in table.seeds if all(carries(arm, seed) for arm in arms)]
 

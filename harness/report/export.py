@@ -8,17 +8,20 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.report.material import Material, in_order, recipe_ids, thumbnail
+from harness.study.arms import arms
 from harness.study.trial import METRICS, Curve, Trial
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
+
+    from harness.study.study import Study
 
 SCHEMA = 1  # of the folder; written into trials.parquet
 PLAIN = (  # fields of a trial that are columns as they are
@@ -42,18 +45,14 @@ PLAIN = (  # fields of a trial that are columns as they are
 _LEADING = ("accuracy", "train_accuracy", "online_accuracy", "test_accuracy", "gap", "nll")
 
 
-def data_files(material: Material, arms: Iterable[tuple[str, str]]) -> dict[str, bytes]:
-    """Return the data files of a folder as ``{name: bytes}``.
-
-    Args:
-        material: what the report is made of.
-        arms: (name, recipe id) of every arm.
-    """
+def data_files(material: Material) -> dict[str, bytes]:
+    """Return the data files of a folder as ``{name: bytes}``."""
+    trials = _trials_table(material)
     files = {
         "study.toml": material.study.to_toml().encode(),
-        "trials.parquet": _parquet(_trials_table(material)),
-        "trials.csv": _trials_csv(material).encode(),
-        "arms.csv": _arms_csv(arms).encode(),
+        "trials.parquet": _parquet(trials),
+        "trials.csv": _trials_csv(trials).encode(),
+        "arms.csv": _arms_csv(material.study).encode(),
         "curves.parquet": _parquet(_curves_table(material)),
         "images.npz": _images(material),
     }
@@ -77,7 +76,8 @@ def metric_columns(trials: Iterable[Trial]) -> list[str]:
     return [*_LEADING, *known, *sorted(found - set(METRICS))]
 
 
-def _trial_columns(material: Material) -> dict[str, list[Any]]:
+def _trial_columns(material: Material) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the columns of the table of trials, one at a time: of many trials a list takes megabytes."""
     trials = in_order((*material.trials, *material.attempts))
     # by identity: an attempt may equal its retry
     final = {id(trial) for trial in material.trials}
@@ -86,35 +86,30 @@ def _trial_columns(material: Material) -> dict[str, list[Any]]:
     recipes = {key: trial.recipe for key, trial in zip(ids, trials, strict=True)}
     texts = {key: recipe.model_dump_json() for key, recipe in recipes.items()}
     texts |= {trial.label: "" for trial in trials if trial.label}  # nobody knows its recipe
-    environments = {
-        environment: environment.model_dump_json()
-        for environment in {trial.environment for trial in trials}
-    }
-    columns: dict[str, list[Any]] = {
-        "cell": [trial.cell for trial in trials],
-        "seed": [trial.seed for trial in trials],
-        "state": [trial.state for trial in trials],
-    }
+    environments = {id(trial.environment): trial.environment for trial in trials}
+    settings = {key: environment.model_dump_json() for key, environment in environments.items()}
+    for name in ("cell", "seed", "state"):
+        yield name, [getattr(trial, name) for trial in trials]
+    found = [trial.metrics for trial in trials]
     for name in metric_columns(trials):
-        columns[name if name in METRICS else f"metric:{name}"] = [
-            _finite(trial.metrics.get(name)) for trial in trials
-        ]
+        yield (
+            name if name in METRICS else f"metric:{name}",
+            [_finite(scores[name]) if name in scores else None for scores in found],
+        )
     for name in PLAIN:
-        columns[name] = [getattr(trial, name) for trial in trials]
-    columns["recipe_id"] = ids
-    columns["recipe"] = [texts[key] for key in ids]
-    columns["environment"] = [environments[trial.environment] for trial in trials]
+        yield name, [getattr(trial, name) for trial in trials]
+    yield "recipe_id", ids
+    yield "recipe", [texts[key] for key in ids]
+    yield "environment", [settings[id(trial.environment)] for trial in trials]
     for name in ("tuned", "readings"):
         values = [getattr(trial, name) for trial in trials]
-        columns[name] = [json.dumps(value, sort_keys=True) if value else "" for value in values]
-    columns["final"] = [id(trial) in final for trial in trials]
-    return columns
+        yield name, [json.dumps(value, sort_keys=True) if value else "" for value in values]
+    yield "final", [id(trial) in final for trial in trials]
 
 
 def _trials_table(material: Material) -> pa.Table:
     import pyarrow as pa
 
-    columns = _trial_columns(material)
     whole = {"seed", "params", "epochs", "attempt"}
     text = {
         "cell",
@@ -135,7 +130,7 @@ def _trials_table(material: Material) -> pa.Table:
     )
     arrays = {
         name: pa.array(values, type=kinds.get(name, pa.float64()))
-        for name, values in columns.items()
+        for name, values in _trial_columns(material)
     }
     facts = {
         "harness.schema": str(SCHEMA),
@@ -153,24 +148,18 @@ def _trials_table(material: Material) -> pa.Table:
     return pa.table(arrays).replace_schema_metadata(facts)
 
 
-def _trials_csv(material: Material) -> str:
+def _trials_csv(trials: pa.Table) -> str:
     """The trials as a spreadsheet shows them: without the JSON columns, 6 significant digits."""
-    import pandas as pd
-
-    columns = {
-        name: values
-        for name, values in _trial_columns(material).items()
-        if name not in ("recipe", "environment", "readings")
-    }
-    return pd.DataFrame(columns).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    frame = trials.drop_columns(["recipe", "environment", "readings"]).to_pandas()
+    return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def _arms_csv(arms: Iterable[tuple[str, str]]) -> str:
+def _arms_csv(study: Study) -> str:
     import csv
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([("arm", "recipe_id"), *arms])
+    writer.writerows([("arm", "recipe_id"), *((arm.name, arm.recipe_id) for arm in arms(study))])
     return buffer.getvalue()
 
 

@@ -102,7 +102,7 @@ def _fingerprint(folder: Path) -> str:
     """Return the fingerprint of a folder's images: the plan's, else that of most trials; empty where it has no trials."""
     if not (folder / "trials.parquet").is_file():
         return ""
-    content = read_parquet(folder / "trials.parquet")
+    content = read_parquet(folder / "trials.parquet", columns=["data_fingerprint"])
     facts = json.loads((content.schema.metadata or {}).get(b"harness.provenance", b"{}"))
     if facts.get("data_fingerprint") or "data_fingerprint" not in content.column_names:
         return str(facts.get("data_fingerprint", ""))
@@ -132,7 +132,7 @@ def read_parquet(
 
     Args:
         path: of the file.
-        columns: these alone; None for all.
+        columns: those of these that it has; None for all.
         hint: what to do where it is unreadable.
 
     Raises:
@@ -142,7 +142,8 @@ def read_parquet(
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, columns=columns)
+        with pq.ParquetFile(path) as stored:
+            return stored.read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise ReportError(f"could not read {path}: {error}", hint) from None
 

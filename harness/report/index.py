@@ -157,15 +157,11 @@ def _cost(analysis: Analysis, evaluation: float, joules: float) -> str:
 
 def _trials(path: Path) -> tuple[Provenance, list[str], tuple[float, float]]:
     """Return where a table of trials comes from, the days on which they started, and (evaluation in s, energy in J)."""
-    content = read_parquet(path)
+    content = read_parquet(path, columns=["started", "readings", "eval_seconds"])
     try:
         facts = content.schema.metadata or {}
         origin = Provenance.model_validate_json(facts.get(b"harness.provenance", b"{}"))
-        columns = {
-            name: content[name].to_pylist()
-            for name in ("started", "readings", "eval_seconds")
-            if name in content.column_names
-        }
+        columns = {name: content[name].to_pylist() for name in content.column_names}
         joules = sum(
             json.loads(text).get("joules", 0.0) for text in columns.get("readings", ()) if text
         )

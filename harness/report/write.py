@@ -167,11 +167,10 @@ def write_material(
     )
     # an answer is made of the trials, so that new rules reach old searches
     material = replace(material, tuning=searched.settled(material))
+    # before anything is drawn, which needs the memory that the tables give back
+    files = data_files(material) if data else {}
     analysis = analysed(material)
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
-    files: dict[str, bytes] = {}
-    if data:
-        files |= data_files(material, [(arm.name, arm.recipe_id) for arm in analysis.arms])
     if material.tuning is not None:  # its answer is made of the trials, and changes with the rules
         files |= {"tuning.json": (material.tuning.model_dump_json(indent=1) + "\n").encode()}
     files |= made_files(report, analysis, material.tuning, figures=not provisional)

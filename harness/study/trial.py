@@ -132,7 +132,7 @@ class Curve(Stored):
     seconds: tuple[float, ...] = ()
 
     def __len__(self) -> int:
-        return max(len(column) for _, column in self)
+        return max(map(len, self.__dict__.values()))
 
 
 def curve_images(*, train: int, val: int, test: int) -> int:

@@ -1,6 +1,6 @@
 """Paper, pens and printing for every drawing: one style, exact bytes, no global state left behind.
 
-seaborn draws on matplotlib figures that belong to nobody (no pyplot window, no current axes). SVG
+The drawings are matplotlib figures that belong to nobody (no pyplot window, no current axes). SVG
 text stays text and takes the page's font. The same drawing on the same matplotlib gives the same
 bytes: its name salts its ids and no date is written.
 """
@@ -71,24 +71,17 @@ def sheet(
         **subplots: as ``matplotlib.figure.Figure.subplots`` takes them.
     """
     import matplotlib as mpl
-    import seaborn as sns
     from matplotlib.figure import Figure as Drawing
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    style: Any = {
-        **sns.axes_style("ticks"),
-        **sns.plotting_context("paper"),
-        **_style(),
-        "svg.hashsalt": name,
-    }
-    with mpl.rc_context(style):
+    with mpl.rc_context({**_style(), "svg.hashsalt": name}):
         engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.05, hspace=0.05)
         drawing = Drawing(figsize=(WIDTH, height), layout=engine)
         axes = drawing.subplots(rows, columns, squeeze=False, **subplots)
         opened = Sheet(drawing, list(axes.flat))
         yield opened
         for ax in opened.axes:
-            sns.despine(ax=ax)
+            ax.spines[["top", "right"]].set_visible(False)
         for ax in opened.axes:
             _freeze_ticks(ax)
         engine.execute(drawing)
@@ -186,6 +179,11 @@ def _style() -> dict[str, Any]:
         "figure.facecolor": "none",
         "grid.color": PAGE["line"],
         "grid.linewidth": 0.7,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 4.8,
+        "patch.edgecolor": "white",
+        "patch.force_edgecolor": True,
+        "patch.linewidth": 0.8,
         "xtick.labelsize": TEXT,
         "ytick.labelsize": TEXT,
         "xtick.color": PAGE["faint"],
@@ -193,6 +191,7 @@ def _style() -> dict[str, Any]:
         "xtick.labelcolor": PAGE["muted"],
         "ytick.labelcolor": PAGE["muted"],
         "xtick.major.size": 3,
+        "xtick.major.width": 1,
         "ytick.major.size": 0,
         "legend.fontsize": TEXT,
         "legend.frameon": False,

@@ -400,8 +400,6 @@ def _rows(
     rows: Sequence[int] | None = None,
 ) -> None:
     """Draw one interval a row, styled by its verdict."""
-    import seaborn as sns
-
     canvas.zero_line(ax, margin=margin)
     # rows of a heading are left empty
     places = list(rows) if rows is not None else list(range(len(effects)))
@@ -416,17 +414,15 @@ def _rows(
             if (mark_of(e) if judged and e.verdict else "") == mark and e.estimate is not None
         ]
         hollow = mark in ("unresolved", "none")
-        sns.scatterplot(
-            x=[float(x) for x, _ in these],
-            y=[float(y) for _, y in these],
-            ax=ax,
+        ax.scatter(
+            [float(x) for x, _ in these],
+            [float(y) for _, y in these],
             marker=MARKERS[mark],
             s=58 if mark else 34,
             color=PAGE["bg"] if hollow else colour(mark),
             edgecolor=colour(mark),
             linewidth=1.4 if hollow else 0.4,
             zorder=3,
-            legend=False,
         )
     ax.margins(x=0.08)
 

@@ -132,22 +132,18 @@ def _seeds_caption(analysis: Analysis, paired: Sequence[Effect], limit: int, *, 
 
 
 def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
-    import seaborn as sns
-
     spread = [
         y + (0.0 if len(values) == 1 else -0.22 + 0.44 * i / (len(values) - 1))
         for i in range(len(values))
     ]
-    sns.scatterplot(
-        x=list(values),
-        y=spread,
-        ax=ax,
+    ax.scatter(
+        list(values),
+        spread,
         s=22,
         color=PAGE["better"],
         alpha=0.6,
         edgecolor="none",
         zorder=3,
-        legend=False,
     )
 
 

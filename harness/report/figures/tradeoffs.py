@@ -195,11 +195,8 @@ def _front(points: Sequence[_Point], sign: float) -> list[_Point]:
 
 def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     """Draw images per second of every arm's trials; None where none was measured or other work shared the machine."""
-    import seaborn as sns
-
     if tables.shared(analysis):
         return None
-
     found = {
         name: sorted(t.images_per_second for t in trials if t.images_per_second > 0)
         for name, trials in scores.by_arm(material, analysis).items()
@@ -214,16 +211,8 @@ def throughput(material: Material, analysis: Analysis, formats: Sequence[str]) -
         ax = opened.ax
         for y, name in enumerate(names):
             values = scores.thinned(found[name], scores.dots(len(names)))
-            sns.scatterplot(
-                x=values,
-                y=[y] * len(values),
-                ax=ax,
-                s=20,
-                color=PAGE["better"],
-                alpha=0.5,
-                edgecolor="none",
-                legend=False,
-            )
+            look: Any = {"s": 20, "color": PAGE["better"], "alpha": 0.5, "edgecolor": "none"}
+            ax.scatter(values, [y] * len(values), **look)
             ax.plot([middles[name]] * 2, [y - 0.3, y + 0.3], color=PAGE["ink"], linewidth=1.8)
         canvas.name_rows(ax, names)
         ax.set_xlim(left=0)
@@ -260,20 +249,16 @@ def _mark(analysis: Analysis, name: str) -> str:
 
 
 def _dot(ax: Axes, x: float, y: float, mark: str, *, base: bool) -> None:
-    import seaborn as sns
-
     hollow = mark in ("unresolved", "none")
-    sns.scatterplot(
-        x=[x],
-        y=[y],
-        ax=ax,
+    ax.scatter(
+        x,
+        y,
         marker=MARKERS[mark],
         s=62,
         color=PAGE["bg"] if hollow else colour(mark),
         zorder=3,
         edgecolor=colour(mark),
         linewidth=1.4 if hollow else 0.4,
-        legend=False,
     )
     if base:
         ax.plot(
