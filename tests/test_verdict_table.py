@@ -73,6 +73,11 @@ def test_the_next_step_settles_first_then_confirms_then_grows() -> None:
     assert step({**unconfirmed, "seeds_needed": {"cutout": 5000}}).startswith("run --seeds 0 --rec")
 
 
+def test_nothing_follows_a_study_whose_baseline_learned_nothing() -> None:
+    check = {"level": "fail", "name": "chance", "what": "", "hint": ""}
+    assert step({**content(AUGMENTATIONS), "checks": [check]}) == ""
+
+
 def test_a_screening_is_followed_by_a_study_that_judges() -> None:
     assert step({**content(AUGMENTATIONS), "screening": True}).startswith("run")
 

@@ -54,6 +54,8 @@ def next_step(
 ) -> str:
     """Return the command of the next step, with ``# why`` behind it: settle, then confirm, then the next size.
 
+    None where the baseline learned nothing: more of the same would teach nothing either.
+
     Args:
         analysis: a report's ``analysis.json``.
         asked: gives the command that was run, with other ``seeds`` or more ``flags``.
@@ -63,6 +65,9 @@ def next_step(
     """
     if analysis["screening"]:
         return f"{asked()}   # judges the arms: a screening does not"
+
+    if any(check["name"] == "chance" and check["level"] == "fail" for check in analysis["checks"]):
+        return ""
 
     done = len(analysis["seeds"])
     names, wanted = _to_settle(analysis)

@@ -165,9 +165,9 @@ def write_material(
     material = replace(
         material, trials=in_order(material.trials), attempts=in_order(material.attempts)
     )
-    # an answer is made of the trials, so that new rules reach old searches
-    material = replace(material, tuning=searched.settled(material))
     analysis = analysed(material)
+    # an answer is made of the trials, so that new rules reach old searches
+    material = replace(material, tuning=searched.settled(material, analysis))
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     files: dict[str, bytes] = {}
     if data:
@@ -202,8 +202,9 @@ def analysed(material: Material) -> Analysis:
     )
     if material.retuning is not None:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
-    if material.tuning is not None:
-        analysis = analysis.model_copy(update={"reasons": searched.adopted(material.tuning)})
+    tuning = searched.settled(material, analysis)
+    if tuning is not None:
+        analysis = analysis.model_copy(update={"reasons": searched.adopted(tuning)})
     rounded: Analysis = _rounded(analysis)  # what is shown is what is stored
     return rounded
 
