@@ -105,8 +105,6 @@ def answer(
         if open_trials:
             return "The search is not finished; its scores are search scores, and nothing is confirmed."
         return "Nothing could be confirmed: no recipe of the search besides the reference has all its fresh seeds."
-    if unjudged:
-        return f"No improvement is claimed: {unjudged}."
     scale = METRICS[metric].scale if metric in METRICS else 1.0
     ends = (confirmed.fresh_low, confirmed.fresh_high)
     fresh = _figure(scale, confirmed.fresh, ends, f"95 % t, n = {confirmed.n}")
@@ -119,7 +117,8 @@ def answer(
             "equivalent": "is equivalent to the reference on fresh seeds",
         }.get(confirmed.verdict, "is not shown to differ from the reference on fresh seeds")
         on_test = f"on the test set {test}; " if test else ""
-        return f"No improvement is claimed: the best finalist, {name}, {verdict}: {on_test}{fresh} on validation."
+        found = f"the best finalist, {name}, {verdict}: {on_test}{fresh} on validation"
+        return f"No improvement is claimed: {unjudged or found}."
     subject = f"{name[:1].upper()}{name[1:]}"
     if not test:
         return f"{subject} beats the reference on fresh seeds: {fresh} on validation, whose images the search chose by."
