@@ -896,6 +896,21 @@ def test_ctrl_c_while_steps_are_timed_ends_the_run_even_where_a_shell_had_it_ign
     assert not (tmp_path / "runs").exists()
 
 
+def test_ctrl_c_in_a_benchmark_is_answered_in_one_line(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness", "bench", "--quick"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        time.sleep(5)
+        running.send_signal(signal.SIGINT)
+        out, talk = running.communicate()
+    assert (running.returncode, out, talk) == (130, "", "interrupted\n")
+
+
 def test_an_interrupt_that_a_library_swallowed_is_raised_again_at_the_next_event() -> None:
     with Screen() as shown:
         with contextlib.suppress(KeyboardInterrupt):

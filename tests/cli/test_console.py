@@ -313,6 +313,16 @@ def test_the_time_left_counts_down_between_two_trials_and_never_below_nothing() 
     assert progress.left() == "longer than expected"
 
 
+def test_the_start_of_the_first_trial_is_not_taken_for_the_pace_of_all() -> None:
+    clock = Clock()
+    progress = console.Progress("augmentations", expected=16.0, clock=clock)
+    assert progress.left() == "about 16 s left"
+    progress.update(0, 16)
+    clock.now = 10.0
+    progress.update(1, 16)
+    assert progress.left() == "about 30 s left"
+
+
 def test_a_long_line_is_broken_between_words_on_a_terminal_and_a_command_is_not() -> None:
     code = (
         "from harness.cli import console\n"
