@@ -839,7 +839,14 @@ def test_check_leaves_with_1_when_an_arm_is_worse_than_it_was(here: Path) -> Non
         assert status == 0
         keys = {"report", "answer", "metric", "higher_is_better", "notes", "arms"}
         assert set(json.loads(out)) == keys
-    assert call("compare", "before", "after")[0] == 0
+    status, out, err = call("compare", "before", "after")
+    assert (status, out.splitlines()) == (
+        0,
+        ["reports/before/index.html", "reports/after/index.html"],
+    )
+    assert "verdict" in err
+    assert "B has the worse " in err
+    assert "harness compare before after --check" in err
     assert call("compare", "before", "after", "--check")[0] == 1
     assert call("compare", "after", "before", "--check")[0] == 0
 
