@@ -196,10 +196,11 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
     ]
     unlike = [(one, other) for one, other in pairs if one.recipe_id != other.recipe_id]
     notes = [f"nothing is judged: {images}"] if images else []
-    if a.study.question != b.study.question:
+    # the question of a table is made of its name
+    if a.study.question != b.study.question and not (a.study.table and b.study.table):
         notes.append("the two answer different questions: only the arms of both are compared")
     notes += [_other_recipes(a, b, unlike, every=len(unlike) == len(pairs))] if unlike else []
-    if not same_ground:
+    if not same_ground and any(row.test for row, _ in by_metric[SPEED]):
         notes.append(
             "throughput is shown and not judged: the two ran in different environments, or it is not known in which"
         )
