@@ -202,7 +202,6 @@ class Progress:
         self._each = 0.0  # what a trial should take, from the first plan
         self._since = self._ended = clock()
         self._drawn: list[int] = []
-        self._columns = 0
         self._bar: Live | None = None
         self._progress: RichProgress | None = None
 
@@ -316,16 +315,9 @@ class Progress:
             for text in (*notes, self._last and f"last: {self._last}")
             if text
         ]
-        self._mind_resize(width)
+        _mind_resize(self._bar, self._drawn)
         self._drawn = [width, *(min(line.cell_len, width) for line in lines)]
         return Group(self._progress, *lines)
-
-    def _mind_resize(self, width: int) -> None:
-        """Count again the rows that a narrower terminal broke the last picture into, so that all of them are erased."""
-        if self._bar is not None and width < self._columns:
-            rows = sum(max(1, math.ceil(length / width)) for length in self._drawn)
-            self._bar._live_render._shape = (width, rows)  # noqa: SLF001 - rich has no other way
-        self._columns = width
 
     def _refresh(self) -> None:
         if self._bar is None or self._progress is None:
@@ -376,6 +368,19 @@ class OneLine:
         self._length = len(text)
 
 
+def _mind_resize(live: Live, drawn: Sequence[int]) -> None:
+    """Count again the rows that a narrower terminal broke the last picture into, so that all of them are erased.
+
+    Args:
+        live: what draws the picture.
+        drawn: columns that each of its lines took.
+    """
+    width = live.console.size.width
+    if drawn and width < max(drawn):
+        rows = sum(max(1, math.ceil(columns / width)) for columns in drawn)
+        live._live_render._shape = (width, rows)  # noqa: SLF001 - rich has no other way
+
+
 class Board:
     """A table and lines below it that are shown again and again: in place where a terminal is watched.
 
@@ -388,6 +393,7 @@ class Board:
     def __init__(self, *, live: bool) -> None:
         self._live = live and _is_rich(sys.stdout)
         self._shown: Live | None = None
+        self._drawn: list[int] = []
 
     def __enter__(self) -> Self:
         return self
@@ -424,7 +430,10 @@ class Board:
                 redirect_stderr=False,
             )
             self._shown.start()
+        _mind_resize(self._shown, self._drawn)
         self._shown.update(picture, refresh=True)
+        lines_drawn = self._shown.console.render_lines(picture, pad=False)
+        self._drawn = [sum(part.cell_length for part in line) for line in lines_drawn]
 
 
 def _build_table(

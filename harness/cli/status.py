@@ -139,7 +139,7 @@ def _picture(now: Standings) -> tuple[tuple[str, ...], list[tuple[str, ...]], st
     total = now.trials["total"]
     lines = [f"{total - now.open} of {total} trials are final{speed}{left}"]
     lines += [
-        f"running: {arm}, seed {seed}, on {worker} since {since}"
+        f"running: {arm}, seed {seed}, on {worker} since {since.replace('T', ' ')}"
         for arm, seed, worker, since in now.running
     ]
     if now.reported:

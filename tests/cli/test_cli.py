@@ -643,10 +643,25 @@ def test_status_lists_every_run_with_its_answer_and_its_report(finished: Path) -
     status, out, err = call("status")
     assert status == 0
     assert re.search(r"^pair-quick +4 of 4 +20\d\d-", out, re.MULTILINE)
-    assert "reports/pair-quick/index.html" in out
+    assert "reports/RUN/index.html" in err
     assert max(map(len, (out + err).splitlines())) <= 80
     (entry,) = json.loads(call("status", "--json")[1])
     assert (entry["study"], entry["done"], entry["total"]) == ("pair-quick", 4, 4)
+    assert entry["report"] == "reports/pair-quick/index.html"
+
+
+def test_status_answers_from_a_report_where_no_run_is_here(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "reports", tmp_path / "reports")
+    here = json.loads(call("status", "pair", "--json")[1])
+    monkeypatch.chdir(tmp_path)
+    for name in ("pair", "pair-quick"):
+        there = json.loads(call("status", name, "--json")[1])
+        assert (there["study"], there["trials"]) == (here["study"], here["trials"])
+        assert there["arms"].keys() == here["arms"].keys()
+    assert "no run of it is here" in call("status", "pair")[2]
+    assert_refused(call("status", "pairs"), "'pairs'")
 
 
 def test_a_run_is_found_by_its_study_its_folder_and_its_file(finished: Path) -> None:  # noqa: ARG001

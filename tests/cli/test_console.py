@@ -204,6 +204,20 @@ def test_a_table_fits_a_narrow_terminal() -> None:
     assert max(len(line) for line in ESCAPES.sub("", written).splitlines()) <= 40
 
 
+def test_a_board_on_a_terminal_that_got_narrower_is_erased_whole() -> None:
+    code = """
+from harness.cli import console
+with console.Board(live=True) as board:
+    board.show(['arm', 'n'], [['crop', '1']], 'word ' * 11)
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 30, 0, 0))
+    print('HERE', flush=True)
+    board.show(['arm', 'n'], [['crop', '2']], 'word')
+"""
+    again = on_a_terminal(code).partition("HERE")[2]
+    # two lines of the table, and the line of 55 columns in two rows
+    assert again.partition("arm")[0].count("\x1b[1A") == 3
+
+
 def test_an_error_on_a_terminal_says_the_same_words_in_colour() -> None:
     written = on_a_terminal(
         "from harness.cli import console\nconsole.error('it failed', 'try again')"
