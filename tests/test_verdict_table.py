@@ -87,10 +87,10 @@ def test_a_notebook_shows_table_intervals_and_answer_and_escapes_names() -> None
     shown = analysis._repr_html_()
     assert shown.count("<tr>") == 11
     assert shown.count("<circle") == 8
-    assert "<td>no-jitter</td>" in shown
+    assert ">no-jitter</td>" in shown
     plain = content(AUGMENTATIONS)
     for effect in plain["effects"]:
         effect["term"] = effect["term"].replace("cutout", "<b>")
-    assert "<td>&lt;b&gt;</td>" in as_html(plain, answer="1 < 2")
+    assert ">&lt;b&gt;</td>" in as_html(plain, answer="1 < 2")
     assert "1 &lt; 2" in as_html(plain, answer="1 < 2")
     assert not re.search(r"nan|None", as_html(plain))
