@@ -70,6 +70,7 @@ def test_the_next_step_settles_first_then_confirms_then_grows() -> None:
     assert step(unconfirmed, confirmable=False) == "larger"
     open_ = {**unconfirmed, "seeds_needed": {"cutout": 14}}
     assert step(open_, seconds_a_seed=10.0) == ("run --seeds 14   # to settle cutout, about 60 s")
+    assert step(open_, confirmable=False, settled=True) == "larger"
     assert step({**unconfirmed, "seeds_needed": {"cutout": 5000}}).startswith("run --seeds 0 --rec")
 
 
