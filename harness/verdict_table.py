@@ -13,8 +13,9 @@ from typing import Any
 
 Row = tuple[str, ...]
 
-# of the drawing: pixels of its plot, of the names left of it, of a row
-_PLOT, _NAMES, _ROW = 360, 150, 22
+# of the drawing: pixels of its plot, of a row, of a letter of the names left of it, and the letters
+# that there is room for
+_PLOT, _ROW, _LETTER, _LETTERS = 360, 22, 7, 44
 _COLOURS = {
     "better": "#1b7837",
     "worse": "#b2182b",
@@ -143,7 +144,6 @@ def _named(metric: str, unit: str) -> str:
 def _legend(analysis: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -> str:
     """Say what the numbers are: pairs, interval, margin, which end is the good one."""
     study = analysis["study"]
-    kind = "repeated t" if len(study["looks"]) > 1 else "t"
     unit = " pp" if effects[0]["unit"] == "pp" else ""
     good = {True: "higher is better", False: "lower is better", None: "no end is the better one"}
     what = "each against its reference, paired by seed"
@@ -160,11 +160,16 @@ def _legend(analysis: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -
     judged = f"verdicts on {analysis['primary']}: {good[analysis['higher_is_better']]}"
     judged += f", margin {analysis['margin']:g}{unit}{holm}"
     lines = [
-        f"{what} [{100 * (1 - study['alpha']):g} % {kind} interval], n seeds",
+        f"{what} [{_interval(study)}], n seeds",
         judged,
         *([f"seeds that would settle it, about: {', '.join(needed)}"] if needed else []),
     ]
     return "\n".join(lines)
+
+
+def _interval(study: Mapping[str, Any]) -> str:
+    kind = "repeated t" if len(study["looks"]) > 1 else "t"
+    return f"{100 * (1 - study['alpha']):g} % {kind} interval"
 
 
 def as_html(analysis: Mapping[str, Any], *, answer: str = "") -> str:
@@ -172,15 +177,23 @@ def as_html(analysis: Mapping[str, Any], *, answer: str = "") -> str:
     table = verdict_table(analysis)
     said = f"<p><b>{escape(answer)}</b></p>" if answer else ""
     if table is None:
-        return f"<div>{said or 'nothing is compared'}</div>"
-    heads = "".join(f"<th>{escape(head)}</th>" for head in table.heads)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    )
+        name, level, count, _ = _baseline(analysis, "", with_gap=False)
+        shown = f"{analysis['primary']} of {name}: {level}, n = {count}"
+        return f"<div>{said or f'<p>nothing is compared; {escape(shown)}</p>'}</div>"
+
+    def cells(tag: str, row: Row) -> str:
+        keep = ";white-space:nowrap"  # an interval stays in one piece
+        sides = ["left", *["right"] * len(table.numbers), "left"]
+        return "".join(
+            f'<{tag} style="text-align:{side}{keep if side == "right" else ""}">{escape(cell)}</{tag}>'
+            for side, cell in zip(sides, row, strict=True)
+        )
+
+    rows = "".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)
     legend = escape(table.legend).replace("\n", "<br>")
     return (
-        f"<div>{said}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        f"<small>{legend}</small>{_forest(analysis)}</div>"
+        f"<div>{said}<table><thead><tr>{cells('th', table.heads)}</tr></thead>"
+        f"<tbody>{rows}</tbody></table><small>{legend}</small>{_forest(analysis)}</div>"
     )
 
 
@@ -192,9 +205,11 @@ def _forest(analysis: Mapping[str, Any]) -> str:
     margin = float(analysis["margin"])
     bounds = [abs(float(effect[end])) for effect in effects for end in ("low", "high")]
     reach = 1.05 * max(margin, *bounds)
+    names = [_short(effect["term"]) for effect in effects]
+    left = 16 + _LETTER * max(map(len, names))
 
     def x(value: float) -> float:
-        return _NAMES + _PLOT * (value + reach) / (2 * reach)
+        return left + _PLOT * (value + reach) / (2 * reach)
 
     height = _ROW * (len(effects) + 1)
     lines = [
@@ -202,22 +217,28 @@ def _forest(analysis: Mapping[str, Any]) -> str:
         f'stroke-dasharray="{dash}"/>'
         for at, dash in ((0.0, "none"), (-margin, "3"), (margin, "3"))
     ]
-    for place, effect in enumerate(effects):
+    for place, (name, effect) in enumerate(zip(names, effects, strict=True)):
         y = _ROW * (place + 0.5)
         colour = _COLOURS.get(effect["verdict"], "#777777")
         lines.append(
-            f'<text x="{_NAMES - 8}" y="{y + 4:.0f}" text-anchor="end" font-size="12">'
-            f"{escape(effect['term'])}</text>"
+            f'<text x="{left - 8}" y="{y + 4:.0f}" text-anchor="end" font-size="12" '
+            f'fill="currentColor">{escape(name)}</text>'
             f'<line x1="{x(effect["low"]):.1f}" x2="{x(effect["high"]):.1f}" y1="{y}" y2="{y}" '
             f'stroke="{colour}" stroke-width="2"/>'
             f'<circle cx="{x(effect["estimate"]):.1f}" cy="{y}" r="4" fill="{colour}"/>'
         )
     unit = " pp" if effects[0]["unit"] == "pp" else ""
     lines.append(
-        f'<text x="{x(0.0):.1f}" y="{height - 6}" text-anchor="middle" font-size="11">difference in '
-        f"{escape(analysis['primary'])}, intervals; dashed: margin {margin:g}{unit}</text>"
+        f'<text x="{x(0.0):.1f}" y="{height - 6}" text-anchor="middle" font-size="11" '
+        f'fill="currentColor">difference in {escape(analysis["primary"])}{unit and ", pp"}, '
+        f"{_interval(analysis['study'])}; dashed: margin {margin:g}{unit}</text>"
     )
     return (
-        f'<br><svg width="{_NAMES + _PLOT}" height="{height}" role="img" '
+        f'<br><svg width="{left + _PLOT}" height="{height}" role="img" '
         f'aria-label="intervals of every contrast">{"".join(lines)}</svg>'
     )
+
+
+def _short(name: str) -> str:
+    """Return a name that the drawing has room for; the table above it has all of it."""
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"

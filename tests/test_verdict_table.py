@@ -70,7 +70,13 @@ def test_the_next_step_settles_first_then_confirms_then_grows() -> None:
     assert step(unconfirmed, confirmable=False) == "larger"
     open_ = {**unconfirmed, "seeds_needed": {"cutout": 14}}
     assert step(open_, seconds_a_seed=10.0) == ("run --seeds 14   # to settle cutout, about 60 s")
+    assert step(open_, confirmable=False, settled=True) == "larger"
     assert step({**unconfirmed, "seeds_needed": {"cutout": 5000}}).startswith("run --seeds 0 --rec")
+
+
+def test_nothing_follows_a_study_whose_baseline_learned_nothing() -> None:
+    check = {"level": "fail", "name": "chance", "what": "", "hint": ""}
+    assert step({**content(AUGMENTATIONS), "checks": [check]}) == ""
 
 
 def test_a_screening_is_followed_by_a_study_that_judges() -> None:
@@ -82,10 +88,10 @@ def test_a_notebook_shows_table_intervals_and_answer_and_escapes_names() -> None
     shown = analysis._repr_html_()
     assert shown.count("<tr>") == 11
     assert shown.count("<circle") == 8
-    assert "<td>no-jitter</td>" in shown
+    assert ">no-jitter</td>" in shown
     plain = content(AUGMENTATIONS)
     for effect in plain["effects"]:
         effect["term"] = effect["term"].replace("cutout", "<b>")
-    assert "<td>&lt;b&gt;</td>" in as_html(plain, answer="1 < 2")
+    assert ">&lt;b&gt;</td>" in as_html(plain, answer="1 < 2")
     assert "1 &lt; 2" in as_html(plain, answer="1 < 2")
     assert not re.search(r"nan|None", as_html(plain))

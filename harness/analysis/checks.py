@@ -331,6 +331,10 @@ def _chance(table: Table, state: LookState, line: Chance | None) -> Check:
     if len(guessing) == len(learned):
         bad = f"every arm is at chance ({what}): nothing was learned, nothing is compared"
         return _check("chance", bad, level="fail", hint=hint)
+    base = table.arms[0].name
+    if base in guessing:
+        bad = f"the baseline {base} is at chance ({what}): nothing is judged against it"
+        return _check("chance", bad, level="fail", hint=hint)
     bad = f"at chance ({what}): {_listed(guessing)}" if guessing else ""
     ok = "every arm learned something"
     if len(learned) < len(table.arms):

@@ -40,6 +40,9 @@ _POWER = 0.8  # chance of an answer that the number of seeds is asked for
 _MOST_SEEDS = 100_000  # more than anybody runs
 _SLICES = 400  # of the distribution of the sd, for an integral that needs three digits
 
+_MOST_FIELDS = 4  # that a note names
+SAME_RESULTS = "the same results on every seed"
+
 Answer = Literal["pass", "worse", "cannot tell"]
 
 
@@ -93,6 +96,7 @@ class Comparison(Stored):
     Attributes:
         differences: by arm in the order of A, the deciding metric first, then the gap, then throughput.
         rulings: of the gate, for every arm of A on the deciding metric, then on throughput where that was asked for.
+        other_recipes: arms whose recipe in B is not the one in A.
         higher_is_better: which end of the deciding metric is the good one; None where neither is.
         answer: of the gate: worse if any ruling is, pass if all do, else "cannot tell".
         worse: whether the answer is "worse".
@@ -105,6 +109,7 @@ class Comparison(Stored):
     differences: tuple[Difference, ...]
     only_a: tuple[str, ...] = ()
     only_b: tuple[str, ...] = ()
+    other_recipes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rulings: tuple[Ruling, ...] = ()
     answer: Answer = "cannot tell"
@@ -189,14 +194,13 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
         for metric in gated
         for ruling in _rulings(a, b, pairs, by_metric[metric], rules[metric])
     ]
-    notes = [
-        f"{one.name}: the recipes differ"
-        for one, other in pairs
-        if one.recipe_id != other.recipe_id
-    ]
-    if images:
-        notes.append(f"nothing is judged: {images}")
-    if not same_ground:
+    unlike = [(one, other) for one, other in pairs if one.recipe_id != other.recipe_id]
+    notes = [f"nothing is judged: {images}"] if images else []
+    # the question of a table is made of its name
+    if a.study.question != b.study.question and not (a.study.table and b.study.table):
+        notes.append("the two answer different questions: only the arms of both are compared")
+    notes += [_other_recipes(a, b, unlike, every=len(unlike) == len(pairs))] if unlike else []
+    if not same_ground and any(row.test for row, _ in by_metric[SPEED]):
         notes.append(
             "throughput is shown and not judged: the two ran in different environments, or it is not known in which"
         )
@@ -212,11 +216,38 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
         differences=tuple(row for row in rows if row.test),
         only_a=tuple(arm.name for arm in _unmatched(a, pairs)),
         only_b=tuple(arm.name for arm in b.arms if arm not in [other for _, other in pairs]),
+        other_recipes=tuple(one.name for one, _ in unlike),
         notes=tuple(notes),
         rulings=tuple(rulings),
         answer=answer,
         worse=answer == "worse",
     )
+
+
+def _other_recipes(
+    a: Analysis, b: Analysis, unlike: Sequence[tuple[ArmFacts, ArmFacts]], *, every: bool
+) -> str:
+    """Say in which arms A and B ran different recipes, and in which fields: those are compared as well."""
+    names = ", ".join(f'"{one.name}"' for one, _ in unlike)
+    where = "every arm of both" if every and len(unlike) > 1 else names
+    if a.study.table or b.study.table:  # nobody knows their recipes
+        return f"the recipes differ in {where}"
+    changes = [
+        a.study.base_recipe.with_overrides(one.overrides).difference(
+            b.study.base_recipe.with_overrides(other.overrides)
+        )
+        for one, other in unlike
+    ]
+    fields = {field: [change.get(field) for change in changes] for one in changes for field in one}
+    # with its values where they are the same in all of these arms
+    shown = [
+        f"{field} ({values[0][0]} in A, {values[0][1]} in B)"
+        if values[0] is not None and all(value == values[0] for value in values)
+        else field
+        for field, values in fields.items()
+    ]
+    more = f" and {len(shown) - _MOST_FIELDS} more fields" if len(shown) > _MOST_FIELDS else ""
+    return f"the recipes differ in {where}: {', '.join(shown[:_MOST_FIELDS])}{more}"
 
 
 def _unmatched(a: Analysis, pairs: Sequence[tuple[ArmFacts, ArmFacts]]) -> list[ArmFacts]:
@@ -282,6 +313,8 @@ def _differences(
         row = row.model_copy(update=_numbers(side, t, relative=rules.metric == SPEED))
         if rules.judged and t.test and troubles[index]:
             row = row.model_copy(update={"note": troubles[index]})
+        elif rules.judged and t.mean == 0.0 and _same_results(a, b, pairs[index]):
+            row = row.model_copy(update={"note": SAME_RESULTS})  # there is nothing to judge
         elif rules.judged and t.test:
             verdict, notes = decide(
                 min(t.sizes),
@@ -358,9 +391,7 @@ def _ruling(
     # Runs that came out the same to the last digit in everything have no variance, and need none.
     if not why or why == TIE:
         if same and t.mean == 0.0:
-            return Ruling(
-                arm=row.arm, metric=row.metric, answer="pass", why="the same results on every seed"
-            )
+            return Ruling(arm=row.arm, metric=row.metric, answer="pass", why=SAME_RESULTS)
         if p < rules.alpha:
             return Ruling(arm=row.arm, metric=row.metric, answer="pass", p=number(p))
     return Ruling(

@@ -174,9 +174,12 @@ def unjudged(
             reasons[arm.name] = "run on another engine than its reference"
         elif did_nothing(table, arm.name, arm.reference, among):
             reasons[arm.name] = "did nothing"
-        # one of the two that guesses is a result; both are not
+        # an arm that fell to chance is a result, and so is one that rose from a reference stripped
+        # on purpose; two that guess are none, nor is a rise from a baseline that does not train
         elif {arm.name, arm.reference} <= guessing:
             reasons[arm.name] = AT_CHANCE
+        elif arm.reference in guessing & {table.arms[0].name}:
+            reasons[arm.name] = f"its reference is {AT_CHANCE}"
     return reasons
 
 

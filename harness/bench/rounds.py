@@ -53,7 +53,7 @@ def measure(
     device: str,
     rounds: int | None,
     seconds: float,
-    on_round: Callable[[int], object],
+    on_case: Callable[[str, int, int], object],
     sample_seconds: float = SAMPLE_SECONDS,
 ) -> list[Sample]:
     """Time cases against each other.
@@ -63,40 +63,49 @@ def measure(
         device: waited for around each stretch.
         rounds: so many; None for as many as the time allows.
         seconds: after which no round is begun, once there are ``FEWEST_ROUNDS``; warm-up included.
-        on_round: called with the number of each round before it.
+        on_case: called before each stretch with the case's name, the round, -1 for warming up, and
+            the rounds that there should be in all.
         sample_seconds: length of a timed stretch, at least.
 
     Returns:
         One sample a case and round.
     """
     started = time.perf_counter()
-    calls = {case.name: _warm(case, device, sample_seconds) for case in cases}
+    calls: dict[str, int] = {}
+    expected = rounds or FEWEST_ROUNDS
+    longest = 0.0  # of a round; before the first what its stretches should take
+    for case in cases:
+        on_case(case.name, -1, expected)
+        calls[case.name], case_seconds = _warm(case, device, sample_seconds)
+        longest += calls[case.name] * case_seconds
+
     samples: list[Sample] = []
     turn = 0
-    longest = 0.0
-    while rounds is None or turn < rounds:
+    while True:
         began = time.perf_counter()
-        # the longest round so far is what one more may take
-        if rounds is None and turn >= FEWEST_ROUNDS and began - started + longest > seconds:
+        if rounds is None:
+            more = int((seconds - (began - started)) / max(longest, 1e-6))
+            expected = max(FEWEST_ROUNDS, turn + max(more, 0))
+        if turn >= expected:
             break
-        on_round(turn)
-        samples += [
-            _sample(case, turn, calls[case.name], device)
-            # in turns forwards and backwards, so that nobody always follows the same neighbour
-            for case in (cases if turn % 2 == 0 else cases[::-1])
-        ]
-        longest = max(longest, time.perf_counter() - began)
+        # in turns forwards and backwards, so that nobody always follows the same neighbour
+        for case in cases if turn % 2 == 0 else cases[::-1]:
+            on_case(case.name, turn, expected)
+            samples.append(_sample(case, turn, calls[case.name], device))
+        took = time.perf_counter() - began
+        # the longest round so far is what one more may take
+        longest = took if turn == 0 else max(longest, took)
         turn += 1
     return samples
 
 
-def _warm(case: Case, device: str, sample_seconds: float) -> int:
-    """Call a case until it is warm; return how many calls make a sample."""
+def _warm(case: Case, device: str, sample_seconds: float) -> tuple[int, float]:
+    """Call a case until it is warm; return how many calls make a sample, and the seconds of one."""
     case_seconds = 0.0
     # the first call builds caches and compiles; the second is timed
     for _ in range(2):
         case_seconds = _sample(case, -1, 1, device).seconds
-    return max(1, round(sample_seconds / max(case_seconds, 1e-6)))
+    return max(1, round(sample_seconds / max(case_seconds, 1e-6))), case_seconds
 
 
 def _sample(case: Case, turn: int, calls: int, device: str) -> Sample:

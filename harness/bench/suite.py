@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,13 +16,14 @@ import torch
 from harness.bench.cases import USUAL, CaseGroup, groups_of, threads_on
 from harness.bench.ours import Ground
 from harness.bench.result import BenchResult, Sample, summarised
-from harness.bench.rounds import SAMPLE_SECONDS, Case, measure
+from harness.bench.rounds import FEWEST_ROUNDS, SAMPLE_SECONDS, Case, measure
 from harness.errors import UsageError
 from harness.ledger.provenance import completed
 from harness.study.profiles import builtin_profiles
 from harness.study.recipe import Recipe
 from harness.study.recipe_fields import DataRecipe
 from harness.study.trial import curve_images
+from harness.text import plural
 from harness.train import data
 from harness.train.arithmetic import precision_on, prepare
 from harness.train.devices import auto, number_of
@@ -40,6 +41,22 @@ _STARVED = 0.9  # of the clock's time that a thread which never waits should hav
 _SWAYED = 1.25  # largest over smallest rate of the matmul, which nothing but the machine can change
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How far a benchmark is.
+
+    Attributes:
+        done, total: stretches that were timed, warming up included, and all that there should be.
+        what: is timed now, or has been.
+        over: whether a group has just ended.
+    """
+
+    done: int
+    total: int
+    what: str
+    over: bool = False
+
+
 def bench(
     *,
     device: str = "auto",
@@ -49,7 +66,7 @@ def bench(
     groups: Sequence[str] = tuple(_SHARES),
     sample_seconds: float = SAMPLE_SECONDS,
     folder: Path | None = None,
-    on_event: Callable[[str], object] = lambda _: None,
+    on_event: Callable[[Stretch], object] = lambda _: None,
 ) -> BenchResult:
     """Time pipelines, steps, epochs, trials and ceilings on this machine.
 
@@ -65,7 +82,7 @@ def bench(
         groups: some of pipeline, loop, step, epoch, trial.
         sample_seconds: length of a timed stretch, at least.
         folder: to save in, in the place of ``reports/bench``.
-        on_event: called with a line of text that says what is being timed.
+        on_event: called before each stretch that is timed, and after each group.
 
     Raises:
         UsageError: an unknown group, or a device that is not there.
@@ -146,38 +163,46 @@ def _timed(
     device: str,
     rounds: int | None,
     sample_seconds: float,
-    on_event: Callable[[str], object],
+    on_event: Callable[[Stretch], object],
 ) -> tuple[list[Sample], list[Case], set[str]]:
     """Time groups one after the other; return samples, cases, and what held the GPU's clocks down meanwhile.
 
     ``seconds`` has those that are timed, in this order; all else is as ``bench`` takes it.
     """
     samples: list[Sample] = []
-    cases: list[Case] = []
     held: set[str] = set()
     meter = Meter(device)
+    built = {name: groups[name].build() for name in seconds}
+    expected = dict.fromkeys(seconds, rounds or FEWEST_ROUNDS)
+    done = 0
 
     for name, budget in seconds.items():
-        built = groups[name].build()
-        cases += built
 
-        def after_round(turn: int, name: str = name) -> None:
-            on_event(f"{name}: round {turn + 1}")
+        def total() -> int:
+            return sum(len(cases) * (1 + expected[group]) for group, cases in built.items())
+
+        def before_case(case: str, turn: int, rounds_due: int, name: str = name) -> None:
+            nonlocal done
+            expected[name] = rounds_due
+            when = "warming up" if turn < 0 else f"round {turn + 1} of {rounds_due}"
+            on_event(Stretch(done, total(), f"{case}, {when}"))
+            done += 1
             held.add(meter.throttled())
 
         try:
             samples += measure(
-                built,
+                built[name],
                 device=device,
                 rounds=rounds,
                 seconds=budget,
-                on_round=after_round,
+                on_case=before_case,
                 sample_seconds=sample_seconds,
             )
         finally:
-            for case in built:
+            for case in built[name]:
                 case.close()
-    return samples, cases, held - {""}
+        on_event(Stretch(done, total(), f"{name}: {plural(expected[name], 'round')}", over=True))
+    return samples, [case for cases in built.values() for case in cases], held - {""}
 
 
 def _machine(device: str, ground: Ground) -> dict[str, Any]:

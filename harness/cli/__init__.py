@@ -34,11 +34,12 @@ from harness.cli import (
     tune,
     worker,
 )
-from harness.cli.options import app, examples
+from harness.cli.options import Interrupted, app, examples
 from harness.errors import HarnessError, UnreportedError
 
 INTERRUPTED = 130
 RUNS = frozenset({"ablate", "tune", "bench", "worker"})  # what they print is also kept in files
+RESUMED = frozenset({"ablate", "tune", "worker"})  # what they had done is not done again
 
 __all__ = [
     "ablate",
@@ -138,9 +139,10 @@ def main() -> None:
         sys.exit(2)
     except typer.Abort:
         sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
-        console.say("interrupted; the same command goes on from here")
-        _say_as_data("interrupted", "the same command goes on from here", INTERRUPTED)
+    except (KeyboardInterrupt, Interrupted) as error:
+        hint = "the same command goes on from here" if str(error) in RESUMED else ""
+        console.say("; ".join(part for part in ("interrupted", hint) if part))
+        _say_as_data("interrupted", hint, INTERRUPTED)
         sys.exit(INTERRUPTED)
 
 

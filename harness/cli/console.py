@@ -41,6 +41,7 @@ _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
 }
 
+_EXPECTED_WEIGHT = 8  # finished trials that what was expected of them counts for
 _ROWS_BELOW = 4  # of a terminal: the bar, the last trial, and two for what was said before
 _lost: list[str] = []
 """Why stdout lost what was written to it, once it has; a reader that went away is no loss."""
@@ -101,7 +102,8 @@ def say(text: str = "", *, whole: bool = False) -> None:
 
 def warn(text: str) -> None:
     """Write ``warning: ...`` to stderr."""
-    _talk(_broken(f"{_styled('warning:', _YELLOW)} {_printable(text)}"))
+    # styled afterwards: codes take no columns
+    _talk(_with_style(_broken(f"warning: {_printable(text)}"), "warning:", _YELLOW))
 
 
 def error(problem: HarnessError | str, hint: str = "") -> None:
@@ -113,10 +115,10 @@ def error(problem: HarnessError | str, hint: str = "") -> None:
     """
     if isinstance(problem, HarnessError):
         hint = hint or problem.hint
-    text = f"{_styled('error:', _RED)} {_printable(str(problem))}"
+    text = _with_style(_broken(f"error: {_printable(str(problem))}"), "error:", _RED)
     if hint:
-        text += f"\n\n{_styled('hint:', _BOLD)} {_printable(hint)}"
-    _talk(_broken(text))
+        text += "\n\n" + _with_style(_broken(f"hint: {_printable(hint)}"), "hint:", _BOLD)
+    _talk(text)
 
 
 def ask(question: str, default: str) -> str:
@@ -197,9 +199,9 @@ class Progress:
         self._last = ""
         self._clock = clock
         self._expected = expected
+        self._each = 0.0  # what a trial should take, from the first plan
         self._since = self._ended = clock()
         self._drawn: list[int] = []
-        self._columns = 0
         self._bar: Live | None = None
         self._progress: RichProgress | None = None
 
@@ -231,6 +233,8 @@ class Progress:
         """
         if done > self._done:
             self._ended = self._clock()
+        if not self._each and self._expected is not None and total > self._before:
+            self._each = self._expected / (total - self._before)
         self._done, self._total = done, total
         self._note = _printable(note) or self._note
         self._refresh()
@@ -249,12 +253,16 @@ class Progress:
     def left(self) -> str:
         """Return ``about 7 min left``, counting down between two trials; empty while nothing is known."""
         fresh, waiting = self._done - self._before, self._total - self._done
-        if waiting <= 0 or (fresh <= 0 and self._expected is None):
-            return ""
-        if fresh > 0:
-            seconds = (self._ended - self._since) / fresh * waiting - (self._clock() - self._ended)
+        if fresh > 0 and waiting > 0:
+            # The first trials carry the start of their process: what was expected counts as some
+            # trials of its own.
+            known, each = (0, 0.0) if self._expected is None else (_EXPECTED_WEIGHT, self._each)
+            spent = known * each + self._ended - self._since
+            seconds = spent / (known + fresh) * waiting - (self._clock() - self._ended)
+        elif self._expected is not None and fresh <= 0 and (waiting > 0 or not self._total):
+            seconds = self._expected - (self._clock() - self._since)
         else:
-            seconds = (self._expected or 0.0) - (self._clock() - self._since)
+            return ""
         return f"about {duration(seconds)} left" if seconds >= 0.5 else "longer than expected"
 
     def _open_bar(self) -> None:
@@ -307,16 +315,9 @@ class Progress:
             for text in (*notes, self._last and f"last: {self._last}")
             if text
         ]
-        self._mind_resize(width)
+        _mind_resize(self._bar, self._drawn)
         self._drawn = [width, *(min(line.cell_len, width) for line in lines)]
         return Group(self._progress, *lines)
-
-    def _mind_resize(self, width: int) -> None:
-        """Count again the rows that a narrower terminal broke the last picture into, so that all of them are erased."""
-        if self._bar is not None and width < self._columns:
-            rows = sum(max(1, math.ceil(length / width)) for length in self._drawn)
-            self._bar._live_render._shape = (width, rows)  # noqa: SLF001 - rich has no other way
-        self._columns = width
 
     def _refresh(self) -> None:
         if self._bar is None or self._progress is None:
@@ -367,61 +368,17 @@ class OneLine:
         self._length = len(text)
 
 
-class Countdown:
-    """A bar for work of a known length in seconds, and what is being done: a bar on a terminal, lines elsewhere.
+def _mind_resize(live: Live, drawn: Sequence[int]) -> None:
+    """Count again the rows that a narrower terminal broke the last picture into, so that all of them are erased.
 
     Args:
-        title: what is going on, a word or two.
-        seconds: that it should take.
+        live: what draws the picture.
+        drawn: columns that each of its lines took.
     """
-
-    def __init__(self, title: str, seconds: float) -> None:
-        self._title, self._seconds = _printable(title), seconds
-        self._bar: RichProgress | None = None
-
-    def __enter__(self) -> Self:
-        if _is_rich(sys.stderr):
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            self._bar = RichProgress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>3.0f} %", markup=False),
-                TimeRemainingColumn(),
-                console=_rich(sys.stderr),
-                expand=True,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._bar.add_task(self._title, total=self._seconds)
-            self._bar.start()
-        self._since = time.monotonic()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            with contextlib.suppress(OSError):  # the terminal is gone
-                self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """Say what is being done now."""
-        if self._bar is None:
-            say(text)
-            return
-        spent = min(time.monotonic() - self._since, self._seconds)
-        with contextlib.suppress(OSError):
-            self._bar.update(
-                self._bar.task_ids[0],
-                description=f"{self._title}: {_printable(text)}",
-                completed=spent,
-            )
+    width = live.console.size.width
+    if drawn and width < max(drawn):
+        rows = sum(max(1, math.ceil(columns / width)) for columns in drawn)
+        live._live_render._shape = (width, rows)  # noqa: SLF001 - rich has no other way
 
 
 class Board:
@@ -436,6 +393,7 @@ class Board:
     def __init__(self, *, live: bool) -> None:
         self._live = live and _is_rich(sys.stdout)
         self._shown: Live | None = None
+        self._drawn: list[int] = []
 
     def __enter__(self) -> Self:
         return self
@@ -472,7 +430,10 @@ class Board:
                 redirect_stderr=False,
             )
             self._shown.start()
+        _mind_resize(self._shown, self._drawn)
         self._shown.update(picture, refresh=True)
+        lines_drawn = self._shown.console.render_lines(picture, pad=False)
+        self._drawn = [sum(part.cell_length for part in line) for line in lines_drawn]
 
 
 def _build_table(
@@ -561,8 +522,9 @@ def _is_rich(stream: TextIO | None) -> bool:
     )
 
 
-def _styled(word: str, code: str) -> str:
-    return f"{code}{word}{_RESET}" if _is_rich(sys.stderr) else word
+def _with_style(text: str, word: str, code: str) -> str:
+    """Return text with its first word styled, where stderr takes that."""
+    return f"{code}{word}{_RESET}{text.removeprefix(word)}" if _is_rich(sys.stderr) else text
 
 
 def _width(stream: TextIO | None) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from harness.cli import complete
 from harness.cli.defaults import LauncherName
@@ -14,8 +15,22 @@ from harness.errors import UsageError
 RUN, READ, CLUSTER, SETUP = PANELS = ("Run", "Read", "Cluster", "Set up")
 WHERE = "Where it runs"  # panel of the options of a command that say so
 
+
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """Ctrl-C in a command, by its name: the parser would leave without a word."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(ctx.invoked_subcommand or "") from None
+
+
 app = typer.Typer(
     name="harness",
+    cls=_Commands,
     help="Which parts of an image-classification training recipe earn their place, by how much, and at what cost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from harness.cli import console
 from harness.commands.ablate import ablate as ablate_loud
-from harness.commands.facts import ProgressFacts
+from harness.commands.facts import PlanFacts, ProgressFacts
 from harness.commands.tune import tune as tune_loud
 
 Taken = ParamSpec("Taken")
@@ -28,12 +28,18 @@ def quietly(verb: Callable[Taken, Given]) -> Callable[Taken, Given]:
             return verb(*args, **kwargs)
         with console.OneLine() as line:
             progress: list[console.Progress] = []
+            seconds: float | None = None
 
             def show(event: Any) -> None:
-                if isinstance(event, ProgressFacts):
+                nonlocal seconds
+                if isinstance(event, PlanFacts):
+                    seconds = event.seconds
+                elif isinstance(event, ProgressFacts):
                     if not progress:
                         progress.append(
-                            console.Progress(event.title, event.total, done=event.before)
+                            console.Progress(
+                                event.title, event.total, done=event.before, expected=seconds
+                            )
                         )
                     progress[0].update(event.done, event.total)
                     left = progress[0].left()

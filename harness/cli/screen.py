@@ -50,9 +50,6 @@ class Screen:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
         self._end_progress(kind, value, trace)
-        # before the first trial or after the last; between, the outcome says what is left
-        if kind is KeyboardInterrupt:
-            console.say("interrupted; the same command goes on from here")
 
     def _end_progress(self, *raised: Any) -> None:
         if self.progress is not None:

@@ -45,8 +45,14 @@ def status(
         _show_all(where, json=json)
         return
 
-    from harness.commands.status import find_run, standings
+    from harness.commands.status import find_run, reported, standings
     from harness.search import SearchLedger
+
+    known = reported(chosen, storage=where)
+    if known is not None:
+        with console.Board(live=False) as board:
+            _show(board, known, json=json, line=watch)
+        return
 
     run = find_run(chosen, storage=where)
     with (
@@ -55,13 +61,17 @@ def status(
     ):
         while True:
             now = standings(ledger)
-            if json:
-                console.data_json(_as_json(now), line=watch)
-            else:
-                board.show(*_picture(now))
+            _show(board, now, json=json, line=watch)
             if not watch or now.open == 0:
                 return
             time.sleep(_LOOK_SECONDS)
+
+
+def _show(board: console.Board, now: Standings, *, json: bool, line: bool) -> None:
+    if json:
+        console.data_json(_as_json(now), line=line)
+    else:
+        board.show(*_picture(now))
 
 
 def _show_all(storage: str | None, *, json: bool) -> None:
@@ -91,12 +101,14 @@ def _show_all(storage: str | None, *, json: bool) -> None:
             state.name,
             f"{state.done} of {state.total}",
             state.when,
-            state.answer + (f"\n{state.report}" if state.report else ""),
+            state.answer,
         )
         for state in states
     ]
-    console.table(("run", "trials", "last (UTC)", "answer and report"), rows)
-    console.say("\n`harness open RUN` shows a report, `harness status RUN` the arms of a run")
+    console.table(("run", "trials", "last (UTC)", "answer"), rows)
+    if any(state.report for state in states):
+        console.say("\nreports are in reports/RUN/index.html; `harness open RUN` shows one")
+    console.say("`harness status RUN` shows the arms of a run")
 
 
 def _as_json(now: Standings) -> dict[str, Any]:
@@ -122,14 +134,22 @@ def _picture(now: Standings) -> tuple[tuple[str, ...], list[tuple[str, ...]], st
         (arm, *(str(states.get(state) or "-") for state in used))
         for arm, states in now.arms.items()
     ]
-    speed = f", {now.pace:.3g} an hour lately" if now.pace else ""
+    speed = f", {_plain(now.pace)} an hour lately" if now.pace else ""
     left = f", about {duration(now.seconds_left)} left" if now.seconds_left is not None else ""
     total = now.trials["total"]
     lines = [f"{total - now.open} of {total} trials are final{speed}{left}"]
     lines += [
-        f"running: {arm}, seed {seed}, on {worker} since {since}"
+        f"running: {arm}, seed {seed}, on {worker} since {since.replace('T', ' ')}"
         for arm, seed, worker, since in now.running
     ]
+    if now.reported:
+        lines.append("by its report: no run of it is here")
     if not now.open:
         lines.append(f"`harness open {now.name}` shows its report")
     return ("arm", *used), rows, "\n".join(lines)
+
+
+def _plain(number: float) -> str:
+    """Return a number with three digits that count, never as a power of ten."""
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"

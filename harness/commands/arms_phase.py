@@ -22,12 +22,12 @@ from harness.errors import HarnessError, StorageError
 from harness.study.arms import Arm, arms
 from harness.study.cells import CONTROL_OFFSET, cells
 from harness.study.fingerprints import cell_code, study_code
-from harness.study.metrics import own_metrics
+from harness.study.metrics import metric_of, own_metrics
 from harness.study.plugin_fields import carried
 from harness.study.recipe import Recipe
 from harness.study.script_code import check_script, script_code
 from harness.study.study import Study
-from harness.study.trial import Cell, Trial, complete
+from harness.study.trial import Cell, Metric, Trial, complete
 from harness.text import plural
 
 if TYPE_CHECKING:
@@ -41,17 +41,23 @@ if TYPE_CHECKING:
 REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this
 
 
-def same_scores(planned: Sequence[Arm], trials: Sequence[Trial], metric: str) -> tuple[str, ...]:
-    """Return a sentence for every arm whose score is the same to the last digit at every seed: its seed changes nothing."""
-    notes = []
+def same_scores(planned: Sequence[Arm], trials: Sequence[Trial], metric: Metric) -> tuple[str, ...]:
+    """Return one sentence on the arms whose score is the same to the last digit at every seed; none without such an arm."""
+    alike: dict[str, list[str]] = {}
     for arm in planned:
         scores = [
-            trial.metrics.get(metric) for trial in complete(trials) if trial.recipe == arm.recipe
+            trial.metrics.get(metric.name)
+            for trial in complete(trials)
+            if trial.recipe == arm.recipe
         ]
         if len(scores) > 1 and len(set(scores)) == 1 and scores[0] is not None:
-            same = f"{arm.name}: {metric} is the same, {scores[0]:.6g}, at all {len(scores)} seeds"
-            notes.append(f"{same}: the seed seems to change nothing, so its interval means nothing")
-    return tuple(notes)
+            value = f"{metric.scale * scores[0]:.6g}{' %' if metric.unit == 'pp' else ''}"
+            alike.setdefault(f"{value} at all {len(scores)} seeds", []).append(arm.name)
+    if not alike:
+        return ()
+    shown = "; ".join(f"{', '.join(names)} ({value})" for value, names in alike.items())
+    why = "the seed changes nothing there, or nothing was learned: intervals mean nothing"
+    return (f"{metric.name} never varies in {shown}: {why}",)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -429,7 +435,7 @@ class ArmsPhase(Phase):
 
     def _notes(self, trials: Sequence[Trial]) -> tuple[str, ...]:
         """What is to be said of scores that do not vary, and of how a script's numbers were read."""
-        notes = same_scores(self.arms, trials, self.study.metric)
+        notes = same_scores(self.arms, trials, metric_of(self.study))
         if not self.study.scripted:
             return notes
         from harness.workers.script import reading_notes

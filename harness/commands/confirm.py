@@ -21,7 +21,10 @@ from harness.study.study import HandArm, Study
 from harness.study.trial import Trial, complete
 
 if TYPE_CHECKING:
-    from harness.analysis import Effect
+    import numpy as np
+    import numpy.typing as npt
+
+    from harness.analysis import Analysis, Effect
 
 # confirmations begin here: used by no search, and by an ablation only if asked for
 CONFIRM_SEED = 500_000
@@ -103,7 +106,13 @@ class Judged:
 
 
 def judge(
-    study: Study, chosen: Sequence[Tried], reference: Tried | None, trials: Sequence[Trial]
+    study: Study,
+    chosen: Sequence[Tried],
+    reference: Tried | None,
+    trials: Sequence[Trial],
+    *,
+    labels: npt.NDArray[np.int64] | None = None,
+    classes: Sequence[str] = (),
 ) -> Judged:
     """Choose on fresh validation means, then look at the test scores of the chosen and of the reference.
 
@@ -112,6 +121,8 @@ def judge(
         chosen: the finalists of the search, in the order of the study's arms.
         reference: the reference's trial of the search, if it is final.
         trials: of the confirmation.
+        labels: validation labels, int (N,): with the classes they tell which nets guess.
+        classes: names of the classes.
     """
     scores = {arm.name: _by_seed(study, arm.set, trials, "accuracy") for arm in study.arms}
     base = _by_seed(study, {}, trials, "accuracy")
@@ -150,7 +161,8 @@ def judge(
 
     opened = (study.base_recipe, study.base_recipe.with_overrides(changes[winner]))
     shown = tuple(trial if trial.recipe in opened else _without_test(trial) for trial in trials)
-    confirmed = _confirmed(study, winner, trials, test, base_test)
+    analysis = analyze(study, trials, labels=labels, classes=tuple(classes))
+    confirmed = _confirmed(analysis, winner, test, base_test)
     return Judged(tuple(rows), confirmed, shown, changes[winner] if confirmed.improved else {})
 
 
@@ -208,15 +220,14 @@ def _known(value: float) -> float | None:
 
 
 def _confirmed(
-    study: Study,
+    analysis: Analysis,
     winner: str,
-    trials: Sequence[Trial],
     test: Mapping[int, float],
     base_test: Mapping[int, float],
 ) -> Confirmed:
     wanted = ("arm", winner, "accuracy")
     effect: Effect | None = next(
-        (e for e in analyze(study, trials).effects if (e.kind, e.term, e.metric) == wanted), None
+        (e for e in analysis.effects if (e.kind, e.term, e.metric) == wanted), None
     )
     seeds = sorted(test.keys() & base_test.keys())
     paired = paired_t([test[s] for s in seeds], [base_test[s] for s in seeds]) if seeds else None

@@ -32,15 +32,30 @@ def read_analysis_plain(report: Path | str | None) -> Mapping[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def after(outcome: Outcome, *, asked: Callable[..., str], larger: str, confirmable: bool) -> str:
-    """Return the next step after a run; none after failures, and none while trials are left."""
+def after(
+    outcome: Outcome,
+    *,
+    asked: Callable[..., str],
+    larger: str,
+    confirmable: bool,
+    settled: bool = False,
+) -> str:
+    """Return the next step after a run; none after failures, and none while trials are left.
+
+    Arguments as ``next_step`` takes them.
+    """
     analysis = read_analysis_plain(outcome.report)
     if outcome.exit_code or analysis is None:
         return ""
     each, plan = outcome.plan.seconds_per_trial, outcome.plan
     seconds = each * plan.arms / max(min(plan.workers, plan.arms), 1) if each else None
     return next_step(
-        analysis, asked=asked, larger=larger, seconds_a_seed=seconds, confirmable=confirmable
+        analysis,
+        asked=asked,
+        larger=larger,
+        seconds_a_seed=seconds,
+        confirmable=confirmable,
+        settled=settled,
     )
 
 
@@ -51,22 +66,29 @@ def next_step(
     larger: str,
     seconds_a_seed: float | None = None,
     confirmable: bool = True,
+    settled: bool = False,
 ) -> str:
     """Return the command of the next step, with ``# why`` behind it: settle, then confirm, then the next size.
+
+    None where the baseline learned nothing: more of the same would teach nothing either.
 
     Args:
         analysis: a report's ``analysis.json``.
         asked: gives the command that was run, with other ``seeds`` or more ``flags``.
         larger: the command of the next size up; empty at the largest.
         seconds_a_seed: what one seed more of every arm costs.
+        settled: whether what was asked is answered, whatever else is open: a search has its winner.
         confirmable: whether ``--recommended`` can follow: it does not follow itself.
     """
     if analysis["screening"]:
         return f"{asked()}   # judges the arms: a screening does not"
 
+    if any(check["name"] == "chance" and check["level"] == "fail" for check in analysis["checks"]):
+        return ""
+
     done = len(analysis["seeds"])
     names, wanted = _to_settle(analysis)
-    if wanted > done:
+    if wanted > done and not settled:
         cost = seconds_a_seed * (wanted - done) if seconds_a_seed else 0.0
         time = f", about {duration(cost)}" if cost else ""
         return f"{asked(seeds=wanted)}   # to settle {names}{time}"

@@ -62,6 +62,7 @@ class Standings:
         running: (arm, seed, worker, since) of each trial that runs.
         pace: trials an hour lately; None while nothing is known.
         seconds_left: until all are final; None while nothing is known.
+        reported: whether this is what a report says of trials that ran elsewhere.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Standings:
     running: Sequence[tuple[str, int, str, str]]
     pace: float | None
     seconds_left: float | None
+    reported: bool = False
 
     @property
     def open(self) -> int:
@@ -112,17 +114,56 @@ def find_run(name: str, *, storage: str | None, runs: Path = RUNS) -> str:
         UsageError: there is no such run.
     """
     there = started(storage, runs)
-    wanted = Path(name).stem if name.endswith(".toml") else name
-    if wanted in there:
-        return wanted
-    matches = [run for run in there if run.rpartition("-")[0] == wanted]
+    matches = _named(name, there)
     if not matches:
         where = f"in {hide_password(storage)}" if storage else f"under {runs}/"
         raise UsageError(
-            f"no run of {name!r} is {where}{did_you_mean(wanted, there)}",
+            f"no run of {name!r} is {where}{did_you_mean(name, there)}",
             f"there are: {', '.join(there)}" if there else "`harness ablate NAME` starts one",
         )
     return max(matches, key=lambda run: _modified(runs / run / "journal.log"))
+
+
+def reported(
+    name: str, *, storage: str | None, runs: Path = RUNS, reports: Path = Path("reports")
+) -> Standings | None:
+    """Return what a report says of trials that ran elsewhere; None where a run is here, or no report is."""
+    if storage or _named(name, started(storage, runs)):
+        return None
+    folders = {path.parent.name: path.parent for path in reports.glob("*/analysis.json")}
+    latest = sorted(
+        _named(name, list(folders)), key=lambda one: _modified(folders[one] / "analysis.json")
+    )
+    content = _record(folders[latest[-1]] / "analysis.json") if latest else None
+    return _standings_reported(latest[-1], content) if content is not None else None
+
+
+def _named(name: str, names: Sequence[str]) -> list[str]:
+    """Return the folder of that name, else those of the study, or the study file, of that name."""
+    wanted = Path(name).stem if name.endswith(".toml") else name
+    if wanted in names:
+        return [wanted]
+    return [one for one in names if one.rpartition("-")[0] == wanted]
+
+
+def _standings_reported(name: str, content: Mapping[str, Any]) -> Standings:
+    """Return how far a report says that the trials of its arms came."""
+    arms = {}
+    for arm in content["arms"]:
+        ended = {
+            "complete": arm["completed"],
+            "pruned": arm["pruned"],
+            "diverged": arm["diverged"],
+            "failed": arm["failed"],
+        }
+        arms[arm["name"]] = {
+            "waiting": max(arm["planned"] - sum(ended.values()), 0),
+            "running": 0,
+            **ended,
+        }
+    trials = {state: sum(states[state] for states in arms.values()) for state in STATES}
+    trials["total"] = sum(trials.values())
+    return Standings(name, trials, arms, (), None, None, reported=True)
 
 
 def standings(ledger: Ledger) -> Standings:

@@ -175,7 +175,13 @@ def _run(
         return TuneOutcome(study.name, study.profile, facts, next_command=asked(), dry=True)
 
     outcome = search.run_all(deadline, on_event)
-    following = after(outcome, asked=asked, larger=search.next_command(), confirmable=False)
+    following = after(
+        outcome,
+        asked=asked,
+        larger=search.next_command(),
+        confirmable=False,
+        settled=bool(outcome.improved),
+    )
     outcome = replace(outcome, next_command=following)
     if (
         search.storage is None

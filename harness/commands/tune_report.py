@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from harness.study.plugin_fields import self_standing
 from harness.study.recipe import digest
 from harness.study.recipe_file import write_recipe
 from harness.study.study import Study
-from harness.study.trial import Curve, Outcomes
+from harness.study.trial import Curve, Outcomes, Trial
 from harness.text import plural
 
 if TYPE_CHECKING:
@@ -68,23 +69,24 @@ def report_search(
     plan = ledger.latest_plan()
     if plan is None or not is_search(ledger.cells()):
         raise ReportError(f"{ledger.name} is not a search", "start one with `harness tune`")
+    samples: Mapping[str, npt.NDArray[np.uint8]] = {}
+    if labels is None and (folder / "trials.parquet").is_file():
+        before = read_folder(folder)
+        labels, classes = before.labels_N, classes or before.classes
+        samples, provenance = before.samples, provenance or before.provenance
+
     study, slots = plan.study, tried(ledger)
     chosen = finalists(study, slots)
     over = confirmation(study, chosen)
-    judged, curves, outcomes, left = _confirmed(
-        over, chosen, _reference(slots), storage=storage, runs=runs
-    )
+    # by the rules that the report goes by
+    by_rules = partial(judge, over, chosen, _reference(slots), labels=labels, classes=classes)
+    judged, curves, outcomes, left = _confirmed(over, by_rules, storage=storage, runs=runs)
     left += ledger.counts().open
     facts = _facts(study, slots, judged, left)
 
     # A recipe file is taken for a result: none before every trial has had its say.
     if facts.confirmed is not None and not left and not provisional:
         facts = facts.model_copy(update={"recipe": _write_winner(folder, study, judged)})
-    samples: Mapping[str, npt.NDArray[np.uint8]] = {}
-    if labels is None and (folder / "trials.parquet").is_file():
-        before = read_folder(folder)
-        labels, classes = before.labels_N, classes or before.classes
-        samples, provenance = before.samples, provenance or before.provenance
 
     # Its trials are the confirmation's; its name and its question are the search's.
     shown = over.model_copy(
@@ -112,8 +114,7 @@ def _reference(slots: Sequence[Tried]) -> Tried | None:
 
 def _confirmed(
     over: Study,
-    chosen: Sequence[Tried],
-    reference: Tried | None,
+    judged_by: Callable[[Sequence[Trial]], Judged],
     *,
     storage: str | None,
     runs: Path,
@@ -124,9 +125,9 @@ def _confirmed(
     try:
         ledger = Ledger.open(over.folder, storage=storage, runs=runs, create=False)
     except StorageError:
-        return judge(over, chosen, reference, ()), curves, outcomes, 0
+        return judged_by(()), curves, outcomes, 0
     with ledger:
-        judged = judge(over, chosen, reference, of_confirmation(over, ledger.trials()))
+        judged = judged_by(of_confirmation(over, ledger.trials()))
         for trial in judged.trials:
             if trial.epochs:
                 curves[trial.cell], kept = ledger.artifact(trial)

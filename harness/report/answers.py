@@ -268,7 +268,8 @@ def _withheld(analysis: Analysis) -> str:
     done, study = len(analysis.seeds), analysis.study
     failed = [check for check in analysis.checks if check.level == "fail"]
     if failed:
-        return f"No verdict: {_lower(failed[0].what.rstrip('.'))}."
+        cure = f"; {failed[0].hint}" if failed[0].hint else ""
+        return f"No verdict: {_lower(failed[0].what.rstrip('.'))}{cure}."
     if done < 3:
         if study.pairing != "seed":
             return (

@@ -134,7 +134,7 @@ def _largest(analysis: Analysis) -> str:
 def _of_test(tuning: TuningFacts) -> str:
     """What the recipe of a search gains on the test set, which the search never saw."""
     chosen = tuning.confirmed
-    if chosen is None or chosen.test is None:
+    if chosen is None or chosen.test is None or not chosen.verdict:
         return ""
     low, high = chosen.test_image_low, chosen.test_image_high
     if low is None or high is None:

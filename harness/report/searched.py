@@ -12,7 +12,7 @@ from harness.analysis import Analysis
 from harness.analysis.tuning_facts import Confirmed, TuningFacts
 from harness.report import words
 from harness.report.document import Block, Listing, Paragraph, TableBlock, TableCell, table
-from harness.report.lookup import arm_of
+from harness.report.lookup import arm_of, effects_of
 from harness.report.material import Material
 from harness.study.study import Study
 from harness.study.trial import METRICS
@@ -26,14 +26,32 @@ if TYPE_CHECKING:
 _STEADY = 1.5  # the same recipe's seconds, slow over fast, up to which times may be compared
 
 
-def settled(material: Material) -> TuningFacts | None:
-    """Return the search's facts with its test figure's interval for new images, and with the answer that goes with it."""
+def settled(material: Material, analysis: Analysis) -> TuningFacts | None:
+    """Return the search's facts with its test figure's interval for new images, and with the answer that goes with it.
+
+    A confirmation that the analysis of its trials does not judge claims nothing.
+    """
     facts = material.tuning
     if facts is None or facts.confirmed is None:
         return facts
     confirmed = _with_images(facts.confirmed, material)
-    answered = answer(confirmed, metric=facts.metric)
+    why = _unjudged(confirmed, analysis)
+    if why:
+        confirmed = confirmed.model_copy(update={"verdict": "", "improved": False})
+    answered = answer(confirmed, metric=facts.metric, unjudged=why)
     return facts.model_copy(update={"confirmed": confirmed, "answer": answered})
+
+
+def _unjudged(confirmed: Confirmed, analysis: Analysis) -> str:
+    """Return why the chosen recipe has no verdict; empty where it has one."""
+    arms = effects_of(analysis, "arm")
+    effect = next((effect for effect in arms if effect.term == confirmed.name), None)
+    if effect is None or effect.verdict:
+        return ""
+    guessing = next((c for c in analysis.checks if (c.name, c.level) == ("chance", "fail")), None)
+    if guessing is not None:
+        return f"{guessing.what}; {guessing.hint}"
+    return f"{recipe_of(confirmed.name)} is not judged: {effect.note}"
 
 
 def _with_images(confirmed: Confirmed, material: Material) -> Confirmed:
@@ -73,6 +91,7 @@ def answer(
     *,
     open_trials: int = 0,
     metric: str = "accuracy",
+    unjudged: str = "",
 ) -> str:
     """Return in words what a confirmation found; the test figure leads.
 
@@ -80,6 +99,7 @@ def answer(
         confirmed: what was found of the chosen one.
         open_trials: trials of the search or of its confirmation that are still missing.
         metric: that was searched for.
+        unjudged: why the chosen one has no verdict.
     """
     if confirmed is None:
         if open_trials:
@@ -97,7 +117,8 @@ def answer(
             "equivalent": "is equivalent to the reference on fresh seeds",
         }.get(confirmed.verdict, "is not shown to differ from the reference on fresh seeds")
         on_test = f"on the test set {test}; " if test else ""
-        return f"No improvement is claimed: the best finalist, {name}, {verdict}: {on_test}{fresh} on validation."
+        found = f"the best finalist, {name}, {verdict}: {on_test}{fresh} on validation"
+        return f"No improvement is claimed: {unjudged or found}."
     subject = f"{name[:1].upper()}{name[1:]}"
     if not test:
         return f"{subject} beats the reference on fresh seeds: {fresh} on validation, whose images the search chose by."
@@ -147,9 +168,10 @@ def optimism(facts: TuningFacts) -> str:
 
 
 def package(facts: TuningFacts) -> str:
-    """Return that the settings of the winner were found together and none was tested alone; empty before there is one."""
+    """Return that the settings of the winner were found together and none was tested alone; empty without a winner."""
     winner = next((f for f in facts.finalists if f.chosen), None)
-    if winner is None or len(winner.overrides) < 2:
+    improved = facts.confirmed is not None and facts.confirmed.improved
+    if winner is None or not improved or len(winner.overrides) < 2:
         return ""
     count = plural(len(winner.overrides), "setting")
     return (

@@ -165,11 +165,11 @@ def write_material(
     material = replace(
         material, trials=in_order(material.trials), attempts=in_order(material.attempts)
     )
-    # an answer is made of the trials, so that new rules reach old searches
-    material = replace(material, tuning=searched.settled(material))
     # before anything is drawn, which needs the memory that the tables give back
     files = data_files(material) if data else {}
     analysis = analysed(material)
+    # an answer is made of the trials, so that new rules reach old searches
+    material = replace(material, tuning=searched.settled(material, analysis))
     report = build(material, analysis, formats=() if provisional else FORMATS, brief=provisional)
     if material.tuning is not None:  # its answer is made of the trials, and changes with the rules
         files |= {"tuning.json": (material.tuning.model_dump_json(indent=1) + "\n").encode()}
@@ -201,8 +201,9 @@ def analysed(material: Material) -> Analysis:
     )
     if material.retuning is not None:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
-    if material.tuning is not None:
-        analysis = analysis.model_copy(update={"reasons": searched.adopted(material.tuning)})
+    tuning = searched.settled(material, analysis)
+    if tuning is not None:
+        analysis = analysis.model_copy(update={"reasons": searched.adopted(tuning)})
     rounded: Analysis = _rounded(analysis)  # what is shown is what is stored
     return rounded
 

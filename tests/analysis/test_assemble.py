@@ -287,6 +287,16 @@ def test_a_study_in_which_every_arm_is_at_chance_crowns_nobody() -> None:
     assert {arm.word for arm in analysis.arms} == {""}
 
 
+def test_nothing_is_judged_against_a_baseline_that_is_at_chance() -> None:
+    study = study_of("a", "b")
+    trials = planted(study, {"a": 15.0}, level=10.0, sd=0.05)
+    analysis = analyze(study, trials, classes=tuple("0123456789"))
+    found = effect(analysis, "a")
+    assert (found.verdict, found.note) == ("", "its reference is at chance")
+    assert analysis.recommended == {}
+    assert any((check.name, check.level) == ("chance", "fail") for check in analysis.checks)
+
+
 def test_an_arm_that_fell_to_chance_is_worse() -> None:
     study = study_of("a")
     assert (

@@ -20,7 +20,7 @@ from harness.bench.cases import USUAL
 from harness.bench.ours import Ground, bare_loop
 from harness.bench.result import interval, slug, summarised
 from harness.bench.rounds import Case, measure
-from harness.bench.suite import _warnings, _with_best_usual
+from harness.bench.suite import Stretch, _warnings, _with_best_usual
 from harness.bench.usual import (
     Pictures,
     pil_transform,
@@ -49,8 +49,8 @@ GIVEN = {
 @pytest.fixture(scope="module")
 def found(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[BenchResult, Path, list[str]]]:
-    folder, told = tmp_path_factory.mktemp("bench"), list[str]()
+) -> Iterator[tuple[BenchResult, Path, list[Stretch]]]:
+    folder, told = tmp_path_factory.mktemp("bench"), list[Stretch]()
     torch.set_num_threads(1)
     yield (
         bench(
@@ -62,7 +62,7 @@ def found(
     torch.set_num_threads(1)
 
 
-Found = tuple[BenchResult, Path, list[str]]
+Found = tuple[BenchResult, Path, list[Stretch]]
 
 
 def sample(name: str, turn: int, rate: float, cpu: float = 1.0) -> Sample:
@@ -83,17 +83,18 @@ def test_rounds_run_there_and_back() -> None:
 
         return Case(name, call)
 
-    turns: list[int] = []
+    turns: list[tuple[str, int, int]] = []
     samples = measure(
         [case(name) for name in "ABC"],
         device="cpu",
         rounds=4,
         seconds=0.0,
-        on_round=turns.append,
+        on_case=lambda *told: turns.append(told),
         sample_seconds=0.0,
     )
     assert "".join(one.name for one in samples) == "ABCCBAABCCBA"
-    assert turns == [0, 1, 2, 3]
+    assert turns[:3] == [(name, -1, 4) for name in "ABC"]
+    assert [(name, turn) for name, turn, _ in turns[3:]] == [(s.name, s.round) for s in samples]
     assert "".join(order) == "AABBCCABCCBAABCCBA"  # the warm-up leaves no sample
 
 
@@ -104,7 +105,7 @@ def test_without_a_number_of_rounds_there_are_three_however_little_time_there_is
         rounds=None,
         seconds=0.0,
         sample_seconds=0.0,
-        on_round=lambda _: None,
+        on_case=lambda *_: None,
     )
     assert [one.round for one in samples] == [0, 1, 2]
 
@@ -117,7 +118,7 @@ def test_a_sample_counts_the_images_of_all_its_calls() -> None:
         return 7.0
 
     (one,) = measure(
-        [Case("A", call)], device="cpu", rounds=1, seconds=0.0, on_round=lambda _: None
+        [Case("A", call)], device="cpu", rounds=1, seconds=0.0, on_case=lambda *_: None
     )
     assert one.images == 7.0 * (len(calls) - 2)  # two were the warm-up's
 
@@ -284,9 +285,12 @@ def test_the_table_has_a_row_a_result_and_a_cell_a_head(found: Found) -> None:
 
 
 def test_each_group_is_told_as_it_is_timed(found: Found) -> None:
-    assert found[2] == [
-        f"{group}: round 1" for group in ("pipeline", "loop", "step", "epoch", "trial")
-    ]
+    over = [stretch.what for stretch in found[2] if stretch.over]
+    assert over == [f"{group}: 1 round" for group in ("pipeline", "loop", "step", "epoch", "trial")]
+    # one by one, to the last
+    stretches = [stretch for stretch in found[2] if not stretch.over]
+    assert [stretch.done for stretch in stretches] == list(range(stretches[0].total))
+    assert found[2][-1].done == found[2][-1].total
 
 
 def test_a_run_leaves_threads_and_random_state_as_they_were() -> None:

@@ -643,10 +643,25 @@ def test_status_lists_every_run_with_its_answer_and_its_report(finished: Path) -
     status, out, err = call("status")
     assert status == 0
     assert re.search(r"^pair-quick +4 of 4 +20\d\d-", out, re.MULTILINE)
-    assert "reports/pair-quick/index.html" in out
+    assert "reports/RUN/index.html" in err
     assert max(map(len, (out + err).splitlines())) <= 80
     (entry,) = json.loads(call("status", "--json")[1])
     assert (entry["study"], entry["done"], entry["total"]) == ("pair-quick", 4, 4)
+    assert entry["report"] == "reports/pair-quick/index.html"
+
+
+def test_status_answers_from_a_report_where_no_run_is_here(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "reports", tmp_path / "reports")
+    here = json.loads(call("status", "pair", "--json")[1])
+    monkeypatch.chdir(tmp_path)
+    for name in ("pair", "pair-quick"):
+        there = json.loads(call("status", name, "--json")[1])
+        assert (there["study"], there["trials"]) == (here["study"], here["trials"])
+        assert there["arms"].keys() == here["arms"].keys()
+    assert "no run of it is here" in call("status", "pair")[2]
+    assert_refused(call("status", "pairs"), "'pairs'")
 
 
 def test_a_run_is_found_by_its_study_its_folder_and_its_file(finished: Path) -> None:  # noqa: ARG001
@@ -839,7 +854,14 @@ def test_check_leaves_with_1_when_an_arm_is_worse_than_it_was(here: Path) -> Non
         assert status == 0
         keys = {"report", "answer", "metric", "higher_is_better", "notes", "arms"}
         assert set(json.loads(out)) == keys
-    assert call("compare", "before", "after")[0] == 0
+    status, out, err = call("compare", "before", "after")
+    assert (status, out.splitlines()) == (
+        0,
+        ["reports/before/index.html", "reports/after/index.html"],
+    )
+    assert "verdict" in err
+    assert "B has the worse " in err
+    assert "harness compare before after --check" in err
     assert call("compare", "before", "after", "--check")[0] == 1
     assert call("compare", "after", "before", "--check")[0] == 0
 
@@ -894,6 +916,21 @@ def test_ctrl_c_while_steps_are_timed_ends_the_run_even_where_a_shell_had_it_ign
     assert running.returncode == 130, talk
     assert "the same command goes on from here" in talk
     assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_in_a_benchmark_is_answered_in_one_line(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness", "bench", "--quick"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        time.sleep(5)
+        running.send_signal(signal.SIGINT)
+        out, talk = running.communicate()
+    assert (running.returncode, out, talk) == (130, "", "interrupted\n")
 
 
 def test_an_interrupt_that_a_library_swallowed_is_raised_again_at_the_next_event() -> None:

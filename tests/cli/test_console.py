@@ -204,6 +204,20 @@ def test_a_table_fits_a_narrow_terminal() -> None:
     assert max(len(line) for line in ESCAPES.sub("", written).splitlines()) <= 40
 
 
+def test_a_board_on_a_terminal_that_got_narrower_is_erased_whole() -> None:
+    code = """
+from harness.cli import console
+with console.Board(live=True) as board:
+    board.show(['arm', 'n'], [['crop', '1']], 'word ' * 11)
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 30, 0, 0))
+    print('HERE', flush=True)
+    board.show(['arm', 'n'], [['crop', '2']], 'word')
+"""
+    again = on_a_terminal(code).partition("HERE")[2]
+    # two lines of the table, and the line of 55 columns in two rows
+    assert again.partition("arm")[0].count("\x1b[1A") == 3
+
+
 def test_an_error_on_a_terminal_says_the_same_words_in_colour() -> None:
     written = on_a_terminal(
         "from harness.cli import console\nconsole.error('it failed', 'try again')"
@@ -311,6 +325,16 @@ def test_the_time_left_counts_down_between_two_trials_and_never_below_nothing() 
     assert progress.left() == "about 75 s left"
     clock.now = 200.0
     assert progress.left() == "longer than expected"
+
+
+def test_the_start_of_the_first_trial_is_not_taken_for_the_pace_of_all() -> None:
+    clock = Clock()
+    progress = console.Progress("augmentations", expected=16.0, clock=clock)
+    assert progress.left() == "about 16 s left"
+    progress.update(0, 16)
+    clock.now = 10.0
+    progress.update(1, 16)
+    assert progress.left() == "about 30 s left"
 
 
 def test_a_long_line_is_broken_between_words_on_a_terminal_and_a_command_is_not() -> None:

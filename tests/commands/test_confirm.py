@@ -47,6 +47,7 @@ def trials(
     *,
     sd: float = 0.004,
     test: float = 0.0,
+    level: float = 0.8,
 ) -> list[Trial]:
     """One trial an arm and seed; every arm is better than the reference by its effect, on the test set by ``test`` more."""
     shared = {seed: rng.normal(0, sd) for seed in seeds(over)}
@@ -60,10 +61,10 @@ def trials(
             ),
             "reference",
         )
-        level = 0.8 + shared[cell.seed] + effects.get(name, 0.0)
+        score = level + shared[cell.seed] + effects.get(name, 0.0)
         metrics = {
-            "accuracy": level + rng.normal(0, sd),
-            "test_accuracy": level + rng.normal(0, sd) + (test if name != "reference" else 0.0),
+            "accuracy": score + rng.normal(0, sd),
+            "test_accuracy": score + rng.normal(0, sd) + (test if name != "reference" else 0.0),
             "gap": 0.1,
         }
         found.append(_trial(cell, metrics))
@@ -183,6 +184,19 @@ def test_the_test_set_vetoes_no_gain_and_its_figure_leads_the_answer() -> None:
     assert told.startswith(
         "The recipe of trial 1 is better than the reference on validation, and not on the test set: there \N{MINUS SIGN}"
     )
+
+
+def test_no_winner_is_crowned_over_a_reference_that_is_at_chance() -> None:
+    which = search()
+    chosen = finalists(which, tried(which))
+    over = confirmation(which, chosen)
+    found = trials(over, {"trial 1": 0.3}, np.random.default_rng(9), level=0.1)
+    labels = np.repeat(np.arange(10), 100)
+    judged = judge(over, chosen, None, found, labels=labels)
+    assert judged.confirmed is not None
+    assert (judged.confirmed.name, judged.confirmed.verdict) == ("trial 1", "")
+    assert not judged.confirmed.improved
+    assert judged.winner == {}
 
 
 def test_the_answer_of_an_improvement_names_optimism_and_intervals() -> None:

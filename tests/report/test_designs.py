@@ -79,8 +79,8 @@ def page(design: str) -> tuple[str, tuple[str, ...]]:
     """Return the words of a design's report and of its methods, and the commands that it prints."""
     with tempfile.TemporaryDirectory() as folder:
         material = DESIGNS[design](Path(folder))
-    material = replace(material, tuning=searched.settled(material))
     analysis = analysed(material)
+    material = replace(material, tuning=searched.settled(material, analysis))
     report = build(material, analysis, formats=(), brief=False)
     text = render.markdown(report)
     text = re.sub(
