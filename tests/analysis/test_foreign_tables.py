@@ -100,19 +100,66 @@ def test_a_workbook_is_read(tmp_path: Path) -> None:
     assert effect(analysed(runs_of(look.source, look.options)), "mixup").verdict == "better"
 
 
-def test_event_files_are_read(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+def in_parts(folder: Path, scores: list[float]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
+    for part, more in (("train", 0.05), ("validation", 0.0)):
+        with SummaryWriter(str(folder / part)) as writer:
+            for step, score in enumerate(scores):
+                writer.add_scalar("acc", score + more, step)
+
+
+def in_one_place(folder: Path, scores: list[float]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    # a run that was resumed has two files
+    for steps in (range(2), range(2, len(scores))):
+        with SummaryWriter(str(folder)) as writer:
+            for step in steps:
+                writer.add_scalar("val/acc", scores[step], step)
+
+
+def by_add_scalars(folder: Path, scores: list[float]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step, score in enumerate(scores):
+            writer.add_scalar("loss", 1 - score, step)
+            writer.add_scalars("acc", {"train": score + 0.05, "val": score}, step)
+
+
+def with_hyperparameters(folder: Path, scores: list[float]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step, score in enumerate(scores):
+            writer.add_scalar("val/acc", score, step)
+        settings = {"net": folder.parent.name, "seed": int(folder.name[-1])}
+        writer.add_hparams(settings, {"hparam/last": scores[-1]})
+
+
+@pytest.mark.parametrize(
+    ("log", "metric", "train"),
+    [
+        (in_one_place, "val/acc", ""),
+        (in_parts, "validation_acc", "train_acc"),
+        (by_add_scalars, "acc_val", "acc_train"),
+        (with_hyperparameters, "val/acc", ""),
+    ],
+)
+def test_event_files_are_read(
+    tmp_path: Path, log: Callable[[Path, list[float]], None], metric: str, train: str
+) -> None:
+    pytest.importorskip("tensorboard")
     draw = np.random.default_rng(2)
     for arm in ("base", "wide"):
         for seed in range(4):
-            with SummaryWriter(str(tmp_path / "logs" / arm / f"seed_{seed}")) as writer:
-                for step in range(3):
-                    score = 0.8 + 0.02 * step + 0.03 * (arm == "wide") + draw.normal(0, 0.002)
-                    writer.add_scalar("val/acc", score, step)
+            scores = 0.8 + 0.02 * np.arange(3) + 0.03 * (arm == "wide") + draw.normal(0, 0.002, 3)
+            log(tmp_path / "logs" / arm / f"seed_{seed}", scores.tolist())
     look = look_at(tmp_path / "logs")
     assert "8 runs as {folder}/seed_{seed}" in look.source.sentence
+    assert (look.options.metric, look.options.train) == (metric, train)
+    assert (look.options.seed, look.obstacle) == (("seed",), None)
     assert effect(analysed(runs_of(look.source, look.options)), "wide").verdict == "better"
 
 
