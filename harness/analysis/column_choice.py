@@ -7,7 +7,7 @@ acts on them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,7 @@ _NO_ARM = _words(
     "git_hash"
 )
 _HELD_OUT = (("val", 6), ("valid", 6), ("dev", 6), ("eval", 6), ("test", 5), ("train", -60))
+_HELD_OUT_ROWS = ("val", "valid", "validation", "dev", "eval", "evaluation", "test")
 _MOST_VALUES = 3
 _MOST_ARM_COLUMNS = 8
 
@@ -243,6 +244,8 @@ def _first(names: Sequence[str], facts: Facts, fits: Any) -> str:
 
 def _tidy(source: TableSource, options: TableOptions) -> Step:
     """A column of metrics' names next to one of values: propose the likeliest metric."""
+    if not options.where and (choice := _of_held_out(source)):
+        return replace(options, where=(choice.value,)), [choice]
     words = {_word(name): name for name in source.columns}
     column = words.get("metric", words.get("metric_name", ""))
     if options.metric or options.where or not column or "value" not in words:
@@ -256,6 +259,18 @@ def _tidy(source: TableSource, options: TableOptions) -> Step:
     why = f"one of {plural(len(names), 'metric')}, each in rows of its own"
     options = replace(options, where=(where,), metric=words["value"])
     return options, [ColumnChoice("where", where, why)]
+
+
+def _of_held_out(source: TableSource) -> ColumnChoice | None:
+    """Rows of training, validation and test under each other: propose those of held-out data; None where there are none."""
+    for column in source.columns:
+        if _word(column) not in ("split", "subset", "partition", "phase", "mode", "set", "part"):
+            continue
+        values = {text_of(cell).lower(): text_of(cell) for cell in source.frame[column]}
+        held = next((values[part] for part in _HELD_OUT_ROWS if part in values), "")
+        if held and {"train", "training"} & set(values):
+            return ColumnChoice("where", f"{column}={held}", "scores on held-out data decide")
+    return None
 
 
 def _wide(source: TableSource, options: TableOptions) -> Step:
@@ -319,11 +334,12 @@ def _score(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         return options, []
     taken = {*options.arm, *options.seed, *options.dataset, options.last, options.train}
     # a column of numbers that change; else one of numbers with some text among them, or that never change
-    for fits in (
+    tries: tuple[Callable[[ColumnFacts], bool], ...] = (
         lambda fact: fact.numeric and fact.distinct > 1,
         lambda fact: fact.mostly and fact.distinct > 1 and _score_rank(fact) > 20,
         lambda fact: fact.mostly and _score_rank(fact) > 20,
-    ):
+    )
+    for fits in tries:
         ranked = [(_score_rank(f), f.name) for f in facts.values() if fits(f)]
         ranked = [(rank, name) for rank, name in ranked if rank > 0 and name not in taken]
         if ranked:
@@ -524,7 +540,7 @@ def _finer(
 ) -> tuple[list[str], str]:
     """Add columns that tell apart rows which would be one run, those that tell most apart first.
 
-    One that is no setting, and that every arm was run with all values of, names data sets.
+    One that every arm was run with all values of names data sets, if it is a part of paths or named so.
     """
     place = [*options.seed, *options.dataset, *([options.last] if options.last else [])]
     dataset = ""
@@ -537,13 +553,14 @@ def _finer(
         return names, dataset
     frame = source.frame[[*dict.fromkeys([*place, *names, *others])]].map(text_of)
     runs = _groups(frame, [*place, *names])
+    sets = [n for n in others if _NAMELESS.fullmatch(n) or _word(n) in _DATASETS]
     while runs < len(frame) and len(names) < _MOST_ARM_COLUMNS:
         gains = {n: _groups(frame, [*place, *names, n]) for n in others if n not in names}
         best = max(gains, key=lambda name: gains[name], default="")
         if not best or gains[best] == runs:
             break
         crossed = _groups(frame, [*names, best]) == _groups(frame, names) * _groups(frame, [best])
-        if crossed and not (dataset or options.dataset or _is_setting(best)):
+        if crossed and best in sets and not (dataset or options.dataset):
             dataset = best
             place.append(best)
         else:

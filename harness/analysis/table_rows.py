@@ -185,13 +185,9 @@ def melted(source: TableSource, form: str, keep: Sequence[str]) -> tuple[TableSo
 
 def melted_name(form: str) -> str:
     """Return the name of the column that all columns of a form become."""
-    rest = "".join(_HOLE.split(form)[::2])
-    rest = re.sub(
-        r"(^|[ _./-]+)(seed|run|rep|trial|fold|split)s?$",
-        "",
-        rest.strip(" _-./"),
-        flags=re.IGNORECASE,
-    )
+    # the word before the part in braces says what that is, and nothing of the score
+    form = re.sub(r"(?i)(seed|run|rep|trial|fold|split)s?[ _./-]*(?=\{)", "", form)
+    rest = "".join(_HOLE.split(form)[::2]).strip(" _-./")
     return rest if rest and rest not in _HOLE.findall(form) else "score"
 
 

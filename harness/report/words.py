@@ -53,7 +53,8 @@ def mark_of(effect: Effect) -> str:
 
 def named(name: str) -> str:
     """Return an arm's name as a sentence has it: in quotes where the sentence would swallow it."""
-    return f'"{name}"' if name in ("none", "all", "off", "on", "no") else name
+    swallowed = name in ("none", "all", "off", "on", "no") or ", " in name
+    return f'"{name}"' if swallowed else name
 
 
 def listed(names: Sequence[str], limit: int = 4, *, last: str = "and") -> str:

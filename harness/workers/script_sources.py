@@ -10,11 +10,12 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.analysis.sources.event_files import event_scalars
 from harness.errors import TrialError, did_you_mean
 from harness.study.recipe import flatten
 from harness.study.script_metrics import TENSORBOARD, MetricRule
@@ -262,22 +263,18 @@ def _listed(value: object) -> bool:
 
 def _events(out: Path, tag: str) -> list[float]:
     """Return a scalar of TensorBoard's event files, in the order of time."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     folders = sorted({path.parent for path in out.rglob("*tfevents*") if path.is_file()})
     if not folders:
         raise TrialError("wrote no event file of TensorBoard into its folder")
-    events: list[Any] = []
+    events: list[tuple[float, int, float]] = []
     tags: list[str] = []
     for folder in folders:
-        kept = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
-        kept.Reload()
-        there: Iterable[str] = kept.Tags()["scalars"]
-        tags += there
-        events += kept.Scalars(tag) if tag in there else []
+        scalars = event_scalars(folder).scalars
+        tags += scalars
+        events += scalars.get(tag, [])
     if not events:
         near = did_you_mean(tag, tags)
         raise TrialError(
             f"its events have no scalar {tag!r}{near}; they have {', '.join(dict.fromkeys(tags)) or 'none'}"
         )
-    return [float(event.value) for event in sorted(events, key=lambda event: event.wall_time)]
+    return [value for _, _, value in sorted(events, key=lambda event: event[0])]

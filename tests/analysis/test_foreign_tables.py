@@ -100,19 +100,66 @@ def test_a_workbook_is_read(tmp_path: Path) -> None:
     assert effect(analysed(runs_of(look.source, look.options)), "mixup").verdict == "better"
 
 
-def test_event_files_are_read(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+def in_parts(folder: Path, scores: list[float]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
+    for part, more in (("train", 0.05), ("validation", 0.0)):
+        with SummaryWriter(str(folder / part)) as writer:
+            for step, score in enumerate(scores):
+                writer.add_scalar("acc", score + more, step)
+
+
+def in_one_place(folder: Path, scores: list[float]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    # a run that was resumed has two files
+    for steps in (range(2), range(2, len(scores))):
+        with SummaryWriter(str(folder)) as writer:
+            for step in steps:
+                writer.add_scalar("val/acc", scores[step], step)
+
+
+def by_add_scalars(folder: Path, scores: list[float]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step, score in enumerate(scores):
+            writer.add_scalar("loss", 1 - score, step)
+            writer.add_scalars("acc", {"train": score + 0.05, "val": score}, step)
+
+
+def with_hyperparameters(folder: Path, scores: list[float]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step, score in enumerate(scores):
+            writer.add_scalar("val/acc", score, step)
+        settings = {"net": folder.parent.name, "seed": int(folder.name[-1])}
+        writer.add_hparams(settings, {"hparam/last": scores[-1]})
+
+
+@pytest.mark.parametrize(
+    ("log", "metric", "train"),
+    [
+        (in_one_place, "val/acc", ""),
+        (in_parts, "validation_acc", "train_acc"),
+        (by_add_scalars, "acc_val", "acc_train"),
+        (with_hyperparameters, "val/acc", ""),
+    ],
+)
+def test_event_files_are_read(
+    tmp_path: Path, log: Callable[[Path, list[float]], None], metric: str, train: str
+) -> None:
+    pytest.importorskip("tensorboard")
     draw = np.random.default_rng(2)
     for arm in ("base", "wide"):
         for seed in range(4):
-            with SummaryWriter(str(tmp_path / "logs" / arm / f"seed_{seed}")) as writer:
-                for step in range(3):
-                    score = 0.8 + 0.02 * step + 0.03 * (arm == "wide") + draw.normal(0, 0.002)
-                    writer.add_scalar("val/acc", score, step)
+            scores = 0.8 + 0.02 * np.arange(3) + 0.03 * (arm == "wide") + draw.normal(0, 0.002, 3)
+            log(tmp_path / "logs" / arm / f"seed_{seed}", scores.tolist())
     look = look_at(tmp_path / "logs")
     assert "8 runs as {folder}/seed_{seed}" in look.source.sentence
+    assert (look.options.metric, look.options.train) == (metric, train)
+    assert (look.options.seed, look.obstacle) == (("seed",), None)
     assert effect(analysed(runs_of(look.source, look.options)), "wide").verdict == "better"
 
 
@@ -620,6 +667,23 @@ def test_the_printed_command_gets_past_rows_as_people_have_them(tmp_path: Path, 
     assert {e.n for e in found.effects if e.kind == "arm"} == {count}
 
 
+def test_switches_that_were_crossed_are_arms_and_no_data_sets(tmp_path: Path) -> None:
+    path = long_table(
+        tmp_path,
+        "use_ema,use_mixup,seed,acc",
+        *(f"{ema},{mixup},{{seed}}{{arm}},{{score}}" for ema in (0, 1) for mixup in (0, 1)),
+    )
+    options = look_at(path).options
+    assert (set(options.arm), options.dataset) == ({"use_ema", "use_mixup"}, ())
+
+
+def test_rows_of_training_are_left_out_where_splits_lie_under_each_other(tmp_path: Path) -> None:
+    rows = [f"{{arm}},{{seed}},{split},{{score}}" for split in ("train", "val", "test")]
+    path = long_table(tmp_path, "model,seed,split,acc", *rows)
+    assert look_at(path).options.where == ("split=val",)
+    assert effect(as_printed(path), "mixup").n == 6
+
+
 def test_a_missing_row_and_an_empty_cell_are_left_out_and_said(tmp_path: Path) -> None:
     path = long_table(tmp_path, "model,seed,acc", "{arm},{seed},{score}")
     path.write_text(path.read_text().replace("mixup,4,", "mixup,,"))
@@ -704,6 +768,7 @@ def test_every_wrong_column_is_named_at_once_with_what_was_meant(tmp_path: Path)
         ",acc,acc,acc\n,mean,std,count\nbase,0.90,0.01,5\nmixup,0.93,0.01,5\n",
         "of,acc,acc,acc\nwhat,mean,std,count\nmodel,,,\nbase,0.90,0.01,5\nmixup,0.93,0.01,5\n",
         "model,acc,runs\nbase,0.90 (0.01),5\nmixup,0.93 (0.01),5\n",
+        "| model | acc | n |\n|---|---|---|\n| base | 0.90 ± 0.01 | 5 |\n| mixup | **0.93** ± 0.01 | 5 |\n",
     ],
 )
 def test_means_are_read_under_every_header_that_pandas_writes(tmp_path: Path, text: str) -> None:
@@ -720,6 +785,7 @@ def test_means_are_read_under_every_header_that_pandas_writes(tmp_path: Path, te
         ",acc_s0,acc_s1,acc_s2,acc_s3",
         "seed,0,1,2,3\nmodel,,,,",
         "model,run 1,run 2,run 3,run 4",
+        "model,seed_0_acc,seed_1_acc,seed_2_acc,seed_3_acc",
     ],
 )
 def test_a_column_a_seed_is_read_under_every_name(tmp_path: Path, header: str) -> None:

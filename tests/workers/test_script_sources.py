@@ -184,6 +184,29 @@ def test_a_pattern_may_be_for_the_text_of_a_file(tmp_path: Path) -> None:
     assert accuracy(tmp_path, **{"from": "train.log", "stdout": r"acc=([\d.]+)"}) == 0.5
 
 
+def test_a_scalar_of_event_files_is_read_whether_it_is_a_number_or_a_tensor(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    import torch
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "logs")) as writer:
+        for step in range(3):
+            writer.add_scalar("val/acc", 0.5 + 0.1 * step, step)
+            writer.add_tensor("tensor/acc", torch.tensor(0.25 + 0.25 * step), step)
+    rule = {"from": "tensorboard"}
+    assert accuracy(tmp_path, **rule, column="val/acc") == pytest.approx(0.7)
+    assert accuracy(tmp_path, **rule, column="tensor/acc") == pytest.approx(0.75)
+    with pytest.raises(TrialError, match=r"did you mean 'val/acc'"):
+        accuracy(tmp_path, **rule, column="val_acc")
+
+
+@pytest.mark.parametrize("take", ["last", "mean", "best"])
+def test_a_column_that_ends_in_nan_makes_the_run_diverged(tmp_path: Path, take: str) -> None:
+    (tmp_path / "log.csv").write_text("epoch,acc\n0,0.5\n1,0.6\n2,nan\n")
+    found = read(tmp_path, accuracy={"from": "log.csv", "column": "acc", "take": take})
+    assert found.diverged
+
+
 @pytest.mark.parametrize(
     ("rule", "words"),
     [

@@ -206,7 +206,7 @@ def _bare(line: str) -> str:
     if stripped.startswith("#") or (stripped.startswith("|") and not stripped.strip("|-: ")):
         return ""
     if stripped.startswith("|") and stripped.endswith("|"):
-        return stripped[1:-1]
+        return stripped[1:-1].replace("**", "")  # the best score in bold
     return line
 
 
