@@ -48,6 +48,8 @@ _LEADING = ("accuracy", "train_accuracy", "online_accuracy", "test_accuracy", "g
 
 def data_files(material: Material) -> dict[str, bytes]:
     """Return the data files of a folder as ``{name: bytes}``."""
+    import pyarrow as pa
+
     trials = _trials_table(material)
     files = {
         "study.toml": material.study.to_toml().encode(),
@@ -67,6 +69,7 @@ def data_files(material: Material) -> dict[str, bytes]:
         files["bench.json"] = (
             json.dumps(material.bench, indent=1, ensure_ascii=False) + "\n"
         ).encode()
+    pa.default_memory_pool().release_unused()
     return files
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # inches; 490 units of the SVG, shown at 34rem or wider, so that 9.5-unit text is never below 10 px
 WIDTH = 6.8
 TEXT = 9.5
+_DPI = 160  # of a PNG
 FORMATS = ("svg", "png", "pdf")
 # never the text of a label
 _DRAWN = re.compile(r' (?:d|x|y|width|height|transform|points)="[^"]*"')
@@ -127,10 +128,8 @@ def _print(drawing: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
         )
     if "png" in formats:
         buffer = io.BytesIO()
-        drawing.savefig(
-            buffer, format="png", dpi=160, metadata={"Software": None}, facecolor="white"
-        )
-        printed["png"] = _quantised(buffer.getvalue())
+        drawing.savefig(buffer, format="rgba", dpi=_DPI, facecolor="white")
+        printed["png"] = _png(buffer.getbuffer())
     if "pdf" in formats:
         buffer = io.BytesIO()
         drawing.savefig(
@@ -148,14 +147,15 @@ def _tidy(svg: str) -> str:
     return _DRAWN.sub(lambda m: re.sub(r"(-?\d+\.\d\d)\d+", r"\1", m[0]), svg)
 
 
-def _quantised(png: bytes) -> bytes:
-    """Return the picture with a palette of 128 colours: a third of the size, no difference to the eye."""
+def _png(pixels: memoryview) -> bytes:
+    """Return RGBA pixels as PNG with a palette of 128 colours: a third of the size, no difference to the eye."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(png)) as opened:
-        reduced = opened.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    width = int(WIDTH * _DPI)
+    picture = Image.frombytes("RGBA", (width, pixels.nbytes // (4 * width)), pixels)
+    reduced = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
-    reduced.save(buffer, "PNG", dpi=(160, 160))
+    reduced.save(buffer, "PNG", dpi=(_DPI, _DPI))
     return buffer.getvalue()
 
 
