@@ -99,8 +99,8 @@ def look_at(source: Sources, **columns: Unpack[Columns]) -> TableLook:
     )
 
 
-def check_pairing(source: TableSource, options: TableOptions) -> None:
-    """Refuse to leave runs unpaired where a column looks like a seed and nobody said what to do about it.
+def check_pairing(source: TableSource, options: TableOptions) -> TableSource:
+    """Return the source, but refuse to leave runs unpaired where a column looks like a seed and nobody said what to do about it.
 
     Raises:
         UsageError: neither ``--seed`` nor ``--unpaired`` was given, and there is such a column.
@@ -108,13 +108,14 @@ def check_pairing(source: TableSource, options: TableOptions) -> None:
     from harness.analysis.column_choice import proposed
 
     if options.seed or options.unpaired or options.n or options.missing:
-        return
+        return source
     likely = proposed(source, replace(options, seed=()))[0].seed
     if likely:
         raise UsageError(
             f"runs are paired by seed, and column {likely[0]!r} looks like one",
             f"pass --seed '{likely[0]}' to pair them, or --unpaired to compare arms as groups",
         )
+    return source
 
 
 @contextmanager
@@ -129,7 +130,6 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
-@_collector_at_rest()
 def report_on(
     source: TableSource,
     sources: Sequence[str],
@@ -142,7 +142,10 @@ def report_on(
     from harness.analysis.runs_table import runs_of, study_name
     from harness.report import Provenance, write_index, write_report
 
-    runs = runs_of(source, options)
+    origin = _origin(source, sources)
+    with _collector_at_rest():
+        runs = runs_of(source, options)
+    del source  # its cells have become trials, and would fill the memory twice
     if name and study_name(name) != name:
         raise UsageError(
             f"--name {name!r} is no name for a folder",
@@ -152,15 +155,16 @@ def report_on(
     folder = reports / study.name
     command = command_of(sources, options, name=name)
     _refuse_other_report(folder, sources)
-    written = write_report(
-        folder,
-        study,
-        runs.trials,
-        metrics=runs.metrics,
-        seeds=runs.seeds,
-        provenance=Provenance(commands=(command,), data=_origin(source, sources)),
-    )
-    write_index(reports)
+    with _collector_at_rest():
+        written = write_report(
+            folder,
+            study,
+            runs.trials,
+            metrics=runs.metrics,
+            seeds=runs.seeds,
+            provenance=Provenance(commands=(command,), data=origin),
+        )
+        write_index(reports)
     return written, runs
 
 
@@ -199,26 +203,26 @@ def _place(text: str) -> str:
 def _refuse_other_report(folder: Path, sources: Sequence[str]) -> None:
     """Keep a report from being overwritten by that of another source, or of a study that was trained."""
     from harness.errors import HarnessError
-    from harness.report import read_folder
+    from harness.report.folder import read_origin
 
     if not (folder / "study.toml").is_file():
         return
     hint = "pass --name to give this report another name"
     try:
-        before = read_folder(folder)
+        study, made = read_origin(folder)
     except HarnessError:
         raise ReportError(
             f"{folder} holds a report whose source is not known, which this one would replace", hint
         ) from None
-    if not before.study.table:
+    if not study.table:
         raise ReportError(
             f"{folder} holds the report of a study that was trained, which this one would replace",
             hint,
         )
-    words = shlex.split(before.provenance.commands[0]) if before.provenance.commands else []
+    words = shlex.split(made.commands[0]) if made.commands else []
     named = words[2 : next((i for i, w in enumerate(words) if w.startswith("--")), len(words))]
     if [Path(text).absolute() for text in named] != [Path(_place(t)).absolute() for t in sources]:
-        shown = ", ".join(named) or before.study.table
+        shown = ", ".join(named) or study.table
         raise ReportError(
             f"{folder} holds the report of {plural(len(named) or 1, 'other source')}: {shown}", hint
         )

@@ -127,9 +127,7 @@ def _print(drawing: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
             f'{head}>\n <rect width="100%" height="100%" fill="#ffffff"/>\n{rest}'.encode()
         )
     if "png" in formats:
-        buffer = io.BytesIO()
-        drawing.savefig(buffer, format="rgba", dpi=_DPI, facecolor="white")
-        printed["png"] = _png(buffer.getbuffer())
+        printed["png"] = _png(drawing)
     if "pdf" in formats:
         buffer = io.BytesIO()
         drawing.savefig(
@@ -147,14 +145,18 @@ def _tidy(svg: str) -> str:
     return _DRAWN.sub(lambda m: re.sub(r"(-?\d+\.\d\d)\d+", r"\1", m[0]), svg)
 
 
-def _png(pixels: memoryview) -> bytes:
-    """Return RGBA pixels as PNG with a palette of 128 colours: a third of the size, no difference to the eye."""
+def _png(drawing: Drawing) -> bytes:
+    """Return a drawing as PNG with a palette of 128 colours: a third of the size, no difference to the eye."""
     from PIL import Image
 
+    pixels = io.BytesIO()
+    drawing.savefig(pixels, format="rgba", dpi=_DPI, facecolor="white")
     width = int(WIDTH * _DPI)
-    picture = Image.frombytes("RGBA", (width, pixels.nbytes // (4 * width)), pixels)
-    reduced = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    size = (width, pixels.tell() // (4 * width))
+    picture = Image.frombuffer("RGBA", size, pixels.getbuffer(), "raw", "RGBA", 0, 1).convert("RGB")
+    del pixels  # of many arms 10 MB, and as much again to reduce the colours
     buffer = io.BytesIO()
+    reduced = picture.quantize(128, dither=Image.Dither.NONE)
     reduced.save(buffer, "PNG", dpi=(_DPI, _DPI))
     return buffer.getvalue()
 
