@@ -84,7 +84,7 @@ class RunRows:
     @property
     def arms(self) -> list[str]:
         """Names of the arms in the order of the table."""
-        return list(dict.fromkeys(self.frame["arm"]))
+        return list(self.frame["arm"].unique())
 
 
 def read_runs(source: Path | str | Sequence[Path | str], **columns: Unpack[Columns]) -> Runs:
@@ -183,11 +183,13 @@ def _run_rows(source: TableSource, options: TableOptions, *, lower: bool) -> Run
     source = _in_time(source)
     names, shortened = arm_names(source, options.arm)
     frame = source.frame[[c for c in source.frame.columns if c.startswith("\x00")]].copy()
-    frame["arm"] = names
-    frame["seed"] = _seed_texts(source, options)
-    frame["dataset"] = (
-        key_texts(source.frame, options.dataset, named=False) if options.dataset else ""
-    )
+    datasets = [""] * len(names)
+    if options.dataset:
+        datasets = key_texts(source.frame, options.dataset, named=False)
+    # as objects, so that rows of one arm share its name
+    texts = {"arm": names, "seed": _seed_texts(source, options), "dataset": datasets}
+    for key, cells in texts.items():
+        frame[key] = np.array(cells, dtype=np.object_)
     score = numbers(source.frame, metric, source.name, options.decimal)
     frame["score"] = score.floats
     frame["missing"] = score.missing

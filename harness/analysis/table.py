@@ -219,12 +219,12 @@ def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) 
     if trial.state != "complete":
         return Run(trial, trial.state, {}, curve)
     stored = {name: value for name, value in trial.metrics.items() if isfinite(value)}
-    higher = metric_named(primary, known).higher_is_better is not False
-    gap = gap_name(primary)
-    if gap not in stored and primary in stored and f"train_{primary}" in stored:
-        difference = differences([stored[f"train_{primary}"]], [stored[primary]]).item()
+    trained = f"train_{primary}"
+    if trained in stored and primary in stored and (gap := gap_name(primary)) not in stored:
+        difference = differences([stored[trained]], [stored[primary]]).item()
         # positive: better on what it was trained on
-        stored[gap] = difference if higher else -difference
+        lower = metric_named(primary, known).higher_is_better is False
+        stored[gap] = -difference if lower else difference
 
     # The best epoch is chosen on the images that score it, so it is shown and never judged.
     if "best_accuracy" not in stored and curve.val_accuracy:

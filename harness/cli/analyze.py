@@ -202,9 +202,9 @@ def _run(sources: Sequence[str], columns: dict[str, Any], *, name: str, json: bo
         options = _asked(look, columns)
         written, runs = report_on(look.source, sources, options, name=name)
     else:
-        source = read_source(sources)
-        check_pairing(source, options)
-        written, runs = report_on(source, sources, options, name=name)
+        written, runs = report_on(
+            check_pairing(read_source(sources), options), sources, options, name=name
+        )
     _show_report(written, runs, json=json)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -153,8 +155,8 @@ def _blanks(options: TableOptions) -> tuple[tuple[str, str], ...]:
     return tuple((name.upper(), _BLANKS[name]) for name in names)
 
 
-def check_pairing(source: TableSource, options: TableOptions) -> None:
-    """Refuse to leave runs unpaired where a column looks like a seed and nobody said what to do about it.
+def check_pairing(source: TableSource, options: TableOptions) -> TableSource:
+    """Return the source, but refuse to leave runs unpaired where a column looks like a seed and nobody said what to do about it.
 
     Raises:
         UsageError: neither ``--seed`` nor ``--unpaired`` was given, and there is such a column.
@@ -162,13 +164,26 @@ def check_pairing(source: TableSource, options: TableOptions) -> None:
     from harness.analysis.column_choice import proposed
 
     if options.seed or options.unpaired or options.n or options.missing:
-        return
+        return source
     likely = proposed(source, replace(options, seed=()))[0].seed
     if likely:
         raise UsageError(
             f"runs are paired by seed, and column {likely[0]!r} looks like one",
             f"pass --seed '{likely[0]}' to pair them, or --unpaired to compare arms as groups",
         )
+    return source
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Keep Python's collector from walking a hundred thousand trials again and again: all of them stay to the end."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def report_on(
@@ -183,7 +198,10 @@ def report_on(
     from harness.analysis.runs_table import runs_of, study_name
     from harness.report import Provenance, write_index, write_report
 
-    runs = runs_of(source, options)
+    origin = _origin(source, sources)
+    with _collector_at_rest():
+        runs = runs_of(source, options)
+    del source  # its cells have become trials, and would fill the memory twice
     if name and study_name(name) != name:
         raise UsageError(
             f"--name {name!r} is no name for a folder",
@@ -193,15 +211,16 @@ def report_on(
     folder = reports / study.name
     command = command_of(sources, options, name=name)
     _refuse_other_report(folder, sources)
-    written = write_report(
-        folder,
-        study,
-        runs.trials,
-        metrics=runs.metrics,
-        seeds=runs.seeds,
-        provenance=Provenance(commands=(command,), data=_origin(source, sources)),
-    )
-    write_index(reports)
+    with _collector_at_rest():
+        written = write_report(
+            folder,
+            study,
+            runs.trials,
+            metrics=runs.metrics,
+            seeds=runs.seeds,
+            provenance=Provenance(commands=(command,), data=origin),
+        )
+        write_index(reports)
     return written, runs
 
 
@@ -239,26 +258,26 @@ def _place(text: str) -> str:
 
 def _refuse_other_report(folder: Path, sources: Sequence[str]) -> None:
     """Keep a report from being overwritten by that of another source, or of a study that was trained."""
-    from harness.report import read_folder
+    from harness.report.folder import read_origin
 
     if not (folder / "study.toml").is_file():
         return
     hint = "pass --name to give this report another name"
     try:
-        before = read_folder(folder)
+        study, made = read_origin(folder)
     except HarnessError:
         raise ReportError(
             f"{folder} holds a report whose source is not known, which this one would replace", hint
         ) from None
-    if not before.study.table:
+    if not study.table:
         raise ReportError(
             f"{folder} holds the report of a study that was trained, which this one would replace",
             hint,
         )
-    words = shlex.split(before.provenance.commands[0]) if before.provenance.commands else []
+    words = shlex.split(made.commands[0]) if made.commands else []
     named = words[2 : next((i for i, w in enumerate(words) if w.startswith("--")), len(words))]
     if [Path(text).absolute() for text in named] != [Path(_place(t)).absolute() for t in sources]:
-        shown = ", ".join(named) or before.study.table
+        shown = ", ".join(named) or study.table
         raise ReportError(
             f"{folder} holds the report of {plural(len(named) or 1, 'other source')}: {shown}", hint
         )

@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from harness.report.material import Material, in_order, recipe_ids, thumbnail
@@ -47,6 +48,8 @@ _LEADING = ("accuracy", "train_accuracy", "online_accuracy", "test_accuracy", "g
 
 def data_files(material: Material) -> dict[str, bytes]:
     """Return the data files of a folder as ``{name: bytes}``."""
+    import pyarrow as pa
+
     trials = _trials_table(material)
     files = {
         "study.toml": material.study.to_toml().encode(),
@@ -66,6 +69,7 @@ def data_files(material: Material) -> dict[str, bytes]:
         files["bench.json"] = (
             json.dumps(material.bench, indent=1, ensure_ascii=False) + "\n"
         ).encode()
+    pa.default_memory_pool().release_unused()
     return files
 
 
@@ -88,16 +92,14 @@ def _trial_columns(material: Material) -> Iterator[tuple[str, list[Any]]]:
     texts |= {trial.label: "" for trial in trials if trial.label}  # nobody knows its recipe
     environments = {id(trial.environment): trial.environment for trial in trials}
     settings = {key: environment.model_dump_json() for key, environment in environments.items()}
-    for name in ("cell", "seed", "state"):
-        yield name, [getattr(trial, name) for trial in trials]
+    yield from _fields(trials, ("cell", "seed", "state"))
     found = [trial.metrics for trial in trials]
     for name in metric_columns(trials):
         yield (
             name if name in METRICS else f"metric:{name}",
             [_finite(scores[name]) if name in scores else None for scores in found],
         )
-    for name in PLAIN:
-        yield name, [getattr(trial, name) for trial in trials]
+    yield from _fields(trials, PLAIN)
     yield "recipe_id", ids
     yield "recipe", [texts[key] for key in ids]
     yield "environment", [settings[id(trial.environment)] for trial in trials]
@@ -105,6 +107,13 @@ def _trial_columns(material: Material) -> Iterator[tuple[str, list[Any]]]:
         values = [getattr(trial, name) for trial in trials]
         yield name, [json.dumps(value, sort_keys=True) if value else "" for value in values]
     yield "final", [id(trial) in final for trial in trials]
+
+
+def _fields(trials: Iterable[Trial], names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield fields with their values, going through the trials once."""
+    rows = list(map(attrgetter(*names), trials))
+    for i, name in enumerate(names):
+        yield name, [row[i] for row in rows]
 
 
 def _trials_table(material: Material) -> pa.Table:

@@ -77,6 +77,17 @@ def read_folder(folder: Path) -> Material:
     )
 
 
+def read_origin(folder: Path) -> tuple[Study, Provenance]:
+    """Read what a report's folder is of, and what it was made with; its trials are left where they are.
+
+    Raises:
+        ReportError: the folder lacks a file that is needed, or one is unreadable.
+    """
+    facts = read_parquet(folder / "trials.parquet", columns=[]).schema.metadata or {}
+    made = Provenance.model_validate_json(facts.get(b"harness.provenance", b"{}"))
+    return _read_study(folder / "study.toml"), made
+
+
 def read_analysis(folder: Path | str) -> Analysis:
     """Read a folder's analysis.json, and from its trials which images they saw.
 

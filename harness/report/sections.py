@@ -238,7 +238,7 @@ def tradeoffs(given: SectionInput) -> Section | None:
 
 def throughput(given: SectionInput) -> Section | None:
     """Images per second and what else was measured of the trials, and a saved benchmark."""
-    if given.brief:
+    if given.brief or given.analysis.study.table:  # a table says nothing of the machine
         return None
     drawn = _maybe(draw_tradeoffs.throughput(given.material, given.analysis, given.formats))
     blocks: list[Block] = [Details("Images per second of every arm", tuple(drawn))] if drawn else []

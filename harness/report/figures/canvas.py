@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # inches; 490 units of the SVG, shown at 34rem or wider, so that 9.5-unit text is never below 10 px
 WIDTH = 6.8
 TEXT = 9.5
+_DPI = 160  # of a PNG
 FORMATS = ("svg", "png", "pdf")
 # never the text of a label
 _DRAWN = re.compile(r' (?:d|x|y|width|height|transform|points)="[^"]*"')
@@ -126,11 +127,7 @@ def _print(drawing: Drawing, formats: Sequence[str]) -> dict[str, bytes]:
             f'{head}>\n <rect width="100%" height="100%" fill="#ffffff"/>\n{rest}'.encode()
         )
     if "png" in formats:
-        buffer = io.BytesIO()
-        drawing.savefig(
-            buffer, format="png", dpi=160, metadata={"Software": None}, facecolor="white"
-        )
-        printed["png"] = _quantised(buffer.getvalue())
+        printed["png"] = _png(drawing)
     if "pdf" in formats:
         buffer = io.BytesIO()
         drawing.savefig(
@@ -148,14 +145,19 @@ def _tidy(svg: str) -> str:
     return _DRAWN.sub(lambda m: re.sub(r"(-?\d+\.\d\d)\d+", r"\1", m[0]), svg)
 
 
-def _quantised(png: bytes) -> bytes:
-    """Return the picture with a palette of 128 colours: a third of the size, no difference to the eye."""
+def _png(drawing: Drawing) -> bytes:
+    """Return a drawing as PNG with a palette of 128 colours: a third of the size, no difference to the eye."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(png)) as opened:
-        reduced = opened.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    pixels = io.BytesIO()
+    drawing.savefig(pixels, format="rgba", dpi=_DPI, facecolor="white")
+    width = int(WIDTH * _DPI)
+    size = (width, pixels.tell() // (4 * width))
+    picture = Image.frombuffer("RGBA", size, pixels.getbuffer(), "raw", "RGBA", 0, 1).convert("RGB")
+    del pixels  # of many arms 10 MB, and as much again to reduce the colours
     buffer = io.BytesIO()
-    reduced.save(buffer, "PNG", dpi=(160, 160))
+    reduced = picture.quantize(128, dither=Image.Dither.NONE)
+    reduced.save(buffer, "PNG", dpi=(_DPI, _DPI))
     return buffer.getvalue()
 
 

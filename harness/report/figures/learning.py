@@ -49,6 +49,8 @@ def learning(
     material: Material, analysis: Analysis, formats: Sequence[str], *, brief: bool = False
 ) -> list[Figure]:
     """Draw losses, accuracies, gaps and learning rates by epoch; only the losses when ``brief``."""
+    if not material.curves:
+        return []
     trials = {name: found for name, found in scores.by_arm(material, analysis).items() if found}
     if not any(len(material.curves.get(t.cell, ())) for found in trials.values() for t in found):
         return []

@@ -58,15 +58,14 @@ def seeds(material: Material, analysis: Analysis, formats: Sequence[str]) -> Fig
         "seeds", 1.0 + 0.31 * len(names), columns=1 + bool(paired), formats=formats, sharey=True
     ) as opened:
         left = opened.axes[0]
+        _dots(left, [scores.thinned(list(by_arm[name].values()), limit) for name in names])
         for y, name in enumerate(names):
-            _dots(left, scores.thinned(list(by_arm[name].values()), limit), y)
             _mean_line(left, sum(by_arm[name].values()) / len(by_arm[name]), y, down=0.3)
         canvas.name_rows(left, names)
         of_gap = metric.name in ("gap", analysis.gap)
         left.set_xlabel(canvas.with_unit(metric.label, metric.unit, level=not of_gap))
         if paired:
-            here = {names.index(name): e for name, e in paired.items() if name in names}
-            _paired_side(opened.axes[1], here, limit)
+            _paired_side(opened.axes[1], [paired.get(name) for name in names], limit)
             opened.axes[1].set_xlabel(canvas.with_unit("difference, same seed", metric.unit))
         for ax in opened.axes:
             ax.xaxis.set_major_locator(_few_ticks())
@@ -103,11 +102,13 @@ def _mean_line(ax: Axes, x: float, y: int, *, down: float) -> None:
     ax.plot([x, x], [y - 0.3, y + down], color=PAGE["ink"], linewidth=1.6, zorder=4)
 
 
-def _paired_side(ax: Axes, effects: dict[int, Effect], limit: int) -> None:
+def _paired_side(ax: Axes, rows: Sequence[Effect | None], limit: int) -> None:
     """Draw the differences of every arm that has any, with their mean and, under it, its interval."""
     canvas.zero_line(ax)
-    for y, effect in effects.items():
-        _dots(ax, scores.thinned(effect.differences, limit), y)
+    _dots(ax, [scores.thinned(effect.differences, limit) if effect else [] for effect in rows])
+    for y, effect in enumerate(rows):
+        if effect is None:
+            continue
         _mean_line(ax, effect.estimate or 0.0, y, down=0.34)
         if effect.low is not None and effect.high is not None:
             pen: Any = {"color": PAGE["ink"], "linewidth": 1.4, "zorder": 4}
@@ -131,20 +132,15 @@ def _seeds_caption(analysis: Analysis, paired: Sequence[Effect], limit: int, *, 
     return caption
 
 
-def _dots(ax: Axes, values: Sequence[float], y: int) -> None:
-    spread = [
+def _dots(ax: Axes, rows: Sequence[Sequence[float]]) -> None:
+    """Draw the values of every row, spread over its height in their order."""
+    places = [
         y + (0.0 if len(values) == 1 else -0.22 + 0.44 * i / (len(values) - 1))
+        for y, values in enumerate(rows)
         for i in range(len(values))
     ]
-    ax.scatter(
-        list(values),
-        spread,
-        s=22,
-        color=PAGE["better"],
-        alpha=0.6,
-        edgecolor="none",
-        zorder=3,
-    )
+    look: Any = {"s": 22, "color": PAGE["better"], "alpha": 0.6, "edgecolor": "none", "zorder": 3}
+    ax.scatter([value for values in rows for value in values], places, **look)
 
 
 def _seed_table(
