@@ -182,11 +182,12 @@ def as_html(analysis: Mapping[str, Any], *, answer: str = "") -> str:
         return f"<div>{said or f'<p>nothing is compared; {escape(shown)}</p>'}</div>"
 
     def cells(tag: str, row: Row) -> str:
-        keep = ";white-space:nowrap"  # an interval stays in one piece
-        sides = ["left", *["right"] * len(table.numbers), "left"]
+        left = "text-align:left"
+        number = "text-align:right;white-space:nowrap"  # an interval stays in one piece
+        styles = [left, *[number] * len(table.numbers), left]
         return "".join(
-            f'<{tag} style="text-align:{side}{keep if side == "right" else ""}">{escape(cell)}</{tag}>'
-            for side, cell in zip(sides, row, strict=True)
+            f'<{tag} style="{style}">{escape(cell)}</{tag}>'
+            for style, cell in zip(styles, row, strict=True)
         )
 
     rows = "".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)

@@ -183,7 +183,6 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
         )
     same_ground = bool(a.environments) and a.environments == b.environments
     metrics = [a.primary, *([a.gap] if a.gap != a.primary else []), SPEED]
-    images = _other_images(a, b)
     rules = {metric: _rules(a, b, metric, same_ground=same_ground) for metric in metrics}
     by_metric = {metric: _differences(a, b, pairs, rules[metric]) for metric in metrics}
 
@@ -195,11 +194,7 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
         for ruling in _rulings(a, b, pairs, by_metric[metric], rules[metric])
     ]
     unlike = [(one, other) for one, other in pairs if one.recipe_id != other.recipe_id]
-    notes = [f"nothing is judged: {images}"] if images else []
-    # the question of a table is made of its name
-    if a.study.question != b.study.question and not (a.study.table and b.study.table):
-        notes.append("the two answer different questions: only the arms of both are compared")
-    notes += [_other_recipes(a, b, unlike, every=len(unlike) == len(pairs))] if unlike else []
+    notes = _notes(a, b, unlike, every=len(unlike) == len(pairs))
     if not same_ground and any(row.test for row, _ in by_metric[SPEED]):
         notes.append(
             "throughput is shown and not judged: the two ran in different environments, or it is not known in which"
@@ -224,10 +219,22 @@ def compare(a: Analysis, b: Analysis, *, speed: bool = False) -> Comparison:
     )
 
 
+def _notes(
+    a: Analysis, b: Analysis, unlike: Sequence[tuple[ArmFacts, ArmFacts]], *, every: bool
+) -> list[str]:
+    """Say what sets A and B apart besides their scores: images, questions, recipes."""
+    images = _other_images(a, b)
+    notes = [f"nothing is judged: {images}"] if images else []
+    # the question of a table is made of its name
+    if a.study.question != b.study.question and not (a.study.table and b.study.table):
+        notes.append("the two answer different questions: only the arms of both are compared")
+    return [*notes, *([_other_recipes(a, b, unlike, every=every)] if unlike else [])]
+
+
 def _other_recipes(
     a: Analysis, b: Analysis, unlike: Sequence[tuple[ArmFacts, ArmFacts]], *, every: bool
 ) -> str:
-    """Say in which arms A and B ran different recipes, and in which fields: those are compared as well."""
+    """Say in which arms A and B ran different recipes, and in which fields."""
     names = ", ".join(f'"{one.name}"' for one, _ in unlike)
     where = "every arm of both" if every and len(unlike) > 1 else names
     if a.study.table or b.study.table:  # nobody knows their recipes

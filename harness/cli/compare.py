@@ -210,7 +210,8 @@ def _recipe_of(compared: Comparison, arm: str) -> str:
 
 def _answer(compared: Comparison) -> list[str]:
     """Return the gate's answer and, for every arm that it cannot tell, why and how many seeds it would take."""
-    kept = f"no arm of B is worse by {_margin(compared)} or more (one-sided tests at {compared.alpha:g})"
+    tests = f"one-sided tests at {compared.alpha:g}"
+    kept = f"no arm of B is worse by {_margin(compared)} or more ({tests})"
     worse = [_ruled(compared, r) for r in compared.rulings if r.answer == "worse"]
     head = {
         "pass": f"pass: {kept}",

@@ -369,7 +369,7 @@ class OneLine:
 
 
 def _mind_resize(live: Live, drawn: Sequence[int]) -> None:
-    """Count again the rows that a narrower terminal broke the last picture into, so that all of them are erased.
+    """Count again the rows that a narrower terminal broke the last picture into: all are erased.
 
     Args:
         live: what draws the picture.

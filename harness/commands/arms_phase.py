@@ -42,7 +42,10 @@ REPORT_SECONDS = 15  # a provisional report is drawn again no sooner than this
 
 
 def same_scores(planned: Sequence[Arm], trials: Sequence[Trial], metric: Metric) -> tuple[str, ...]:
-    """Return one sentence on the arms whose score is the same to the last digit at every seed; none without such an arm."""
+    """Return one sentence on the arms whose score is the same to the last digit at every seed.
+
+    None without such an arm.
+    """
     alike: dict[str, list[str]] = {}
     for arm in planned:
         scores = [

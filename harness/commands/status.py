@@ -127,7 +127,10 @@ def find_run(name: str, *, storage: str | None, runs: Path = RUNS) -> str:
 def reported(
     name: str, *, storage: str | None, runs: Path = RUNS, reports: Path = Path("reports")
 ) -> Standings | None:
-    """Return what a report says of trials that ran elsewhere; None where a run is here, or no report is."""
+    """Return what a report says of trials that ran elsewhere.
+
+    None where a run of that name is here, or no report.
+    """
     if storage or _named(name, started(storage, runs)):
         return None
     folders = {path.parent.name: path.parent for path in reports.glob("*/analysis.json")}

@@ -266,7 +266,11 @@ def level(analysis: Analysis, arm: str, metric: str, *, kind: bool = True) -> st
 def _withheld(analysis: Analysis) -> str:
     """Why there are estimates and no verdict."""
     done, study = len(analysis.seeds), analysis.study
-    failed = [check for check in analysis.checks if check.level == "fail"]
+    # nets that guess come first: neither more seeds nor whole pairs would make them learn
+    failed = sorted(
+        (check for check in analysis.checks if check.level == "fail"),
+        key=lambda check: check.name != "chance",
+    )
     if failed:
         cure = f"; {failed[0].hint}" if failed[0].hint else ""
         return f"No verdict: {_lower(failed[0].what.rstrip('.'))}{cure}."

@@ -27,7 +27,7 @@ _STEADY = 1.5  # the same recipe's seconds, slow over fast, up to which times ma
 
 
 def settled(material: Material, analysis: Analysis) -> TuningFacts | None:
-    """Return the search's facts with its test figure's interval for new images, and with the answer that goes with it.
+    """Return the search's facts with its test figure's interval for new images, and their answer.
 
     A confirmation that the analysis of its trials does not judge claims nothing.
     """
@@ -168,7 +168,10 @@ def optimism(facts: TuningFacts) -> str:
 
 
 def package(facts: TuningFacts) -> str:
-    """Return that the settings of the winner were found together and none was tested alone; empty without a winner."""
+    """Return that the settings of the winner were found together and none was tested alone.
+
+    Empty without a winner.
+    """
     winner = next((f for f in facts.finalists if f.chosen), None)
     improved = facts.confirmed is not None and facts.confirmed.improved
     if winner is None or not improved or len(winner.overrides) < 2:
