@@ -233,10 +233,6 @@ class ArmsPhase(Phase):
     def _power(self, finished: Sequence[Trial]) -> str:
         from harness.analysis.power_plan import plan_power
 
-        if len(self.arms) < 2:
-            return (
-                "nothing is compared: the study has one arm, and its report gives the level alone"
-            )
         images = self.image_counts()["val"]
         return plan_power(
             self.study, finished=finished, metrics=own_metrics(self.study), images=images

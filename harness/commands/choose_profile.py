@@ -31,6 +31,12 @@ def all_trials(study: Study) -> int:
     return len(cells(study, "")) + most_trials(study)
 
 
+def timing_words(profile: str, why: str) -> str:
+    """Return what is said before steps are timed: of what, roughly for how long, and why."""
+    of = f" of profile {profile}" if profile else ""
+    return f"timing a few steps{of}, some 10 s, {why}"
+
+
 def choose_profile(
     study: Study,
     *,
@@ -41,8 +47,9 @@ def choose_profile(
     """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
 
     A study that runs a script is taken as its file has it, without a profile: ("", "").
-    Nothing is downloaded, and nothing is refused. ``count`` says how many trials a study takes
-    under a profile.
+    Nothing is downloaded, and nothing is refused. The study counts as its file has it, so that
+    fewer seeds or epochs for a first look never lead to a larger profile. ``count`` says how many
+    trials a study takes under a profile.
     """
     if study.scripted:  # its own profiles are for those who ask for them
         return "", ""
@@ -58,7 +65,7 @@ def choose_profile(
         elif name == "full" and (device == "cpu" or not has_gpu()):
             reasons.append("full needs a GPU")
         else:
-            on_event(f"timing a few steps of profile {name}")
+            on_event(timing_words(name, f"to see if it fits in {duration(AUTO_SECONDS)}"))
             try:
                 layout = choose_layout(recipe, device=device)
             except HarnessError as error:
@@ -68,7 +75,7 @@ def choose_profile(
             if seconds <= AUTO_SECONDS:
                 return name, f"the largest that fits in {duration(AUTO_SECONDS)}"
             reasons.append(f"{name} would take {duration(seconds)}")
-    return "quick", "; ".join(reasons)
+    return "quick", f"the smallest, since {', '.join(reasons)}"
 
 
 def recommended_study(study: Study, reports: Path) -> Study:

@@ -236,8 +236,9 @@ _ABSENT = object()  # equal to no value
 
 
 def _near(name: str) -> str:
-    """Return the nearest field for a name that is none, those with its own last name included."""
-    return did_you_mean(name, (*_NAMES, *(f"{start}.{name.rpartition('.')[2]}" for start in OPEN)))
+    """Return the nearest field for a name that is none; behind a dot, an argument of your own code may be meant."""
+    own = [f"{start}.{name.rpartition('.')[2]}" for start in OPEN] if "." in name else []
+    return did_you_mean(name, (*_NAMES, *own))
 
 
 def digest(value: object, length: int = 16) -> str:

@@ -76,6 +76,8 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     # TOML has lists where a recipe, which is hashed, has tuples
     overrides = {name: tuple(v) if isinstance(v, list) else v for name, v in flatten(table).items()}
     faults += [f"recipe.{fault}" for fault in Recipe().try_overrides(overrides)[1]]
+    if len(faults) == 1:
+        raise RecipeError(f"{path}: {faults[0]}", _HINT)
     if faults:
-        raise RecipeError(f"{path}: {'; '.join(faults)}", _HINT)
+        raise RecipeError("\n  - ".join([f"{path} has {len(faults)} faults:", *faults]), _HINT)
     return overrides

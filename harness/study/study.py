@@ -248,8 +248,9 @@ class Study(_Strict):
         study, found = _checked(raw)
         faults += found
         if study is None or faults:
-            blamed = {f"base.{name}": f"--set {name}" for name in overrides}
-            raise _refusal([_blame(fault, blamed) for fault in faults], source)
+            if overrides or seeds is not None:  # the file alone was checked when it was read
+                raise _refusal_of_asked(faults, overrides, scripted=self.scripted)
+            raise _refusal(faults, source)
         return without_twins_of_baseline(study) if overrides else study
 
     def once(self, name: str, make: Callable[[], T]) -> T:
@@ -385,7 +386,7 @@ def _checked(raw: Mapping[str, Any]) -> tuple[Study | None, list[str]]:
 def _refusal(faults: list[str], source: str) -> StudyError:
     """Return one error that lists every fault, with the hint that fits."""
     listed = list(dict.fromkeys(faults))
-    of_recipe = ("base", "arms[", "factors[", "space", "--set")
+    of_recipe = ("base", "arms[", "factors[", "space")
     hint = _HINT
     if any(fault.startswith(of_recipe) for fault in faults):
         hint = "`harness show fields` lists every recipe field"
@@ -397,12 +398,31 @@ def _refusal(faults: list[str], source: str) -> StudyError:
     return StudyError("\n  - ".join([f"{source} has {len(listed)} faults:", *listed]), hint)
 
 
-def _blame(fault: str, blamed: Mapping[str, str]) -> str:
-    """Return a fault with the place that it comes from: the command line's, where that set the field."""
-    for place, said in blamed.items():
-        if fault.startswith((f"{place}:", f"{place} ")):
-            return said + fault.removeprefix(place)
-    return fault
+def _refusal_of_asked(
+    faults: list[str], overrides: Mapping[str, Any], *, scripted: bool
+) -> StudyError:
+    """Return one error about what the command line sets, in the command line's own words."""
+    listed, named = [], []
+    for fault in dict.fromkeys(faults):
+        bare = fault.removeprefix("base.")
+        name = bare.partition(":")[0]
+        if name in overrides:
+            named.append(name)
+            listed.append(f"--set {bare}")
+        elif name in ("seeds", "looks"):
+            listed.append(f"--{bare}")
+        else:  # a value that agrees with its field, and not with the rest of the study
+            listed.append(f"with --base or --set as given, {bare}")
+    hint = "`harness show fields` lists every recipe field"
+    if scripted:
+        hint = "--set changes what [base] of the study file names"
+    elif all(one.startswith("--seeds") for one in listed):
+        hint = "for example --seeds 8"
+    elif len(listed) == len(named) == 1 and "no such" not in listed[0]:
+        hint = f"`harness show {named[0]}` explains it"
+    if len(listed) == 1:
+        return StudyError(listed[0], hint)
+    return StudyError("\n  - ".join([f"{len(listed)} faults on the command line:", *listed]), hint)
 
 
 def _override_faults(raw: Mapping[str, Any]) -> list[str]:
