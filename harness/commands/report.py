@@ -184,7 +184,7 @@ def trials_kept(name: str, *, storage: str | None) -> Iterator[None]:
 def report_all(
     *, reports: Path = Path("reports"), on_event: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Written], list[str]]:
-    """Make every report in a folder again from its own data, and the index over all of them. Trials are not needed.
+    """Make every report in a folder again from its own data, and the pages over all of them. Trials are not needed.
 
     Args:
         reports: where reports lie.
@@ -204,7 +204,7 @@ def report_all(
             written.append(rebuild(folder))
         except HarnessError as error:
             failures.append(f"{folder.name}: {error.message} ({error.hint})")
-    write_index(reports)
+    write_index(reports, landing=True)
     return written, failures
 
 
