@@ -30,7 +30,8 @@ def report(
         Path | None, typer.Option("--from", help="Rebuild a report from its own folder.")
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Rebuild every report under reports/, and reports/README.md.")
+        bool,
+        typer.Option("--all", help="Rebuild every report under reports/, and reports/README.md."),
     ] = False,
     storage: Storage = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,

@@ -21,7 +21,7 @@ from harness.commands.choose_profile import (
     recommended_study,
     timing_words,
 )
-from harness.commands.ending import after
+from harness.commands.ending import after, obstacle, read_analysis_plain
 from harness.commands.facts import ArmTable, OnEvent, Outcome, PlanFacts
 from harness.commands.finished import latest_profile, recall, remember, when_finished
 from harness.commands.place import RUNS, Place
@@ -220,8 +220,12 @@ def _run(
         outcome = run_retuned(phase, settings, deadline, on_event)
     else:
         outcome = phase.outcome(run_phases([phase], deadline, on_event))
+    analysis = read_analysis_plain(outcome.report)
+    stopped = outcome.interrupted or outcome.out_of_time
+    hindered = "" if analysis is None or stopped else obstacle(analysis)
     outcome = replace(
         outcome,
+        notes=(*outcome.notes, *([hindered] if hindered else [])),
         next_command=after(
             outcome, asked=asked, larger=phase.next_command(), confirmable=confirmable
         ),

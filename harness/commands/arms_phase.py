@@ -18,7 +18,7 @@ from harness.commands.choose_profile import command, next_size
 from harness.commands.facts import Extra, OnEvent, Outcome, PlanFacts
 from harness.commands.place import RUNS, Place, Places, choose_places
 from harness.commands.run import REPORTS, Ended, Phase, summed
-from harness.errors import HarnessError, StorageError
+from harness.errors import HarnessError, StorageError, TrialError
 from harness.study.arms import Arm, arms
 from harness.study.cells import CONTROL_OFFSET, cells
 from harness.study.fingerprints import cell_code, study_code
@@ -425,19 +425,30 @@ class ArmsPhase(Phase):
 
     def _notes(self, trials: Sequence[Trial]) -> tuple[str, ...]:
         """What is to be said of scores that do not vary, and of how a script's numbers were read."""
-        notes = same_scores(self.arms, trials, self.study.metric)
-        if not self.study.scripted:
-            return notes
+        if not self.study.scripted:  # our engine draws from the seed
+            return ()
         from harness.workers.script import reading_notes
 
         done = {trial.cell for trial in complete(trials)}
         cells_done = [cell for cell in self.planned if cell.key in done]
-        notes += tuple(reading_notes(self.study, RUNS / self.study.folder, cells_done))
-        if any("ended well, but" in trial.error for trial in trials):
-            notes += (
-                "once [metrics] says how to read them, the runs that ended well are read and not trained again",
-            )
-        return notes
+        notes = reading_notes(self.study, RUNS / self.study.folder, cells_done)
+        return (*same_scores(self.arms, trials, self.study.metric), *notes)
+
+    def _again(self, trials: Sequence[Trial]) -> str:
+        """What runs the failed trials again; runs of a script that ended well are read, and nothing is trained."""
+        if not self.asked:
+            return ""
+        failed = [trial for trial in trials if trial.state == "failed"]
+        unread = sum("ended well, but" in trial.error for trial in failed)
+        again = f"`{self.asked} --retry-failed`"
+        if not unread:
+            return f"once the cause is repaired, {again} runs the failed trials again"
+        others = ", runs the other failed trials again" if unread < len(failed) else ""
+        runs = plural(unread, "run")
+        return (
+            f"once [metrics] in the study file fits what the script writes, {again} "
+            f"reads {runs} that ended well without training{others}"
+        )
 
     def finish(self, ledger: SearchLedger, on_event: OnEvent) -> Written:
         """Write the report, and what it recommends."""
@@ -539,6 +550,8 @@ class ArmsPhase(Phase):
 
     def error_line(self, error: HarnessError) -> str:
         """Return what kept the workers from going on, with the part of the run it concerns."""
+        if self.asked and isinstance(error, TrialError):  # the outcome says what to run
+            return self.part + error.message
         return self.part + Phase.error_line(self, error)
 
     def outcome(self, ended: Sequence[Ended]) -> Outcome:
@@ -557,7 +570,7 @@ class ArmsPhase(Phase):
             report=written.index if written is not None else None,
             elsewhere=self.study.folder if self.place.launcher == "slurm" else "",
             next_command=self.next_command(),
-            again=f"{self.asked} --retry-failed" if common["failures"] and self.asked else "",
+            again=self._again(first.trials) if common["failures"] else "",
             notes=self._notes(first.trials),
             **common,
         )

@@ -13,7 +13,7 @@ from harness.config import DEVICE_NAMES, is_device
 from harness.errors import HarnessError, UsageError
 from harness.study.arms import arms
 from harness.study.cells import cells
-from harness.study.profiles import PROFILES
+from harness.study.profiles import PROFILES, builtin_profiles
 from harness.study.retune_settings import most_trials
 from harness.study.study import HandArm, Study, load_study
 from harness.text import duration
@@ -205,7 +205,19 @@ def next_size(
         cost = _cost(arms(larger)[0].recipe, layout, trials(larger), profile)
     except Exception:  # noqa: BLE001 - what is run is done; a guess at something else must not spoil it
         cost = ""
-    return f"{line(profile)}   # {cost}" if cost else line(profile)
+    why = "; ".join(filter(None, (cost, _kept(profile, overrides or {}))))
+    return f"{line(profile)}   # {why}" if why else line(profile)
+
+
+def _kept(profile: str, overrides: Mapping[str, Any]) -> str:
+    """Return in words which overrides replace what a size sets for itself: they were meant for another one."""
+    own = builtin_profiles()[profile]
+    kept = [
+        f"{name} = {value} ({profile} has {own[name]})"
+        for name, value in overrides.items()
+        if name in own and own[name] != value
+    ]
+    return f"it keeps {', '.join(kept)}" if kept else ""
 
 
 def _cost(recipe: Recipe, layout: Layout, trials: int, profile: str) -> str:

@@ -32,10 +32,28 @@ def read_analysis_plain(report: Path | str | None) -> Mapping[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def obstacle(analysis: Mapping[str, Any]) -> str:
+    """Return what has to be done before any next step makes sense; empty where nothing is in the way.
+
+    Nothing was learned, or trials of an arm diverged: a larger run of the same would end alike.
+    """
+    for check in analysis["checks"]:
+        if check["name"] == "chance" and check["level"] == "fail":
+            return f"before another run: {check['hint']}"
+    lost = [arm["name"] for arm in analysis["arms"] if arm["diverged"]]
+    if not lost:
+        return ""
+    names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+    return (
+        f"trials of {names} diverged: lower schedule.max_lr there, "
+        "or clip gradients with optimizer.grad_clip"
+    )
+
+
 def after(outcome: Outcome, *, asked: Callable[..., str], larger: str, confirmable: bool) -> str:
-    """Return the next step after a run; none after failures, and none while trials are left."""
+    """Return the next step after a run; none after failures or an obstacle, and none while trials are left."""
     analysis = read_analysis_plain(outcome.report)
-    if outcome.exit_code or analysis is None:
+    if outcome.exit_code or analysis is None or obstacle(analysis):
         return ""
     each, plan = outcome.plan.seconds_per_trial, outcome.plan
     seconds = each * plan.arms / max(min(plan.workers, plan.arms), 1) if each else None

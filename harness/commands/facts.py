@@ -13,6 +13,7 @@ from harness.text import duration, plural
 from harness.verdict_table import as_html
 
 OnEvent = Callable[[Any], None]
+_MOST_FAILURES = 5  # that are listed at the end of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class Outcome:
     next_command: str = ""
     dry: bool = False
     elsewhere: str = ""
-    again: str = ""  # the command that runs failed trials again
+    again: str = ""  # what runs failed trials again, in a sentence
     notes: Sequence[str] = ()
 
     @property
@@ -156,19 +157,18 @@ class Outcome:
 
     def closing(self) -> list[str]:
         """Return what remains to be said, a line each."""
-        lines = [*self.notes, *(f"failed: {failure}" for failure in self.failures)]
-        if self.failures and self.again:
-            lines.append(f"once the cause is repaired, `{self.again}` runs the failed trials again")
+        more = len(self.failures) - _MOST_FAILURES
+        lines = [*self.notes, *(f"failed: {failure}" for failure in self.failures[:_MOST_FAILURES])]
+        lines += [f"and {more} more failed; the report lists them"] if more > 0 else []
         left = self.counts.get("waiting", 0) + self.counts.get("running", 0)
-        if left and not self.dry:
+        stopped = self.interrupted or self.out_of_time
+        if left and not self.dry and self.interrupted and self.elsewhere:
             # the tasks are the cluster's and go on
-            if self.interrupted and self.elsewhere:
-                follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
-                lines.append(
-                    f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}"
-                )
-                return lines
-
+            follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
+            lines.append(
+                f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}"
+            )
+        elif left and not self.dry and (stopped or not self.again):
             why = (
                 "stopped by hand"
                 if self.interrupted
@@ -177,6 +177,9 @@ class Outcome:
                 else "not done"
             )
             lines.append(f"{why}: {plural(left, 'trial')} left; the same command goes on from here")
+        if self.again:
+            too = f", and runs the {left} that are left" if left else ""
+            lines.append(f"{self.again}{too}")
         return lines
 
     def _repr_html_(self) -> str:
