@@ -22,7 +22,9 @@ def report(
     studies: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Studies with trials under runs/; default: all.", autocompletion=complete.runs
+            metavar="STUDY",
+            help="Studies with trials under runs/; default: all.",
+            autocompletion=complete.runs,
         ),
     ] = None,
     *,

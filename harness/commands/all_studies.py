@@ -183,7 +183,7 @@ def ablate_all(
     names = tuple(names) or all_studies()
     asked: dict[str, Any] = {"overrides": overrides, "seeds": seeds}
     refused = [error for name in names if (error := _refusal(name, profile, asked)) is not None]
-    if len(refused) == len(names):  # what one study cannot have another may
+    if len(refused) == len(names):  # a field may fit one study and not another
         raise refused[0]
     check_device(device)
     chosen, why = (profile, "as asked") if profile else _profile(names, device, on_event)

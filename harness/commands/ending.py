@@ -37,8 +37,9 @@ def obstacle(analysis: Mapping[str, Any]) -> str:
 
     Nothing was learned, or trials of an arm diverged: a larger run of the same would end alike.
     """
+    few = len(analysis["seeds"]) < _FEWEST_SEEDS  # an unlucky seed looks like guessing
     for check in analysis["checks"]:
-        if check["name"] == "chance" and check["level"] == "fail":
+        if check["name"] == "chance" and check["level"] == "fail" and not few:
             return f"before another run: {check['hint']}"
     lost = [arm["name"] for arm in analysis["arms"] if arm["diverged"]]
     if not lost:

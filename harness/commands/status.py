@@ -120,7 +120,9 @@ def find_run(name: str, *, storage: str | None, runs: Path = RUNS) -> str:
         where = f"in {hide_password(storage)}" if storage else f"under {runs}/"
         raise UsageError(
             f"no run of {name!r} is {where}{did_you_mean(wanted, there)}",
-            f"there are: {', '.join(there)}" if there else "`harness ablate NAME` starts one",
+            f"there are: {', '.join(there)}"
+            if there
+            else "nothing was started here: `harness show` lists the studies to run",
         )
     return max(matches, key=lambda run: _modified(runs / run / "journal.log"))
 
