@@ -21,7 +21,7 @@ from harness.commands.choose_profile import (
     recommended_study,
     timing_words,
 )
-from harness.commands.ending import after, obstacle, read_analysis_plain
+from harness.commands.ending import after, nothing_learned, read_analysis_plain, unstable_arms
 from harness.commands.facts import ArmTable, OnEvent, Outcome, PlanFacts
 from harness.commands.finished import latest_profile, recall, remember, when_finished
 from harness.commands.place import RUNS, Place
@@ -222,10 +222,12 @@ def _run(
         outcome = phase.outcome(run_phases([phase], deadline, on_event))
     analysis = read_analysis_plain(outcome.report)
     stopped = outcome.interrupted or outcome.out_of_time
-    hindered = "" if analysis is None or stopped else obstacle(analysis)
+    notes: list[str] = []
+    if analysis is not None and not stopped:
+        notes = [line for line in (unstable_arms(analysis), nothing_learned(analysis)) if line]
     outcome = replace(
         outcome,
-        notes=(*outcome.notes, *([hindered] if hindered else [])),
+        notes=(*outcome.notes, *notes),
         next_command=after(
             outcome, asked=asked, larger=phase.next_command(), confirmable=confirmable
         ),

@@ -277,7 +277,7 @@ def _retuning(phase: ArmsPhase) -> tuple[int, int]:
 
 
 def _refusal(name: str, profile: str | None, asked: Mapping[str, Any]) -> HarnessError | None:
-    """Return why a study cannot be run as asked, found before anything is timed; None where it can."""
+    """Return why a study does not run as asked, found before anything is timed; None where it does."""
     try:
         check_asked(load_study(name), profile, **asked)
     except HarnessError as error:

@@ -440,14 +440,14 @@ class ArmsPhase(Phase):
             return ""
         failed = [trial for trial in trials if trial.state == "failed"]
         unread = sum("ended well, but" in trial.error for trial in failed)
-        again = f"`{self.asked} --retry-failed`"
         if not unread:
-            return f"once the cause is repaired, {again} runs the failed trials again"
+            then = f"`{self.asked} --retry-failed` runs the failed trials again"
+            return f"once the cause is repaired, {then}"
+        # other rules make other cells of all of them: those that failed otherwise run again, too
         others = ", runs the other failed trials again" if unread < len(failed) else ""
-        runs = plural(unread, "run")
         return (
-            f"once [metrics] in the study file fits what the script writes, {again} "
-            f"reads {runs} that ended well without training{others}"
+            f"once [metrics] in the study file fits what the script writes, `{self.asked}` "
+            f"reads {plural(unread, 'run')} that ended well without training{others}"
         )
 
     def finish(self, ledger: SearchLedger, on_event: OnEvent) -> Written:

@@ -32,29 +32,32 @@ def read_analysis_plain(report: Path | str | None) -> Mapping[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def obstacle(analysis: Mapping[str, Any]) -> str:
-    """Return what has to be done before any next step makes sense; empty where nothing is in the way.
+def nothing_learned(analysis: Mapping[str, Any]) -> str:
+    """Return what to do where every arm is at chance, which a larger run of the same would be too; empty elsewhere."""
+    if len(analysis["seeds"]) < _FEWEST_SEEDS:  # an unlucky seed looks like guessing
+        return ""
+    hints = [
+        check["hint"]
+        for check in analysis["checks"]
+        if check["name"] == "chance" and check["level"] == "fail"
+    ]
+    return f"before another run: {hints[0]}" if hints else ""
 
-    Nothing was learned, or trials of an arm diverged: a larger run of the same would end alike.
-    """
-    few = len(analysis["seeds"]) < _FEWEST_SEEDS  # an unlucky seed looks like guessing
-    for check in analysis["checks"]:
-        if check["name"] == "chance" and check["level"] == "fail" and not few:
-            return f"before another run: {check['hint']}"
+
+def unstable_arms(analysis: Mapping[str, Any]) -> str:
+    """Return which arms have trials that diverged, and what helps; empty without any."""
     lost = [arm["name"] for arm in analysis["arms"] if arm["diverged"]]
     if not lost:
         return ""
     names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-    return (
-        f"trials of {names} diverged: lower schedule.max_lr there, "
-        "or clip gradients with optimizer.grad_clip"
-    )
+    cure = "a lower schedule.max_lr helps, or optimizer.grad_clip"
+    return f"diverged: trials of {names}; {cure}"
 
 
 def after(outcome: Outcome, *, asked: Callable[..., str], larger: str, confirmable: bool) -> str:
-    """Return the next step after a run; none after failures or an obstacle, and none while trials are left."""
+    """Return the next step after a run; none after failures or where nothing was learned, and none while trials are left."""
     analysis = read_analysis_plain(outcome.report)
-    if outcome.exit_code or analysis is None or obstacle(analysis):
+    if outcome.exit_code or analysis is None or nothing_learned(analysis):
         return ""
     each, plan = outcome.plan.seconds_per_trial, outcome.plan
     seconds = each * plan.arms / max(min(plan.workers, plan.arms), 1) if each else None
