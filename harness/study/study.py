@@ -409,7 +409,7 @@ def _refusal_of_asked(
         if name in overrides:
             named.append(name)
             listed.append(f"--set {bare}")
-        elif name in ("seeds", "looks"):
+        elif name == "seeds":
             listed.append(f"--{bare}")
         else:  # a value that agrees with its field, and not with the rest of the study
             listed.append(f"with --base or --set as given, {bare}")
