@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from harness.errors import UsageError, did_you_mean
+from harness.text import unread
 
 Launcher = Literal["local", "slurm", "ray"]
 LAUNCHERS: tuple[Launcher, ...] = ("local", "slurm", "ray")
@@ -142,7 +143,7 @@ def _parse(path: Path, faults: list[str], *, only: str = "") -> Mapping[str, Any
         if only.encode() in content:
             return tomllib.loads(content.decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        faults.append(f"could not read {path}: {error}")
+        faults.append(unread(path, error))
     return {}
 
 

@@ -130,5 +130,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if not near:  # "crop" for "augment.crop": the last part alone is how people remember a field
-        near = [name for name in names if name.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+        ends = {name.rpartition(".")[2]: name for name in reversed(names)}
+        near = difflib.get_close_matches(word.rpartition(".")[2], ends, n=1, cutoff=0.75)
+        near = [ends[end] for end in near]
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -111,16 +111,22 @@ def test_a_value_that_cannot_be_is_a_fault(tmp_path: Path, name: str, value: str
     assert f"{name}: " in faults(write(tmp_path, f"{name} = {value}\n"))
 
 
-@pytest.mark.parametrize("content", [b"workers = \n", b"\xff\xfe"])
-def test_a_file_that_is_not_toml_is_a_fault(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"workers = \n", "harness.toml, line 1, column 11: expected a value"),
+        (b"\xff\xfe", "harness.toml, line 1: expected text in UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_toml_is_a_fault(tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "harness.toml").write_bytes(content)
-    assert "could not read" in faults(tmp_path)
+    assert expected in faults(tmp_path)
 
 
 def test_a_broken_pyproject_is_a_fault_only_where_it_speaks_of_harness(tmp_path: Path) -> None:
     write(tmp_path / "a", "[tool.ruff\n", "pyproject.toml")
     assert find_defaults(tmp_path / "a") == Defaults()
-    assert "could not read" in faults(write(tmp_path / "b", "[tool.harness\n", "pyproject.toml"))
+    assert "expected ]" in faults(write(tmp_path / "b", "[tool.harness\n", "pyproject.toml"))
 
 
 def test_what_is_told_names_file_and_value_and_no_password(tmp_path: Path) -> None:

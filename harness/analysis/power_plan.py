@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, sqrt
 
+from harness.analysis.verdicts import FEWEST_PAIRS, FIRM_PAIRS
 from harness.errors import UsageError
 from harness.study.arms import arms
 from harness.study.cells import CONTROL_OFFSET, cells
 from harness.study.profiles import PROFILES, Observed, builtin_profiles, observed
 from harness.study.study import Study
 from harness.study.trial import METRICS, Metric, Trial
+from harness.text import plural
 
 # between an arm and its reference over seeds: pairing gains nothing, or what is usual
 CORRELATIONS = (0.0, 0.5)
@@ -73,15 +75,38 @@ class PowerPlan:
     trials_first_look: int
     seconds: float | None
 
+    def judges_nothing(self) -> str:
+        """Return why no verdict can come of the study; empty where one can."""
+        if self.arms < 2:
+            return (
+                "nothing is compared: the study has one arm, and its report gives the level alone"
+            )
+        if self.seeds < FEWEST_PAIRS:
+            few = f"nothing is judged from {plural(self.seeds, 'seed')}"
+            return f"{few}: a verdict takes {FEWEST_PAIRS}, and a firm one {FIRM_PAIRS}"
+        return ""
+
     def finds(self) -> str:
-        """Return what the planned seeds can find, in a clause, or why that is unknown."""
+        """Return what the planned seeds can find and what that rests on, in lines, or why that is unknown."""
+        if nothing := self.judges_nothing():
+            return nothing
         small, usual = (self.detectable[rho] for rho in CORRELATIONS)
         if self.sd is None or small is None or usual is None:
-            return f"power unknown: {self.source}"
-        among = f" among {self.family}" if self.family > 1 else ""
+            return f"what it can find is unknown: {self.source}"
+
+        def pp(value: float) -> str:
+            return f"{value:.2g} {self.unit}".rstrip()
+
+        once = f", {self.family} comparisons" if self.family > 1 else ""
+        of = "main effects" if self.contrast == "main effect" else "differences"
+        often = f"{10 * WANTED_POWER:.0f} of 10 studies like it ({100 * WANTED_POWER:.0f} % power"
+        alike = (
+            f"all arms rise and fall together from seed to seed (correlation {CORRELATIONS[1]:g})"
+        )
         return (
-            f"finds {small:.2g} {self.unit}{among} with {100 * WANTED_POWER:.0f} % power "
-            f"({usual:.2g} if paired seeds correlate at .5); sd {self.sd:.2g} {self.unit} {self.source}"
+            f"finds {of} of {pp(small)} or more in {often}, n = {self.seeds} seeds{once})\n"
+            f"finds {pp(usual)} or more if {alike}\n"
+            f"both rest on an sd between seeds of {pp(self.sd)}, {self.source}"
         )
 
 

@@ -98,8 +98,8 @@ def _ablate(
 
     if study is None:
         raise UsageError(
-            "there is no study to run: --study is missing",
-            "`harness ablate NAME` for one, --all for every built-in one",
+            "`harness ablate` needs the name of a study, or --all for every built-in one",
+            "for example `harness ablate augmentations`; `harness show` lists the studies",
         )
     return run(study, screen=screen, recommended=recommended, **common)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli import console
-from harness.cli.options import READ, Json, app
+from harness.cli.options import READ, Json, app, examples
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.analysis import Analysis
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
     from harness.commands.analyze import TableLook
     from harness.report import Written
 
+_COLUMNS, _ROWS, _JUDGED = "Which columns", "Which rows", "How it is judged"  # panels of the help
 _MOST_ROWS = 40  # arms or columns in a table on the screen; more are in the report
 
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...",
+        metavar="SOURCE",
         help="Files, folders, globs, a pattern such as '{arm}/seed-{seed}/metrics.csv', or an Optuna storage.",
         show_default=False,
     ),
@@ -30,14 +32,20 @@ Files = Annotated[
 
 ArmColumns = Annotated[
     list[str] | None,
-    typer.Option("--arm", metavar="COLUMN", help="Column that names the arm of a run; repeatable."),
+    typer.Option(
+        "--arm",
+        metavar="COLUMN",
+        help="Names the arm of a run; repeatable.",
+        rich_help_panel=_COLUMNS,
+    ),
 ]
 SeedColumns = Annotated[
     list[str] | None,
     typer.Option(
         "--seed",
         metavar="COLUMN",
-        help="Column of the seed; runs of one seed are pairs; repeatable.",
+        help="The seed: runs of one seed are pairs; repeatable.",
+        rich_help_panel=_COLUMNS,
     ),
 ]
 DatasetColumns = Annotated[
@@ -45,90 +53,152 @@ DatasetColumns = Annotated[
     typer.Option(
         "--dataset",
         metavar="COLUMN",
-        help="Column of the data set: pairs are within one; repeatable.",
-    ),
-]
-Conditions = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="COLUMN=VALUE", help="Rows that count; also !=, <, <=, >, >=; repeatable."
+        help="The data set: pairs are within one; repeatable.",
+        rich_help_panel=_COLUMNS,
     ),
 ]
 MetricColumn = Annotated[
     str,
     typer.Option(
         metavar="COLUMN",
-        help="Column of the score that decides; 'acc_{seed}' takes all columns of that form.",
-    ),
-]
-BaselineName = Annotated[
-    str, typer.Option(metavar="NAME", help="The arm that the others are compared with.")
-]
-Margin = Annotated[
-    float | None,
-    typer.Option(
-        help="Smallest difference worth acting on: percentage points, or the column's own unit."
+        help="The score that decides; 'acc_{seed}' takes all columns of that form.",
+        rich_help_panel=_COLUMNS,
     ),
 ]
 TrainColumn = Annotated[
     str,
-    typer.Option(metavar="COLUMN", help="Column of the score on training images, for the gap."),
+    typer.Option(
+        metavar="COLUMN",
+        help="The score on training images, for the overfitting gap.",
+        rich_help_panel=_COLUMNS,
+    ),
 ]
 GapColumn = Annotated[
-    str, typer.Option(metavar="COLUMN", help="Column of the overfitting gap itself.")
+    str,
+    typer.Option(metavar="COLUMN", help="The overfitting gap itself.", rich_help_panel=_COLUMNS),
 ]
 SdColumn = Annotated[
-    str, typer.Option(metavar="COLUMN", help="Column of the sd, where rows are means of runs.")
+    str,
+    typer.Option(
+        metavar="COLUMN", help="The sd, where rows are means of runs.", rich_help_panel=_COLUMNS
+    ),
 ]
 CountColumn = Annotated[
     str,
     typer.Option(
-        "--n", metavar="COLUMN", help="Number of runs behind a mean: a column or a number."
+        "--n",
+        metavar="COLUMN",
+        help="Number of runs behind a mean; also a plain number.",
+        rich_help_panel=_COLUMNS,
+    ),
+]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE",
+        help="Rows that count; also !=, <, <=, >, >=; repeatable.",
+        rich_help_panel=_ROWS,
     ),
 ]
 LastColumn = Annotated[
     str,
     typer.Option(
-        metavar="COLUMN", help="Of several rows of a run, the last by this column counts."
+        metavar="COLUMN",
+        help="Of several rows of a run, the last by this column counts.",
+        rich_help_panel=_ROWS,
     ),
 ]
 BestColumn = Annotated[
     str,
-    typer.Option(metavar="COLUMN", help="Of several rows of a run, the best counts (optimistic)."),
+    typer.Option(
+        metavar="COLUMN",
+        help="Of several rows of a run, the best counts (optimistic).",
+        rich_help_panel=_ROWS,
+    ),
 ]
 DuplicatePolicy = Annotated[
     Literal["refuse", "first", "last", "mean"],
-    typer.Option(help="What counts of several runs of one arm and seed."),
+    typer.Option(
+        metavar="RULE",
+        help="Several runs of one arm and seed: refuse, or take the first, last or mean.",
+        rich_help_panel=_ROWS,
+    ),
+]
+CommonSeeds = Annotated[
+    bool,
+    typer.Option(
+        "--common-seeds", help="Keep only the seeds that every arm has.", rich_help_panel=_ROWS
+    ),
+]
+BaselineName = Annotated[
+    str,
+    typer.Option(
+        metavar="ARM", help="The arm that the others are compared with.", rich_help_panel=_JUDGED
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        help="Smallest difference worth acting on, in pp or the column's own unit.",
+        rich_help_panel=_JUDGED,
+    ),
 ]
 UnitName = Annotated[
     Literal["auto", "percent", "share", "number"],
-    typer.Option(help="What scores are; auto goes by the column's name and size."),
+    typer.Option(
+        metavar="UNIT",
+        help="What scores are: percent, share (0 to 1), number; auto goes by name and size.",
+        rich_help_panel=_JUDGED,
+    ),
 ]
 LowerIsBetter = Annotated[
-    bool | None,
+    bool,
     typer.Option(
-        "--lower-is-better/--higher-is-better", help="Which end of the score is the good one."
+        "--lower-is-better", help="The low end of the score is good.", rich_help_panel=_JUDGED
+    ),
+]
+HigherIsBetter = Annotated[
+    bool,
+    typer.Option(
+        "--higher-is-better", help="The high end of the score is good.", rich_help_panel=_JUDGED
     ),
 ]
 DecimalMark = Annotated[
-    Literal["auto", "point", "comma"], typer.Option(help="What separates decimals.")
+    Literal["auto", "point", "comma"],
+    typer.Option(
+        metavar="MARK", help="What separates decimals: point, comma or auto.", rich_help_panel=_ROWS
+    ),
 ]
-Alpha = Annotated[float, typer.Option(help="Level of the tests and intervals.")]
+Alpha = Annotated[
+    float, typer.Option(help="Level of the tests and intervals.", rich_help_panel=_JUDGED)
+]
 IsUnpaired = Annotated[
-    bool, typer.Option("--unpaired", help="Compare arms as two groups, whatever the seeds.")
-]
-CommonSeeds = Annotated[
-    bool, typer.Option("--common-seeds", help="Keep only the seeds that every arm has.")
+    bool,
+    typer.Option(
+        "--unpaired",
+        help="Compare arms as two groups, whatever the seeds.",
+        rich_help_panel=_JUDGED,
+    ),
 ]
 Top = Annotated[
-    int, typer.Option(help="Show the best so many arms; the correction counts all; 0: all.")
+    int,
+    typer.Option(
+        help="Show only so many of the best arms, correct for all; 0: all.",
+        rich_help_panel=_JUDGED,
+    ),
 ]
 ReportName = Annotated[
     str, typer.Option("--name", help="Name of the report's folder; default: the source's.")
 ]
 
 
-@app.command(rich_help_panel=READ)
+@app.command(
+    rich_help_panel=READ,
+    epilog=examples(
+        "harness analyze runs.csv",
+        "harness analyze runs.csv --arm model --seed seed --metric acc --margin 0.5",
+    ),
+)
 def analyze(
     sources: Files,
     *,
@@ -147,7 +217,8 @@ def analyze(
     sd: SdColumn = "",
     count: CountColumn = "",
     unit: UnitName = "auto",
-    lower_is_better: LowerIsBetter = None,
+    lower_is_better: LowerIsBetter = False,
+    higher_is_better: HigherIsBetter = False,
     decimal: DecimalMark = "auto",
     alpha: Alpha = 0.05,
     unpaired: IsUnpaired = False,
@@ -157,6 +228,10 @@ def analyze(
     json: Json = False,
 ) -> None:
     """Report on runs that another program made; without options, list the columns and propose a command."""
+    if lower_is_better and higher_is_better:
+        raise UsageError(
+            "--lower-is-better and --higher-is-better say the opposite", "leave one of them out"
+        )
     columns = {
         "arm": arm or (),
         "seed": seed or (),
@@ -173,7 +248,7 @@ def analyze(
         "sd": sd,
         "n": count,
         "unit": unit,
-        "lower_is_better": lower_is_better,
+        "lower_is_better": lower_is_better or (False if higher_is_better else None),
         "decimal": decimal,
         "alpha": alpha,
         "unpaired": unpaired,

@@ -548,10 +548,11 @@ def _broken(text: str) -> str:
     lines: list[str] = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
+        hang = indent + "  " if indent else ""  # of a list: the next entry begins further left
         lines += textwrap.wrap(
             line,
             width,
-            subsequent_indent=indent,
+            subsequent_indent=hang,
             break_long_words=False,
             break_on_hyphens=False,
             drop_whitespace=True,

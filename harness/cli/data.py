@@ -12,7 +12,11 @@ from harness.cli.options import SETUP, Json, app, examples
 if TYPE_CHECKING:
     from harness.train.data import Dataset
 
-data_app = typer.Typer(help="List, fetch and verify images.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="List, fetch and verify images.",
+    no_args_is_help=True,
+    epilog=examples("harness data list", "harness data fetch cifar10"),
+)
 app.add_typer(data_app, name="data", rich_help_panel=SETUP)
 
 
@@ -44,7 +48,9 @@ def data_fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="cifar10, cifar100, svhn or fashion-mnist.", autocompletion=complete.datasets
+            metavar="NAME",
+            help="cifar10, cifar100, svhn or fashion-mnist.",
+            autocompletion=complete.datasets,
         ),
     ],
     *,
@@ -64,6 +70,7 @@ def data_verify(
     name: Annotated[
         str,
         typer.Argument(
+            metavar="NAME",
             help="A data set's name, or a folder of images or parquet shards.",
             autocompletion=complete.datasets,
         ),

@@ -18,7 +18,9 @@ from harness.cli.options import SETUP, Json, app, examples
 def new_study(
     name: Annotated[
         str,
-        typer.Argument(help="Letters, digits, '.', '_' and '-'; the file is studies/NAME.toml."),
+        typer.Argument(
+            metavar="NAME", help="Letters, digits, '.', '_' and '-'; the file is studies/NAME.toml."
+        ),
     ],
     *,
     json: Json = False,

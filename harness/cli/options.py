@@ -142,7 +142,7 @@ RunArgument = Annotated[
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option("--study", "-s", help="The same.", autocompletion=complete.runs),
+    typer.Option("--study", "-s", help="The same as STUDY.", autocompletion=complete.runs),
 ]
 
 
@@ -173,9 +173,10 @@ def needed_study(name: str | None, option: str | None, verb: str) -> str:
     """
     study = study_of(name, option)
     if study is None:
+        listed = "status` lists what was started" if verb == "worker" else "show` lists the studies"
         raise UsageError(
-            "there is no study to look at: --study is missing",
-            f"for example `harness {verb} dropout`",
+            f"`harness {verb}` needs the name of a study",
+            f"for example `harness {verb} augmentations`; `harness {listed}",
         )
     return study
 

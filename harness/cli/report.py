@@ -22,7 +22,9 @@ def report(
     studies: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Studies with trials under runs/; default: all.", autocompletion=complete.runs
+            metavar="STUDY",
+            help="Studies with trials under runs/; default: all.",
+            autocompletion=complete.runs,
         ),
     ] = None,
     *,
@@ -30,7 +32,8 @@ def report(
         Path | None, typer.Option("--from", help="Rebuild a report from its own folder.")
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Rebuild every report under reports/ from its own folder.")
+        bool,
+        typer.Option("--all", help="Rebuild every report under reports/, and reports/README.md."),
     ] = False,
     storage: Storage = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,

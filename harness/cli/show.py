@@ -23,13 +23,16 @@ def show(
     name: Annotated[
         str | None,
         typer.Argument(
+            metavar="NAME",
             help="A study, a recipe field, or `fields`; nothing lists the studies.",
             autocompletion=complete.shown,
         ),
     ] = None,
     part: Annotated[
         str | None,
-        typer.Argument(help="After `fields`: a part of the recipe, or the start of a field."),
+        typer.Argument(
+            metavar="PART", help="After `fields`: a part of the recipe, or the start of a field."
+        ),
     ] = None,
     *,
     profile: Annotated[

@@ -14,9 +14,14 @@ from functools import partial
 from typing import Any
 
 from harness.commands.arms_phase import ArmsPhase
-from harness.commands.before import check_writable, replaced_report
-from harness.commands.choose_profile import choose_profile, command, recommended_study
-from harness.commands.ending import after
+from harness.commands.before import check_asked, check_writable, replaced_report
+from harness.commands.choose_profile import (
+    choose_profile,
+    command,
+    recommended_study,
+    timing_words,
+)
+from harness.commands.ending import after, nothing_learned, read_analysis_plain, unstable_arms
 from harness.commands.facts import ArmTable, OnEvent, Outcome, PlanFacts
 from harness.commands.finished import latest_profile, recall, remember, when_finished
 from harness.commands.place import RUNS, Place
@@ -79,6 +84,7 @@ def ablate(
     deadline = None if timeout is None else time.monotonic() + timeout
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
+    check_asked(loaded, profile, overrides=overrides, seeds=seeds)
     # What finished here in the same way answers at once; asked for otherwise, it is looked at again.
     plain = not (storage or artifacts or screen or recommended or retry_failed or dry_run)
     plain = plain and place.here and is_device(device) and not loaded.scripted
@@ -99,7 +105,9 @@ def ablate(
     given = (source, loaded.profile or chosen)
     asked = partial(_asked, *given, seeds=seeds, overrides=overrides, own=own)
 
-    for line in (*lines, *([] if resolved.scripted else ["timing a few steps"])):
+    if not resolved.scripted:
+        lines.append(timing_words(chosen, "to estimate the whole run"))
+    for line in lines:
         on_event(line)
     phase = ArmsPhase.prepare(
         resolved,
@@ -212,8 +220,14 @@ def _run(
         outcome = run_retuned(phase, settings, deadline, on_event)
     else:
         outcome = phase.outcome(run_phases([phase], deadline, on_event))
+    analysis = read_analysis_plain(outcome.report)
+    stopped = outcome.interrupted or outcome.out_of_time
+    notes: list[str] = []
+    if analysis is not None and not stopped:
+        notes = [line for line in (unstable_arms(analysis), nothing_learned(analysis)) if line]
     outcome = replace(
         outcome,
+        notes=(*outcome.notes, *notes),
         next_command=after(
             outcome, asked=asked, larger=phase.next_command(), confirmable=confirmable
         ),

@@ -13,7 +13,8 @@ from typing import Any
 
 from harness.commands.ablate import ablate
 from harness.commands.arms_phase import ArmsPhase
-from harness.commands.choose_profile import all_trials, check_device, choose_profile
+from harness.commands.before import check_asked
+from harness.commands.choose_profile import all_trials, check_device, choose_profile, timing_words
 from harness.commands.facts import OnEvent, Outcome
 from harness.commands.retune import SettingsPhase
 from harness.commands.run import REPORTS
@@ -179,8 +180,12 @@ def ablate_all(
         HarnessError: nothing ran: none of the studies can be run as asked.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    check_device(device)
     names = tuple(names) or all_studies()
+    asked: dict[str, Any] = {"overrides": overrides, "seeds": seeds}
+    refused = [error for name in names if (error := _refusal(name, profile, asked)) is not None]
+    if len(refused) == len(names):  # a field may fit one study and not another
+        raise refused[0]
+    check_device(device)
     chosen, why = (profile, "as asked") if profile else _profile(names, device, on_event)
     plan = _planned(
         names,
@@ -271,6 +276,15 @@ def _retuning(phase: ArmsPhase) -> tuple[int, int]:
     return more, more - settings.already_done()
 
 
+def _refusal(name: str, profile: str | None, asked: Mapping[str, Any]) -> HarnessError | None:
+    """Return why a study does not run as asked, found before anything is timed; None where it does."""
+    try:
+        check_asked(load_study(name), profile, **asked)
+    except HarnessError as error:
+        return error
+    return None
+
+
 def _profile(names: Sequence[str], device: str, on_event: OnEvent) -> tuple[str, str]:
     def trials(resolved: Study) -> int:
         others = [load_study(name).under(resolved.profile) for name in names]
@@ -297,7 +311,7 @@ def _planned(
     """Work out what every study adds to those before it, touching nothing."""
     shares, counted = [], set[str]()
     for name in names:
-        on_event(f"timing a few steps of {name}")
+        on_event(f"{name}: {timing_words(profile, 'to say how long it takes')}")
         try:
             study = load_study(name).under(profile, seeds=seeds, overrides=overrides)
             if _searched(study):

@@ -18,7 +18,7 @@ from harness.commands.choose_profile import command, next_size
 from harness.commands.facts import Extra, OnEvent, Outcome, PlanFacts
 from harness.commands.place import RUNS, Place, Places, choose_places
 from harness.commands.run import REPORTS, Ended, Phase, summed
-from harness.errors import HarnessError, StorageError
+from harness.errors import HarnessError, StorageError, TrialError
 from harness.study.arms import Arm, arms
 from harness.study.cells import CONTROL_OFFSET, cells
 from harness.study.fingerprints import cell_code, study_code
@@ -242,10 +242,6 @@ class ArmsPhase(Phase):
     def _power(self, finished: Sequence[Trial]) -> str:
         from harness.analysis.power_plan import plan_power
 
-        if len(self.arms) < 2:
-            return (
-                "nothing is compared: the study has one arm, and its report gives the level alone"
-            )
         images = self.image_counts()["val"]
         return plan_power(
             self.study, finished=finished, metrics=own_metrics(self.study), images=images
@@ -438,19 +434,30 @@ class ArmsPhase(Phase):
 
     def _notes(self, trials: Sequence[Trial]) -> tuple[str, ...]:
         """What is to be said of scores that do not vary, and of how a script's numbers were read."""
-        notes = same_scores(self.arms, trials, metric_of(self.study))
-        if not self.study.scripted:
-            return notes
+        if not self.study.scripted:  # our engine draws from the seed
+            return ()
         from harness.workers.script import reading_notes
 
         done = {trial.cell for trial in complete(trials)}
         cells_done = [cell for cell in self.planned if cell.key in done]
-        notes += tuple(reading_notes(self.study, RUNS / self.study.folder, cells_done))
-        if any("ended well, but" in trial.error for trial in trials):
-            notes += (
-                "once [metrics] says how to read them, the runs that ended well are read and not trained again",
-            )
-        return notes
+        notes = reading_notes(self.study, RUNS / self.study.folder, cells_done)
+        return (*same_scores(self.arms, trials, metric_of(self.study)), *notes)
+
+    def _again(self, trials: Sequence[Trial]) -> str:
+        """What runs the failed trials again; runs of a script that ended well are read, and nothing is trained."""
+        if not self.asked:
+            return ""
+        failed = [trial for trial in trials if trial.state == "failed"]
+        unread = sum("ended well, but" in trial.error for trial in failed)
+        if not unread:
+            then = f"`{self.asked} --retry-failed` runs the failed trials again"
+            return f"once the cause is repaired, {then}"
+        # other rules make other cells of all of them: those that failed otherwise run again, too
+        others = ", runs the other failed trials again" if unread < len(failed) else ""
+        return (
+            f"once [metrics] in the study file fits what the script writes, `{self.asked}` "
+            f"reads {plural(unread, 'run')} that ended well without training{others}"
+        )
 
     def finish(self, ledger: SearchLedger, on_event: OnEvent) -> Written:
         """Write the report, and what it recommends."""
@@ -552,6 +559,8 @@ class ArmsPhase(Phase):
 
     def error_line(self, error: HarnessError) -> str:
         """Return what kept the workers from going on, with the part of the run it concerns."""
+        if self.asked and isinstance(error, TrialError):  # the outcome says what to run
+            return self.part + error.message
         return self.part + Phase.error_line(self, error)
 
     def outcome(self, ended: Sequence[Ended]) -> Outcome:
@@ -570,7 +579,7 @@ class ArmsPhase(Phase):
             report=written.index if written is not None else None,
             elsewhere=self.study.folder if self.place.launcher == "slurm" else "",
             next_command=self.next_command(),
-            again=f"{self.asked} --retry-failed" if common["failures"] and self.asked else "",
+            again=self._again(first.trials) if common["failures"] else "",
             notes=self._notes(first.trials),
             **common,
         )

@@ -1,13 +1,39 @@
-"""What is looked at before anything is timed: whether files can be written, and whose report is replaced."""
+"""What is looked at before anything is timed: what is asked for, whether files can be written, whose report is replaced."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import StudyError, UsageError
+from harness.study.arms import arms
 from harness.study.study import Study
+
+
+def check_asked(
+    study: Study, profile: str | None, *, overrides: Mapping[str, Any] | None, seeds: int | None
+) -> None:
+    """Check profile, recipe fields and seeds as they are asked for, before torch is imported.
+
+    Raises:
+        UsageError: there is no such profile, or the study runs nothing.
+        StudyError: a field does not exist or does not take its value; every fault is listed. Or
+            two arms are the same.
+    """
+    smallest = "" if study.scripted else "quick"
+    try:
+        asked = study.under(profile or study.profile or smallest, overrides=overrides, seeds=seeds)
+        if profile or study.profile or study.scripted:  # else another one may be chosen
+            arms(asked)
+    except UsageError as unknown:
+        try:  # a wrong profile hides no wrong field
+            study.under(smallest, overrides=overrides, seeds=seeds)
+        except StudyError as wrong:
+            raise UsageError(f"{unknown.message}; {wrong.message}", unknown.hint) from None
+        raise
 
 
 def check_writable(*folders: Path) -> None:

@@ -13,7 +13,7 @@ from harness.config import DEVICE_NAMES, is_device
 from harness.errors import HarnessError, UsageError
 from harness.study.arms import arms
 from harness.study.cells import cells
-from harness.study.profiles import PROFILES
+from harness.study.profiles import PROFILES, builtin_profiles
 from harness.study.retune_settings import most_trials
 from harness.study.study import HandArm, Study, load_study
 from harness.text import duration
@@ -31,6 +31,12 @@ def all_trials(study: Study) -> int:
     return len(cells(study, "")) + most_trials(study)
 
 
+def timing_words(profile: str, why: str) -> str:
+    """Return what is said before steps are timed: of what, roughly for how long, and why."""
+    of = f" of profile {profile}" if profile else ""
+    return f"timing a few steps{of}, some 10 s, {why}"
+
+
 def choose_profile(
     study: Study,
     *,
@@ -41,8 +47,9 @@ def choose_profile(
     """Return (profile, why): the largest whose images are here and whose timed estimate is within 15 minutes, else quick.
 
     A study that runs a script is taken as its file has it, without a profile: ("", "").
-    Nothing is downloaded, and nothing is refused. ``count`` says how many trials a study takes
-    under a profile.
+    Nothing is downloaded, and nothing is refused. The study counts as its file has it, so that
+    fewer seeds or epochs for a first look never lead to a larger profile. ``count`` says how many
+    trials a study takes under a profile.
     """
     if study.scripted:  # its own profiles are for those who ask for them
         return "", ""
@@ -58,7 +65,7 @@ def choose_profile(
         elif name == "full" and (device == "cpu" or not has_gpu()):
             reasons.append("full needs a GPU")
         else:
-            on_event(f"timing a few steps of profile {name}")
+            on_event(timing_words(name, f"to see if it fits in {duration(AUTO_SECONDS)}"))
             try:
                 layout = choose_layout(recipe, device=device)
             except HarnessError as error:
@@ -68,7 +75,7 @@ def choose_profile(
             if seconds <= AUTO_SECONDS:
                 return name, f"the largest that fits in {duration(AUTO_SECONDS)}"
             reasons.append(f"{name} would take {duration(seconds)}")
-    return "quick", "; ".join(reasons)
+    return "quick", f"the smallest, since {', '.join(reasons)}"
 
 
 def recommended_study(study: Study, reports: Path) -> Study:
@@ -198,7 +205,19 @@ def next_size(
         cost = _cost(arms(larger)[0].recipe, layout, trials(larger), profile)
     except Exception:  # noqa: BLE001 - what is run is done; a guess at something else must not spoil it
         cost = ""
-    return f"{line(profile)}   # {cost}" if cost else line(profile)
+    why = "; ".join(filter(None, (cost, _kept(profile, overrides or {}))))
+    return f"{line(profile)}   # {why}" if why else line(profile)
+
+
+def _kept(profile: str, overrides: Mapping[str, Any]) -> str:
+    """Return in words which overrides replace what a size sets for itself: they were meant for another one."""
+    own = builtin_profiles()[profile]
+    kept = [
+        f"{name} = {value} ({profile} has {own[name]})"
+        for name, value in overrides.items()
+        if name in own and own[name] != value
+    ]
+    return f"it keeps {', '.join(kept)}" if kept else ""
 
 
 def _cost(recipe: Recipe, layout: Layout, trials: int, profile: str) -> str:

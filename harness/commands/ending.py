@@ -32,6 +32,28 @@ def read_analysis_plain(report: Path | str | None) -> Mapping[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def nothing_learned(analysis: Mapping[str, Any]) -> str:
+    """Return what to do where every arm is at chance, which a larger run of the same would be too; empty elsewhere."""
+    if len(analysis["seeds"]) < _FEWEST_SEEDS:  # an unlucky seed looks like guessing
+        return ""
+    hints = [
+        check["hint"]
+        for check in analysis["checks"]
+        if check["name"] == "chance" and check["level"] == "fail"
+    ]
+    return f"before another run: {hints[0]}" if hints else ""
+
+
+def unstable_arms(analysis: Mapping[str, Any]) -> str:
+    """Return which arms have trials that diverged, and what helps; empty without any."""
+    lost = [arm["name"] for arm in analysis["arms"] if arm["diverged"]]
+    if not lost:
+        return ""
+    names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+    cure = "a lower schedule.max_lr helps, or optimizer.grad_clip"
+    return f"diverged: trials of {names}; {cure}"
+
+
 def after(
     outcome: Outcome,
     *,
@@ -40,12 +62,12 @@ def after(
     confirmable: bool,
     settled: bool = False,
 ) -> str:
-    """Return the next step after a run; none after failures, and none while trials are left.
+    """Return the next step after a run; none after failures or where nothing was learned, and none while trials are left.
 
     Arguments as ``next_step`` takes them.
     """
     analysis = read_analysis_plain(outcome.report)
-    if outcome.exit_code or analysis is None:
+    if outcome.exit_code or analysis is None or nothing_learned(analysis):
         return ""
     each, plan = outcome.plan.seconds_per_trial, outcome.plan
     seconds = each * plan.arms / max(min(plan.workers, plan.arms), 1) if each else None
@@ -70,8 +92,6 @@ def next_step(
 ) -> str:
     """Return the command of the next step, with ``# why`` behind it: settle, then confirm, then the next size.
 
-    None where the baseline learned nothing: more of the same would teach nothing either.
-
     Args:
         analysis: a report's ``analysis.json``.
         asked: gives the command that was run, with other ``seeds`` or more ``flags``.
@@ -82,9 +102,6 @@ def next_step(
     """
     if analysis["screening"]:
         return f"{asked()}   # judges the arms: a screening does not"
-
-    if any(check["name"] == "chance" and check["level"] == "fail" for check in analysis["checks"]):
-        return ""
 
     done = len(analysis["seeds"])
     names, wanted = _to_settle(analysis)

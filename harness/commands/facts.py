@@ -13,6 +13,7 @@ from harness.text import duration, plural
 from harness.verdict_table import as_html
 
 OnEvent = Callable[[Any], None]
+_MOST_FAILURES = 5  # that are listed at the end of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,6 @@ class PlanFacts:
         """Return the plan, a fact a line."""
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
-        where = (
-            f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
-        )
         held = deciding_images(train=self.train_images, val=self.val_images, test=self.test_images)
         held += f", {self.test_images:,} test (read once)"
         if not self.val_images:
@@ -79,21 +77,27 @@ class PlanFacts:
             what = f"script {self.script}"
         if self.seedless:
             what += " (no {seed} among its words: unless it reads HARNESS_SEED or draws its own, every seed trains the same)"
-        cost = f"cost unknown: {self.estimated_from}"
+        cost = f"time unknown: {self.estimated_from}"
         if self.seconds is not None and self.seconds_per_trial is not None:
-            cost = f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}"
+            cost = f"about {duration(self.seconds)} in all: {self.seconds_per_trial:.1f} s a trial, {self.estimated_from}"
         return [
             *([f"profile {self.profile}: {self.why_profile}"] if self.profile else []),
             what,
             f"{plural(self.arms, 'arm')} x {plural(self.seeds, 'seed')} = {plural(self.cells, 'trial')}{kept}",
             *([f"adopted: {taken}"] if taken else []),
-            f"{where} on {self.device}: {self.why_workers}",
-            *([f"engine {self.engine}"] if self.engine else []),
+            *self.place_lines(),
             cost,
             *([self.retune] if self.retune else []),
-            *([self.power] if self.power else []),
+            *self.power.splitlines(),
             f"report: {self.report}",
         ]
+
+    def place_lines(self) -> list[str]:
+        """Return how many trials run side by side and why, and on a GPU how a step is launched there."""
+        each = f"{plural(self.workers, 'trial')} at a time on {self.device}, {plural(self.threads, 'thread')} each"
+        # on a CPU there is one way only
+        engine = self.engine if self.device != "cpu" else ""
+        return [f"{each}: {self.why_workers}", *([f"engine {engine}"] if engine else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ class Outcome:
     next_command: str = ""
     dry: bool = False
     elsewhere: str = ""
-    again: str = ""  # the command that runs failed trials again
+    again: str = ""  # what runs failed trials again, in a sentence
     notes: Sequence[str] = ()
 
     @property
@@ -153,19 +157,18 @@ class Outcome:
 
     def closing(self) -> list[str]:
         """Return what remains to be said, a line each."""
-        lines = [*self.notes, *(f"failed: {failure}" for failure in self.failures)]
-        if self.failures and self.again:
-            lines.append(f"once the cause is repaired, `{self.again}` runs the failed trials again")
+        more = len(self.failures) - _MOST_FAILURES
+        lines = [*self.notes, *(f"failed: {failure}" for failure in self.failures[:_MOST_FAILURES])]
+        lines += [f"and {more} more failed; the report lists them"] if more > 0 else []
         left = self.counts.get("waiting", 0) + self.counts.get("running", 0)
-        if left and not self.dry:
+        stopped = self.interrupted or self.out_of_time
+        if left and not self.dry and self.interrupted and self.elsewhere:
             # the tasks are the cluster's and go on
-            if self.interrupted and self.elsewhere:
-                follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
-                lines.append(
-                    f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}"
-                )
-                return lines
-
+            follow = f"`harness status --study {self.elsewhere}` follows them, `harness report {self.elsewhere}` reports"
+            lines.append(
+                f"no longer watching: {plural(left, 'trial')} left, and the tasks go on; {follow}"
+            )
+        elif left and not self.dry and (stopped or not self.again):
             why = (
                 "stopped by hand"
                 if self.interrupted
@@ -174,6 +177,9 @@ class Outcome:
                 else "not done"
             )
             lines.append(f"{why}: {plural(left, 'trial')} left; the same command goes on from here")
+        if self.again:
+            too = f", and runs the {left} that are left" if left else ""
+            lines.append(f"{self.again}{too}")
         return lines
 
     def _repr_html_(self) -> str:
@@ -220,9 +226,6 @@ class TunePlan(PlanFacts):
         """Return the plan, a fact a line."""
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
-        where = (
-            f"{plural(self.workers, 'process', 'processes')} of {plural(self.threads, 'thread')}"
-        )
         again = (
             f"then the {self.confirm} best and the reference"
             if self.confirm > 1
@@ -243,11 +246,10 @@ class TunePlan(PlanFacts):
             lines.append(
                 f"{again} on {plural(self.seeds, 'fresh seed')}: {plural(self.cells, 'trial')} in all{kept}"
             )
-        cost = f"about {duration(self.seconds)}: {self.seconds_per_trial:.1f} s for the reference, {self.estimated_from}"
+        cost = f"about {duration(self.seconds)} in all: {self.seconds_per_trial:.1f} s for the reference, {self.estimated_from}"
         return [
             *lines,
-            f"{where} on {self.device}: {self.why_workers}",
-            f"engine {self.engine}",
+            *self.place_lines(),
             f"{cost}; larger nets take longer, stopped trials less",
             f"report: {self.report}",
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.choose_profile import timing_words
 from harness.commands.facts import OnEvent
 from harness.commands.place import choose_places
 from harness.errors import DataError, StorageError
@@ -51,20 +52,16 @@ class Forecast:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the plan as (what, value) rows."""
-        plan = self.power
-        unit = plan.unit
-
-        def by_correlation(
-            values: Any, form: str = "{:.2g} " + unit, none: str = "out of reach"
-        ) -> str:
-            return ", ".join(
-                f"{form.format(value) if value is not None else none} at correlation {rho:g}"
-                for rho, value in values.items()
-            )
-
+        plan, nothing = self.power, self.power.judges_nothing()
         looks = f", looks at {', '.join(map(str, plan.looks))}" if plan.looks else ""
-        among = f", one of {plan.family} under Holm" if plan.family > 1 else ""
-        judged = f"{plan.contrast}{among}"
+        sd = f"unknown: {plan.source}"
+        if plan.sd is not None:
+            sd = f"{plan.sd:.2g} {plan.unit}".rstrip() + f", {plan.source}"
+        time = f"unknown: {self.cost_from}"
+        if self.seconds is not None and self.seconds_per_trial is not None:
+            each = f"{self.seconds_per_trial:.1f} s a trial, {plural(self.workers, 'process', 'processes')}"
+            time = f"about {duration(self.seconds)}: {each}, {self.cost_from}"
+
         rows = [
             ("study", f"{self.study}, profile {self.profile}" if self.profile else self.study),
             ("decides", f"{plan.metric}, alpha {plan.alpha:g}"),
@@ -72,37 +69,48 @@ class Forecast:
                 "trials",
                 f"{plural(plan.arms, 'arm')} x {plural(plan.seeds, 'seed')} = {plan.trials:,}{looks}",
             ),
-            (
-                "sd between seeds",
-                f"{plan.sd:.2g} {unit}, {plan.source}"
-                if plan.sd is not None
-                else f"unknown: {plan.source}",
-            ),
-            (
-                "smallest effect found",
-                f"{by_correlation(plan.detectable, none='unknown')} (80 % power, {judged})",
-            ),
-            (
-                f"seeds for {plan.effect:g} {unit}",
-                f"{by_correlation(plan.seeds_needed, '{:,}')} (80 % power)",
-            ),
-            (
-                f"power for {plan.effect:g} {unit}",
-                by_correlation(plan.power_family, "{:.2f}", "unknown"),
-            ),
+            ("sd between seeds", sd),
+            *([("finds", nothing)] if nothing else self._finds()),
+            ("time", time),
         ]
-        if plan.looks:
-            takes = by_correlation(plan.expected_seeds, "{:.1f}", "unknown")
-            none = by_correlation(plan.expected_seeds_null, "{:.1f}", "unknown")
-            rows.append(("expected seeds", f"{takes}; without an effect {none}"))
         if self.retune_trials:
             rows.insert(3, ("retuning", f"at most {plural(self.retune_trials, 'trial')} more"))
-        if self.seconds is None or self.seconds_per_trial is None:
-            rows.append(("time", f"unknown: {self.cost_from}"))
-        else:
-            each = f"{self.seconds_per_trial:.1f} s a trial, {plural(self.workers, 'process', 'processes')}"
-            rows.append(("time", f"about {duration(self.seconds)}: {each}, {self.cost_from}"))
-        return rows + [("note", caveat) for caveat in plan.caveats]
+        return rows + [("note", caveat) for caveat in plan.caveats if not nothing]
+
+    def _finds(self) -> list[tuple[str, str]]:
+        """What the seeds can find, as rows; each figure as it is, and as it is where all arms rise and fall together."""
+        from harness.analysis.power_plan import CORRELATIONS
+
+        plan = self.power
+
+        def both(values: Any, form: str, none: str = "unknown") -> str:
+            alone, alike = (
+                form.format(value).rstrip() if value is not None else none
+                for value in values.values()
+            )
+            return f"{alone}, or {alike} if arms move together"
+
+        wanted = f"{plan.effect:g} {plan.unit}".rstrip()
+        among = f", {plan.family} comparisons" if plan.family > 1 else ""
+        power = "80 % power: 8 of 10 studies like it find it"
+        looks = []
+        if plan.looks:
+            without = both(plan.expected_seeds_null, "{:.1f}")
+            takes = f"{both(plan.expected_seeds, '{:.1f}')}; without an effect {without}"
+            looks.append(("expected seeds", takes))
+        return [
+            (
+                "smallest effect found",
+                f"{both(plan.detectable, f'{{:.2g}} {plan.unit}')} ({power}; {plan.contrast}{among})",
+            ),
+            (f"seeds for {wanted}", f"{both(plan.seeds_needed, '{:,}', 'too many')} (80 % power)"),
+            (f"power for {wanted}", both(plan.power_family, "{:.0%}").replace("%", " %")),
+            *looks,
+            (
+                "arms move together",
+                f"a seed lifts or lowers all arms alike: correlation {CORRELATIONS[1]:g}, else 0",
+            ),
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -145,7 +153,7 @@ def plan_study(
             from harness.train.parts import arena
             from harness.train.timing import choose_layout
 
-            on_event("timing a few steps")
+            on_event(timing_words(resolved.profile, "to estimate the whole run"))
             recipe = arms(resolved)[0].recipe
             layout = choose_layout(recipe)
             images = len(arena(recipe.data, layout.devices[0]).split.val_labels_N)

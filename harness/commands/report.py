@@ -64,7 +64,8 @@ def report(
     if not (names or there or storage) and any(reports.glob("*/analysis.json")):
         write_index(reports)  # a fresh clone: what others ran is compared
         return []
-    found = _chosen(names, there, f"in {hide_password(storage)}" if storage else f"under {runs}/")
+    where = f"in {hide_password(storage)}" if storage else f"under {runs}/"
+    found = _chosen(names, there, where, reports)
     written = []
     for name in found:
         on_event(f"writing the report of {name}")
@@ -184,7 +185,7 @@ def trials_kept(name: str, *, storage: str | None) -> Iterator[None]:
 def report_all(
     *, reports: Path = Path("reports"), on_event: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Written], list[str]]:
-    """Make every report in a folder again from its own data, and the index over all of them. Trials are not needed.
+    """Make every report in a folder again from its own data, and the pages over all of them. Trials are not needed.
 
     Args:
         reports: where reports lie.
@@ -204,7 +205,7 @@ def report_all(
             written.append(rebuild(folder))
         except HarnessError as error:
             failures.append(f"{folder.name}: {error.message} ({error.hint})")
-    write_index(reports)
+    write_index(reports, landing=True)
     return written, failures
 
 
@@ -213,18 +214,20 @@ def is_part(ledger: Ledger, study: Study) -> bool:
     return is_confirmation(study) or is_retuning(ledger.cells())
 
 
-def _chosen(names: Sequence[str], there: Sequence[str], where: str) -> list[str]:
-    if not there:
+def _chosen(names: Sequence[str], there: Sequence[str], where: str, reports: Path) -> list[str]:
+    if not (there or names):
         raise ReportError(
-            f"there are no trials {where}", "`harness ablate --study augmentations` makes some"
+            f"there are no trials {where}", "`harness ablate augmentations` makes some"
         )
     chosen: list[str] = []
     for name in names:
         matches = [one for one in there if one == name or one.rpartition("-")[0] == name]
         if not matches:
+            hint = f"there are: {', '.join(there)}" if there else "nothing was run here yet"
+            if (reports / name / "trials.parquet").is_file():
+                hint = f"`harness report --from {reports / name}` makes its report again"
             raise ReportError(
-                f"there are no trials of {name!r} {where}{did_you_mean(name, there)}",
-                f"there are: {', '.join(there)}",
+                f"there are no trials of {name!r} {where}{did_you_mean(name, there)}", hint
             )
         chosen += [one for one in matches if one not in chosen]
     return chosen or list(there)

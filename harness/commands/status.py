@@ -118,8 +118,10 @@ def find_run(name: str, *, storage: str | None, runs: Path = RUNS) -> str:
     if not matches:
         where = f"in {hide_password(storage)}" if storage else f"under {runs}/"
         raise UsageError(
-            f"no run of {name!r} is {where}{did_you_mean(name, there)}",
-            f"there are: {', '.join(there)}" if there else "`harness ablate NAME` starts one",
+            f"no run of {name!r} is {where}{did_you_mean(_wanted(name), there)}",
+            f"there are: {', '.join(there)}"
+            if there
+            else "nothing was started here: `harness show` lists the studies to run",
         )
     return max(matches, key=lambda run: _modified(runs / run / "journal.log"))
 
@@ -143,10 +145,14 @@ def reported(
 
 def _named(name: str, names: Sequence[str]) -> list[str]:
     """Return the folder of that name, else those of the study, or the study file, of that name."""
-    wanted = Path(name).stem if name.endswith(".toml") else name
+    wanted = _wanted(name)
     if wanted in names:
         return [wanted]
     return [one for one in names if one.rpartition("-")[0] == wanted]
+
+
+def _wanted(name: str) -> str:
+    return Path(name).stem if name.endswith(".toml") else name
 
 
 def _standings_reported(name: str, content: Mapping[str, Any]) -> Standings:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.choose_profile import all_trials, check_device
+from harness.commands.before import check_asked
+from harness.commands.choose_profile import all_trials, check_device, timing_words
 from harness.commands.facts import OnEvent
 from harness.commands.place import Place, choose_places
 from harness.errors import HarnessError, UsageError, did_you_mean
@@ -152,11 +153,12 @@ def try_study(
     Raises:
         HarnessError: nothing ran: the study, the arm, the script or the images are of no use.
     """
-    check_device(device)
     loaded = load_study(study)
-    chosen = ("" if loaded.scripted else "quick") if profile is None else profile
+    chosen = profile or loaded.profile or ("" if loaded.scripted else "quick")
+    check_asked(loaded, chosen, overrides=overrides, seeds=None)
     resolved = loaded.under(chosen, overrides=overrides)
     wanted = _arm(resolved, arm)
+    check_device(device)
     cell = Cell.of(wanted.recipe, seeds(resolved)[0], "")
     way: dict[str, Any] = {"workers": workers, "device": device, "on_event": on_event}
     if resolved.scripted:
@@ -225,7 +227,7 @@ def _try_recipe(
 
     for each in arms(study):  # what cannot run in another arm shows here too
         check(each.recipe)
-    on_event("timing a few steps")
+    on_event(timing_words(study.profile, "to estimate the whole run"))
     layout = Place().layout(arms(study)[0].recipe, device=device, workers=workers)
     epochs = cell.recipe.train.epochs
     on_event(f"{study.name}: {arm.name} at seed {cell.seed}, on {layout.devices[0]}\n")

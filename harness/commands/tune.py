@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from harness.commands.before import check_writable
+from harness.commands.before import check_asked, check_writable
 from harness.commands.choose_profile import choose_profile, command
 from harness.commands.ending import after
 from harness.commands.facts import OnEvent, TuneOutcome, TunePlan
@@ -76,6 +76,7 @@ def tune(
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
     _check_engine(loaded)
+    check_asked(loaded, profile, overrides=overrides, seeds=seeds)
     rules = _rules(trials=trials, sampler=sampler, pruner=pruner)
     if not (storage or artifacts or dry_run) and place.here and is_device(device):
         kept = _finished(

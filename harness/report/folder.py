@@ -30,6 +30,7 @@ from harness.report.material import Material, Provenance
 from harness.study.recipe import Recipe
 from harness.study.study import Study, parse_study
 from harness.study.trial import METRICS, Curve, Environment, Metric, Outcomes, Trial
+from harness.text import unread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,9 +128,7 @@ def _read_study(path: Path) -> Study:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ReportError(
-            f"could not read {path}: {error}", "copy it again from where it was written"
-        ) from None
+        raise ReportError(unread(path, error), "copy it again from where it was written") from None
     return parse_study(raw, name=raw.get("name", path.parent.name), source=str(path))
 
 

@@ -1,7 +1,8 @@
 """One page over all reports: the question each answers, its verdicts, the command, and what it cost where.
 
 ``index.html`` holds all of them; ``README.md``, which is committed, leaves out those of the profile
-quick, which are not.
+quick, which are not. It is written only when every report is made again: a run of yours changes no
+committed file.
 """
 
 from __future__ import annotations
@@ -173,8 +174,12 @@ def _trials(path: Path) -> tuple[Provenance, list[str], tuple[float, float]]:
     return origin, days, (sum(filter(None, columns.get("eval_seconds", ()))), joules)
 
 
-def write_index(reports: Path) -> Path:
-    """Write ``index.html`` over all reports in a folder, and ``README.md`` over those that are to be committed.
+def write_index(reports: Path, *, landing: bool = False) -> Path:
+    """Write ``index.html`` over all reports in a folder.
+
+    Args:
+        reports: the folder.
+        landing: also write ``README.md``, over those that are to be committed.
 
     Returns:
         Path of the page.
@@ -188,7 +193,7 @@ def write_index(reports: Path) -> Path:
     page = reports / "index.html"
     # quick reports are not committed, and a link to one would lead nowhere
     kept = [entry for entry in found if not entry.folder.endswith(_NOT_COMMITTED)]
-    if kept:
+    if landing and kept:
         _write(reports / "README.md", markdown(kept))
     _write(page, render.page("index.html.j2", entries=found, marks=MARKS, apart=APART))
     return page

@@ -36,6 +36,7 @@ from harness.study.recipe_fields import (
     TrainRecipe,
 )
 from harness.study.script_settings import Settings, name_fault
+from harness.text import expected
 
 # bumped when the default of a field changes, so that old ids keep meaning what they meant
 SCHEMA = 1
@@ -162,9 +163,9 @@ class Recipe(Part):
             settings = Settings.model_validate(dict(values))
         except ValidationError as error:
             wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
-            expected = "should be text, a number, true, false or a list of these"
+            kinds = "should be text, a number, true, false or a list of these"
             return None, faults + [
-                f"{name}: {expected} (given: {shown(values[name])})" for name in wrong
+                f"{name}: {kinds} (given: {shown(values[name])})" for name in wrong
             ]
         return (None, faults) if faults else (cls(settings=settings), [])
 
@@ -235,8 +236,9 @@ _ABSENT = object()  # equal to no value
 
 
 def _near(name: str) -> str:
-    """Return the nearest field for a name that is none, those with its own last name included."""
-    return did_you_mean(name, (*_NAMES, *(f"{start}.{name.rpartition('.')[2]}" for start in OPEN)))
+    """Return the nearest field for a name that is none; behind a dot, an argument of your own code may be meant."""
+    own = [f"{start}.{name.rpartition('.')[2]}" for start in OPEN] if "." in name else []
+    return did_you_mean(name, (*_NAMES, *own))
 
 
 def digest(value: object, length: int = 16) -> str:
@@ -263,19 +265,18 @@ def _sentences(error: ValidationError) -> Iterator[str]:
     seen = set()
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"][:2])
-        expected = (
-            fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-        )
+        field = _field(place) if place in _NAMES and len(fault["loc"]) == 2 else None
+        wanted = expected(fault, field.metadata if field is not None else ())
         given = (
             "" if isinstance(fault["input"], (dict, Part)) else f" (given: {shown(fault['input'])})"
         )
         # pydantic reports each branch of the union
         if place in ("model.channels", "model.pool") and len(fault["loc"]) > 2:
-            expected, given = "should be 'auto' or a list of whole numbers from 1", ""
+            wanted, given = "should be 'auto' or a list of whole numbers from 1", ""
         elif place.endswith(".name") and len(fault["loc"]) > 2:  # likewise
             words = _type_words(_field(place)).replace(" | ", ", ").rpartition(", ")
-            expected = f"should be {words[0]} or {words[2]}"
-        sentence = f"{place}: {expected}{given}"
+            wanted = f"should be {words[0]} or {words[2]}"
+        sentence = f"{place}: {wanted}{given}"
         if sentence not in seen:
             seen.add(sentence)
             yield sentence

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import RecipeError
 from harness.study.recipe import Recipe, flatten
+from harness.text import unread
 
 _KEYS = ("schema", "name", "why", "recipe")
 _HINT = 'a recipe file looks like: schema = 1, then a table [recipe] with fields such as "schedule.max_lr" = 0.003'
@@ -62,11 +63,9 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     try:
         raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(
-            f"could not read {path}: {error.strerror or error}", "run `harness tune`: it writes one"
-        ) from None
+        raise RecipeError(unread(path, error), "run `harness tune`: it writes one") from None
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}", _HINT) from None
+        raise RecipeError(unread(path, error), _HINT) from None
     faults = [f"{key}: no such key" for key in raw if key not in _KEYS]
     if raw.get("schema") != 1:
         faults.append(f"schema: should be 1 (given: {raw.get('schema')!r})")
@@ -77,6 +76,8 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     # TOML has lists where a recipe, which is hashed, has tuples
     overrides = {name: tuple(v) if isinstance(v, list) else v for name, v in flatten(table).items()}
     faults += [f"recipe.{fault}" for fault in Recipe().try_overrides(overrides)[1]]
+    if len(faults) == 1:
+        raise RecipeError(f"{path}: {faults[0]}", _HINT)
     if faults:
-        raise RecipeError(f"{path}: {'; '.join(faults)}", _HINT)
+        raise RecipeError("\n  - ".join([f"{path} has {len(faults)} faults:", *faults]), _HINT)
     return overrides

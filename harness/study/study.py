@@ -27,6 +27,7 @@ from harness.study.script_metrics import MetricRule, rule_faults
 from harness.study.script_settings import EnvironmentName, Word, script_faults
 from harness.study.space import Dimension, Search, flat_space, retune_faults, space_faults
 from harness.study.trial import METRICS
+from harness.text import expected, unread
 
 Design = Literal["leave-one-out", "add-one-in", "both", "factorial", "fraction", "sweep", "arms"]
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -247,8 +248,9 @@ class Study(_Strict):
         study, found = _checked(raw)
         faults += found
         if study is None or faults:
-            blamed = {f"base.{name}": f"--set {name}" for name in overrides}
-            raise _refusal([_blame(fault, blamed) for fault in faults], source)
+            if overrides or seeds is not None:  # the file alone was checked when it was read
+                raise _refusal_of_asked(faults, overrides, scripted=self.scripted)
+            raise _refusal(faults, source)
         return without_twins_of_baseline(study) if overrides else study
 
     def once(self, name: str, make: Callable[[], T]) -> T:
@@ -294,17 +296,9 @@ def load_study(name: str) -> Study:
     path = find_study(name)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"could not read {path}: {error}", "a study is a TOML text file in UTF-8"
-        ) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not TOML; or numbers too long and tables too deep for Python
-        raise StudyError(
-            f"{path}: not valid TOML: {error}", "https://toml.io describes the format"
-        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        hint = "a study is a TOML text file in UTF-8; `harness new-study NAME` writes one to start from"
+        raise StudyError(unread(path, error), hint) from None
     return parse_study(raw, name=raw.get("name", path.stem), source=str(path))
 
 
@@ -384,14 +378,15 @@ def _checked(raw: Mapping[str, Any]) -> tuple[Study | None, list[str]]:
         study = Study.model_validate(raw)
     except ValidationError as error:
         faults = [_sentence(fault) for fault in error.errors()]
-    faults += _override_faults(raw) + (_agreement_faults(study) if study is not None else [])
+    faults += _override_faults(raw) + _name_faults(raw)
+    faults += _agreement_faults(study) if study is not None else []
     return study, list(dict.fromkeys(faults))
 
 
 def _refusal(faults: list[str], source: str) -> StudyError:
     """Return one error that lists every fault, with the hint that fits."""
     listed = list(dict.fromkeys(faults))
-    of_recipe = ("base", "arms[", "factors[", "space", "--set")
+    of_recipe = ("base", "arms[", "factors[", "space")
     hint = _HINT
     if any(fault.startswith(of_recipe) for fault in faults):
         hint = "`harness show fields` lists every recipe field"
@@ -403,12 +398,31 @@ def _refusal(faults: list[str], source: str) -> StudyError:
     return StudyError("\n  - ".join([f"{source} has {len(listed)} faults:", *listed]), hint)
 
 
-def _blame(fault: str, blamed: Mapping[str, str]) -> str:
-    """Return a fault with the place that it comes from: the command line's, where that set the field."""
-    for place, said in blamed.items():
-        if fault.startswith((f"{place}:", f"{place} ")):
-            return said + fault.removeprefix(place)
-    return fault
+def _refusal_of_asked(
+    faults: list[str], overrides: Mapping[str, Any], *, scripted: bool
+) -> StudyError:
+    """Return one error about what the command line sets, in the command line's own words."""
+    listed, named = [], []
+    for fault in dict.fromkeys(faults):
+        bare = fault.removeprefix("base.")
+        name = bare.partition(":")[0]
+        if name in overrides:
+            named.append(name)
+            listed.append(f"--set {bare}")
+        elif name == "seeds":
+            listed.append(f"--{bare}")
+        else:  # a value that agrees with its field, and not with the rest of the study
+            listed.append(f"with --base or --set as given, {bare}")
+    hint = "`harness show fields` lists every recipe field"
+    if scripted:
+        hint = "--set changes what [base] of the study file names"
+    elif all(one.startswith("--seeds") for one in listed):
+        hint = "for example --seeds 8"
+    elif len(listed) == len(named) == 1 and "no such" not in listed[0]:
+        hint = f"`harness show {named[0]}` explains it"
+    if len(listed) == 1:
+        return StudyError(listed[0], hint)
+    return StudyError("\n  - ".join([f"{len(listed)} faults on the command line:", *listed]), hint)
 
 
 def _override_faults(raw: Mapping[str, Any]) -> list[str]:
@@ -475,26 +489,17 @@ def _agreement_faults(study: Study) -> list[str]:
     ]
     if study.profile and not _SAFE_NAME.fullmatch(study.profile):
         faults.append(f"profile: {shown(study.profile)} {_NO_FOLDER}")
-    for kind, names in (
-        ("factors", [f.name for f in study.factors]),
-        ("arms", [a.name for a in study.arms]),
-    ):
-        faults += [
-            f"{kind}: the name {name!r} is used twice"
-            for name in sorted({n for n in names if names.count(n) > 1})
-        ]
-    faults += _twin_faults(study)
     swept = study.design == "sweep"
     # a broken base has been reported where it is
     recipe = _recipe_of(study.base, scripted=study.scripted)[0] or Recipe()
     for factor in study.factors:
         if swept and len(factor.levels) < 2:
             faults.append(f"factors[{factor.name}].levels: a sweep needs at least two levels")
-        for field in factor.field if swept else ():
-            if open_field(field) and field not in recipe.flat():
-                faults.append(
-                    f"factors[{factor.name}]: {field} has no value in [base], and a sweep begins at one"
-                )
+        faults += [
+            f"factors[{factor.name}]: {field} has no value in [base], and a sweep begins at one"
+            for field in (factor.field if swept else ())
+            if open_field(field) and field not in recipe.flat()
+        ]
         if not swept and (factor.off is None or factor.on is None):
             faults.append(f"factors[{factor.name}]: design {study.design!r} needs both off and on")
     if study.design != "arms" and not study.factors:
@@ -556,27 +561,55 @@ def _reported_faults(reported: Reported | None) -> list[str]:
     ]
 
 
-def _twin_faults(study: Study) -> list[str]:
-    """Arms that are the baseline under another name, or each other; by what is written, whatever the profile."""
-    if study.table:
-        return []
-    faults = [
-        f"arms: {study.baseline!r} is the baseline, which is no arm of its own"
-        for arm in study.arms
-        if arm.name == study.baseline
+def _name_faults(raw: Mapping[str, Any]) -> list[str]:
+    """Names used twice, and arms that are the baseline or each other by what is written; even where other parts are broken."""
+    faults: list[str] = []
+    for kind in ("factors", "arms"):
+        names = [
+            part["name"] for part in _tables(raw.get(kind)) if isinstance(part.get("name"), str)
+        ]
+        faults += [
+            f"{kind}: the name {name!r} is used twice"
+            for name in sorted({name for name in names if names.count(name) > 1})
+        ]
+    if raw.get("table"):
+        return faults
+    made = _made_names(raw)
+    written = [arm for arm in _tables(raw.get("arms")) if isinstance(arm.get("name"), str)]
+    baseline = raw.get("baseline", "reference")
+    faults += [
+        f"arms: {baseline!r} is the baseline, which is no arm of its own"
+        for arm in written
+        if arm["name"] == baseline
+    ] + [
+        f"arms: {arm['name']!r} is the name of an arm that the design makes of its factors"
+        for arm in written
+        if arm["name"] in made
     ]
     # A profile may tell apart what the file alone does not: `arms` compares what is run.
+    profiles = raw.get("profiles")
+    tables = profiles.values() if isinstance(profiles, Mapping) else ()
     changed = {
         name
-        for table in study.profiles.values()
-        if isinstance(arms := table.get("arms"), Mapping)
-        for name in arms
+        for table in tables
+        if isinstance(table, Mapping) and isinstance(table.get("arms"), Mapping)
+        for name in table["arms"]
     }
-    for place, arm in enumerate(study.arms):
-        twin = next((other for other in study.arms[:place] if other.set == arm.set), None)
-        if twin is not None and arm.set and not changed & {arm.name, twin.name}:
-            faults.append(f"arms[{arm.name}].set: is that of {twin.name!r}, so nothing is compared")
+    sets = [(arm["name"], _flat(arm.get("set"))) for arm in written]
+    for place, (name, fields) in enumerate(sets):
+        twin = next((other for other, set_ in sets[:place] if set_ == fields), None)
+        if twin is not None and isinstance(fields, dict) and fields and not changed & {name, twin}:
+            faults.append(f"arms[{name}].set: is that of {twin!r}, so nothing is compared")
     return faults
+
+
+def _made_names(raw: Mapping[str, Any]) -> set[str]:
+    """Names of the arms that ``arms`` makes by switching one factor off or on."""
+    design, names = raw.get("design"), [part.get("name") for part in _tables(raw.get("factors"))]
+    made = {f"no-{name}" for name in names} if design in ("leave-one-out", "both") else set()
+    if design in ("add-one-in", "both"):
+        made |= {"none", *(f"only-{name}" for name in names)}
+    return made
 
 
 def _seed_faults(study: Study) -> list[str]:
@@ -612,19 +645,22 @@ def _tables(value: object) -> list[Mapping[str, Any]]:
 def _sentence(fault: Any) -> str:
     """One sentence for a fault found by pydantic: where, what was expected, what was given."""
     *above, last = fault["loc"]
+    if fault["loc"][0] == "isolate":  # pydantic reports each branch of the union
+        return f"isolate: should be true, false or a list of files (given: {shown(fault['input'])})"
     place = ".".join(
         f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"]
     ).replace(".[", "[")
+    owners: dict[str, type[BaseModel]] = {
+        "factors": Factor,
+        "arms": HandArm,
+        "metrics": MetricRule,
+        "space": Dimension,
+        "search": Search,
+        "reported": Reported,
+    }
+    owner = owners.get(str(above[0]) if above else "", Study)
     if fault["type"] == "extra_forbidden":
         # the keys that are near a misspelt one are those of its own table
-        owners: dict[str, type[BaseModel]] = {
-            "factors": Factor,
-            "arms": HandArm,
-            "space": Dimension,
-            "search": Search,
-            "reported": Reported,
-        }
-        owner = owners.get(str(above[0]) if above else "", Study)
         known = [
             info.alias or name
             for name, info in owner.model_fields.items()
@@ -633,8 +669,9 @@ def _sentence(fault: Any) -> str:
         return f"{place}: no such key{did_you_mean(str(last), known)}"
     if fault["type"] == "missing":
         return f"{place}: is missing"
-    expected = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    return f"{place}: {expected} (given: {shown(fault['input'])})"
+    field = owner.model_fields.get(str(last))
+    limits = field.metadata if field is not None else ()
+    return f"{place}: {expected(fault, limits)} (given: {shown(fault['input'])})"
 
 
 def _nested_too_deep(value: object) -> bool:

@@ -195,11 +195,21 @@ def test_the_figures_of_every_profile_are_those_of_its_committed_reports() -> No
         assert observed(profile) == tool.figures(profile)
 
 
-def test_what_a_plan_can_find_is_one_clause() -> None:
+def test_what_a_plan_can_find_is_said_with_what_it_rests_on() -> None:
     found = plan_power(study_of("a", seeds=10), sd=0.2).finds()
-    assert found == (
-        "finds 0.28 pp with 80 % power (0.2 if paired seeds correlate at .5); sd 0.2 pp as given"
-    )
+    assert found.splitlines() == [
+        "finds differences of 0.28 pp or more in 8 of 10 studies like it (80 % power, n = 10 seeds)",
+        "finds 0.2 pp or more if all arms rise and fall together from seed to seed (correlation 0.5)",
+        "both rest on an sd between seeds of 0.2 pp, as given",
+    ]
+
+
+def test_a_study_that_can_give_no_verdict_says_so() -> None:
+    one = plan_power(study_of(seeds=10), sd=0.2)
+    assert one.finds().startswith("nothing is compared: the study has one arm")
+    two = plan_power(study_of("a", seeds=2), sd=0.2)
+    assert two.finds() == "nothing is judged from 2 seeds: a verdict takes 3, and a firm one 5"
+    assert plan_power(study_of("a", seeds=3), sd=0.2).judges_nothing() == ""
 
 
 @pytest.mark.parametrize("wrong", [{"effect": 0.0}, {"sd": 0.0}, {"sd": -1.0}])

@@ -224,12 +224,35 @@ def test_a_bare_command_shows_its_help_and_leaves_with_2(words: tuple[str, ...])
 
 # What cannot be
 
+EPOCH = "--set train.epoch: no such recipe field (did you mean 'train.epochs'?)"
+
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (("ablat",), "'ablate'"),
-        (("ablate",), "--study"),
+        (("ablate",), "needs the name of a study"),
+        (("worker",), "`harness status` lists what was started"),
+        (("try",), "`harness try augmentations`"),
+        (("ablate", "dropout", "--set", "train.epoch=3"), EPOCH),
+        (("ablate", "--all", "--set", "train.epoch=3"), EPOCH),
+        (("tune", "--set", "train.epoch=3"), EPOCH),
+        (("try", "dropout", "--set", "train.epoch=3"), EPOCH),
+        (("ablate", "dropout", "--set", "epoch=3"), "did you mean 'train.epochs'?"),
+        (
+            ("ablate", "dropout", "--profile", "quik", "--set", "train.epoch=3"),
+            f"(did you mean 'quick'?); {EPOCH}",
+        ),
+        (("ablate", "dropout", "--set", "train.epochs=two"), "`harness show train.epochs`"),
+        (("ablate", "dropout", "--set", "crop=1", "--set", "augment.flip=alway"), "2 faults"),
+        (("ablate", "dropout", "--seeds", "20000"), "--seeds: should be at least 1"),
+        (("ablate", "dropout", "--base", "nosuch.toml"), "nosuch.toml"),
+        (("status", "nosuch"), "no run of 'nosuch'"),
+        (("worker", "nosuch"), "no run of 'nosuch'"),
+        (("report", "nosuch"), "no trials of 'nosuch'"),
+        (("open", "nosuch"), "no report 'nosuch'"),
+        (("compare", "nosuch", "x"), "no report 'nosuch'"),
+        (("analyze", "x.csv", "--lower-is-better", "--higher-is-better"), "--lower-is-better"),
         (("ablate", "--all", "--study", "dropout"), "--all"),
         (("ablate", "--all", "--screen"), "--screen"),
         (("ablate", "--study", "dropout", "--seed", "3"), "--seeds"),
@@ -251,7 +274,9 @@ def test_a_bare_command_shows_its_help_and_leaves_with_2(words: tuple[str, ...])
 def test_arguments_that_cannot_be_are_one_error_and_a_hint(
     here: Path, arguments: Any, word: str
 ) -> None:
-    assert_refused(call(*arguments), word)
+    done = call(*arguments)
+    assert_refused(done, word)
+    assert "timing" not in done[2]
     assert list(here.iterdir()) == []
 
 

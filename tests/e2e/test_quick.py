@@ -208,7 +208,7 @@ def test_a_kill_in_the_middle_loses_and_doubles_nothing(tmp_path: Path) -> None:
         ),
         (
             ["ablate", "--study", "augmentations", "--set", "train.epochs=many"],
-            ["train.epochs", "integer"],
+            ["train.epochs", "whole number"],
         ),
         (
             [

@@ -87,7 +87,7 @@ def test_the_landing_page_is_that_of_the_committed_reports(tmp_path: Path) -> No
         for name in ("analysis.json", "trials.parquet", "tuning.json"):
             if (folder / name).is_file():
                 shutil.copy(folder / name, tmp_path / folder.name)
-    write_index(tmp_path)
+    write_index(tmp_path, landing=True)
     assert same(tmp_path, ROOT / "reports", ("README.md",)) == []
 
 

@@ -20,7 +20,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_material(folder / "sweep", planted.sweep(), provisional=True)
     (folder / "broken").mkdir()
     (folder / "broken" / "analysis.json").write_text("{}")
-    write_index(folder)
+    write_index(folder, landing=True)
     return folder
 
 
@@ -58,8 +58,17 @@ def test_the_index_is_the_same_when_written_again(written: Written) -> None:
     (written.folder.parent / "index.html").unlink()
 
 
+def test_a_run_leaves_the_landing_page_as_it_is(tmp_path: Path) -> None:
+    write_material(tmp_path / "mine", planted.one_arm(2), provisional=True)
+    (tmp_path / "README.md").write_text("committed\n", encoding="utf-8")
+    assert "mine/index.html" in write_index(tmp_path).read_text(encoding="utf-8")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == "committed\n"
+    write_index(tmp_path, landing=True)
+    assert "(mine/report.md)" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_landing_page_leaves_out_what_is_not_committed(written: Written) -> None:
-    page = write_index(written.folder.parent)
+    page = write_index(written.folder.parent, landing=True)
     assert written.folder.name in page.read_text(encoding="utf-8")
     assert not (written.folder.parent / "README.md").exists()
     page.unlink()
@@ -76,7 +85,7 @@ def test_the_landing_page_says_command_machine_and_day_and_leads_to_the_data(rep
         dataclasses.replace(material, trials=trials, provenance=origin),
         provisional=True,
     )
-    write_index(reports)
+    write_index(reports, landing=True)
     text = (reports / "README.md").read_text(encoding="utf-8")
     assert "- ran on: a box, 2026-11-23\n- command: `harness ablate --study sweep`\n" in text
     assert "(mine/effects.csv), [trials](mine/trials.parquet)" in text
@@ -90,7 +99,7 @@ def test_the_energy_of_the_trials_is_part_of_the_cost(tmp_path: Path) -> None:
     write_material(
         tmp_path / "mine", dataclasses.replace(material, trials=trials), provisional=True
     )
-    write_index(tmp_path)
+    write_index(tmp_path, landing=True)
     assert "of evaluation, 1 kWh" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 

@@ -63,7 +63,7 @@ def test_a_space_survives_the_file_it_is_written_to() -> None:
         ({"model.blocks": {"low": 2, "high": 4, "step": 0.5}}, "step: should be a whole number"),
         (
             {"model.blocks": {"low": 2.5, "high": 4}},
-            "model.blocks: model.blocks: should be a valid integer",
+            "model.blocks: model.blocks: should be a whole number",
         ),
         (
             {"schedule.max_lr": {"low": 0.1, "high": 0.3, "log": True, "step": 0.1}},

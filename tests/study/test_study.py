@@ -105,10 +105,10 @@ def test_all_faults_are_reported_at_once_each_with_its_path() -> None:
         "qestion: no such key (did you mean 'question'?)",
         "question: is missing",
         "margin_pp: should be",
-        "seeds: should be greater than or equal to 1",
+        "seeds: should be at least 1 and at most 10,000 (given: 0)",
         "base.augment.crp: no such recipe field (did you mean 'augment.crop'?)",
-        "base.model.dropout: should be greater than or equal to 0",
-        "factors[crop].on: augment.crop: should be less than or equal to 64",
+        "base.model.dropout: should be at least 0 and below 1",
+        "factors[crop].on: augment.crop: should be at least 0 and at most 64",
         "arms[x].set.trian.epochs: no such recipe field (did you mean 'train.epochs'?)",
         "arms[1].name: is missing",
         "space.schedule.max_lr.lo: no such key (did you mean 'low'?)",
@@ -120,8 +120,79 @@ def test_all_faults_are_reported_at_once_each_with_its_path() -> None:
 def test_a_single_fault_is_one_sentence() -> None:
     assert (
         faults({**MINIMAL, "seeds": 0})
-        == "study: seeds: should be greater than or equal to 1 (given: 0)"
+        == "study: seeds: should be at least 1 and at most 10,000 (given: 0)"
     )
+
+
+def test_names_used_twice_are_listed_where_another_part_has_no_form() -> None:
+    message = faults(
+        {
+            **MINIMAL,
+            "seeds": "eight",
+            "design": "both",
+            "factors": [{"name": "drop", "field": "model.dropout", "off": 0.0, "on": 0.2}],
+            "arms": [
+                {"name": "bare", "set": {"augment.crop": 0}},
+                {"name": "bare", "set": {"augment.crop": 1}},
+                {"name": "no-drop", "set": {"augment.crop": 2}},
+            ],
+        }
+    )
+    for part in (
+        "seeds: should be a whole number, at least 1 and at most 10,000 (given: 'eight')",
+        "arms: the name 'bare' is used twice",
+        "arms: 'no-drop' is the name of an arm that the design makes of its factors",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("question", 3, "should be text in quotes"),
+        ("alpha", 0.7, "should be above 0 and below 0.5"),
+        ("control", "yes", "should be true or false"),
+        ("isolate", 4, "should be true, false or a list of files"),
+        ("looks", [0], "should be at least 1"),
+        ("search", 3, "should be a table"),
+        ("factors", 3, "should be a list"),
+        ("boundary", "none", "should be 'wang-tsiatis' or 'pocock'"),
+        ("env", {"A-B": "x"}, "should be letters, digits and _"),
+        ("question", "", "should be text of at least 1 character"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_answered_in_our_words(
+    key: str, value: object, words: str
+) -> None:
+    message = faults({**MINIMAL, key: value})
+    assert words in message
+    assert "valid" not in message
+    assert "Input" not in message
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("seeds = ", "line 2, column 9: expected a value"),
+        ("seeds 3", "line 2, column 7: expected = after the key"),
+        ("[base", "line 2, column 6: expected ] after the name of a table"),
+        ("seeds = 3\nseeds = 4", "line 3, column 10: this key has a value already"),
+        ("[base]\n[base]", "line 3, column 6: this table is there already"),
+        ("looks = [1, 2", "the end of the file: expected , or ] in a list"),
+        ('arms = [{ name = "a" set = 3 }]', "line 2, column 22: expected , or }"),
+        ('why = "x', "line 2, column 9: expected a quote at the end"),
+        ('why = "a\\d"', "line 2, column 11: a backslash"),
+        ("= 3", "line 2, column 1: expected `key = value` or a [table]"),
+    ],
+)
+def test_a_file_that_is_not_toml_is_answered_with_its_place(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"schema = 1\n{line}\n", encoding="utf-8")
+    with pytest.raises(StudyError) as caught:
+        load_study(str(path))
+    assert caught.value.message.startswith(f"{path}, {words}")
 
 
 def test_faults_of_names_twins_and_profiles_are_listed_with_all_others() -> None:
@@ -214,7 +285,7 @@ def test_a_broken_base_does_not_hide_the_faults_of_the_space() -> None:
         ({"schema": 2}, "schema"),
         (
             {"space": {"train.epochs": {"low": 1.0, "high": 1e9}}},
-            "space.train.epochs: train.epochs: should be less",
+            "space.train.epochs: train.epochs: should be at",
         ),
         (
             {"space": {"schedule.max_lr": {"low": 0.0, "high": 1.0, "log": True}}},

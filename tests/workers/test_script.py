@@ -527,7 +527,7 @@ def outcome_of(folder: Path, **options: Any) -> Any:
 def test_the_plan_names_the_script_and_says_that_its_cost_is_unknown(here: Path) -> None:
     told = "\n".join(outcome_of(here, dry_run=True).plan.lines())
     assert "script python train.py --seed {seed} --lr={lr}" in told
-    assert "cost unknown: what the script takes is known once its first trial is done" in told
+    assert "time unknown: what the script takes is known once its first trial is done" in told
     assert "images" not in told
     assert not (here / "runs").exists()
 
