@@ -62,7 +62,7 @@ def dataset_effects(table: Table, state: LookState) -> list[Effect]:
 
 
 def _score_on(table: Table, arm: str, seed: int, dataset: str) -> float:
-    return table.runs[arm, seed].trial.readings[reading_on(dataset)] * table.primary.scale
+    return table.runs[arm][seed].trial.readings[reading_on(dataset)] * table.primary.scale
 
 
 def _term(place: tuple[str, str]) -> str:

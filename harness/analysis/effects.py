@@ -111,7 +111,7 @@ def arm_effects(
                 judgement = None if reason else state.judgements.get(arm.name)
                 effect = with_judgement(effect, judgement, notes=notes)
             # correctness is all that is kept of an image
-            if metric.name == "accuracy" and scores:
+            if metric.name == "accuracy" and scores and outcomes:
                 effect = _with_images(effect, table, among=among, outcomes=outcomes)
             effects.append(effect)
     return effects

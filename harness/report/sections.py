@@ -332,7 +332,8 @@ def reproduce(given: SectionInput) -> Section:
     if origin.commands:
         blocks.append(Listing("\n".join(origin.commands)))
     # in the order of the trials, so that the first machine comes first
-    environments = list(dict.fromkeys(trial.environment for trial in given.material.trials))
+    there = {id(trial.environment): trial.environment for trial in given.material.trials}
+    environments = list(dict.fromkeys(there.values()))
     fingerprints = list(
         dict.fromkeys(
             trial.data_fingerprint for trial in given.material.trials if trial.data_fingerprint

@@ -188,7 +188,7 @@ def analysed(material: Material) -> Analysis:
     """
     analysis = analyze(
         material.study,
-        in_order(material.trials),
+        material.trials,
         curves=material.curves,
         outcomes=material.outcomes,
         labels=material.labels_N,

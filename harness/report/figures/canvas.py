@@ -75,7 +75,8 @@ def sheet(
     from matplotlib.figure import Figure as Drawing
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    with mpl.rc_context({**_style(), "svg.hashsalt": name}):
+    style: Any = {**_style(), "svg.hashsalt": name}
+    with mpl.rc_context(style):
         engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.05, hspace=0.05)
         drawing = Drawing(figsize=(WIDTH, height), layout=engine)
         axes = drawing.subplots(rows, columns, squeeze=False, **subplots)
@@ -153,7 +154,7 @@ def _png(drawing: Drawing) -> bytes:
     drawing.savefig(pixels, format="rgba", dpi=_DPI, facecolor="white")
     width = int(WIDTH * _DPI)
     size = (width, pixels.tell() // (4 * width))
-    picture = Image.frombuffer("RGBA", size, pixels.getbuffer(), "raw", "RGBA", 0, 1).convert("RGB")
+    picture = Image.frombuffer("RGBA", size, pixels.getvalue(), "raw", "RGBA", 0, 1).convert("RGB")
     del pixels  # of many arms 10 MB, and as much again to reduce the colours
     buffer = io.BytesIO()
     reduced = picture.quantize(128, dither=Image.Dither.NONE)
@@ -194,7 +195,11 @@ def _style() -> dict[str, Any]:
         "ytick.labelcolor": PAGE["muted"],
         "xtick.major.size": 3,
         "xtick.major.width": 1,
+        "xtick.minor.size": 3.2,
+        "xtick.minor.width": 0.8,
         "ytick.major.size": 0,
+        "ytick.minor.size": 3.2,
+        "ytick.minor.width": 0.8,
         "legend.fontsize": TEXT,
         "legend.frameon": False,
         "lines.solid_capstyle": "round",

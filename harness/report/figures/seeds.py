@@ -251,8 +251,7 @@ def _heatmap(
         tick.set_color(PAGE["ink"])
     ax.grid(visible=False)
     ax.tick_params(length=0)
-    for side in ax.spines.values():
-        side.set_visible(False)
+    ax.spines[["left", "bottom"]].set_visible(True)
 
 
 def _rounded(value: float, digits: int) -> str:
