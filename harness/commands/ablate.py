@@ -88,8 +88,7 @@ def ablate(
     # What finished here in the same way answers at once; asked for otherwise, it is looked at again.
     plain = not (storage or artifacts or screen or recommended or retry_failed or dry_run)
     plain = plain and place.here and is_device(device) and not loaded.scripted
-    kept = _finished(loaded, profile, seeds, overrides, on_event) if plain else None
-    if kept is not None:
+    if plain and (kept := _finished(loaded, profile, seeds, overrides, on_event)) is not None:
         return kept
 
     place.check(device=device, workers=workers, timeout=timeout)
@@ -105,9 +104,8 @@ def ablate(
     given = (source, loaded.profile or chosen)
     asked = partial(_asked, *given, seeds=seeds, overrides=overrides, own=own)
 
-    if not resolved.scripted:
-        lines.append(timing_words(chosen, "to estimate the whole run"))
-    for line in lines:
+    timed = [] if resolved.scripted else [timing_words(chosen, "to estimate the whole run")]
+    for line in (*lines, *timed):
         on_event(line)
     phase = ArmsPhase.prepare(
         resolved,
