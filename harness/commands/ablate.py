@@ -100,9 +100,8 @@ def ablate(
     lines = _left_out(loaded, resolved)
     resolved = _as_asked(resolved, screen=screen, recommended=recommended)
     lines += [] if dry_run else replaced_report(resolved, REPORTS)
-    own = "--recommended" if recommended else ""
-    given = (source, loaded.profile or chosen)
-    asked = partial(_asked, *given, seeds=seeds, overrides=overrides, own=own)
+    given = (source, loaded.profile or chosen, "--recommended" if recommended else "")
+    asked = partial(_asked, *given, seeds=seeds, overrides=overrides)
 
     timed = [] if resolved.scripted else [timing_words(chosen, "to estimate the whole run")]
     for line in (*lines, *timed):
@@ -129,10 +128,10 @@ def ablate(
 def _asked(
     source: str,
     profile: str,
+    own: str,
     *,
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
-    own: str,
     flags: str = "",
 ) -> str:
     """Return the command of a run, with more flags than its own."""
