@@ -88,8 +88,7 @@ def ablate(
     # What finished here in the same way answers at once; asked for otherwise, it is looked at again.
     plain = not (storage or artifacts or screen or recommended or retry_failed or dry_run)
     plain = plain and place.here and is_device(device) and not loaded.scripted
-    kept = _finished(loaded, profile, seeds, overrides, on_event) if plain else None
-    if kept is not None:
+    if plain and (kept := _finished(loaded, profile, seeds, overrides, on_event)) is not None:
         return kept
 
     place.check(device=device, workers=workers, timeout=timeout)
@@ -101,13 +100,11 @@ def ablate(
     lines = _left_out(loaded, resolved)
     resolved = _as_asked(resolved, screen=screen, recommended=recommended)
     lines += [] if dry_run else replaced_report(resolved, REPORTS)
-    own = "--recommended" if recommended else ""
-    given = (source, loaded.profile or chosen)
-    asked = partial(_asked, *given, seeds=seeds, overrides=overrides, own=own)
+    given = (source, loaded.profile or chosen, "--recommended" if recommended else "")
+    asked = partial(_asked, *given, seeds=seeds, overrides=overrides)
 
-    if not resolved.scripted:
-        lines.append(timing_words(chosen, "to estimate the whole run"))
-    for line in lines:
+    timed = [] if resolved.scripted else [timing_words(chosen, "to estimate the whole run")]
+    for line in (*lines, *timed):
         on_event(line)
     phase = ArmsPhase.prepare(
         resolved,
@@ -131,10 +128,10 @@ def ablate(
 def _asked(
     source: str,
     profile: str,
+    own: str,
     *,
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
-    own: str,
     flags: str = "",
 ) -> str:
     """Return the command of a run, with more flags than its own."""
