@@ -20,6 +20,7 @@ from harness.analysis.runs_table import Runs, read_runs, runs_of
 from harness.analysis.sources import TableSource, read_source
 from harness.commands.analyze import look_at
 from harness.errors import HarnessError, ReportError, UsageError
+from harness.study.trial import Trial
 
 TABLES = Path(__file__).parent.parent / "data" / "tables"
 
@@ -447,3 +448,10 @@ def test_ten_thousand_arms_are_told_what_is_sensible_and_top_keeps_the_correctio
     best = max((e for e in found.effects if e.metric == "acc"), key=lambda e: -(e.p or 1.0))
     assert (len(runs.study.arms), runs.study.family) == (5, 9_999)
     assert best.p_holm == pytest.approx(min(1.0, 9_999 * (best.p or 1.0)))
+
+
+@pytest.mark.parametrize("name", ["wandb.csv", "means.csv", "six-data-sets.csv"])
+def test_the_trials_of_a_table_are_what_checking_them_would_give(name: str) -> None:
+    look = look_at(TABLES / name)
+    for trial in runs_of(look.source, look.options).trials:
+        assert Trial.model_validate(dict(trial), strict=True) == trial
