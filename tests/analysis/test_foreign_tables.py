@@ -22,6 +22,7 @@ from harness.analysis.runs_table import Runs, read_runs, runs_of
 from harness.analysis.sources import TableSource, read_source
 from harness.commands.analyze import look_at
 from harness.errors import HarnessError, ReportError, UsageError
+from harness.study.trial import Trial
 
 TABLES = Path(__file__).parent.parent / "data" / "tables"
 
@@ -802,3 +803,10 @@ def test_rows_or_columns_of_data_sets_are_pairs_and_it_is_said(tmp_path: Path) -
         path = write(tmp_path, text)
         assert any("a pair is one dataset" in note for note in look_at(path).notes)
         assert effect(as_printed(path), "MixUp").p == pytest.approx(p)
+
+
+@pytest.mark.parametrize("name", ["wandb.csv", "means.csv", "six-data-sets.csv"])
+def test_the_trials_of_a_table_are_what_checking_them_would_give(name: str) -> None:
+    look = look_at(TABLES / name)
+    for trial in runs_of(look.source, look.options).trials:
+        assert Trial.model_validate(dict(trial), strict=True) == trial
