@@ -157,7 +157,7 @@ _MOST_REMEDIES = 6  # more would make another table of it
 def tried(
     source: TableSource, options: TableOptions
 ) -> tuple[TableOptions, list[ColumnChoice], Runs | HarnessError]:
-    """Read a table as proposed, with one more option for every kind of row that stands in the way.
+    """Read a table as proposed, with one more option for every kind of row in the way.
 
     Returns:
         Options, the reasons for those that were added, and the runs or what no option gets past.

@@ -10,6 +10,7 @@ out of time, resumable.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -34,7 +35,7 @@ from harness.cli import (
     tune,
     worker,
 )
-from harness.cli.options import Interrupted, app, examples
+from harness.cli.options import CommandInterrupted, app, examples
 from harness.errors import HarnessError, UnreportedError
 
 INTERRUPTED = 130
@@ -118,6 +119,8 @@ def harness(
 def main() -> None:
     """Run the command line and exit with its code."""
     console.open_standard_streams()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script starts what it ends with &
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if os.environ.get("_HARNESS_COMPLETE") == "complete_bash":
             complete.answer_bash(lambda: app(prog_name="harness"))
@@ -139,7 +142,7 @@ def main() -> None:
         sys.exit(2)
     except typer.Abort:
         sys.exit(INTERRUPTED)
-    except (KeyboardInterrupt, Interrupted) as error:
+    except (KeyboardInterrupt, CommandInterrupted) as error:
         hint = "the same command goes on from here" if str(error) in RESUMED else ""
         console.say("; ".join(part for part in ("interrupted", hint) if part))
         _say_as_data("interrupted", hint, INTERRUPTED)

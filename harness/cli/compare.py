@@ -179,18 +179,18 @@ def _summary(compared: Comparison, first: Analysis) -> list[str]:
         "better": f"B has the better {label} in {{arms}}",
         "worse": f"B has the worse {label} in {{arms}}",
         "equivalent": f"{label} is equivalent within ±{_margin(compared)} in {{arms}}",
-        "unresolved": f"{label} is not told apart in {{arms}}",
+        "unresolved": f"no difference in {label} is shown for {{arms}}",
         SAME_RESULTS: "A and B have the same results on every seed in {arms}",
     }
     order = [*phrases, *(verdict for verdict in groups if verdict not in phrases)]
-    told = [
+    said = [
         phrases.get(verdict, f"not judged{f' ({verdict})' if verdict else ''}: {{arms}}").format(
             arms=listed(groups[verdict], _MOST_ARMS)
         )
         for verdict in order
         if verdict in groups
     ]
-    text = "; ".join(told)
+    text = "; ".join(said)
     return [f"\n{text[:1].upper()}{text[1:]}."]
 
 

@@ -16,7 +16,7 @@ RUN, READ, CLUSTER, SETUP = PANELS = ("Run", "Read", "Cluster", "Set up")
 WHERE = "Where it runs"  # panel of the options of a command that say so
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
+class CommandInterrupted(Exception):  # noqa: N818 - it is no error
     """Ctrl-C in a command, by its name: the parser would leave without a word."""
 
 
@@ -25,7 +25,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted(ctx.invoked_subcommand or "") from None
+            raise CommandInterrupted(ctx.invoked_subcommand or "") from None
 
 
 app = typer.Typer(

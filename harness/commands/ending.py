@@ -33,9 +33,7 @@ def read_analysis_plain(report: Path | str | None) -> Mapping[str, Any] | None:
 
 
 def nothing_learned(analysis: Mapping[str, Any]) -> str:
-    """Return what to do where every arm is at chance, which a larger run of the same would be too; empty elsewhere."""
-    if len(analysis["seeds"]) < _FEWEST_SEEDS:  # an unlucky seed looks like guessing
-        return ""
+    """Return what to do where the baseline is at chance, which a larger run of the same would be too; empty elsewhere."""
     hints = [
         check["hint"]
         for check in analysis["checks"]
@@ -62,12 +60,12 @@ def after(
     confirmable: bool,
     settled: bool = False,
 ) -> str:
-    """Return the next step after a run; none after failures or where nothing was learned, and none while trials are left.
+    """Return the next step after a run; none after failures, and none while trials are left.
 
     Arguments as ``next_step`` takes them.
     """
     analysis = read_analysis_plain(outcome.report)
-    if outcome.exit_code or analysis is None or nothing_learned(analysis):
+    if outcome.exit_code or analysis is None:
         return ""
     each, plan = outcome.plan.seconds_per_trial, outcome.plan
     seconds = each * plan.arms / max(min(plan.workers, plan.arms), 1) if each else None
@@ -92,6 +90,8 @@ def next_step(
 ) -> str:
     """Return the command of the next step, with ``# why`` behind it: settle, then confirm, then the next size.
 
+    None where nothing was learned.
+
     Args:
         analysis: a report's ``analysis.json``.
         asked: gives the command that was run, with other ``seeds`` or more ``flags``.
@@ -100,6 +100,8 @@ def next_step(
         settled: whether what was asked is answered, whatever else is open: a search has its winner.
         confirmable: whether ``--recommended`` can follow: it does not follow itself.
     """
+    if nothing_learned(analysis):
+        return ""
     if analysis["screening"]:
         return f"{asked()}   # judges the arms: a screening does not"
 

@@ -44,7 +44,16 @@ def on_a_terminal(
         stdin=subprocess.DEVNULL,
         stdout=follower,
         stderr=follower,
-        env={**os.environ, "TERM": "xterm", **(environment or {})},
+        env={
+            # else they would say how wide the terminal is
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name not in ("COLUMNS", "LINES")
+            },
+            "TERM": "xterm",
+            **(environment or {}),
+        },
     )
     os.close(follower)
     written = b""

@@ -21,9 +21,9 @@ from tests.train.tiny import CLASSES, Batch, batches, net
 STEPS = 50
 DECAY = 0.01
 
-# float32 on one thread: the same terms are multiplied in another order. Measured: 5e-7 in a weight,
-# 2e-7 in a loss.
-CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
+# float32 on one thread: the same terms are multiplied in another order. Measured in a weight: 5e-7 on
+# an AMD EPYC, 4e-5 on an Intel Xeon with AVX-512, which adds them in yet another order.
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-4}
 # SGD at a rate of 0.3 makes rounding grow: in a weight 1e-7 after 15 steps, and after 50 of them
 # 4e-5 with torch 2.15 and 2e-4 with 2.11. With Nesterov's momentum in place of the plain one it
 # would be 6e-2 after 5 steps.

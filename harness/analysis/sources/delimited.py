@@ -127,7 +127,7 @@ def read_delimited(text: str, place: str, file: str) -> Delimited:
 
 
 def _more_levels(below: list[str], names: list[str], delimiter: str) -> list[list[str]]:
-    """Return the further lines of a header of several levels, as pandas writes one: names alone, beside empty cells."""
+    """Return the further lines of a header of several levels, as pandas writes one: names alone, and empty cells."""
     named = [name for name in names if name]
     if len(named) == len(names) and len(set(named)) == len(named):
         # of a pivoted table: the values of a column, and under them the name of the index
