@@ -230,19 +230,19 @@ def test_a_search_that_beats_a_poor_reference_leaves_one_report_with_the_recipe_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # 48 steps: too few to be stopped as guessing
     poor = {
         **FEW,
-        "schedule.max_lr": 3e-4,  # learns a little: nothing is judged against a net that guesses
-        "train.epochs": 4,
+        "schedule.max_lr": 1e-4,  # learns a little: nothing is judged against a net that guesses
+        "train.epochs": 12,
         "data.train": 300,
         "train.batch_size": 25,
     }
-    rates = {"schedule.max_lr": {"choices": [3e-4, 0.01]}}
+    rates = {"schedule.max_lr": {"choices": [1e-4, 0.01]}}
     outcome = tune(
         study(rates, search={"confirm": 1, "sampler": "random"}),
         trials=4,
         profile="quick",
+        seeds=5,
         overrides=poor,
         workers=2,
         device="cpu",
