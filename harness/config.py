@@ -141,7 +141,7 @@ def _parse(path: Path, faults: list[str], *, only: str = "") -> Mapping[str, Any
     try:
         content = path.read_bytes()
         if only.encode() in content:
-            return tomllib.loads(content.decode())
+            return tomllib.loads(content.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         faults.append(unread(path, error))
     return {}

@@ -407,7 +407,8 @@ def _ruling(
         answer="cannot tell",
         p=number(p),
         why=why or "the interval is too wide",
-        seeds=_seeds_to_tell(t, rules, family=max(family, 1)),
+        # more seeds help against none of what bars a verdict
+        seeds=None if rules.barred else _seeds_to_tell(t, rules, family=max(family, 1)),
     )
 
 

@@ -116,7 +116,7 @@ def find_report(name: str, *, reports: Path = Path("reports")) -> Path:
             f"there is no report {name!r}{did_you_mean(wanted, names)}",
             f"reports here: {', '.join(names)}"
             if names
-            else "`harness ablate augmentations` makes one",
+            else "there are no reports here yet: `harness ablate augmentations` makes a first one",
         )
     return max(matches, key=lambda folder: (folder / "analysis.json").stat().st_mtime)
 
@@ -221,7 +221,8 @@ def _chosen(names: Sequence[str], there: Sequence[str], where: str, reports: Pat
         )
     chosen: list[str] = []
     for name in names:
-        matches = [one for one in there if one == name or one.rpartition("-")[0] == name]
+        wanted = Path(name).stem if name.endswith(".toml") else name
+        matches = [one for one in there if one == wanted or one.rpartition("-")[0] == wanted]
         if not matches:
             hint = f"there are: {', '.join(there)}" if there else "nothing was run here yet"
             if (reports / name / "trials.parquet").is_file():

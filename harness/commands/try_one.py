@@ -77,7 +77,10 @@ class OneTrial:
         names = sorted(self.trial.metrics, key=lambda name: name != decides.name)
         rows = []
         for name in names:
-            value, metric = self.trial.metrics[name], known.get(name)
+            value, metric = (
+                self.trial.metrics[name],
+                known.get(name, known.get(name.removesuffix("_gap"))),
+            )
             shown = f"{value:.6g}"
             if metric is not None and metric.unit == "pp":
                 shown = f"{100 * value:.4g} " + ("pp" if "gap" in name else "%")

@@ -76,6 +76,8 @@ def tune(
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
     _check_engine(loaded)
+    if not any(one.get("space") for one in (loaded.model_dump(), *loaded.profiles.values())):
+        raise _no_space(loaded.name)
     check_asked(loaded, profile, overrides=overrides, seeds=seeds)
     rules = _rules(trials=trials, sampler=sampler, pruner=pruner)
     if not (storage or artifacts or dry_run) and place.here and is_device(device):
@@ -211,12 +213,14 @@ def _check_place(place: Place, storage: str | None) -> None:
         )
 
 
+def _no_space(name: str) -> UsageError:
+    return UsageError(f"study {name!r} has no [space]", "`harness show tune` shows one that has")
+
+
 def _check(study: Study) -> None:
     """Refuse a space that is empty, does not hold the reference, or does not suit the search."""
     if not study.space:
-        raise UsageError(
-            f"study {study.name!r} has no [space]", "`harness show tune` shows one that has"
-        )
+        raise _no_space(study.name)
     faults = place_of(study.space, study.base_recipe)[1]
     if study.search.pruner == "median" and any(
         "train.epochs" in entry.fields(name) for name, entry in study.space.items()

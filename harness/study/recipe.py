@@ -307,7 +307,7 @@ def _type_words(field: Any) -> str:
         words = {int: "whole number", float: "number", str: "text", bool: "true or false"}[
             field.annotation
         ]
-    elif "auto" in str(field.annotation):
+    elif "tuple" in str(field.annotation):
         return "auto or list of whole numbers"
     else:
         return " | ".join(map(str, get_args(field.annotation)))

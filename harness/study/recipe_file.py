@@ -61,7 +61,7 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
         RecipeError: there is no such file, or it has faults, all of which are listed.
     """
     try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        raw = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(unread(path, error), "run `harness tune`: it writes one") from None
     except (ValueError, RecursionError) as error:

@@ -295,7 +295,7 @@ def load_study(name: str) -> Study:
     """
     path = find_study(name)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors add a mark
     except (OSError, ValueError, RecursionError) as error:
         hint = "a study is a TOML text file in UTF-8; `harness new-study NAME` writes one to start from"
         raise StudyError(unread(path, error), hint) from None
@@ -360,7 +360,11 @@ def find_study(name: str) -> Path:
     if name not in known:
         raise UsageError(
             f"there is no study {name!r}{did_you_mean(name, known)}",
-            "`harness show` lists the studies that are there",
+            f"{name}.toml is here: name the file, with its ending"
+            if Path(f"{name}.toml").is_file()
+            else "a study file ends in .toml; rename yours"
+            if Path(name).is_file()
+            else "`harness show` lists the studies that are there",
         )
     return known[name]
 

@@ -81,6 +81,7 @@ def test_runs_on_other_images_are_shown_and_not_judged(speed: bool) -> None:
     )
     comparison = compare(here, there, speed=speed)
     assert {ruling.answer for ruling in comparison.rulings} == {"cannot tell"}
+    assert {ruling.seeds for ruling in comparison.rulings} == {None}  # no number of them would tell
     assert "different images (fingerprints images-a and images-b)" in why(comparison)
     assert any("nothing is judged" in note for note in comparison.notes)
     assert {one.verdict for one in comparison.differences} == {""}

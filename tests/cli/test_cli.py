@@ -263,6 +263,7 @@ EPOCH = "--set train.epoch: no such recipe field (did you mean 'train.epochs'?)"
         (("ablate", "--study", "dropout", "--set", "train.epochs"), "field=value"),
         (("ablate", "--study", "dropout", "--set"), "--set"),
         (("tune", "--sampler", "grid"), "--sampler"),
+        (("tune", "augmentations"), "'augmentations' has no [space]"),
         (("compare", "one"), "'b'"),
         (("show", "dropout", "blocks"), "blocks"),
         (("report", "dropout", "--from", "folder"), "--from"),

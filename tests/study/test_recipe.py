@@ -326,3 +326,9 @@ def test_what_is_shown_of_a_value_is_short_whatever_it_is() -> None:
         True
     ] * 4
     assert shown("x") == "'x'"
+
+
+def test_a_field_of_named_values_lists_them_and_a_list_says_so() -> None:
+    words = {name: field[0] for name, field in fields().items()}
+    assert words["train.precision"] == "fp32 | bf16 | auto"
+    assert words["model.pool"] == "auto or list of whole numbers"

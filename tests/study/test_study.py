@@ -195,6 +195,26 @@ def test_a_file_that_is_not_toml_is_answered_with_its_place(
     assert caught.value.message.startswith(f"{path}, {words}")
 
 
+def test_a_file_with_a_byte_order_mark_reads_as_one_without(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('question = "why"\nmargin_pp = 1\nseeds = 3\n', encoding="utf-8-sig")
+    assert load_study(str(path)).question == "why"
+
+
+def test_a_name_that_is_a_file_here_is_answered_with_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").touch()
+    (tmp_path / "other.txt").touch()
+    with pytest.raises(UsageError) as mine:
+        find_study("mine")
+    with pytest.raises(UsageError) as other:
+        find_study("other.txt")
+    assert "mine.toml is here" in mine.value.hint
+    assert "ends in .toml" in other.value.hint
+
+
 def test_faults_of_names_twins_and_profiles_are_listed_with_all_others() -> None:
     message = faults(
         {
