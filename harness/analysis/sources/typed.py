@@ -6,6 +6,7 @@ import io
 import zipfile
 from typing import TYPE_CHECKING
 
+from harness.analysis.cells import is_numeric
 from harness.analysis.sources.frame import unreadable, untyped
 from harness.errors import ReportError
 
@@ -55,7 +56,9 @@ def read_workbook(payload: bytes, place: str, file: str) -> tuple[pd.DataFrame, 
     filled = {name: sheet for name, sheet in filled.items() if not sheet.empty}
     if not filled:
         raise ReportError(f"{place}: every sheet is empty", "write one run a row, a header first")
-    first = next(iter(filled))
+    # a sheet of notes before the results holds no table of numbers
+    tables = [name for name, sheet in filled.items() if len(sheet) > 1 and _has_numbers(sheet)]
+    first = (tables or list(filled))[0]
     alike = {n: s for n, s in filled.items() if list(s.columns) == list(filled[first].columns)}
     said = f"an Excel workbook, sheet {first!r}"
     if len(alike) > 1:
@@ -66,6 +69,10 @@ def read_workbook(payload: bytes, place: str, file: str) -> tuple[pd.DataFrame, 
     left = [name for name in filled if name not in alike]
     said += f"; left out: {', '.join(map(repr, left))}" if left else ""
     return untyped(pd.concat(frames, ignore_index=True), file), said
+
+
+def _has_numbers(sheet: pd.DataFrame) -> bool:
+    return sheet.shape[1] > 1 and any(is_numeric(sheet[name].tolist()) for name in sheet)
 
 
 def _trimmed(sheet: pd.DataFrame) -> pd.DataFrame:
