@@ -51,7 +51,9 @@ _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")
 # how the best score of a table is set apart, and what stands around a number in LaTeX and Markdown
 _MARKED = re.compile(r"\\(?:textbf|underline|textit|emph|mathbf|bm|uline)\s*\{([^{}]*)\}")
-_MARKUP = re.compile(r"\$|\*\*|__|\\(?=%)|\\[,;!]|\{\\(?:scriptsize|small|tiny|footnotesize)\s+|[{}]")
+_MARKUP = re.compile(
+    r"\$|\*\*|__|\\(?=%)|\\[,;!]|\{\\(?:scriptsize|small|tiny|footnotesize)\s+|[{}]"
+)
 _ENDS_IN_DIGITS = re.compile(r"(.*?)(\d{1,9})")
 
 

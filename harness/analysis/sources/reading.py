@@ -54,7 +54,14 @@ _RESULTS = (
 # What a run was asked to do, next to its results.
 _SETTINGS = (
     *("config.json", "params.json", "args.json", "hparams.json", "flags.json", "flags_0.json"),
-    *("hparams.yaml", "config.yaml", "params.yaml", "args.yaml", ".hydra/config.yaml", "settings.json"),
+    *(
+        "hparams.yaml",
+        "config.yaml",
+        "params.yaml",
+        "args.yaml",
+        ".hydra/config.yaml",
+        "settings.json",
+    ),
 )
 _OTHERS = ("meta_data_0.json", "meta.json", "wandb-metadata.json", "package.json", "done.json")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from typing import TYPE_CHECKING
 
-from harness.analysis.cells import is_numeric
 from harness.analysis.sources.frame import unreadable, untyped
 from harness.errors import ReportError
 
@@ -72,7 +72,11 @@ def read_workbook(payload: bytes, place: str, file: str) -> tuple[pd.DataFrame, 
 
 
 def _has_numbers(sheet: pd.DataFrame) -> bool:
-    return sheet.shape[1] > 1 and any(is_numeric(sheet[name].tolist()) for name in sheet)
+    """Whether a sheet has several columns, and one whose first cell below the header is a number or close to one."""
+    first = [str(cell) for cell in sheet.iloc[0]]
+    return len(first) > 1 and any(
+        re.match(r"[+-]?[.,]?\d[\d.,eE+-]*\s*(%|\(|±|$)", cell) for cell in first
+    )
 
 
 def _trimmed(sheet: pd.DataFrame) -> pd.DataFrame:
