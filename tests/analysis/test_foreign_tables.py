@@ -814,7 +814,7 @@ def paired_t(path: Path, term: str) -> tuple[int, float, float]:
 
 
 def drawn(shift: float) -> list[float]:
-    return [80 + shift + 3 * np.sin(7.0 * s + shift) for s in range(6)]
+    return [float(80 + shift + 3 * np.sin(7.0 * s + shift)) for s in range(6)]
 
 
 BASE, OTHER = drawn(0.0), drawn(4.0)
