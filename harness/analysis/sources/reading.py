@@ -415,8 +415,8 @@ def _chosen(files: Sequence[FoundFile], name: str) -> tuple[list[FoundFile], str
                 f"{name}: several tables lie in every folder: {listed}",
                 f"say which, for example '{name}/**/{min(best)}' in quotes",
             )
-        named = set(best) if set(best) <= numbered else {best[0]}
-        chosen = [file for file in tables if file.path.name in named]
+        kept_names = set(best) if set(best) <= numbered else {best[0]}
+        chosen = [file for file in tables if file.path.name in kept_names]
     if chosen[0].path.name == trainer_state.NAME:
         kept = set(trainer_state.last_checkpoints([file.path for file in chosen]))
         chosen = [file for file in chosen if file.path in kept]
