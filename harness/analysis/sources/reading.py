@@ -407,7 +407,7 @@ def _chosen(files: Sequence[FoundFile], name: str) -> tuple[list[FoundFile], str
         often = [n for n in counts if counts[n] == most]
         best = [n for n in _RESULTS if counts[n] * 2 > most] or often
         numbered = paths.numbered(counts)
-        if len(best) > 1 and best[0] not in _RESULTS and set(best) <= numbered:
+        if best[0] not in _RESULTS and set(best) <= numbered:
             best = sorted(numbered)  # a file a run, in a folder an arm
         elif len(best) > 1 and best[0] not in _RESULTS:
             listed = ", ".join(sorted(best)[:5])
