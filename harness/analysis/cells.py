@@ -49,6 +49,11 @@ _WITH_SPREAD = re.compile(
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")
+# how the best score of a table is set apart, and what stands around a number in LaTeX and Markdown
+_MARKED = re.compile(r"\\(?:textbf|underline|textit|emph|mathbf|bm|uline)\s*\{([^{}]*)\}")
+_MARKUP = re.compile(
+    r"\$|\*\*|__|\\(?=%)|\\[,;!]|\{\\(?:scriptsize|small|tiny|footnotesize)\s+|[{}]"
+)
 _ENDS_IN_DIGITS = re.compile(r"(.*?)(\d{1,9})")
 
 
@@ -84,8 +89,9 @@ def numbers(frame: pd.DataFrame, column: str, name: str, decimal: Decimal = "aut
     cells = frame[column].tolist()
     texts = [text_of(cell) for cell in cells]
     missing = np.array([text.lower() in MISSING for text in texts], dtype=np.bool_)
-    percent = any(text.endswith("%") for text in texts)
-    bare = [text.removesuffix("%").strip() for text in texts]
+    bare = [_plain(text) for text in texts]
+    percent = any(text.endswith("%") for text in bare)
+    bare = [text.removesuffix("%").strip() for text in bare]
     spreads = [_WITH_SPREAD.fullmatch(text) if text else None for text in bare]
     spread = None
     if any(spreads):
@@ -154,14 +160,24 @@ def is_numeric(cells: Sequence[Any]) -> bool:
 
 def has_spread(text: str) -> bool:
     """Whether a cell holds a mean and its sd: ``93.1 ± 0.4`` or ``93.1 (0.4)``."""
-    return bool(_WITH_SPREAD.fullmatch(text))
+    return bool(_WITH_SPREAD.fullmatch(_plain(text)))
+
+
+def _plain(text: str) -> str:
+    """A cell without the marks of LaTeX and Markdown around its number."""
+    if not any(mark in text for mark in ("\\", "$", "*")):
+        return text
+    while (unmarked := _MARKED.sub(r"\1", text)) != text:
+        text = unmarked
+    return _MARKUP.sub("", text).strip()
 
 
 def numeric_share(cells: Sequence[Any]) -> float:
     """Return the share of numbers among the cells that hold anything, 0 without any; a cheap look at up to 200 of them."""
     step = max(1, len(cells) // 200)
     texts = [text_of(cell) for cell in cells[::step]]
-    texts = [text.removesuffix("%").strip() for text in texts if text.lower() not in MISSING]
+    texts = [_plain(text) for text in texts if text.lower() not in MISSING]
+    texts = [text.removesuffix("%").strip() for text in texts]
     if not texts:
         texts = [t for t in map(text_of, cells) if t.lower() not in MISSING][:200]
     return sum(map(_looks_numeric, texts)) / len(texts) if texts else 0.0

@@ -248,13 +248,15 @@ def _ended(table: Table) -> Check:
         if unstable
         else ""
     )
-    cure = "" if table.study.foreign else "lower schedule.max_lr for what diverged; "
+    cures = ["lower schedule.max_lr for what diverged"] * (not table.study.foreign)
+    # what diverged is a result: it is not run again
+    cures += ["--retry-failed runs failed trials again"] * (failed > 0)
     return _check(
         "failed trials",
         bad,
         ok="no trial failed or diverged",
         level="fail",
-        hint=f"{cure}--retry-failed runs failed trials again",
+        hint="; ".join(cures) or "see at which setting they diverged",
     )
 
 

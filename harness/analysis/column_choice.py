@@ -15,7 +15,7 @@ from harness.analysis.cells import MISSING, has_spread, is_numeric, numbers, num
 from harness.analysis.runs_table import CLOCKS, Runs, runs_of
 from harness.analysis.score_unit import is_share_name, likely_unit, small_is_good
 from harness.analysis.sources import TableSource
-from harness.analysis.sources.frame import text_of
+from harness.analysis.sources.frame import FILE, text_of
 from harness.analysis.table_options import TableOptions
 from harness.analysis.table_rows import arm_names, chosen, melted, melted_name
 from harness.errors import HarnessError, ReportError, RowsError
@@ -34,16 +34,17 @@ _SEEDS = _words(
     "repeat repetition replicate replication fold split cv_fold pair pair_id block replica "
     "init_seed subject run run_number run_idx trial trial_number version number index run_id"
 )
+_REPEATS = frozenset(_words("rep repeat repetition replicate replication fold split cv_fold run"))
 _ARMS = _words(
     "arm method algorithm algo agent variant ablation condition treatment model approach "
     "system strategy policy architecture arch optimizer augmentation aug setting group "
     "config_name experiment exp_name exp name run_name folder submission framework key "
-    "network loss schedule regularizer backbone learner estimator classifier config params "
-    "file"
+    "network loss schedule regularizer backbone learner estimator classifier scheme flow_name "
+    "config params file"
 )
 _DATASETS = _words(
     "dataset data dataset_name task task_name env env_id env_name environment game workload "
-    "benchmark domain problem corpus test_envs"
+    "benchmark domain problem corpus test_envs data_name"
 )
 _BASELINES = _words(
     "baseline base reference control vanilla default plain standard none original erm sgd dqn full"
@@ -224,6 +225,7 @@ def _means(source: TableSource, facts: Facts, options: TableOptions) -> Step:
 def _word(name: str) -> str:
     """The last part of a dotted name, in small letters with underscores: ``rand_seed`` of ``cfg.RandSeed``."""
     last = re.split(r"[./]", name)[-1].removeprefix("param_").removeprefix("params_")
+    last = last.removeprefix("Key_")  # of Weka's Experimenter
     last = last.removeprefix("user_attrs_")
     last = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", last)
     return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")
@@ -369,7 +371,7 @@ def _score_rank(fact: ColumnFacts) -> int:
     lowered = name.lower()
     parts = set(re.split(r"[^a-z0-9]+", lowered))
     rank = 10
-    if re.search(r"acc|top.?1", lowered):
+    if re.search(r"acc|top.?1|percent_correct", lowered) or {"ap", "map"} & parts:
         rank = 60
     elif re.search(r"return|reward|_rew_|value|metric|perf|result|bleu|rouge|elo", lowered):
         rank = 45
@@ -430,9 +432,10 @@ def _seed(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         name = (alike or [""])[0]
     if not name:
         return options, []
-    # a seed of the data and one of the net are one seed together
+    # a seed of the data and one of the net are one seed together, and so are a repetition and its fold
     names = [name]
-    for other in named if name in named else ():
+    counted = [f.name for f in facts.values() if _word(f.name) in _REPEATS and fits(f)]
+    for other in named if name in named else counted if name in counted else ():
         both = _groups(source.frame[[*names, other]].map(text_of), [*names, other])
         if other not in names and _groups(source.frame[names].map(text_of), names) < both < runs:
             names.append(other)
@@ -465,7 +468,9 @@ def _dataset(source: TableSource, facts: Facts, options: TableOptions) -> Step:
 
 _DATASET_VALUE = re.compile(
     r"mnist|cifar|imagenet|svhn|stl10|hopper|\bant\b|cheetah|walker|humanoid|swimmer|pong|breakout|asterix|qbert|"
-    r"seaquest|cartpole|acrobot|-v\d$|\bwmt|librispeech|criteo|ogbg|fastmri|coco|squad|mnli|sst-?2|pacs|vlcs|celeba",
+    r"seaquest|cartpole|acrobot|-v\d$|\bwmt|librispeech|criteo|ogbg|fastmri|coco|squad|mnli|sst-?2|pacs|vlcs|celeba|"
+    r"\b(cora|citeseer|pubmed|reddit|ogbn|rte|mrpc|qnli|qqp|imdb|wikitext|caltech|flowers|food-?101|eurosat|"
+    r"aircraft|ade20k|cityscapes|voc|iris|glass|wine)\b",
     re.IGNORECASE,
 )
 
@@ -573,10 +578,18 @@ def _groups(frame: pd.DataFrame, names: Sequence[str]) -> int:
     return len(frame.drop_duplicates(list(names)))
 
 
+_PAIRS = re.compile(
+    r"(dataset|data|task|item|example|sample|question|image|subject|problem|query|instance|prompt|workload|game|"
+    r"benchmark)(_(id|idx|index|name|number|no))?"
+)
+
+
 def _run(source: TableSource, facts: Facts, options: TableOptions) -> Step:
-    """Several rows a run and no seed: propose a column that has a value of its own for every run."""
-    if options.seed or options.unpaired or not options.last or not options.arm:
+    """No seed: propose a column that has a value of its own for every run, or one that every arm was tried on."""
+    if options.seed or options.unpaired or options.sd or not options.arm:
         return options, []
+    if not options.last:
+        return _file_of_run(source, facts, options) or _tried_on(source, facts, options)
     place = [*options.arm, *options.dataset, options.last]
     for fact in facts.values():
         measured = fact.numeric and (_score_rank(fact) > 20 or "." in "".join(fact.samples))
@@ -586,6 +599,36 @@ def _run(source: TableSource, facts: Facts, options: TableOptions) -> Step:
         frame = source.frame[[*place, fact.name]].map(text_of)
         if fact.distinct < len(frame) == _groups(frame, [*place, fact.name]):
             why = "tells runs apart; where arms share none of it, they are compared as two groups"
+            return replace(options, seed=(fact.name,)), [ColumnChoice("seed", fact.name, why)]
+    return options, []
+
+
+def _file_of_run(source: TableSource, facts: Facts, options: TableOptions) -> Step | None:
+    """Several files an arm with several rows each: the rows of a file are one run, and no runs of their own."""
+    files = source.frame[FILE].nunique()
+    arms = _groups(source.frame[list(options.arm)].map(text_of), options.arm)
+    if not arms < files < len(source.frame):
+        return None
+    for name in facts:
+        if name in {*options.arm, options.metric} or facts[name].filled < len(source.frame):
+            continue
+        frame = source.frame[[*options.arm, name, FILE]].map(text_of)
+        if _groups(frame, [*options.arm, name]) == files == _groups(frame, list(frame.columns)):
+            why = "tells the files of an arm apart: the rows of one file are one run"
+            return replace(options, seed=(name,)), [ColumnChoice("seed", name, why)]
+    return None
+
+
+def _tried_on(source: TableSource, facts: Facts, options: TableOptions) -> Step:
+    """A column of data sets, questions or images that every arm was tried on once: each is a pair."""
+    rows = len(source.frame)
+    for fact in facts.values():
+        if not _PAIRS.fullmatch(_word(fact.name)) or fact.filled < rows or fact.distinct < 3:
+            continue
+        frame = source.frame[[*dict.fromkeys([*options.arm, fact.name])]].map(text_of)
+        whole = _groups(frame, options.arm) * fact.distinct == rows
+        if whole and fact.name not in options.arm and _groups(frame, list(frame.columns)) == rows:
+            why = f"every arm has one row for each of its {fact.distinct} values: each is a pair"
             return replace(options, seed=(fact.name,)), [ColumnChoice("seed", fact.name, why)]
     return options, []
 

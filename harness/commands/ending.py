@@ -48,8 +48,10 @@ def unstable_arms(analysis: Mapping[str, Any]) -> str:
     if not lost:
         return ""
     names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-    cure = "a lower schedule.max_lr helps, or optimizer.grad_clip"
-    return f"diverged: trials of {names}; {cure}"
+    scripted = analysis["study"].get("command") or analysis["study"].get("runner")
+    # the fields of our recipe say nothing to a script
+    cure = "" if scripted else "; a lower schedule.max_lr helps, or optimizer.grad_clip"
+    return f"diverged: trials of {names}{cure}"
 
 
 def after(

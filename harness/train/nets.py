@@ -28,7 +28,16 @@ _TORCHVISION, _TIMM = LIBRARIES
 _ALIASES = {  # sizes of a net, and what factories call them
     "in_channels": ("in_channels", "in_chans", "in_ch", "input_channels"),
     "side": ("side", "img_size", "image_size", "input_size"),
-    "classes": ("classes", "num_classes", "n_classes", "n_class", "nb_classes", "num_labels"),
+    "classes": (
+        "classes",
+        "num_classes",
+        "n_classes",
+        "n_class",
+        "nb_classes",
+        "num_labels",
+        "nclass",
+        "num_class",
+    ),
 }
 _FIXED = "let its factory take the sizes that vary (num_classes, in_channels, img_size), or change the images (data.size)"
 _STEMS = {  # torchvision's class -> its first convolution, and the max-pool after it

@@ -810,3 +810,113 @@ def test_the_trials_of_a_table_are_what_checking_them_would_give(name: str) -> N
     look = look_at(TABLES / name)
     for trial in runs_of(look.source, look.options).trials:
         assert Trial.model_validate(dict(trial), strict=True) == trial
+
+
+# --- what other tools leave, beside Python's trackers
+
+
+def paired_t(path: Path, term: str) -> tuple[int, float, float]:
+    """n, difference and p of an arm by the command that the look prints."""
+    found = effect(as_printed(path), term)
+    return found.n, found.estimate, found.p
+
+
+def drawn(shift: float) -> list[float]:
+    return [float(80 + shift + 3 * np.sin(7.0 * s + shift)) for s in range(6)]
+
+
+BASE, OTHER = drawn(0.0), drawn(4.0)
+SCIPY = (
+    len(BASE),
+    pytest.approx(np.mean(OTHER) - np.mean(BASE)),
+    pytest.approx(stats.ttest_rel(OTHER, BASE).pvalue),
+)
+RUNS = [(arm, s, x) for arm, xs in (("base", BASE), ("svm", OTHER)) for s, x in enumerate(xs)]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ('"model" "fold" "acc"\n', '"{i}" "{arm}" {s} {x!r}\n'),  # R's write.table
+        ('"model"\t"fold"\t"acc"\n', '"{i}"\t"{arm}"\t{s}\t{x!r}\n'),
+        ("'Key_Run','Key_Scheme','Percent_correct'\n", "{s},'{arm}',{x!r}\n"),  # Weka
+        ("model,seed,acc\n", "{arm},{s},\\textbf{{{x!r}}}\n"),
+        ("model,seed,acc\n", "{arm},{s},${x!r}$\n"),
+        ("flow_name,task_id,acc\n", "{arm},{s},{x!r}\n"),  # each a pair, though no seed
+        ("model,example_id,acc\n", "{arm},{s},{x!r}\n"),
+    ],
+)
+def test_tables_of_other_languages_are_paired(tmp_path: Path, header: str, row: str) -> None:
+    rows = "".join(row.format(i=i, arm=arm, s=s, x=x) for i, (arm, s, x) in enumerate(RUNS, 1))
+    assert paired_t(write(tmp_path, header + rows), "svm") == SCIPY
+
+
+def test_a_repetition_and_its_fold_are_one_seed_together(tmp_path: Path) -> None:
+    rows = "".join(f"{arm},{s // 3},{s % 3},{x!r}\n" for arm, s, x in RUNS)
+    assert paired_t(write(tmp_path, "model,rep,fold,acc\n" + rows), "svm") == SCIPY
+
+
+def test_the_rows_of_a_file_without_a_clock_are_one_run_and_not_many(tmp_path: Path) -> None:
+    for arm, s, x in RUNS:
+        folder = tmp_path / "logs" / arm / f"CartPole-v1_{s}"
+        folder.mkdir(parents=True)
+        rows = "".join(f"{x + d},200,{i}.5\n" for i, d in enumerate((-1.0, 0.5, 0.5)))
+        write(folder, '#{"env_id": "CartPole-v1"}\nr,l,t\n' + rows, "0.monitor.csv")
+    assert paired_t(tmp_path / "logs", "svm") == SCIPY
+
+
+def test_a_numbered_file_a_run_in_a_folder_an_arm_is_read(tmp_path: Path) -> None:
+    for arm, s, x in RUNS:
+        folder = tmp_path / "logs" / arm
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = f"0,{x - 9}\n1,{x!r}\n"
+        write(folder, "epoch,val_accuracy\n" + rows, f"run{s}.log")
+    assert paired_t(tmp_path / "logs", "svm") == SCIPY
+
+
+def test_settings_that_timm_leaves_beside_its_summary_are_columns(tmp_path: Path) -> None:
+    for i, (arm, s, x) in enumerate(RUNS):
+        folder = tmp_path / "train" / f"202403{10 + i}-105500-{arm}-224"
+        folder.mkdir(parents=True)
+        write(folder, f"model: {arm}\nseed: {s}\n", "args.yaml")
+        write(folder, f"epoch,eval_loss,eval_top1\n0,1.1,{x - 9}\n1,1.0,{x!r}\n", "summary.csv")
+    assert paired_t(tmp_path / "train", "svm") == SCIPY
+
+
+def test_average_precision_is_taken_before_a_loss(tmp_path: Path) -> None:
+    for arm, s, x in RUNS:
+        folder = tmp_path / "runs" / f"{arm}_seed{s}"
+        folder.mkdir(parents=True)
+        lines = [{"iteration": 9, "total_loss": 1.0 + s}, {"iteration": 19, "bbox/AP": x / 2}]
+        write(folder, "".join(json.dumps(line) + "\n" for line in lines), "metrics.json")
+    options = look_at(tmp_path / "runs").options
+    assert (options.metric, options.lower_is_better) == ("bbox/AP", None)
+
+
+def test_a_sheet_of_notes_before_the_results_is_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    path = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"note": ["of March"], "who": ["me"]}).to_excel(book, sheet_name="README")
+        frame = pd.DataFrame(RUNS, columns=["Method", "Run", "Test Acc (%)"])
+        frame.to_excel(book, sheet_name="results", index=False)
+    assert "left out: 'README'" in read_source([path]).sentence
+    assert paired_t(path, "svm") == SCIPY
+
+
+def test_keys_that_are_known_data_sets_are_no_arms(tmp_path: Path) -> None:
+    scores = {"gcn": [80.0, 81.5, 80.7], "gat": [82.0, 83.1, 82.9]}
+    tree = {name: {arm: {"acc": xs} for arm, xs in scores.items()} for name in ("cora", "pubmed")}
+    options = look_at(write(tmp_path, json.dumps(tree), "results.json")).options
+    assert (options.arm, options.dataset) == (("key 2",), ("key",))
+
+
+def test_means_in_latex_are_scores_where_a_pair_is_a_data_set(tmp_path: Path) -> None:
+    text = (
+        "Method,Cora,Citeseer,Pubmed\nGCN,81.5 $\\pm$ 0.3,70.9 $\\pm$ 0.5,79.0 $\\pm$ 0.4\n"
+        "GAT,\\textbf{83.0} $\\pm$ 0.7,\\textbf{72.5} $\\pm$ 0.7,79.0 $\\pm$ 0.3\n"
+    )
+    path = write(tmp_path, text)
+    p = stats.ttest_rel([83.0, 72.5, 79.0], [81.5, 70.9, 79.0]).pvalue
+    assert paired_t(path, "GAT") == (3, pytest.approx(3.1 / 3), pytest.approx(p))
+    assert any("the sd beside each score is not used" in note for note in look_at(path).notes)

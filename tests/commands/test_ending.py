@@ -84,6 +84,9 @@ def test_arms_whose_trials_diverged_are_named_with_what_helps() -> None:
     arms = [{**arm, "diverged": int(arm["name"] == "cutout")} for arm in analysis["arms"]]
     said = unstable_arms({**analysis, "arms": arms})
     assert said.startswith("diverged: trials of cutout; ")
+    script = {**analysis["study"], "command": ["python", "train.py"]}
+    said = unstable_arms({**analysis, "arms": arms, "study": script})
+    assert said == "diverged: trials of cutout"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def net(channels, classes):
 
 def build(num_classes): return net(3, num_classes)
 def usual(n_classes, in_chans=1, img_size=0): return net(in_chans, n_classes)
-def other(*, n_class, in_ch, image_size): return net(in_ch, n_class)
+def other(*, nclass, in_ch, image_size): return net(in_ch, nclass)
 def any_(**sizes): return net(sizes["in_channels"], sizes["classes"] + 0 * sizes["side"])
 def mixed(num_classes, **rest):
     assert not rest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -89,8 +90,10 @@ def read_delimited(text: str, place: str, file: str) -> Delimited:
     import pandas as pd
 
     lines = [_bare(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    lines = _in_double_quotes(lines)
     delimiter, header = _layout(lines, place)
     commented = _comment_header(text, lines[header:], delimiter)
+    commented = commented or _header_without_row_names(lines, header, delimiter)
     kept = ["" if i < header else line for i, line in enumerate(lines)]
     if delimiter == " ":  # runs of spaces are one delimiter, and those around a line none
         kept = [" ".join(line.split()) for line in kept]
@@ -259,6 +262,27 @@ def _comment_header(text: str, body: list[str], delimiter: str) -> list[str]:
         return []
     names = _cells(above[-1].lstrip().lstrip("#").strip(), delimiter)
     return names if len(names) == len(cells) and not any(map(_is_number, names)) else []
+
+
+def _header_without_row_names(lines: list[str], header: int, delimiter: str) -> list[str]:
+    """Names from the line above the first row, one cell short: R names no column of row names; empty without such a line."""
+    above = [line for line in lines[:header] if line.strip()]
+    names = _cells(above[-1], delimiter) if above else []
+    first = _cells(lines[header], delimiter)
+    named = all(names) and len(set(names)) == len(names) and not any(map(_is_number, names))
+    fits = len(names) + 1 == len(first) and any(map(_is_number, first))
+    return ["", *names] if names and named and fits else []
+
+
+_SINGLE_QUOTES = re.compile(r"(?:^|(?<=[,;\t|]))'|'(?=[,;\t|]|$)")
+
+
+def _in_double_quotes(lines: list[str]) -> list[str]:
+    """Lines with cells in double quotes where Weka and its kind put the names of columns in single ones."""
+    first = next((line for line in lines if line.strip()), "")
+    if len(re.findall(r"'[^',;]+'(?=[,;\t|]|$)", first)) < 2 or any('"' in line for line in lines):
+        return lines
+    return [_SINGLE_QUOTES.sub('"', line) for line in lines]
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -7,7 +7,7 @@ paths and shown as the pattern it amounts to.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -134,6 +134,12 @@ def _token_columns(tokens: Sequence[str], name: str) -> tuple[list[dict[str, str
         if len({row["number"] for row in said}) < len(said) and len({r[name] for r in said}) > 1:
             return said, f"{{{name}}}_{{number}}"
     return [{name: token} for token in tokens], f"{{{name}}}"
+
+
+def numbered(names: Iterable[str]) -> set[str]:
+    """Return the names of files that count runs (``run1.log``, ``seed_2.csv``) with one word; none where two words count."""
+    said = {name: match[1] for name in names if (match := _NUMBERED.fullmatch(_stem(name)))}
+    return set(said) if len(set(said.values())) == 1 else set()
 
 
 def _spelled(word: str) -> str:

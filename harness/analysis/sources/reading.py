@@ -54,7 +54,14 @@ _RESULTS = (
 # What a run was asked to do, next to its results.
 _SETTINGS = (
     *("config.json", "params.json", "args.json", "hparams.json", "flags.json", "flags_0.json"),
-    *("hparams.yaml", "config.yaml", "params.yaml", ".hydra/config.yaml", "settings.json"),
+    *(
+        "hparams.yaml",
+        "config.yaml",
+        "params.yaml",
+        "args.yaml",
+        ".hydra/config.yaml",
+        "settings.json",
+    ),
 )
 _OTHERS = ("meta_data_0.json", "meta.json", "wandb-metadata.json", "package.json", "done.json")
 
@@ -399,13 +406,17 @@ def _chosen(files: Sequence[FoundFile], name: str) -> tuple[list[FoundFile], str
     else:
         often = [n for n in counts if counts[n] == most]
         best = [n for n in _RESULTS if counts[n] * 2 > most] or often
-        if len(best) > 1 and best[0] not in _RESULTS:
+        numbered = paths.numbered(counts)
+        if best[0] not in _RESULTS and set(best) <= numbered:
+            best = sorted(numbered)  # a file a run, in a folder an arm
+        elif len(best) > 1 and best[0] not in _RESULTS:
             listed = ", ".join(sorted(best)[:5])
             raise ReportError(
                 f"{name}: several tables lie in every folder: {listed}",
                 f"say which, for example '{name}/**/{min(best)}' in quotes",
             )
-        chosen = [file for file in tables if file.path.name == best[0]]
+        kept_names = set(best) if set(best) <= numbered else {best[0]}
+        chosen = [file for file in tables if file.path.name in kept_names]
     if chosen[0].path.name == trainer_state.NAME:
         kept = set(trainer_state.last_checkpoints([file.path for file in chosen]))
         chosen = [file for file in chosen if file.path in kept]

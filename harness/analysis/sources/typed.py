@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,9 @@ def read_workbook(payload: bytes, place: str, file: str) -> tuple[pd.DataFrame, 
     filled = {name: sheet for name, sheet in filled.items() if not sheet.empty}
     if not filled:
         raise ReportError(f"{place}: every sheet is empty", "write one run a row, a header first")
-    first = next(iter(filled))
+    # a sheet of notes before the results holds no table of numbers
+    tables = [name for name, sheet in filled.items() if len(sheet) > 1 and _has_numbers(sheet)]
+    first = (tables or list(filled))[0]
     alike = {n: s for n, s in filled.items() if list(s.columns) == list(filled[first].columns)}
     said = f"an Excel workbook, sheet {first!r}"
     if len(alike) > 1:
@@ -66,6 +69,14 @@ def read_workbook(payload: bytes, place: str, file: str) -> tuple[pd.DataFrame, 
     left = [name for name in filled if name not in alike]
     said += f"; left out: {', '.join(map(repr, left))}" if left else ""
     return untyped(pd.concat(frames, ignore_index=True), file), said
+
+
+def _has_numbers(sheet: pd.DataFrame) -> bool:
+    """Whether a sheet has several columns, and one whose first cell below the header is a number or close to one."""
+    first = [str(cell) for cell in sheet.iloc[0]]
+    return len(first) > 1 and any(
+        re.match(r"[+-]?[.,]?\d[\d.,eE+-]*\s*(%|\(|±|$)", cell) for cell in first
+    )
 
 
 def _trimmed(sheet: pd.DataFrame) -> pd.DataFrame:
