@@ -815,7 +815,7 @@ def test_the_trials_of_a_table_are_what_checking_them_would_give(name: str) -> N
 # --- what other tools leave, beside Python's trackers
 
 
-def paired_t(path: Path, term: str) -> tuple[int, float, float]:
+def paired_t(path: Path, term: str) -> Any:
     """n, difference and p of an arm by the command that the look prints."""
     found = effect(as_printed(path), term)
     return found.n, found.estimate, found.p
