@@ -10,6 +10,7 @@ out of time, resumable.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from typing import Annotated
@@ -168,10 +169,27 @@ def _code_of_lost() -> int:
     return 1
 
 
+# the parser's words for a value that it cannot take, and ours
+_PLAIN = (
+    (r"Input should be a valid integer, .*", "it takes a whole number"),
+    (r"Input should be a valid number, .*", "it takes a number"),
+    (r"Input should be greater than or equal to (\S+)", r"it takes \1 or more"),
+    (r"Input should be greater than (\S+)", r"it takes more than \1"),
+    (r"Input should be less than or equal to (\S+)", r"it takes \1 or less"),
+    (r"Value error, ", ""),
+    (
+        r"^Got unexpected extra argument(?:\(s\)|s)? \((.*)\)$",
+        r"there is no place for \1: an option is missing before it, or it is one name too many",
+    ),
+)
+
+
 def _say_usage(error: typer.TyperException) -> None:
     """Say what is wrong with the arguments in the words of every other error; a bare command has printed its help instead."""
     form, context = getattr(error, "format_message", None), getattr(error, "ctx", None)
     message = (form() if form else str(error)).rstrip(".")
+    for theirs, plain in _PLAIN:
+        message = re.sub(theirs, plain, message)
     if message:
         path = context.command_path if context is not None else "harness"
         message, hint = message[0].lower() + message[1:], f"`{path} --help` says what it takes"

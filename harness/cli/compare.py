@@ -32,13 +32,16 @@ def compare(
     a: Annotated[
         str,
         typer.Argument(
+            metavar="A",
             help="A report's folder, its name under reports/, or its study: what was there before.",
             autocompletion=complete.reports,
         ),
     ],
     b: Annotated[
         str,
-        typer.Argument(help="The one that is asked about.", autocompletion=complete.reports),
+        typer.Argument(
+            metavar="B", help="The one that is asked about.", autocompletion=complete.reports
+        ),
     ],
     *,
     check: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,7 +89,7 @@ def data_verify(
 
 
 def _show_data(found: Dataset, *, json: bool) -> None:
-    facts = {
+    facts: dict[str, Any] = {
         "name": found.name,
         "train": len(found.train_labels_N),
         **({} if found.val_labels_N is None else {"validation": len(found.val_labels_N)}),
@@ -100,5 +100,10 @@ def _show_data(found: Dataset, *, json: bool) -> None:
     }
     if json:
         console.data_json(facts)
-    else:
-        console.table(("what", "value"), [(key, str(value)) for key, value in facts.items()])
+        return
+    written = {
+        **{name: f"{fact:,}" if isinstance(fact, int) else fact for name, fact in facts.items()},
+        "shape": "x".join(map(str, facts["shape"])),
+        "classes": ", ".join(found.classes),
+    }
+    console.table(("what", "value"), list(written.items()))

@@ -995,3 +995,22 @@ def test_ctrl_c_before_the_first_trial_leaves_with_130_and_says_how_to_go_on(
     assert "the same command goes on from here" in talk
     assert "Traceback" not in talk
     assert out.count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("ablate", "augmentations", "--seeds", "x"), "it takes a whole number"),
+        (("tune", "--trials", "0"), "it takes 1 or more"),
+        (("analyze", "a.csv", "--margin", "x"), "it takes a number"),
+        (("ablate", "augmentations", "dropout"), "there is no place for dropout"),
+        (("ablate", "augmentations", "--launcher", "foo"), "'foo' is not one of 'local', 'slurm'"),
+    ],
+)
+def test_a_value_that_an_option_cannot_take_is_refused_in_our_words(
+    words: tuple[str, ...], said: str
+) -> None:
+    status, out, err = call(*words)
+    assert (status, out) == (2, "")
+    assert said in err.replace("\n", " ")
+    assert "Input should" not in err
