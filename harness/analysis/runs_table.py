@@ -195,7 +195,7 @@ def _run_rows(source: TableSource, options: TableOptions, *, lower: bool) -> Run
     frame["missing"] = score.missing
     if score.spread is not None and options.seed and not (options.sd or options.n):
         # rows that have a partner are scores, whatever stands behind each
-        notes += [f"the sd beside each {metric} is not used: a mean counts as one score"]
+        notes += [f"the sd given with each {metric} is not used: a mean counts as one score"]
         score = replace(score, spread=None)
     for key in ("train", "gap", "sd"):
         if getattr(options, key):

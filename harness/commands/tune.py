@@ -75,9 +75,7 @@ def tune(
     deadline = None if timeout is None else time.monotonic() + timeout
     source = study if isinstance(study, str) else study.name
     loaded = load_study(study) if isinstance(study, str) else study
-    _check_engine(loaded)
-    if not any(one.get("space") for one in (loaded.model_dump(), *loaded.profiles.values())):
-        raise _no_space(loaded.name)
+    _check_search(loaded)
     check_asked(loaded, profile, overrides=overrides, seeds=seeds)
     rules = _rules(trials=trials, sampler=sampler, pruner=pruner)
     if not (storage or artifacts or dry_run) and place.here and is_device(device):
@@ -95,8 +93,7 @@ def tune(
             on_event=on_event,
             count=lambda one: count(ruled(one, rules)),
         )
-    resolved = loaded.under(chosen, overrides=overrides, seeds=seeds)
-    resolved = ruled(resolved, rules)
+    resolved = ruled(loaded.under(chosen, overrides=overrides, seeds=seeds), rules)
     _check(resolved)
     _check_place(place, storage)
     place.check(device=device, workers=workers, timeout=timeout)
@@ -196,12 +193,14 @@ def _run(
     return outcome
 
 
-def _check_engine(study: Study) -> None:
+def _check_search(study: Study) -> None:
     if study.scripted:
         raise UsageError(
             f"study {study.name!r} runs a training script, and a search needs our engine",
             "`harness ablate` runs it; `harness show tune` shows a study that can be searched",
         )
+    if not any(one.get("space") for one in (study.model_dump(), *study.profiles.values())):
+        raise _no_space(study.name)
 
 
 def _check_place(place: Place, storage: str | None) -> None:

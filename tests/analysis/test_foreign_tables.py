@@ -919,4 +919,4 @@ def test_means_in_latex_are_scores_where_a_pair_is_a_data_set(tmp_path: Path) ->
     path = write(tmp_path, text)
     p = stats.ttest_rel([83.0, 72.5, 79.0], [81.5, 70.9, 79.0]).pvalue
     assert paired_t(path, "GAT") == (3, pytest.approx(3.1 / 3), pytest.approx(p))
-    assert any("the sd beside each score is not used" in note for note in look_at(path).notes)
+    assert any("the sd given with each score is not used" in note for note in look_at(path).notes)
