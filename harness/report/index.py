@@ -252,12 +252,13 @@ def _findings(profile: str, listed: Sequence[IndexEntry]) -> list[str]:
         )
 
     scales = list(dict.fromkeys(entry.scale for entry in listed if entry.scale))
-    machines = list(dict.fromkeys(entry.ran.rpartition(", ")[0] for entry in listed if entry.ran))
+    ran = "; ".join(entry.ran.rpartition(", ")[0] for entry in listed if entry.ran)
+    machines = sorted({machine for machine in ran.split("; ") if machine})
+    # of a machine whose model is known, the bare device says nothing more
+    machines = [one for one in machines if not any(m.startswith(f"{one} (") for m in machines)]
     seeds = sorted({entry.seeds for entry in listed if entry.seeds})
-    n = f"n = {seeds[0]}{f' to {seeds[-1]}' if seeds[1:] else ''} seeds" if seeds else ""
-    about = "; ".join(
-        [*scales[:1], *([n] if scales and n else []), *(machine for machine in machines if machine)]
-    )
+    n = f"n = {' to '.join(str(s) for s in dict.fromkeys((*seeds[:1], *seeds[-1:])))}"
+    about = "; ".join([*scales[:1], *([n] if scales and seeds else []), *machines])
     also = (
         f" {plural(len(scales) - 1, 'report')} with other images or weights." if scales[1:] else ""
     )
