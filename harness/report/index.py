@@ -257,8 +257,9 @@ def _findings(profile: str, listed: Sequence[IndexEntry]) -> list[str]:
     # of a machine whose model is known, the bare device says nothing more
     machines = [one for one in machines if not any(m.startswith(f"{one} (") for m in machines)]
     seeds = sorted({entry.seeds for entry in listed if entry.seeds})
-    n = f"n = {' to '.join(str(s) for s in dict.fromkeys((*seeds[:1], *seeds[-1:])))}"
-    about = "; ".join([*scales[:1], *([n] if scales and seeds else []), *machines])
+    least = f"{seeds[0]} to " if seeds[1:] else ""
+    n = [f"n = {least}{plural(seeds[-1], 'seed')}"] if scales and seeds else []
+    about = "; ".join([*scales[:1], *n, *machines])
     also = (
         f" {plural(len(scales) - 1, 'report')} with other images or weights." if scales[1:] else ""
     )
