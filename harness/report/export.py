@@ -54,7 +54,7 @@ def data_files(material: Material) -> dict[str, bytes]:
     files = {
         "study.toml": material.study.to_toml().encode(),
         "trials.parquet": _parquet(trials),
-        "trials.csv": _trials_csv(trials).encode(),
+        "trials.csv": _trials_csv(trials),
         "arms.csv": _arms_csv(material.study).encode(),
         "curves.parquet": _parquet(_curves_table(material)),
         "images.npz": _images(material),
@@ -157,10 +157,17 @@ def _trials_table(material: Material) -> pa.Table:
     return pa.table(arrays).replace_schema_metadata(facts)
 
 
-def _trials_csv(trials: pa.Table) -> str:
-    """The trials as a spreadsheet shows them: without the JSON columns, 6 significant digits."""
-    frame = trials.drop_columns(["recipe", "environment", "readings"]).to_pandas()
-    return str(frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+def _trials_csv(trials: pa.Table) -> bytes:
+    """The trials as a spreadsheet shows them, without the JSON columns."""
+    from pyarrow import csv
+
+    buffer = io.BytesIO()
+    csv.write_csv(
+        trials.drop_columns(["recipe", "environment", "readings"]),
+        buffer,
+        csv.WriteOptions(quoting_style="needed"),
+    )
+    return buffer.getvalue()
 
 
 def _arms_csv(study: Study) -> str:
