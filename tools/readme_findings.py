@@ -44,6 +44,12 @@ def _largest(reports: Path, study: str) -> Path:
     return reports / f"{study}-small"
 
 
+def _so_far(analysis: Analysis) -> str:
+    """Return of how many seeds those of a line are the first, while some are still to come."""
+    done, planned = len(analysis.seeds), analysis.seeds_planned
+    return f" so far of {planned}" if done < planned else ""
+
+
 def _at(analysis: Analysis) -> str:
     """Return what a line was measured on, with a link to its report."""
     recipe, folder = analysis.study.base_recipe, analysis.study.folder
@@ -59,9 +65,7 @@ def _augmentations(folder: Path) -> list[str]:
     accuracy, gap = effects[analysis.study.metric], effects[analysis.gap]
     cost = f"accuracy is {accuracy.verdict or 'not judged'}, {_pp(accuracy)}"
     moves = "widens" if (gap.estimate or 0.0) > 0 else "narrows"
-    effect = (
-        f"the overfitting gap {moves}, {_pp(gap)} (95 % t, n = {accuracy.n} seeds; {_at(analysis)})"
-    )
+    effect = f"the overfitting gap {moves}, {_pp(gap)} (95 % t, n = {accuracy.n} seeds{_so_far(analysis)}; {_at(analysis)})"
     return [f"- **Augmentations**: without them {cost}, and {effect}."]
 
 
@@ -79,7 +83,7 @@ def _claims(folder: Path) -> list[str]:
     parts = "; ".join(f"{e.term} {CLAIM[e.verdict]}, {_pp(e)}" for e in mains)
     seeds = ", ".join(str(n) for n in sorted({e.n for e in mains}))
     return [
-        f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds; {_at(analysis)})."
+        f"- **Parts that the original write-up credits**: {parts} (95 % t, n = {seeds} seeds{_so_far(analysis)}; {_at(analysis)})."
     ]
 
 

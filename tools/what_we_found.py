@@ -64,6 +64,12 @@ QUESTIONS = (
 )
 
 
+def _seeds(analysis: Analysis) -> str:
+    """Return how many seeds a report rests on, and of how many while some are still to come."""
+    done, planned = len(analysis.seeds), analysis.seeds_planned
+    return f"{done}" if done >= planned else f"{done} of {planned}, provisional"
+
+
 def page() -> str:
     """Return the page in Markdown."""
     parts = [OPENING, _scales(), _reproduction()]
@@ -152,7 +158,7 @@ def _answer(number: int, question: Question) -> str:
         heads += [
             f"[{size}](../reports/{question.study}-{size}/report.md#verdicts): accuracy, pp",
             "gap, pp",
-            f"verdict (n = {len(analysis.seeds)})",
+            f"verdict (n = {_seeds(analysis)})",
         ]
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     names = list(dict.fromkeys((e.term, e.reference) for a in reports.values() for e in _arms(a)))

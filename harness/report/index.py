@@ -40,6 +40,7 @@ class IndexEntry:
         scale: images, pixels and weights.
         largest: the largest difference, with its interval; empty where nothing is compared.
         seeds: complete on every arm.
+        planned: seeds that the study asks for.
         verdicts: (key of the mark, names) of every verdict that was given.
         commands: what makes its trials again.
         ran: machine and day of the last trial.
@@ -51,6 +52,7 @@ class IndexEntry:
     scale: str = ""
     largest: str = ""
     seeds: int = 0
+    planned: int = 0
     question: str = ""
     answer: str = ""
     verdicts: tuple[tuple[str, str], ...] = ()
@@ -99,6 +101,7 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
         scale=_scale(analysis, origin),
         largest=_of_test(tuning) if tuning is not None else _largest(analysis),
         seeds=len(analysis.seeds),
+        planned=analysis.seeds_planned,
         question=study.question,
         answer=(tuning.answer if tuning is not None else "")
         or reproduction.answer(analysis)
@@ -245,11 +248,13 @@ def _findings(profile: str, listed: Sequence[IndexEntry]) -> list[str]:
             f"{MARKS[mark].symbol} {MARKS[mark].word}: {_text(names)}"
             for mark, names in entry.verdicts
         )
+        # verdicts of a study that goes on are provisional
+        of_seeds = (
+            f"{entry.seeds} of {entry.planned}" if entry.planned > entry.seeds else entry.seeds
+        )
         cells = (_text(entry.question), verdicts or _text(entry.answer), _text(entry.largest))
         row = " | ".join(cell.replace("|", "\\|") or "-" for cell in cells)
-        lines.append(
-            f"| {row} | {entry.seeds} | [{_text(entry.folder)}]({entry.folder}/report.md) |"
-        )
+        lines.append(f"| {row} | {of_seeds} | [{_text(entry.folder)}]({entry.folder}/report.md) |")
 
     scales = list(dict.fromkeys(entry.scale for entry in listed if entry.scale))
     ran = "; ".join(entry.ran.rpartition(", ")[0] for entry in listed if entry.ran)
