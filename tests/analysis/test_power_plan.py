@@ -151,9 +151,7 @@ def test_a_profile_with_committed_reports_lends_its_sd_at_the_number_of_images_o
 
 
 def test_a_profile_without_committed_reports_says_that_there_are_no_runs() -> None:
-    assert (
-        "no runs of profile medium yet" in plan_power(load_study("dropout").under("medium")).source
-    )
+    assert "no runs of profile full yet" in plan_power(load_study("dropout").under("full")).source
 
 
 @pytest.mark.parametrize("other", [{"data.name": "digits"}, {"train.epochs": 3}])
