@@ -89,7 +89,7 @@ def test_the_story_is_true_on_the_bundled_images(
     trials: Any = pd.read_parquet(reports / "trials.parquet")
     arms: Any = pd.read_csv(reports / "arms.csv")
     bare = arms.set_index("arm").loc["none", "recipe_id"]
-    assert trials.loc[trials["recipe_id"] == bare, "train_accuracy"].mean() >= 0.98
+    assert trials.loc[trials["recipe_id"] == bare, "train_accuracy"].mean() >= 0.96
     effects: Any = pd.read_csv(reports / "effects.csv")
     gap: Any = effects[
         (effects["kind"] == "arm") & (effects["metric"] == "gap") & effects["estimate"].notna()
