@@ -1,7 +1,7 @@
 """Two cells on real CIFAR-10 that may never change: whoever changes them throws away days of finished trials.
 
-A cell's key is the same everywhere. Its bits are the same where instruction set, torch version and
-number of threads are: they are compared on the machines listed here. On any other the final
+A cell's key is the same everywhere. Its bits are the same where processor, instruction set, torch
+version and number of threads are: they are compared on the machines listed here. On any other the final
 accuracy is, as far apart as two seeds may be.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.ledger.provenance import _cpu
 from harness.study.cells import cells
 from harness.study.study import load_study
 from harness.study.trial import Trial
@@ -30,7 +31,7 @@ class Pinned:
     recipe: str
     key: str
     accuracy: float
-    bits: dict[tuple[str, str], str]  # by instruction set and torch version
+    bits: dict[tuple[str, str, str], str]  # by processor, instruction set and torch version
 
 
 PINNED = [
@@ -40,7 +41,10 @@ PINNED = [
         recipe="114a7a9573d575b8",
         key="f966923af131a9c2",
         accuracy=0.4917,
-        bits={("AVX512", "2.15.0"): "28c44a46085a7309"},
+        bits={
+            ("AMD EPYC", "AVX512", "2.15.0"): "28c44a46085a7309",
+            ("Intel(R) Xeon(R) Processor", "AVX512", "2.15.0"): "05dca0dbea8647b6",
+        },
     ),
     Pinned(
         "medium",
@@ -48,7 +52,10 @@ PINNED = [
         recipe="0e08b45dc61fd769",
         key="cb17dd2a096f38a5",
         accuracy=0.2134,
-        bits={("AVX512", "2.15.0"): "a65b446ee23fd3a3"},
+        bits={
+            ("AMD EPYC", "AVX512", "2.15.0"): "a65b446ee23fd3a3",
+            ("Intel(R) Xeon(R) Processor", "AVX512", "2.15.0"): "a8712d4580161ac4",
+        },
     ),
 ]
 # five times the sd between seeds: rounding sends a run down another path, as another seed does
@@ -74,6 +81,7 @@ def test_a_cell_on_real_images_keeps_its_key_and_its_bits(
 
     trial, _ = run(cell, threads=1)
     assert trial.metrics["accuracy"] == pytest.approx(pinned.accuracy, abs=BETWEEN_MACHINES)
-    machine = (torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[0])
+    release = torch.__version__.partition("+")[0]
+    machine = (_cpu(), torch.backends.cpu.get_cpu_capability(), release)
     if machine in pinned.bits:
         assert bits_of(trial) == pinned.bits[machine]
