@@ -421,7 +421,7 @@ def epochs(found: Study) -> dict[str, int]:
     ("layers", "expected"),
     [
         ({}, {"reference": 30, "a": 30}),
-        ({"built-in"}, {"reference": 40, "a": 40}),
+        ({"built-in"}, {"reference": 24, "a": 24}),
         ({"built-in", "base"}, {"reference": 11, "a": 11}),
         ({"built-in", "base", "own"}, {"reference": 13, "a": 13}),
         ({"built-in", "base", "own", "set"}, {"reference": 14, "a": 14}),
