@@ -264,7 +264,7 @@ EPOCH = "--set train.epoch: no such recipe field (did you mean 'train.epochs'?)"
         (("ablate", "--study", "dropout", "--set"), "--set"),
         (("tune", "--sampler", "grid"), "--sampler"),
         (("tune", "augmentations"), "'augmentations' has no [space]"),
-        (("compare", "one"), "'b'"),
+        (("compare", "one"), "'B'"),
         (("show", "dropout", "blocks"), "blocks"),
         (("report", "dropout", "--from", "folder"), "--from"),
         (("report", "dropout", "--all"), "--all"),

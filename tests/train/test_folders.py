@@ -565,7 +565,7 @@ def test_data_verify_shows_classes_and_images_of_every_part(
         ("train", "12"),
         ("validation", "6"),
         ("test", "4"),
-        ("classes", "['cat', 'dog']"),
+        ("classes", "cat, dog"),
     ):
         assert any(words[0] in line and words[1] in line for line in done.stdout.splitlines())
     assert "data.val is ignored" in done.stderr
