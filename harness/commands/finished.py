@@ -159,3 +159,16 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     parts = {"key", "report", "images", "when", _PLAN, "outcome"}
     return record if isinstance(record, dict) and parts == set(record) else None
+
+
+def folders_of(name: str, there: Sequence[str]) -> list[str]:
+    """Return the folder of that name, else those of the study, or the study file, of that name."""
+    wanted = study_of(name)
+    if wanted in there:
+        return [wanted]
+    return [one for one in there if one.rpartition("-")[0] == wanted]
+
+
+def study_of(name: str) -> str:
+    """Return the name of the study in a study file; any other name as it is."""
+    return Path(name).stem if name.endswith(".toml") else name

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.confirm import is_confirmation
+from harness.commands.finished import folders_of, study_of
 from harness.commands.retune import retuning_of
 from harness.commands.tune_report import report_search
 from harness.config import hide_password
@@ -106,14 +107,11 @@ def find_report(name: str, *, reports: Path = Path("reports")) -> Path:
     """
     if (Path(name) / "analysis.json").is_file():
         return Path(name)
-    wanted = Path(name).stem if name.endswith(".toml") else name
-    there = sorted(path.parent for path in reports.glob("*/analysis.json"))
-    matches = [folder for folder in there if folder.name == wanted]
-    matches = matches or [folder for folder in there if folder.name.rpartition("-")[0] == wanted]
+    names = sorted(path.parent.name for path in reports.glob("*/analysis.json"))
+    matches = [reports / one for one in folders_of(name, names)]
     if not matches:
-        names = [folder.name for folder in there]
         raise ReportError(
-            f"there is no report {name!r}{did_you_mean(wanted, names)}",
+            f"there is no report {name!r}{did_you_mean(study_of(name), names)}",
             f"reports here: {', '.join(names)}"
             if names
             else "there are no reports here yet: `harness ablate augmentations` makes a first one",
@@ -221,7 +219,7 @@ def _chosen(names: Sequence[str], there: Sequence[str], where: str, reports: Pat
         )
     chosen: list[str] = []
     for name in names:
-        wanted = Path(name).stem if name.endswith(".toml") else name
+        wanted = study_of(name)
         matches = [one for one in there if one == wanted or one.rpartition("-")[0] == wanted]
         if not matches:
             hint = f"there are: {', '.join(there)}" if there else "nothing was run here yet"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.finished import FILE
+from harness.commands.finished import FILE, folders_of, study_of
 from harness.commands.place import RUNS
 from harness.config import hide_password
 from harness.errors import HarnessError, UsageError, did_you_mean
@@ -114,11 +114,11 @@ def find_run(name: str, *, storage: str | None, runs: Path = RUNS) -> str:
         UsageError: there is no such run.
     """
     there = started(storage, runs)
-    matches = _named(name, there)
+    matches = folders_of(name, there)
     if not matches:
         where = f"in {hide_password(storage)}" if storage else f"under {runs}/"
         raise UsageError(
-            f"no run of {name!r} is {where}{did_you_mean(_wanted(name), there)}",
+            f"no run of {name!r} is {where}{did_you_mean(study_of(name), there)}",
             f"there are: {', '.join(there)}"
             if there
             else "nothing was started here: `harness show` lists the studies to run",
@@ -133,26 +133,14 @@ def reported(
 
     None where a run of that name is here, or no report.
     """
-    if storage or _named(name, started(storage, runs)):
+    if storage or folders_of(name, started(storage, runs)):
         return None
     folders = {path.parent.name: path.parent for path in reports.glob("*/analysis.json")}
     latest = sorted(
-        _named(name, list(folders)), key=lambda one: _modified(folders[one] / "analysis.json")
+        folders_of(name, list(folders)), key=lambda one: _modified(folders[one] / "analysis.json")
     )
     content = _record(folders[latest[-1]] / "analysis.json") if latest else None
     return _standings_reported(latest[-1], content) if content is not None else None
-
-
-def _named(name: str, names: Sequence[str]) -> list[str]:
-    """Return the folder of that name, else those of the study, or the study file, of that name."""
-    wanted = _wanted(name)
-    if wanted in names:
-        return [wanted]
-    return [one for one in names if one.rpartition("-")[0] == wanted]
-
-
-def _wanted(name: str) -> str:
-    return Path(name).stem if name.endswith(".toml") else name
 
 
 def _standings_reported(name: str, content: Mapping[str, Any]) -> Standings:

@@ -61,8 +61,6 @@ def data_files(material: Material) -> dict[str, bytes]:
     }
     if material.samples:
         files["samples.png"] = _samples_png(material.samples)
-    if material.tuning is not None:
-        files["tuning.json"] = (material.tuning.model_dump_json(indent=1) + "\n").encode()
     if material.retuning is not None:
         files["retuning.json"] = (material.retuning.model_dump_json(indent=1) + "\n").encode()
     if material.bench:
