@@ -40,9 +40,9 @@ def find_adoptable(cells: Iterable[Cell], runs: Path, *, besides: str = "") -> l
             # a search through the text is far quicker than loading a journal that has nothing
             content = journal.read_bytes()
             if any(key.encode() in content for key in missing):
-                offers = _finished_in(journal, missing, f"{runs.name}/{journal.parent.name}")
-                missing -= {trial.cell for trial, _, _ in offers}
-                offers += offers
+                here = _finished_in(journal, missing, f"{runs.name}/{journal.parent.name}")
+                missing -= {trial.cell for trial, _, _ in here}
+                offers += here
     return offers
 
 

@@ -384,6 +384,19 @@ def test_cells_finished_in_another_study_are_adopted_with_their_artifacts(tmp_pa
         assert len(ledger.artifact(ledger.trials()[0])[0]) == light.EPOCHS
 
 
+def test_each_cell_is_offered_once_from_whichever_studies_finished_it(tmp_path: Path) -> None:
+    wanted = light.cells_of(light.study())
+    held = {"first": wanted[:2], "second": wanted[1:4]}
+    for name, cells in held.items():
+        with Ledger.open(name, runs=tmp_path) as ledger:
+            ledger.plan(light.plan_of(light.study(name=name)), cells)
+            drained(ledger)
+    offers = find_adoptable(wanted, tmp_path)
+    assert [trial.cell for trial, _, _ in offers] == [cell.key for cell in wanted[:4]]
+    places = [trial.adopted.rpartition("/")[2] for trial, _, _ in offers]
+    assert places == ["first", "first", "second", "second"]
+
+
 def test_pruned_trials_of_another_study_are_not_adopted(tmp_path: Path) -> None:
     with light.planned(tmp_path) as ledger:
         claim = claimed(ledger)
