@@ -454,7 +454,7 @@ def _within(
     mean = float(values.mean())
     name = "the gap " if is_gap else "together " if together else ""
     loss = f"{name}{f'{mean:+.2f}{_unit(of.unit)}, ' if is_gap or together else ''}"
-    loss += f"at worst {mean + sign * half:+.2f}{_unit(of.unit)}"
+    loss += f"at worst {mean + sign * half:+.2f}{_unit(of.unit)} (one-sided {100 * (1 - study.alpha):g} %)"
     return (
         p < study.alpha,
         loss if p < study.alpha else f"{loss}, beyond the margin of {margin:g}{_unit(of.unit)}",

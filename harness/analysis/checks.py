@@ -296,14 +296,34 @@ def _environments(table: Table) -> Check:
         values = Counter(str(getattr(trial.environment, field)) for trial in trials)
         if len(values) > 1:
             mixed[field] = f"{field} ({_listed(value or 'unknown' for value in values)})"
-    bad = f"trials ran in different environments: {', '.join(mixed.values())}" if mixed else ""
+    bad = ""
+    if mixed:
+        bad = f"trials ran in different environments: {', '.join(mixed.values())}; {_across(table, tuple(mixed))}"
     return _check(
         "environments",
         bad,
         ok="one environment throughout",
         level="fail" if "engine" in mixed else "warn",
-        hint="pairs are sound when both arms of a seed ran in one place; times and images a second are not comparable",
+        hint="other hardware rounds otherwise: a pair across it holds that too; times and images a second are not comparable",
     )
+
+
+def _across(table: Table, fields: Sequence[str]) -> str:
+    """In how many seeds an arm and what it is compared with ran in environments that differ in these fields."""
+    across: set[int] = set()
+    paired: set[int] = set()
+    for arm in table.arms:
+        for seed, run in table.runs[arm.name].items():
+            other = table.runs.get(arm.reference, {}).get(seed)
+            if arm.name == arm.reference or other is None:
+                continue
+            paired.add(seed)
+            both = (run.trial.environment, other.trial.environment)
+            if any(len({str(getattr(one, field)) for one in both}) > 1 for field in fields):
+                across.add(seed)
+    if not across:
+        return "no pair is across them"
+    return f"in {len(across)} of {_count(len(paired), 'seed')} a pair is across them"
 
 
 def _chance(table: Table, state: LookState, line: Chance | None) -> Check:

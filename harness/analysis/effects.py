@@ -231,7 +231,7 @@ def _with_images(
         update={
             "image_low": number(scale * result.low),
             "image_high": number(scale * result.high),
-            "sd_real": number(scale * result.sd_seeds),
+            "sd_images": number(scale * result.sd_sample),
         }
     )
 

@@ -6,9 +6,10 @@ else as it is. A number that is not known is None, never nan.
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.study.study import Study
 from harness.study.trial import Stored
@@ -79,8 +80,19 @@ class Effect(Stored):
     differences: tuple[float, ...] = ()  # one a seed, in seed order
     image_low: float | None = None  # interval for new images too (two-way), accuracy only
     image_high: float | None = None
-    # of the differences, without what finitely many images add to it (two-way), accuracy only
-    sd_real: float | None = None
+    # what finitely many images add to the sd of the differences (two-way), accuracy only
+    sd_images: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, content: Any) -> Any:
+        """Read what older reports hold in place of ``sd_images``: the rest of the sd."""
+        if not isinstance(content, dict) or "sd_real" not in content:
+            return content
+        kept = {key: value for key, value in content.items() if key != "sd_real"}
+        if kept.get("sd") is not None and content["sd_real"] is not None:
+            kept["sd_images"] = sqrt(max(0.0, kept["sd"] ** 2 - content["sd_real"] ** 2))
+        return kept
 
 
 class ArmFacts(Stored):

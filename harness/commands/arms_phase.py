@@ -298,10 +298,11 @@ class ArmsPhase(Phase):
 
     def look_line(self, more: Sequence[Cell]) -> str:
         """Return how far the look was, and which arms it leaves undecided."""
-        names = ", ".join(sorted({self.arms_of(cell.recipe) for cell in more}))
-        return (
-            f"look at {len({cell.seed for cell in self.planned})} seeds: still undecided: {names}"
-        )
+        # the baseline goes on for the others' sake
+        baseline = self.arms[0].recipe
+        names = sorted({self.arms_of(cell.recipe) for cell in more if cell.recipe != baseline})
+        seeds = {cell.seed for cell in self.planned if cell.seed < CONTROL_OFFSET}
+        return f"look at {len(seeds)} seeds: still undecided: {', '.join(names)}"
 
     def line(self, trial: Trial) -> str:
         """Return arm, seed and scores of a trial."""
@@ -337,7 +338,9 @@ class ArmsPhase(Phase):
         """Return the running means: a line an arm that has any, its scores and n."""
         done: dict[str, list[Trial]] = {}
         for trial in complete(trials):
-            done.setdefault(trial.recipe.id, []).append(trial)
+            # those of an A/A arm are other seeds of the baseline
+            if trial.seed < CONTROL_OFFSET:
+                done.setdefault(trial.recipe.id, []).append(trial)
         width = max(len(arm.name) for arm in self.arms)
         return "\n".join(
             f"{arm.name:{width}}  {self._mean(done[arm.recipe.id])}"

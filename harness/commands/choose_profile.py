@@ -229,7 +229,7 @@ def _cost(recipe: Recipe, layout: Layout, trials: int, profile: str) -> str:
     if info is None or recipe.plugins():
         return ""
     rate = layout.timing.mflops_per_second * layout.workers
-    each = extrapolate(recipe, info.shape_CHW, info.classes, info.images - 10_000, rate)
+    each = extrapolate(recipe, info.shape_CHW, info.classes, info.images - info.test_images, rate)
     cost = f"about {duration(each * trials)} on this machine, guessed from counted operations"
     if profile == "full" and not has_gpu():
         cost += "; meant for a GPU"

@@ -54,7 +54,12 @@ class Leases:
     def take(self, row: FrozenTrial, worker: str, document: Document) -> Claim | None:
         """Claim a waiting trial; None if somebody else was first."""
         lease = {"worker": worker, "beat": 0, **current_owner().as_dict()}
-        if not self._book.take(row.number) or not self._book.note(row.number, lease=lease):
+        # it may have been queued by an earlier plan, and counts for the one that it runs under
+        moved = row.user_attrs.get("serial") != document.serial
+        serial = {"serial": document.serial} if moved else {}
+        if not self._book.take(row.number) or not self._book.note(
+            row.number, lease=lease, **serial
+        ):
             return None
         claim = Claim(
             document.cells[key_of(row)], row.number, worker, int(row.user_attrs.get("attempt", 1))

@@ -70,7 +70,7 @@ class Planner:
             rows = self._book.deciding(document)
             kept = {key for key, row in rows.items() if row.state not in ACTIVE}
             busy = {key for key, row in rows.items() if row.state == TrialState.RUNNING}
-            adopted = self._adopt(wanted.keys() - kept - busy, adopt)
+            adopted = self._adopt(wanted.keys() - kept - busy, adopt, plan.study.metric)
             document.todo = tuple(key for key in wanted if key not in kept and key not in adopted)
 
             # Written before anything is withdrawn or enqueued: a kill in between leaves a plan that
@@ -144,12 +144,12 @@ class Planner:
     def _claimed(self) -> bool:
         return any("lease" in row.user_attrs for row in self._book.rows())
 
-    def _adopt(self, wanted: Collection[str], offers: Iterable[Offer]) -> set[str]:
+    def _adopt(self, wanted: Collection[str], offers: Iterable[Offer], metric: str) -> set[str]:
         taken: set[str] = set()
         for trial, curve, outcomes in offers:
             if trial.cell in wanted and trial.cell not in taken:
                 whole = trial.model_copy(update={"curve": curve}) if len(curve) else trial
-                if self._recorder.add(whole, outcomes):
+                if self._recorder.add(whole, outcomes, metric):
                     taken.add(trial.cell)
         return taken
 

@@ -33,7 +33,7 @@ class TrialRecorder:
         Raises:
             OSError: the artifact or the record could not be written; nothing of it counts.
         """
-        trial, payload, attrs = self._packed(trial, outcomes)
+        trial, payload, attrs = self._packed(trial, outcomes, self._metric())
         artifact = ""
 
         try:
@@ -47,15 +47,18 @@ class TrialRecorder:
             return None
         return trial
 
-    def add(self, trial: Trial, outcomes: Outcomes | None) -> bool:
-        """Add a trial that was finished elsewhere; False for one that failed or that the ledger refuses."""
-        trial, payload, attrs = self._packed(trial, outcomes)
+    def add(self, trial: Trial, outcomes: Outcomes | None, metric: str) -> bool:
+        """Add a trial that was finished elsewhere; False for one that failed or that the ledger refuses.
+
+        ``metric`` is that of the plan which asks for it: it may not be written yet.
+        """
+        trial, payload, attrs = self._packed(trial, outcomes, metric)
         if trial.state == "failed":
             return False
         attrs["artifact"] = self._upload("adopted", payload)
         kept = {**attrs_of(trial), "state": trial.state, "adopted": True, "trial": attrs}
         done = trial.state == "complete"
-        value = value_of(trial, self._metric()) if done else None
+        value = value_of(trial, metric) if done else None
         self._book.study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if done else TrialState.PRUNED,
@@ -70,12 +73,12 @@ class TrialRecorder:
         return document.plan.study.metric if document else "accuracy"
 
     def _packed(
-        self, trial: Trial, outcomes: Outcomes | None
+        self, trial: Trial, outcomes: Outcomes | None, metric: str
     ) -> tuple[Trial, bytes, dict[str, Any]]:
         """Return the trial, its artifact and its stored form; a trial that the ledger refuses has failed by its code."""
         error = ""
-        if trial.state == "complete" and not math.isfinite(value_of(trial, self._metric())):
-            error = f"the runner returned no number as {self._metric()}"
+        if trial.state == "complete" and not math.isfinite(value_of(trial, metric)):
+            error = f"the runner returned no number as {metric}"
         try:
             keep = (
                 not error and trial.state != "failed" and (len(trial.curve) or outcomes is not None)

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -89,7 +90,10 @@ class ShardLedgers:
         if not journals:
             return 0
         present = {str(row.user_attrs["shard"]) for row in book.rows() if "shard" in row.user_attrs}
-        final = {key_of(row) for row in book.rows(*FINAL)}
+        document = book.document()
+        # a result whose artifact was lost is none: the cell was run again
+        void = document.void if document is not None else frozenset()
+        final = {key_of(row) for row in book.rows(*FINAL) if row.number not in void}
         count = 0
         for journal in journals:
             for row in self.rows(journal):
@@ -144,10 +148,19 @@ class ShardLedgers:
             )
         self._folder.mkdir(parents=True, exist_ok=True)
         index, total = shard
-        earlier = [row for journal in self.journals(shard) for row in self.rows(journal)]
+        # what the study took over is judged there: the plan knows which artifacts were lost since
+        taken = {row.user_attrs.get("shard") for row in plan.rows()}
+        earlier = [
+            row
+            for journal in self.journals(shard)
+            for row in self.rows(journal)
+            if f"{journal.name}#{row.number}" not in taken
+        ]
+        # and the numbers that it calls void are those of its own journal
+        here = replace(document, void=frozenset())
         rows = [
             *plan.deciding(document).items(),
-            *deciding(earlier, document.cells, document).items(),
+            *deciding(earlier, document.cells, here).items(),
         ]
         done = {
             key for key, row in rows if row.state.is_finished()

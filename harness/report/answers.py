@@ -94,7 +94,8 @@ def groups(analysis: Analysis) -> list[Contrasts]:
     references = list(dict.fromkeys(effect.reference for effect in effects))
     return [
         Contrasts(
-            f"Against {named(reference)},", _named([e for e in effects if e.reference == reference])
+            f"Compared with {named(reference)},",
+            _named([e for e in effects if e.reference == reference]),
         )
         for reference in references
     ]
@@ -109,8 +110,8 @@ def _of_sweep(analysis: Analysis, effects: Sequence[Effect]) -> list[Contrasts]:
         swept = [e for e in rest if factor.name in _components(analysis, e)]
         rest = [effect for effect in rest if effect not in swept]
         level = plain(levels[factor.name]) if factor.name in levels else ""
-        opening = f"Against {named(analysis.study.baseline)}"
-        opening += f", which has {factor.name} = {level}," if level else ","
+        opening = f"Compared with {named(analysis.study.baseline)}"
+        opening += f" ({factor.name} = {level})," if level else ","
         made += [Contrasts(opening, _named(swept))] if swept else []
     return [*made, *([Contrasts("Of the other variants,", _named(rest))] if rest else [])]
 

@@ -62,7 +62,8 @@ def _design(material: Material) -> str:
 
 
 def _support(material: Material, analysis: Analysis) -> list[str]:
-    sentences = [*answers.support(analysis), retuned.sentence(analysis)]
+    # first, for it is what such a study asks
+    sentences = [retuned.sentence(analysis), *answers.support(analysis)]
     if material.tuning is not None:
         sentences += [searched.optimism(material.tuning), searched.package(material.tuning)]
     return [sentence for sentence in sentences if sentence]

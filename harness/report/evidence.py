@@ -69,18 +69,21 @@ def effects(analysis: Analysis, kind: str) -> TableBlock | None:
         "control": "The A/A arm: the baseline against itself at other seeds",
     }
     caption = f"{names.get(kind, kind)} on {metric.label}: {paired(analysis.study)} differences, {sample(analysis.study, found)}."
-    if any(e.sd_real is not None for e in found):
+    if any(e.sd_images is not None for e in found):
         caption += " Under sd: what of it is real, and what comes from judging each seed by finitely many images."
     return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
 
 
 def _split(effect: Effect) -> str:
     """The two parts of the sd between seeds, whose squares add up to its square."""
-    if effect.sd is None or effect.sd_real is None:
+    if effect.sd is None or effect.sd_images is None:
         return ""
+    images = f"{number(effect.sd_images, effect.unit)} images"
+    if effect.sd <= effect.sd_images:
+        return f"{images}: more than the whole, by chance"
     # variances add up, sds do not
-    noise = math.sqrt(max(0.0, effect.sd**2 - effect.sd_real**2))
-    return f"{number(effect.sd_real, effect.unit)} real, {number(noise, effect.unit)} images"
+    real = math.sqrt(effect.sd**2 - effect.sd_images**2)
+    return f"{number(real, effect.unit)} real, {images}"
 
 
 def orders(analysis: Analysis) -> TableBlock | None:

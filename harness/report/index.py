@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from harness.analysis import Analysis
+from harness.analysis import Analysis, Effect
 from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import HarnessError, ReportError
-from harness.report import answers, render, reproduction, tables, words
+from harness.report import answers, render, reproduction, retuned, tables, words
 from harness.report.folder import read_analysis, read_parquet, read_tuning
 from harness.report.lookup import by_verdict, in_order, leading, metric_of, pixels
 from harness.report.material import Provenance
@@ -42,6 +42,7 @@ class IndexEntry:
         seeds: complete on every arm.
         planned: seeds that the study asks for.
         verdicts: (key of the mark, names) of every verdict that was given.
+        retuned: what retuning did to them, or that it is still to come; empty for a study without.
         commands: what makes its trials again.
         ran: machine and day of the last trial.
         error: why the folder is unreadable; then everything else is empty.
@@ -56,6 +57,7 @@ class IndexEntry:
     question: str = ""
     answer: str = ""
     verdicts: tuple[tuple[str, str], ...] = ()
+    retuned: str = ""
     facts: str = ""
     cost: str = ""
     commands: tuple[str, ...] = ()
@@ -81,7 +83,7 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
     # the order of the report's own table
     groups = by_verdict(in_order(analysis, leading(analysis)))
     verdicts = tuple(
-        (name or "none", words.listed([e.term for e in some], 6))
+        (name or "none", words.listed([_against(analysis, e) for e in some], 6))
         for name, some in groups.items()
         if some
     )
@@ -107,6 +109,7 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
         or reproduction.answer(analysis)
         or answers.answer(analysis),
         verdicts=verdicts,
+        retuned=retuned.sentence(analysis),
         facts=" · ".join(facts),
         cost=_cost(analysis, *spent),
         commands=origin.commands,
@@ -121,7 +124,7 @@ def _scale(analysis: Analysis, origin: Provenance) -> str:
     recipe = analysis.study.base_recipe
     base = next((arm for arm in analysis.arms if arm.name == analysis.study.baseline), None)
     side = f"{pixels(analysis)} pixels" if pixels(analysis) else ""
-    images = (origin.data or recipe.data.name).partition(";")[0]
+    images = (origin.data or recipe.data.name).partition(";")[0].replace(" val,", " validation,")
     weights = f"{base.params_m:.3g} M weights" if base is not None and base.params_m else ""
     return ", ".join(part for part in (images, side, weights) if part)
 
@@ -129,10 +132,19 @@ def _scale(analysis: Analysis, origin: Provenance) -> str:
 def _largest(analysis: Analysis) -> str:
     """The judged difference that is farthest from zero, with its interval."""
     judged = [e for e in leading(analysis) if e.estimate is not None and e.verdict]
+    # what is compared with another arm than the baseline says less of the recipe
+    first = [e for e in judged if e.kind != "arm" or e.reference == analysis.study.baseline]
     if not judged:
         return ""
-    top = max(judged, key=lambda effect: abs(effect.estimate or 0.0))
-    return f"{top.term} {words.difference(top)}"
+    top = max(first or judged, key=lambda effect: abs(effect.estimate or 0.0))
+    return f"{_against(analysis, top)} {words.difference(top)}"
+
+
+def _against(analysis: Analysis, effect: Effect) -> str:
+    """An effect's name, with what it is compared with where that is not the baseline."""
+    if effect.kind != "arm" or effect.reference == analysis.study.baseline:
+        return effect.term
+    return f"{effect.term} (against {effect.reference})"
 
 
 def _of_test(tuning: TuningFacts) -> str:
@@ -140,13 +152,14 @@ def _of_test(tuning: TuningFacts) -> str:
     chosen = tuning.confirmed
     if chosen is None or chosen.test is None or not chosen.verdict:
         return ""
-    low, high = chosen.test_image_low, chosen.test_image_high
+    low, high, new = chosen.test_image_low, chosen.test_image_high, " for new seeds and images"
     if low is None or high is None:
-        low, high = chosen.test_low, chosen.test_high
+        low, high, new = chosen.test_low, chosen.test_high, ""
     if low is None or high is None:
         return ""
     gain = words.number(100 * chosen.test, signed=True)
-    return f"{chosen.name} on test {gain} pp {words.bounds(100 * low, 100 * high, signed=True)}"
+    interval = words.bounds(100 * low, 100 * high, signed=True)
+    return f"{chosen.name} on test {gain} pp {interval}{new}"
 
 
 def _cost(analysis: Analysis, evaluation: float, joules: float) -> str:
@@ -252,23 +265,38 @@ def _findings(profile: str, listed: Sequence[IndexEntry]) -> list[str]:
         of_seeds = (
             f"{entry.seeds} of {entry.planned}" if entry.planned > entry.seeds else entry.seeds
         )
-        cells = (_text(entry.question), verdicts or _text(entry.answer), _text(entry.largest))
+        told = f"{verdicts}. {_text(entry.retuned)}" if entry.retuned else verdicts
+        cells = (_text(entry.question), told or _text(entry.answer), _text(entry.largest))
         row = " | ".join(cell.replace("|", "\\|") or "-" for cell in cells)
         lines.append(f"| {row} | {of_seeds} | [{_text(entry.folder)}]({entry.folder}/report.md) |")
 
-    scales = list(dict.fromkeys(entry.scale for entry in listed if entry.scale))
     ran = "; ".join(entry.ran.rpartition(", ")[0] for entry in listed if entry.ran)
     machines = sorted({machine for machine in ran.split("; ") if machine})
     # of a machine whose model is known, the bare device says nothing more
     machines = [one for one in machines if not any(m.startswith(f"{one} (") for m in machines)]
     seeds = sorted({entry.seeds for entry in listed if entry.seeds})
     least = f"{seeds[0]} to " if seeds[1:] else ""
-    n = [f"n = {least}{plural(seeds[-1], 'seed')}"] if scales and seeds else []
-    about = "; ".join([*scales[:1], *n, *machines])
-    also = (
-        f" {plural(len(scales) - 1, 'report')} with other images or weights." if scales[1:] else ""
+    n = (
+        [f"n = {least}{plural(seeds[-1], 'seed')}"]
+        if any(e.scale for e in listed) and seeds
+        else []
     )
-    return [*lines, "", *([f"{_text(about)}.{also}", ""] if about else [])]
+    about = "; ".join([*_scales(listed), *n, *machines])
+    return [*lines, "", *([f"{_text(about)}.", ""] if about else [])]
+
+
+def _scales(listed: Sequence[IndexEntry]) -> list[str]:
+    """Return the images and weights of a size; with the reports' names where they are not all the same."""
+    of: dict[str, list[str]] = {}
+    for entry in listed:
+        if entry.scale:
+            of.setdefault(entry.scale, []).append(entry.folder)
+    if len(of) < 2:
+        return list(of)
+    # the one that most reports have comes first, by count; it needs no list of them
+    by_count = sorted(of, key=lambda scale: -len(of[scale]))
+    rest = [f"{scale} in {words.listed(of[scale], 12)}" for scale in by_count[1:]]
+    return [f"{by_count[0]} in {plural(len(of[by_count[0]]), 'report')}", *rest]
 
 
 def _folded(entry: IndexEntry) -> list[str]:
@@ -286,6 +314,7 @@ def _folded(entry: IndexEntry) -> list[str]:
         "",
         f"**{_text(entry.answer)}**",
         "",
+        *([_text(entry.retuned), ""] if entry.retuned else []),
         f"- cost: {_text(entry.cost)}",
         *([f"- ran on: {_text(entry.ran)}"] if entry.ran else []),
         *(f"- command: `{command}`" for command in entry.commands),

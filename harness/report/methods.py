@@ -342,7 +342,7 @@ def _more_rules(analysis: Analysis) -> list[Sentence]:
     if effects_of(analysis, "shapley"):
         text = "Shapley values average a component's contribution over all orders of adding it."
         more.append((text, "shapley1953"))
-    if any(effect.sd_real is not None for effect in analysis.effects):
+    if any(effect.sd_images is not None for effect in analysis.effects):
         text = "The sd between seeds is split into what is real and what finitely many images add."
         more.append((text, "jordan2024"))
     if any(len(effect.differences) >= 3 for effect in leading(analysis)):

@@ -168,13 +168,15 @@ def _md_block(block: Block) -> Iterator[str]:
     elif isinstance(block, TableBlock):
         yield from _md_table(block)
     elif isinstance(block, Figure):
-        yield from (
-            f"### {escape_markdown(block.title)}",
-            "",
-            *([f"![{_alt(block.title)}](figures/{block.id}.svg)", ""] if block.id == MAIN else []),
-            escape_markdown(f"{block.alt} {block.caption}"),
-            "",
-        )
+        yield from (f"### {escape_markdown(block.title)}", "")
+        if block.id == MAIN:
+            yield from (f"![{_alt(block.title)}](figures/{block.id}.svg)", "")
+            yield from (escape_markdown(f"{block.alt} {block.caption}"), "")
+        else:  # a caption of what is not here would only puzzle
+            yield from (
+                f"{escape_markdown(block.alt)} [The drawing is in the page.](index.html)",
+                "",
+            )
     elif isinstance(block, Details):
         yield from (f"#### {escape_markdown(block.summary)}", "")
         for inner in block.blocks:

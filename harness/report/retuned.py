@@ -36,10 +36,15 @@ def blocks(analysis: Analysis) -> tuple[Block, ...]:
 
 
 def sentence(analysis: Analysis) -> str:
-    """Return in a sentence what retuning did to the verdicts; empty without it."""
-    found = analysis.retuned
+    """Return in a sentence what retuning did to the verdicts, or that it is still to come; empty for a study without."""
+    found, asked = analysis.retuned, analysis.study.retune
     if found is None:
-        return ""
+        if not asked or not analysis.seeds:
+            return ""
+        return (
+            f"Retuning has not begun: every arm here has the {listed(asked)} of "
+            f"{named(analysis.study.baseline)}, and what it would do at its own is not known yet."
+        )
     if found.missing or not found.pairs:
         left = f" ({plural(found.missing, 'trial')} left)" if found.missing else ""
         return (

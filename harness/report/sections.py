@@ -104,7 +104,7 @@ def verdicts(given: SectionInput) -> Section | None:
         ]
     if analysis.kept:
         blocks += [
-            Paragraph("Left out, and why:"),
+            Paragraph("Changes that are not recommended, and why:"),
             Bullets(tuple(map(words.sentence, analysis.kept))),
         ]
     # what a search recommends was run on fresh seeds: see there

@@ -299,7 +299,7 @@ def verdict_cell(analysis: Analysis, effect: Effect) -> TableCell:
     arm = arm_of(analysis, effect.term) if effect.kind == "arm" else None
     notes = [arm.word if arm is not None else "", effect.note, _corrected(analysis, effect)]
     needed = analysis.seeds_needed.get(effect.term)
-    if effect.verdict == "unresolved" and needed and needed > effect.n and effect.kind == "arm":
+    if effect.verdict == "unresolved" and needed and needed > effect.n:
         notes.append(f"about {plural(needed, unit_of_run(analysis.study))} would settle it")
     return TableCell(
         f"{MARKS[mark].symbol} {MARKS[mark].word}",

@@ -208,16 +208,18 @@ def images(analysis: Analysis) -> str:
 
 def split(analysis: Analysis) -> str:
     """Return how the sd between seeds divides into real quality and finite-image noise; empty where it is not known."""
-    known = [effect for effect in leading(analysis) if effect.sd and effect.sd_real is not None]
-    parts = [(effect.sd or 0.0, effect.sd_real or 0.0) for effect in known]
+    known = [effect for effect in leading(analysis) if effect.sd and effect.sd_images is not None]
+    parts = [(effect.sd or 0.0, effect.sd_images or 0.0) for effect in known]
     if not parts or not analysis.images:
         return ""
     over = "root mean square over arms" if len(known) > 1 else f"of {named(known[0].term)}"
     unit = metric_of(analysis).unit
-    # variances are averaged, not sds
+    # variances are averaged, not sds, and the arms before they are subtracted: one that is by luck
+    # below its images' part offsets one that is above
     whole = sqrt(sum(sd**2 for sd, _ in parts) / len(parts))
-    real = sqrt(sum(min(part, sd) ** 2 for sd, part in parts) / len(parts))
-    noise = sqrt(max(0.0, whole**2 - real**2))
+    noise = sqrt(sum(part**2 for _, part in parts) / len(parts))
+    noise = min(noise, whole)
+    real = sqrt(whole**2 - noise**2)
     share = f"{100 * noise**2 / whole**2:.0f} %"
     return (
         f"Between seeds a difference varies with an sd of {number(whole, unit)}{unit_name(unit)} ({over}): "

@@ -239,7 +239,7 @@ def analysis_json(analysis: Analysis) -> str:
         ),
         *((arm, {"trouble": ""}, ("trouble",)) for arm in content["arms"]),
         *(
-            (effect, {"sd_real": None}, ("sd_real",))
+            (effect, {"sd_images": None}, ("sd_images",))
             for effect in (*content["effects"], *content["orders"])
         ),
         (content["study"], before, _ADDED_TO_STUDY),

@@ -131,9 +131,10 @@ def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
                 _switched(factorial_name(factors, on), base, factors, on=on, reference=name)
             )
     seen: dict[Recipe, Arm] = {}
-    # with one or two factors, "no-a" and "only-b" are the same arm: the first name stands
+    # with two factors, "no-a" and "only-b" are the same arm: the first name stands; with one, "only-a" is the baseline
     for arm in made:
-        seen.setdefault(arm.recipe, arm)
+        if len(factors) > 1 or not arm.name.startswith("only-"):
+            seen.setdefault(arm.recipe, arm)
     return list(seen.values())
 
 

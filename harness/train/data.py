@@ -89,6 +89,7 @@ class SourceInfo:
 
     name: str
     images: int
+    test_images: int
     shape_CHW: tuple[int, int, int]
     classes: int
     where: str
@@ -233,6 +234,7 @@ def describe() -> list[SourceInfo]:
             SourceInfo(
                 known.name,
                 known.images,
+                known.test_images,
                 known.shape_CHW,
                 known.classes,
                 where,

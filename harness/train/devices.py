@@ -8,7 +8,10 @@ that ``torch.accelerator`` has for all of them and by those of ``torch.mps`` whe
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,7 +95,10 @@ def free_bytes(device: torch.device | str) -> float:
 
 
 def reset_peak(device: torch.device | str) -> None:
-    """Start counting the peak memory of a device afresh; mps counts none."""
+    """Start counting the peak memory of a device afresh; mps counts none, and of a process only Linux does."""
+    if kind_of(device) == "cpu":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     if kind_of(device) in ("cuda", "xpu"):
         torch.get_device_module(kind_of(device)).reset_peak_memory_stats(device)
 
@@ -119,8 +125,9 @@ def peak_mib(device: torch.device | str, recorded_bytes: int = 0) -> float:
         import resource
     except ImportError:  # not on Windows
         return 0.0
-    # Linux counts in KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # macOS counts in bytes, Linux in KiB
+    unit = _MIB if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def empty_cache() -> None:

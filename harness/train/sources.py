@@ -45,7 +45,8 @@ class Known:
     """A data set that harness knows by name."""
 
     name: str
-    images: int
+    images: int  # of all parts
+    test_images: int
     shape_CHW: tuple[int, int, int]
     classes: int
     licence: str
@@ -61,11 +62,12 @@ class Known:
 KNOWN = {
     known.name: known
     for known in (
-        Known("fashion", 4_000, (1, 28, 28), 10, "MIT"),
-        Known("digits", 1_797, (1, 8, 8), 10, "BSD-3-Clause (scikit-learn)"),
+        Known("fashion", 4_000, 1_000, (1, 28, 28), 10, "MIT"),
+        Known("digits", 1_797, 359, (1, 8, 8), 10, "BSD-3-Clause (scikit-learn)"),
         Known(
             "cifar10",
             60_000,
+            10_000,
             (3, 32, 32),
             10,
             "research use, cite Krizhevsky 2009",
@@ -79,6 +81,7 @@ KNOWN = {
         Known(
             "cifar100",
             60_000,
+            10_000,
             (3, 32, 32),
             100,
             "research use, cite Krizhevsky 2009",
@@ -92,6 +95,7 @@ KNOWN = {
         Known(
             "svhn",
             99_289,
+            26_032,
             (3, 32, 32),
             10,
             "non-commercial use, cite Netzer et al. 2011",
@@ -105,6 +109,7 @@ KNOWN = {
         Known(
             "fashion-mnist",
             70_000,
+            10_000,
             (1, 28, 28),
             10,
             "MIT",

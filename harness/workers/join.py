@@ -11,7 +11,8 @@ from pathlib import Path
 
 from harness.errors import HarnessError, StorageError
 from harness.ledger import Plan
-from harness.search import SearchLedger
+from harness.search import SearchLedger, is_search
+from harness.study.arms import arms
 from harness.study.fingerprints import study_code
 from harness.study.script_code import check_script
 from harness.workers.alike import FirstFailures
@@ -106,7 +107,8 @@ def join(
         run_cell = runner_for(runner, plan.study, runs / name)
         if runner == OWN_RUNNER:
             code = check_script(plan.study) if plan.study.scripted else study_code(plan.study)
-            ledger.match(data_fingerprint=_images(plan), code_fingerprint=code)
+            images = _images(plan, search=is_search(ledger.cells()))
+            ledger.match(data_fingerprint=images, code_fingerprint=code)
         first, halt = FirstFailures(ledger, _PLAN_AGAIN), stop or threading.Event()
 
         def hear(event: Event) -> None:
@@ -130,9 +132,11 @@ def join(
     return done
 
 
-def _images(plan: Plan) -> str:
+def _images(plan: Plan, *, search: bool) -> str:
+    """The fingerprint of the images that a plan was made on: of a study's first arm, of a search's base recipe."""
     if plan.study.scripted:
         return ""
     from harness.train.parts import arena
 
-    return arena(plan.study.base_recipe.data, "cpu").split.fingerprint
+    recipe = plan.study.base_recipe if search else arms(plan.study)[0].recipe
+    return arena(recipe.data, "cpu").split.fingerprint

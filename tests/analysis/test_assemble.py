@@ -128,8 +128,8 @@ def test_the_real_part_of_the_sd_is_that_of_the_mean_squares() -> None:
     )
     noise = (rest_SI**2).sum() / (5 * 399) / 400
     assert found.sd is not None
-    assert found.sd_real is not None
-    assert found.sd_real**2 == pytest.approx(found.sd**2 - 1e4 * noise, rel=1e-6)
+    assert found.sd_images is not None
+    assert found.sd_images**2 == pytest.approx(1e4 * noise, rel=1e-6)
     assert found.image_low is not None
     assert found.low is not None
     assert found.image_low <= found.low

@@ -21,7 +21,9 @@ from harness.errors import ReportError, StorageError
 from harness.ledger import Claim, Ledger, Plan, chance_level, find_adoptable
 from harness.ledger.plan_document import Document
 from harness.ledger.storage import FileLock
+from harness.study.cells import cells
 from harness.study.recipe import Recipe
+from harness.study.study import parse_study
 from harness.study.trial import Curve
 from tests import light
 
@@ -387,14 +389,35 @@ def test_cells_finished_in_another_study_are_adopted_with_their_artifacts(tmp_pa
 def test_each_cell_is_offered_once_from_whichever_studies_finished_it(tmp_path: Path) -> None:
     wanted = light.cells_of(light.study())
     held = {"first": wanted[:2], "second": wanted[1:4]}
-    for name, cells in held.items():
+    for name, share in held.items():
         with Ledger.open(name, runs=tmp_path) as ledger:
-            ledger.plan(light.plan_of(light.study(name=name)), cells)
+            ledger.plan(light.plan_of(light.study(name=name)), share)
             drained(ledger)
     offers = find_adoptable(wanted, tmp_path)
     assert [trial.cell for trial, _, _ in offers] == [cell.key for cell in wanted[:4]]
     places = [trial.adopted.rpartition("/")[2] for trial, _, _ in offers]
     assert places == ["first", "first", "second", "second"]
+
+
+def test_trials_of_a_metric_of_ones_own_are_adopted_by_the_first_plan(tmp_path: Path) -> None:
+    raw = {
+        "question": "?",
+        "margin_pp": 1.0,
+        "seeds": 2,
+        "command": ["python", "x.py", "{seed}", "{d}"],
+        "base": {"d": 0.0},
+        "arms": [{"name": "a", "set": {"d": 0.5}}],
+        "metric": "perplexity",
+        "metrics": {"perplexity": {"higher_is_better": False}},
+    }
+    which = parse_study(raw, name="s").under("")
+    wanted = cells(which, "", "code")
+    offers = [
+        (light.trial_of(cell, metrics={"perplexity": 20.0}), Curve(), None) for cell in wanted
+    ]
+    plan = light.plan_of(which, data_fingerprint="", code_fingerprint="code")
+    with Ledger.open("s", runs=tmp_path) as ledger:
+        assert ledger.plan(plan, wanted, adopt=offers).adopted == len(wanted) == 4
 
 
 def test_pruned_trials_of_another_study_are_not_adopted(tmp_path: Path) -> None:
@@ -665,3 +688,24 @@ def test_nobody_is_held_to_be_guessing_where_nothing_measures_accuracy() -> None
 
 def test_the_level_of_guessing_is_an_even_share_and_two_deviations() -> None:
     assert chance_level(10, 900) == pytest.approx(0.1 + 2 * 0.01)
+
+
+def test_cells_that_waited_when_failures_were_to_be_tried_again_fail_once(tmp_path: Path) -> None:
+    which = light.study(seeds=1, levels=3)
+    wanted = light.cells_of(which)
+
+    def fail(ledger: Ledger, claim: Claim) -> None:
+        failed = light.trial_of(claim.cell, state="failed", cause="code", error="boom", metrics={})
+        ledger.record(claim, failed.model_copy(update={"epochs": 0, "curve": Curve()}), None)
+
+    with Ledger.open(which.folder, runs=tmp_path) as ledger:
+        ledger.plan(light.plan_of(which), wanted)
+        fail(ledger, claimed(ledger))
+    with Ledger.open(which.folder, runs=tmp_path) as ledger:
+        ledger.plan(light.plan_of(which), wanted, retry_failed=True)
+        ran = []
+        while (claim := ledger.claim("w")) is not None:
+            ran.append(claim.cell.key)
+            fail(ledger, claim)
+        assert sorted(ran) == sorted(cell.key for cell in wanted)
+        assert ledger.counts().failed == 3

@@ -60,6 +60,22 @@ def test_planning_again_divides_only_what_is_missing(tmp_path: Path) -> None:
     assert [work(tmp_path, (index, 2)) for index in (1, 2)] == [3, 3]
 
 
+def test_a_cell_whose_artifact_was_lost_is_run_again_by_the_same_shard_and_counts(
+    tmp_path: Path,
+) -> None:
+    which = light.study()
+    light.planned(tmp_path).close()
+    assert work(tmp_path, (1, 1)) == 9
+    with Ledger.open(NAME, runs=tmp_path, create=False) as ledger:
+        assert ledger.counts().complete == 9
+    min((tmp_path / NAME / "artifacts").glob("*.npz")).unlink()
+    with Ledger.open(NAME, runs=tmp_path) as ledger:
+        assert ledger.plan(light.plan_of(which), light.cells_of(which)).new == 1
+    assert work(tmp_path, (1, 1)) == 1
+    with Ledger.open(NAME, runs=tmp_path, create=False) as ledger:
+        assert (ledger.counts().complete, ledger.counts().waiting) == (9, 0)
+
+
 def test_a_cell_that_two_shards_ran_counts_once(tmp_path: Path) -> None:
     light.planned(tmp_path).close()
     with (

@@ -36,7 +36,7 @@ TEMPLATES: dict[str, set[str]] = {
     "cannot tell apart": {"fraction"},
     "Shapley": {"factorial"},
     "each level of": {"sweep", "retuned"},
-    "which has dropout =": {"sweep", "retuned"},
+    "reference (dropout =": {"sweep", "retuned"},
     "variants written by hand were compared": {"arms", "script"},
     "Nothing is compared": {"one arm", "one seed"},
     "nothing is compared": ALONE,

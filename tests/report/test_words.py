@@ -107,7 +107,7 @@ def test_the_answer_names_what_is_better_worse_equivalent_and_unresolved_with_on
     study = planted.study_of({"design": "arms", "arms": hand, "seeds": 8, "margin_pp": 2.0})
     effects = {"up": planted.Planted(6.0), "down": planted.Planted(-6.0)}
     told = answer(analysed(planted.material(study, planted.Plan(effects=effects, images=False))))
-    assert told.startswith("Against reference, up (+")
+    assert told.startswith("Compared with reference, up (+")
     assert ") raises validation accuracy; down (−" in told
     assert ") lowers it; same changes it by less than 2 pp (equivalent). " in told
     assert told.endswith(" Intervals: 95 % t, n = 8, for new seeds on these images.")

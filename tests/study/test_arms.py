@@ -140,6 +140,15 @@ def test_a_sweeps_level_that_is_the_base_is_the_baseline() -> None:
     assert found[0].components == {"drop": 0.25}
 
 
+@pytest.mark.parametrize(
+    ("design", "arm"), [("both", "no-drop"), ("add-one-in", "none"), ("leave-one-out", "no-drop")]
+)
+def test_a_single_factor_is_switched_off_once_in_every_design(design: str, arm: str) -> None:
+    factor = {"name": "drop", "field": "model.dropout", "off": 0.0, "on": 0.25}
+    found = arms(study_of(design=design, factors=[factor], arms=[]))
+    assert [one.name for one in found] == ["reference", arm]
+
+
 def test_two_arms_with_one_recipe_are_refused() -> None:
     twins = [
         {"name": "one", "set": {"augment.cutout": 3}},

@@ -553,6 +553,8 @@ def test_an_idx_file_that_is_cut_off_is_named(root: Path) -> None:
 def test_describe_lists_every_known_set_and_what_is_here(root: Path) -> None:
     shards(root / "svhn")
     found = {info.name: info for info in data.describe()}
+    for name in ("fashion", "digits"):
+        assert len(data.load(name).test_labels_N) == found[name].test_images
     assert list(found) == ["fashion", "digits", "cifar10", "cifar100", "svhn", "fashion-mnist"]
     assert {name for name, info in found.items() if info.present} == {"fashion", "digits", "svhn"}
     assert "harness data fetch cifar10" in found["cifar10"].how

@@ -155,6 +155,15 @@ def test_a_cpu_has_a_name_memory_and_a_peak() -> None:
     assert devices.peak_mib("cpu") > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts afresh")
+def test_the_peak_of_a_process_is_counted_afresh() -> None:
+    code = (
+        "from harness.train import devices; import numpy as np; np.ones(40_000_000); high = devices.peak_mib('cpu'); "
+        "devices.reset_peak('cpu'); assert devices.peak_mib('cpu') < high - 200, (high, devices.peak_mib('cpu'))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_doctor_says_what_another_accelerator_does() -> None:
     (found,) = _others([Accelerator("mps", "Apple M2 (mps)", 10.0, "")])
     assert (found.level, found.name, found.what) == (

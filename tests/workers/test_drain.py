@@ -12,7 +12,10 @@ import pytest
 
 from harness.errors import DataError, DeviceLostError, StorageError, UsageError, out_of_memory
 from harness.ledger import Ledger
+from harness.study.arms import arms
+from harness.study.study import parse_study
 from harness.study.trial import Cell, Curve, Outcomes, Trial
+from harness.train.parts import arena
 from harness.workers.drain import DrainResult, drain
 from harness.workers.events import (
     Claimed,
@@ -25,6 +28,7 @@ from harness.workers.events import (
     decode,
     encode,
 )
+from harness.workers.join import _images
 from harness.workers.runner import Runner, load_runner
 from tests import light
 
@@ -326,3 +330,24 @@ def test_a_runner_that_cannot_be_found_is_an_error_that_says_what_is_missing(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         load_runner(name)
+
+
+def test_a_worker_looks_at_the_images_that_the_plan_was_made_on() -> None:
+    """A factor may set the images: then those of the first arm are not those of the base recipe."""
+    raw = {
+        "question": "?",
+        "margin_pp": 1.0,
+        "seeds": 2,
+        "design": "leave-one-out",
+        "base": {"data.name": "fashion"},
+        "factors": [
+            {"name": "large", "field": "data.size", "off": 0, "on": 32},
+            {"name": "drop", "field": "model.dropout", "off": 0.0, "on": 0.25},
+        ],
+    }
+    study = parse_study(raw, name="z").under("quick")
+    plan = light.plan_of(study)
+    first = arena(arms(study)[0].recipe.data, "cpu").split.fingerprint
+    base = arena(study.base_recipe.data, "cpu").split.fingerprint
+    assert (_images(plan, search=False), _images(plan, search=True)) == (first, base)
+    assert first != base
