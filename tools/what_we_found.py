@@ -273,8 +273,8 @@ def _search() -> str:
         if tuning is None:
             continue
         gap, *more = answers.support(analysis)
-        size = [text for text in more if text.startswith("Part or all")]
-        told = [tuning.answer, gap, *size, searched.package(tuning)]
+        of_sizes = [text for text in more if text.startswith("Part or all")]
+        told = [tuning.answer, gap, *of_sizes, searched.package(tuning)]
         lines += [_said(analysis, told, "the-search"), ""]
     for size in SIZES:
         won = []
