@@ -302,9 +302,13 @@ class Ledger:
         if held is None:
             return True
 
+        # a runner of one's own may report none: nothing says then that its net is hopeless
+        if "val_accuracy" not in values:
+            return False
+
         # About 20 epochs are stored of a trial, but every one that is not a number: a diverged net
         # is to be seen at once.
-        value = float(values.get("val_accuracy", math.nan))
+        value = float(values["val_accuracy"])
         if not reported(epoch, claim.cell.recipe.train.epochs) and not math.isnan(value):
             return False
         try:

@@ -182,7 +182,11 @@ def _best(
         trial.metrics.get(metric) if trial is not None and trial.state == "complete" else None
         for trial in met
     ]
-    there = [(sign * score, -place) for place, score in enumerate(scores) if score is not None]
+    there = [
+        (sign * score, -place)
+        for place, score in enumerate(scores)
+        if score is not None and math.isfinite(score)
+    ]
     place = -max(there)[1] if there else 0
     return ChosenSetting(
         arm=arm.name,

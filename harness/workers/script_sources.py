@@ -182,7 +182,10 @@ def _number(value: Any) -> Reading:
         TrialError: it is none.
     """
     if not isinstance(value, str):
-        return Reading(float(value))
+        try:
+            return Reading(float(value))
+        except TypeError:  # a list of JSON
+            raise TrialError(f"{value!r} is no number") from None
     text = value.strip()
     plain = text.removesuffix("%").rstrip()
     if _THOUSANDS.fullmatch(plain):

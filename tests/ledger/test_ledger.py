@@ -432,6 +432,7 @@ def test_pruned_trials_of_another_study_are_not_adopted(tmp_path: Path) -> None:
 
 def test_a_trial_whose_accuracy_is_not_a_number_is_stopped(tmp_path: Path) -> None:
     with light.planned(tmp_path) as ledger:
+        assert not ledger.report(claimed(ledger), 0, {"val_loss": 1.0})
         assert ledger.report(claimed(ledger), 0, {"val_accuracy": math.nan})
 
 

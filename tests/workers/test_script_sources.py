@@ -214,12 +214,14 @@ def test_a_column_that_ends_in_nan_makes_the_run_diverged(tmp_path: Path, take: 
         ({"from": "m.csv", "column": "accuracy"}, "it left other.csv"),
         ({"from": "other.csv", "column": "acuracy"}, "did you mean 'accuracy'"),
         ({"from": "other.csv", "column": "note"}, "'good' is no number"),
+        ({"from": "rows.json", "column": "acc"}, "[0.5] is no number"),
     ],
 )
 def test_what_is_not_in_a_file_is_an_error_that_says_what_is(
     tmp_path: Path, rule: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "other.csv").write_text("accuracy,note\n0.5,good\n", encoding="utf-8")
+    (tmp_path / "rows.json").write_text('[{"acc": [0.5]}]', encoding="utf-8")
     with pytest.raises(TrialError) as caught:
         accuracy(tmp_path, **rule)
     assert words in caught.value.message
