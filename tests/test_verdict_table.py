@@ -95,3 +95,11 @@ def test_a_notebook_shows_table_intervals_and_answer_and_escapes_names() -> None
     assert ">&lt;b&gt;</td>" in as_html(plain, answer="1 < 2")
     assert "1 &lt; 2" in as_html(plain, answer="1 < 2")
     assert not re.search(r"nan|None", as_html(plain))
+
+
+def test_a_table_of_two_groups_is_not_called_paired() -> None:
+    analysis = content(AUGMENTATIONS)
+    analysis["study"]["pairing"] = "none"
+    table = verdict_table(analysis)
+    assert table is not None
+    assert "each against its reference, not paired [95 % Welch t interval], n runs" in table.legend

@@ -79,7 +79,7 @@ def _reproduction(folder: Path) -> list[str]:
     epochs = analysis.study.base_recipe.train.epochs
     turns = f"the test loss does not turn up within {epochs} epochs"
     if arm.onset_epoch is not None:
-        having = len(analysis.seeds) - arm.onset_none
+        having = arm.completed - arm.onset_none
         turns = f"the test loss turns up after epoch {arm.onset_epoch:g} (median of {having} seeds)"
     text = (
         f"- **Trained as the write-up's net** (98 % training, 92 % test accuracy, loss up after epoch 30), ours reaches {train} training "

@@ -82,7 +82,7 @@ def _header() -> list[str]:
         "arm": "Arm",
         "accuracy": "Validation accuracy, pp",
         "gap": "Overfitting gap, pp",
-        "verdict": "Verdict",
+        "verdict": "On accuracy",
     }
     return [
         *(_text(COLUMNS[key], 34, head, "font-weight='600'") for key, head in heads.items()),

@@ -29,6 +29,7 @@ from harness.report.words import (
     gap_word,
     listed,
     margin,
+    named,
     number,
     plain,
     unit_name,
@@ -168,11 +169,21 @@ def _reproduction() -> str:
     lines = ["## 1. Does the overfitting reproduce?", ""]
     rows = []
     for size, analysis in _reports("reference").items():
-        lines += [_said(analysis, [reproduction.answer(analysis)], "theirs-and-ours"), ""]
-        rows.append(_curve(analysis, analysis.study.baseline, f"{size}, as the write-up", "test"))
+        # the figures are in the table
+        verdict, _, rest = reproduction.answer(analysis).partition(":")
+        _, apart, settings = rest.partition("Ours is not the same run")
+        gap = summary_of(analysis, analysis.study.baseline, "gap")
+        sure = gap is not None and gap.low is not None and gap.low > 0
+        told = [
+            f"It {'overfits' if sure else 'is not shown to overfit'}. {verdict}.",
+            apart + settings,
+        ]
+        lines += [_said(analysis, told, "theirs-and-ours"), ""]
+        what = f"{size}, as the write-up"
+        rows.append(_curve(analysis, analysis.study.baseline, what, "test", "theirs-and-ours"))
     for size, analysis in _reports("augmentations").items():
         for arm, what in ((analysis.study.baseline, "the recipe"), ("none", "no augmentation")):
-            rows.append(_curve(analysis, arm, f"{size}, {what}", "validation"))
+            rows.append(_curve(analysis, arm, f"{size}, {what}", "validation", "verdicts"))
     text = (
         "Like the write-up, the study `reference` keeps no validation images, so the test set takes their place and nothing is judged. "
         "The arms of `augmentations` are judged by validation images. The loss turns up where it ends more than 2 % above its lowest "
@@ -191,16 +202,16 @@ def _reproduction() -> str:
     return "\n".join([*lines, theirs, *rows, ""])
 
 
-def _curve(analysis: Analysis, name: str, run: str, held: str) -> str:
+def _curve(analysis: Analysis, name: str, run: str, held: str, anchor: str) -> str:
     """Return the row of one arm: what it reaches in training and on held-out images, and when its loss turns up."""
     cells = [_level(analysis, name, m) for m in ("train_accuracy", "accuracy", "gap")]
     arm, epochs = arm_of(analysis, name), analysis.study.base_recipe.train.epochs
     turns = f"not within {epochs} epochs"
     if arm is not None and arm.onset_epoch is not None:
-        having = len(analysis.seeds) - arm.onset_none
+        having = arm.completed - arm.onset_none
         turns = f"after epoch {arm.onset_epoch:g} (median of {having})"
     cells[1] += f" ({held})"
-    row = [_link(analysis, text=run), *cells, turns, _seeds(analysis).removeprefix("n = ")]
+    row = [_link(analysis, anchor, run), *cells, turns, _seeds(analysis).removeprefix("n = ")]
     return f"| {' | '.join(row)} |"
 
 
@@ -209,8 +220,7 @@ def _answer(place: int, question: Question) -> str:
     reports = _reports(question.study)
     lines = [f"## {place}. {question.title}", ""]
     for analysis in reports.values():
-        gap, *_ = answers.support(analysis)
-        lines += [_said(analysis, [answers.answer(analysis), gap]), ""]
+        lines += [_said(analysis, [_short(analysis)]), ""]
     for study in question.more:
         for analysis in _reports(study).values():
             section = "retuned" if analysis.retuned is not None else "verdicts"
@@ -223,7 +233,7 @@ def _answer(place: int, question: Question) -> str:
         heads += [
             f"{_link(analysis, text=size)}: accuracy, pp",
             "gap, pp",
-            f"verdict ({_seeds(analysis)}; margin {margin(analysis)})",
+            "verdict",
         ]
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     first = []
@@ -245,8 +255,7 @@ def _claims() -> str:
     """Return whether the three parts that the write-up credits help, averaged over settings of the others."""
     lines = ["## Do weight decay, clipping and one-cycle help together?", ""]
     for analysis in _reports("claims").values():
-        gap, *_ = answers.support(analysis)
-        lines += [_said(analysis, [answers.answer(analysis), gap]), ""]
+        lines += [_said(analysis, [_short(analysis)]), ""]
     text = (
         "The write-up credits all three. Each is switched on and off over all settings of the other two: the average change is its main "
         "effect. Without one-cycle the rate stays at the height of the cycle's peak; the study `schedule`, below, has lower constant rates."
@@ -272,21 +281,20 @@ def _search() -> str:
         tuning = read_tuning(REPORTS / analysis.study.folder / "tuning.json")
         if tuning is None:
             continue
-        gap, *more = answers.support(analysis)
-        of_sizes = [text for text in more if text.startswith("Part or all")]
-        told = [tuning.answer, gap, *of_sizes, searched.package(tuning)]
+        of_size = [t for t in answers.support(analysis) if t.startswith("Part or all")]
+        told = [tuning.answer, _gaps(analysis), *of_size, searched.package(tuning)]
         lines += [_said(analysis, told, "the-search"), ""]
     for size in SIZES:
         won = []
         for study in (*(question.study for question in QUESTIONS), *OTHERS):
-            of_size = _reports(study).get(size)
-            if of_size is None:
+            single = _reports(study).get(size)
+            if single is None:
                 continue
-            for effect in leading(of_size):
-                if effect.verdict == "better" and effect.reference == of_size.study.baseline:
-                    gap = gap_word(effect_on(of_size, effect, of_size.gap), of_size)
+            for effect in leading(single):
+                if effect.verdict == "better" and effect.reference == single.study.baseline:
+                    gap = gap_word(effect_on(single, effect, single.gap), single)
                     of_gap = f"gap {gap}" if gap else "gap not shown to change"
-                    won.append(f"{effect.term} {difference(effect)}, {of_gap}, {_link(of_size)}")
+                    won.append(f"{effect.term} {difference(effect)}, {of_gap}, {_link(single)}")
         if won:
             text = f"Single changes that are better than the reference at size {size}, on validation images (95 % t): {'; '.join(won)}."
             lines += [_wrapped(text), ""]
@@ -299,7 +307,7 @@ def _others() -> str:
     for study in OTHERS:
         for analysis in _reports(study).values():
             lines += [f"**{analysis.study.question}**", ""]
-            lines += [_said(analysis, [answers.answer(analysis)]), ""]
+            lines += [_said(analysis, [_short(analysis)]), ""]
     return "\n".join(lines)
 
 
@@ -349,6 +357,43 @@ def _both_sizes() -> str:
 
 
 # Cells and sentences
+
+
+def _short(analysis: Analysis) -> str:
+    """Return the verdicts on accuracy and what the gap does, without numbers, which the table has."""
+    phrases = {
+        "better": ("raises accuracy", "raise accuracy"),
+        "worse": ("lowers accuracy", "lower accuracy"),
+        "equivalent": ("stays within the margin", "stay within the margin"),
+        "unresolved": ("is unresolved", "are unresolved"),
+    }
+    clauses = []
+    for verdict, verbs in phrases.items():
+        names = [_against(analysis, e) for e in leading(analysis) if e.verdict == verdict]
+        if names:
+            clauses.append(f"{listed(names, 9)} {verbs[len(names) > 1]}")
+    text = "; ".join(clauses) or "no verdict yet"
+    about = f"{_seeds(analysis)}; margin {margin(analysis)}"
+    return f"{text[:1].upper()}{text[1:]} ({about}). {_gaps(analysis)}"
+
+
+def _gaps(analysis: Analysis) -> str:
+    """Return in a sentence with which arms the gap is wider or narrower."""
+    told = []
+    for word in ("narrower", "wider"):
+        names = [
+            _against(analysis, effect)
+            for effect in leading(analysis)
+            if gap_word(effect_on(analysis, effect, analysis.gap), analysis) == word
+        ]
+        told += [f"{word} with {listed(names, 9)}"] if names else []
+    return f"The gap is {' and '.join(told) or 'not shown to change'}."
+
+
+def _against(analysis: Analysis, effect: Effect) -> str:
+    """Return an arm's name in a sentence, with what it is compared with where that is not the baseline."""
+    away = effect.kind == "arm" and effect.reference != analysis.study.baseline
+    return f"{effect.term} (against {effect.reference})" if away else named(effect.term)
 
 
 def _said(analysis: Analysis, sentences: list[str], anchor: str = "verdicts") -> str:

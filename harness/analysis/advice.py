@@ -121,7 +121,7 @@ def needed(table: Table, effects: Sequence[Effect]) -> dict[str, int]:
 def _first_step(table: Table, family: Sequence[Effect]) -> float:
     """What Holm asks of the smallest p in a family: alpha over the number of effects that could be tested."""
     tested = sum(effect.p is not None for effect in family)
-    return table.study.alpha / max(tested or len(family), 1)
+    return table.study.alpha / max(table.study.family, tested or len(family), 1)
 
 
 # What to change

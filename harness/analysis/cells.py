@@ -90,7 +90,7 @@ def numbers(frame: pd.DataFrame, column: str, name: str, decimal: Decimal = "aut
     texts = [text_of(cell) for cell in cells]
     missing = np.array([text.lower() in MISSING for text in texts], dtype=np.bool_)
     bare = [_plain(text) for text in texts]
-    percent = any(text.endswith("%") for text in bare)
+    percent = any("%" in text for text, no in zip(bare, missing, strict=True) if not no)
     bare = [text.removesuffix("%").strip() for text in bare]
     spreads = [_WITH_SPREAD.fullmatch(text) if text else None for text in bare]
     spread = None

@@ -296,7 +296,13 @@ def _differences(
     sides = [
         (_scores(a, one, rules.metric), _scores(b, other, rules.metric)) for one, other in pairs
     ]
-    tested = [_test(one, other, alpha=rules.alpha, margin=rules.margin) for one, other in sides]
+    # rows of tables are counted from 0 in both, and so are names of seeds: the same count is not the same seed
+    paired = a.study.pairing == b.study.pairing == "seed"
+    paired = paired and a.study.seed_names == b.study.seed_names
+    tested = [
+        _test(one, other, alpha=rules.alpha, margin=rules.margin, paired=paired)
+        for one, other in sides
+    ]
     troubles = [_trouble(one, other) for one, other in pairs]
     untested = [
         t.constant or min(t.sizes) < FEWEST_PAIRS or bool(trouble)
@@ -330,6 +336,7 @@ def _differences(
                 p_equivalence=float(equivalence[index]),
                 alpha=rules.alpha,
                 sign=rules.sign,
+                unit="pair" if t.test == "paired" else "run",
             )
             row = row.model_copy(
                 update={
@@ -501,11 +508,13 @@ def _scores(analysis: Analysis, arm: ArmFacts, metric: str) -> dict[int, float]:
     return dict(zip(level.seeds, level.scores, strict=True))
 
 
-def _test(a: dict[int, float], b: dict[int, float], *, alpha: float, margin: float) -> _Tested:
+def _test(
+    a: dict[int, float], b: dict[int, float], *, alpha: float, margin: float, paired: bool
+) -> _Tested:
     sizes = (len(a), len(b))
     if min(sizes) == 0:
         return _Tested("", sizes, nan, nan, nan, nan, nan, constant=False)
-    if set(a) == set(b):
+    if paired and set(a) == set(b):
         seeds = sorted(a)
         one, other = [b[seed] for seed in seeds], [a[seed] for seed in seeds]
         result = paired_t(one, other, alpha=alpha)

@@ -45,6 +45,7 @@ def dataset_effects(table: Table, state: LookState) -> list[Effect]:
         margin=table.margin,
         sign=table.sign,
         has_direction=table.primary.higher_is_better is not None,
+        family=table.study.family * len(table.study.datasets),
     )
     effects = []
     for place, (scores, reference) in results.items():

@@ -258,7 +258,10 @@ def gap_tests(effects: Sequence[Effect], table: Table) -> list[Effect]:
             alpha=table.study.alpha,
             margin=table.margin,
             looks=table.study.looks,
+            boundary=table.study.boundary,
             has_direction=False,
+            # of many arms the best are shown; the correction counts all of them
+            family=table.study.family if kind == "arm" else 0,
         )
         tested |= {(kind, term): judgement for term, judgement in judgements.items()}
     return [

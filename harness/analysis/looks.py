@@ -60,7 +60,9 @@ def progress(table: Table, line: Chance | None = None) -> LookState:
     """
     if table.study.pairing != "seed":
         return _unpaired(table)
-    return _by_looks(table, line) if table.study.looks else _fixed(table, line)
+    # a single arm has nothing to be decided at a look
+    compared = any(arm.reference for arm in table.arms)
+    return _by_looks(table, line) if table.study.looks and compared else _fixed(table, line)
 
 
 def look_decisions(

@@ -334,9 +334,8 @@ def _one_a_run(
             same = options.best == options.metric
             down = lower if same else direction(rows.name, options.best, lower_is_better=None)[0]
             metric = f"{metric} (best of a run, optimistic)"
-        ordered = frame.loc[frame["by"].notna()].sort_values(
-            "by", ascending=not down, kind="stable"
-        )
+        # a run with nothing but nan diverged: it stays, to be counted as such
+        ordered = frame.sort_values("by", ascending=not down, kind="stable", na_position="first")
         last = ordered.groupby(place, sort=False).tail(1)
         if options.last:  # two last rows are two runs, unless they say the same
             latest = ordered.groupby(place, sort=False)["by"].transform("max")
@@ -372,6 +371,8 @@ def _by_policy(frame: pd.DataFrame, place: list[str], policy: str) -> pd.DataFra
     means = groups[[c for c in ("score", "train", "gap") if c in frame]].mean()
     for name in means.columns:
         kept[name] = means[name]
+    # the mean of pandas leaves out a nan, which says here that a run diverged
+    kept["score"] = groups["score"].agg(lambda values: values.to_numpy().mean())
     return kept.reset_index()
 
 

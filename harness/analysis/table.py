@@ -228,7 +228,9 @@ def _run(trial: Trial, curve: Curve, primary: str, known: Mapping[str, Metric]) 
 
     # The best epoch is chosen on the images that score it, so it is shown and never judged.
     if "best_accuracy" not in stored and curve.val_accuracy:
-        best = max(range(len(curve.val_accuracy)), key=lambda epoch: curve.val_accuracy[epoch])
+        # validation may run every second epoch only
+        seen = [epoch for epoch, value in enumerate(curve.val_accuracy) if isfinite(value)] or [0]
+        best = max(seen, key=lambda epoch: curve.val_accuracy[epoch])
         stored["best_accuracy"] = curve.val_accuracy[best]
         if len(curve.train_accuracy) == len(curve.val_accuracy):
             gap_S = differences([curve.train_accuracy[best]], [curve.val_accuracy[best]])

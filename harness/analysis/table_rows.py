@@ -64,7 +64,10 @@ def given_faults(source: TableSource, options: TableOptions) -> list[str]:
     if options.baseline and known:
         arms = set(key_texts(source.frame, options.arm, named=True))
         squeezed = {re.sub(r"\s+", "", arm) for arm in arms}
-        if re.sub(r"\s+", "", options.baseline) not in squeezed and len(max(arms)) < LONGEST_NAME:
+        if (
+            re.sub(r"\s+", "", options.baseline) not in squeezed
+            and max(map(len, arms)) <= LONGEST_NAME
+        ):
             faults.append(
                 f"no row's arm is {options.baseline!r}{did_you_mean(options.baseline, arms)}"
             )

@@ -114,7 +114,7 @@ def _say_table(compared: Comparison, first: Analysis) -> None:
         return
     gaps = {row.arm: row for row in compared.differences if row.metric == first.gap}
     with_gap = first.gap != compared.metric and bool(gaps)
-    heads = (_named(rows[0]), *([_named(gaps[rows[0].arm])] if with_gap else []))
+    heads = (_named(rows[0]), *([_named(next(iter(gaps.values())))] if with_gap else []))
     console.say()
     console.table(
         ("arm", *heads, "n", "verdict"),
@@ -122,7 +122,7 @@ def _say_table(compared: Comparison, first: Analysis) -> None:
             (
                 row.arm,
                 _difference(row),
-                *([_difference(gaps[row.arm])] if with_gap else []),
+                *([_difference(gaps[row.arm]) if row.arm in gaps else "-"] if with_gap else []),
                 _counts(row),
                 _verdict(row),
             )

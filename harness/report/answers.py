@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from harness.analysis import Analysis, Effect
 from harness.report.lookup import (
     arm_of,
+    corrected_over,
     effect_on,
     has_metric,
     in_order,
@@ -28,6 +29,7 @@ from harness.report.words import (
     each,
     gap_word,
     images,
+    level_confidence,
     listed,
     margin,
     named,
@@ -261,7 +263,7 @@ def level(analysis: Analysis, arm: str, metric: str, *, kind: bool = True) -> st
         return f"{text} {interval}".strip()
     if not interval:
         return f"{text} (n = {summary.n})"
-    return f"{text} {interval} ({confidence(analysis.study)}, n = {summary.n})"
+    return f"{text} {interval} ({level_confidence(analysis.study)}, n = {summary.n})"
 
 
 def _withheld(analysis: Analysis) -> str:
@@ -348,7 +350,7 @@ def support(analysis: Analysis) -> tuple[str, ...]:
 
 
 def _after_holm(analysis: Analysis, *, main: bool) -> str:
-    count = len(leading(analysis))
+    count = corrected_over(analysis, leading(analysis))
     kind = "component" if main else "arm"
     return f" after Holm's correction over {plural(count, kind)}" if count > 1 else ""
 
@@ -373,7 +375,8 @@ def _of_gap(analysis: Analysis) -> str:
             sentences.append(_sentence(shown, "the overfitting gap", sort, phrases))
     if not tested:
         return ""
-    family = plural(len(tested), "main effect" if tested[0].kind == "main" else "arm")
+    kind = "main effect" if tested[0].kind == "main" else "arm"
+    family = plural(corrected_over(analysis, tested), kind)
     holm = f", Holm over {family}" if len(tested) > 1 else ""
     return f"{' '.join(sentences)} Intervals: {sample(analysis.study, tested)}{holm}."
 

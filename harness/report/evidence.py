@@ -10,7 +10,17 @@ from harness.report.document import Column, TableBlock, TableCell, table
 from harness.report.lookup import drawn, effects_of, in_order, leading, metric_of, on_held_out
 from harness.report.material import Material, recipe_ids
 from harness.report.tables import difference_cell, maybe, verdict_cell
-from harness.report.words import MARKS, MINUS, bounds, confidence, number, paired, sample, seconds
+from harness.report.words import (
+    MARKS,
+    MINUS,
+    bounds,
+    confidence,
+    number,
+    paired,
+    plain_confidence,
+    sample,
+    seconds,
+)
 from harness.study.study import Study
 from harness.study.trial import Trial
 from harness.text import plural
@@ -41,9 +51,12 @@ def effects(analysis: Analysis, kind: str) -> TableBlock | None:
         ]
         for e in found
     ]
+    # the A/A arm takes no part in looks
+    plain = kind == "control"
+    level = plain_confidence(analysis.study) if plain else confidence(analysis.study)
     heads: list[str | Column] = [
         "Contrast",
-        Column("Difference", numeric=True, note=f"mean {confidence(analysis.study)} interval"),
+        Column("Difference", numeric=True, note=f"mean {level} interval"),
         ">sd",
         ">n",
         ">p",
@@ -68,7 +81,7 @@ def effects(analysis: Analysis, kind: str) -> TableBlock | None:
         "dataset": "Arms by data set",
         "control": "The A/A arm: the baseline against itself at other seeds",
     }
-    caption = f"{names.get(kind, kind)} on {metric.label}: {paired(analysis.study)} differences, {sample(analysis.study, found)}."
+    caption = f"{names.get(kind, kind)} on {metric.label}: {paired(analysis.study)} differences, {sample(analysis.study, found, plain=plain)}."
     if any(e.sd_images is not None for e in found):
         caption += " Under sd: what of it is real, and what comes from judging each seed by finitely many images."
     return table(caption, [heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
@@ -126,13 +139,13 @@ def onsets(analysis: Analysis) -> TableBlock | None:
     for arm in analysis.arms:
         if arm.onset_epoch is None and not arm.onset_none:
             continue  # no curve of it
-        seeds = len(analysis.seeds) or arm.completed
+        seeds = arm.completed
         epoch = f"{arm.onset_epoch:g}" if arm.onset_epoch is not None else "does not turn up"
         rows.append(
             [
                 arm.name,
                 TableCell(epoch, arm.onset_epoch),
-                TableCell(f"{max(seeds - arm.onset_none, 0)} of {seeds}"),
+                TableCell(f"{seeds - arm.onset_none} of {seeds}"),
             ]
         )
     loss = on_held_out(analysis, "loss")

@@ -79,6 +79,11 @@ def leading(analysis: Analysis) -> list[Effect]:
     return effects_of(analysis, "main") or effects_of(analysis, "arm")
 
 
+def corrected_over(analysis: Analysis, effects: Sequence[Effect]) -> int:
+    """Return how many effects Holm's correction of a family counts: more than are here where the best of many arms are shown."""
+    return (analysis.study.family if effects and effects[0].kind == "arm" else 0) or len(effects)
+
+
 def effect_on(analysis: Analysis, effect: Effect, metric: str) -> Effect | None:
     """Return the same contrast on another metric."""
     for other in analysis.effects:

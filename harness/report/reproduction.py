@@ -167,13 +167,13 @@ def _onset_agrees(analysis: Analysis) -> list[bool]:
     if reported is None or reported.onset_epoch is None:
         return []
     arm = next(arm for arm in analysis.arms if arm.name == _arm(analysis))
-    return [arm.onset_epoch is not None and arm.onset_none < len(analysis.seeds) / 2]
+    return [arm.onset_epoch is not None and arm.onset_none < arm.completed / 2]
 
 
 def _onset(analysis: Analysis) -> str:
     """When our loss turns up, in words."""
     arm = next(arm for arm in analysis.arms if arm.name == _arm(analysis))
-    seeds, epochs = len(analysis.seeds), analysis.study.base_recipe.train.epochs
+    seeds, epochs = arm.completed, analysis.study.base_recipe.train.epochs
     within = f"within {plural(epochs, 'epoch')}"
     if arm.onset_epoch is None:
         return f"it does not turn up {within} in any of {plural(seeds, 'seed')}"

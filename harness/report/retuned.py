@@ -14,6 +14,7 @@ from harness.report.words import (
     mark_of,
     named,
     number,
+    plain_confidence,
     sample,
     setting,
     unit_name,
@@ -120,15 +121,14 @@ def side_by_side(analysis: Analysis, found: Retuned) -> TableBlock:
     caption = (
         f"Differences in {metric.label} ({direction(metric)}), mean [low, high], {_sample(analysis, found)}; "
         "retuned arms against the retuned baseline. Each side has a Holm family of its own. A verdict that flips says nothing "
-        "of how far the effect moved: its change has an interval, uncorrected."
+        f"of how far the effect moved: its change has an interval, {plain_confidence(analysis.study)}, uncorrected."
     )
     return table(caption, heads, rows)
 
 
-def _sample(analysis: Analysis, found: Retuned) -> str:
-    return sample(
-        analysis.study, [effect for pair in found.pairs for effect in (pair.as_is, pair.retuned)]
-    )
+def _sample(analysis: Analysis, found: Retuned, *, plain: bool = False) -> str:
+    effects = [effect for pair in found.pairs for effect in (pair.as_is, pair.retuned)]
+    return sample(analysis.study, effects, plain=plain)
 
 
 def _change(pair: Pair) -> TableCell:
@@ -193,6 +193,6 @@ def settings(analysis: Analysis, found: Retuned) -> TableBlock:
     ]
     caption = (
         "What every arm was set to. A search score is one validation score at one seed, the best of several; what it gained is "
-        f"measured on the study's own seeds, mean [low, high], {_sample(analysis, found)}."
+        f"measured on the study's own seeds, mean [low, high], {_sample(analysis, found, plain=True)}."
     )
     return table(caption, heads, rows)

@@ -9,6 +9,7 @@ from harness.analysis import Analysis, ArmFacts, Effect
 from harness.report.document import Column, Glyph, TableBlock, TableCell, table
 from harness.report.lookup import (
     arm_of,
+    corrected_over,
     effect_on,
     has_metric,
     in_order,
@@ -21,10 +22,10 @@ from harness.report.words import (
     MARKS,
     MINUS,
     bounds,
-    confidence,
     direction,
     gap_word,
     images,
+    level_confidence,
     margin,
     mark_of,
     number,
@@ -145,7 +146,7 @@ def _verdicts_caption(analysis: Analysis, shape: _Shape, effects: Sequence[Effec
     )
     metric = metric_of(analysis)
     too = "; the second interval is for new images too" if shape.crossed else ""
-    family = plural(len(effects), "main effect" if shape.main else "arm")
+    family = plural(corrected_over(analysis, effects), "main effect" if shape.main else "arm")
     holm = f"Holm over {family}, " if len(effects) > 1 else ""
     gap = (
         "; the gap is a family of its own"
@@ -313,7 +314,7 @@ def _corrected(analysis: Analysis, effect: Effect) -> str:
     if effect.verdict != "unresolved" or effect.low is None or effect.high is None:
         return ""
     family = [e for e in analysis.effects if (e.kind, e.metric) == (effect.kind, effect.metric)]
-    over = f"after Holm's correction over {len(family)}"
+    over = f"after Holm's correction over {corrected_over(analysis, family)}"
     if len(family) < 2:
         return ""
     if not effect.low <= 0 <= effect.high and effect.p_holm is not None:
@@ -346,7 +347,7 @@ def levels(
         count = max((summary.n for summary in found if summary is not None), default=0)
         rows.append([TableCell(arm.name), *cells, str(count)])
     return table(
-        f"Level of every arm: mean [low, high], {confidence(analysis.study)}, and sd between the n {unit_of_run(analysis.study)}s.",
+        f"Level of every arm: mean [low, high], {level_confidence(analysis.study)}, and sd between the n {unit_of_run(analysis.study)}s.",
         [*heads, ">n"],
         rows,
     )

@@ -112,6 +112,16 @@ def confidence(study: Study) -> str:
     return f"{100 * (1 - study.alpha):g} % {kind}"
 
 
+def plain_confidence(study: Study) -> str:
+    """Return the level of intervals that are t intervals whatever the looks and the pairing: ``95 % t``."""
+    return f"{100 * (1 - study.alpha):g} % t"
+
+
+def level_confidence(study: Study) -> str:
+    """Return the level and kind of intervals of one arm's mean, which has no other arm to be unpaired with."""
+    return confidence(study) if study.pairing == "seed" else plain_confidence(study)
+
+
 def paired(study: Study) -> str:
     """Return how a study's differences are taken: ``paired`` by seed, or ``unpaired``."""
     return "paired" if study.pairing == "seed" else "unpaired"
@@ -131,14 +141,18 @@ def margin(analysis: Analysis) -> str:
     return f"±{analysis.margin:g}{unit_name(metric_of(analysis).unit)}"
 
 
-def sample(study: Study, effects: Sequence[Effect]) -> str:
-    """Return what the intervals of some effects are: ``95 % t, n = 8``, or a range of n where they differ."""
+def sample(study: Study, effects: Sequence[Effect], *, plain: bool = False) -> str:
+    """Return what the intervals of some effects are: ``95 % t, n = 8``, or a range of n where they differ.
+
+    ``plain``: they are t intervals whatever the looks.
+    """
+    kind = plain_confidence(study) if plain else confidence(study)
     # arms that lost a seed have a smaller n than the others
     counts = sorted({effect.n for effect in effects if effect.low is not None})
     if not counts:
-        return f"{confidence(study)}, no interval"
+        return f"{kind}, no interval"
     spread = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    return f"{confidence(study)}, {spread}"
+    return f"{kind}, {spread}"
 
 
 def seconds(value: float | None) -> str:

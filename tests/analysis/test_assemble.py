@@ -523,3 +523,26 @@ def test_the_best_epoch_is_read_from_the_curve_where_the_trial_does_not_carry_it
     }
     assert levels["best_accuracy"] == pytest.approx(80.0)
     assert levels["best_gap"] == pytest.approx(5.0)
+
+
+def test_the_best_epoch_is_one_that_was_validated() -> None:
+    study = study_of("a", seeds=3)
+    nan = float("nan")
+    curve = Curve(val_loss=(nan, 0.5, nan, 0.6), val_accuracy=(nan, 0.8, nan, 0.7))
+    found = analyze(study, trials := planted(study), curves={t.cell: curve for t in trials})
+    levels = {s.metric: s.mean for s in found.summaries if s.arm == "reference"}
+    assert levels["best_accuracy"] == pytest.approx(80.0)
+
+
+def test_a_family_of_more_arms_than_are_shown_counts_for_the_gap_and_for_the_seeds_to_come() -> (
+    None
+):
+    study = study_of("a", "b", seeds=8)
+    trials = planted(study, {"a": 0.6}, sd=0.5)
+    few, many = (
+        analyze(study.model_copy(update={"family": family}), trials) for family in (0, 200)
+    )
+    gap = effect(few, "a", "gap")
+    assert gap.p is not None
+    assert effect(many, "a", "gap").p_holm == pytest.approx(min(1.0, 200 * gap.p))
+    assert (few.detectable_pp or 0.0) < (many.detectable_pp or 0.0)

@@ -140,7 +140,11 @@ def test_the_seeds_it_would_take_give_an_answer_four_times_in_five() -> None:
     rules = _rules(analysis, analysis, "accuracy", same_ground=True)
     seen = rng.normal(-0.1, 0.5, 6)
     tested = _test(
-        dict.fromkeys(range(6), 0.0), dict(enumerate(seen)), alpha=0.05, margin=rules.margin
+        dict.fromkeys(range(6), 0.0),
+        dict(enumerate(seen)),
+        alpha=0.05,
+        margin=rules.margin,
+        paired=True,
     )
     n = _seeds_to_tell(tested, rules, family=2)
     assert n is not None

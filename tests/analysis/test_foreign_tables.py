@@ -9,6 +9,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ import pytest
 from scipy import stats
 
 from harness.analysis import Analysis, analyze
+from harness.analysis.cells import numbers
+from harness.analysis.comparison import compare
 from harness.analysis.runs_table import Runs, read_runs, runs_of
 from harness.analysis.sources import TableSource, read_source
+from harness.analysis.table_rows import given_faults
 from harness.commands.analyze import look_at
 from harness.errors import HarnessError, ReportError, UsageError
 from harness.study.trial import Trial
@@ -99,6 +103,101 @@ def test_a_workbook_is_read(tmp_path: Path) -> None:
     look = look_at(TABLES / "runs.xlsx")
     assert "an Excel workbook, sheet 'Results'" in look.source.sentence
     assert effect(analysed(runs_of(look.source, look.options)), "mixup").verdict == "better"
+
+
+# Runs that diverged, whichever way the rows of a run become one
+
+
+def histories(lost: tuple[int, ...]) -> str:
+    """Two rows a run, arms a and b over six seeds; the runs of b at some seeds are nan throughout."""
+    rng = np.random.default_rng(5)
+    rows = ["model,seed,epoch,acc"]
+    for arm, level in (("a", 90.0), ("b", 93.0)):
+        for seed in range(6):
+            for epoch in (1, 2):
+                score = level + epoch + rng.normal(0, 0.2)
+                gone = arm == "b" and seed in lost
+                rows.append(f"{arm},{seed},{epoch},{'nan' if gone else f'{score:.3f}'}")
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("way", [{"last": "epoch"}, {"best": "acc"}])
+def test_a_run_of_nan_alone_diverged_in_its_last_row_and_in_its_best(
+    tmp_path: Path, way: dict[str, str]
+) -> None:
+    path = write(tmp_path, histories((1, 4)))
+    found = effect(analysed(read(path, **columns(**way))), "b")
+    assert (found.verdict, "unstable (2 of 6)" in found.note) == ("", True)
+
+
+@pytest.mark.parametrize("policy", ["mean", "first"])
+def test_a_repeated_run_of_which_one_diverged_is_not_its_finite_mean(
+    tmp_path: Path, policy: str
+) -> None:
+    text = histories(()).replace("b,2,1,", "b,2,1,nan ").replace("nan 9", "nan#")
+    rows = [line.split("#")[0] for line in text.splitlines()]
+    path = write(tmp_path, "\n".join(rows) + "\n")
+    found = effect(analysed(read(path, **columns(duplicates=policy))), "b")
+    assert (found.verdict, "unstable (1 of 6)" in found.note) == ("", True)
+
+
+def test_a_nan_of_a_file_stays_one_where_another_file_lacks_the_column(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    for arm in "abc":
+        for seed in range(5):
+            folder = tmp_path / "runs" / arm / f"seed-{seed}"
+            folder.mkdir(parents=True)
+            shown: dict[str, float] = {"acc": 90.0 + rng.normal(0, 0.2), "loss": 0.1}
+            if (arm, seed) == ("b", 4):
+                shown["acc"] = float("nan")
+            if (arm, seed) == ("c", 4):
+                del shown["acc"]
+            (folder / "metrics.json").write_text(json.dumps(shown), encoding="utf-8")
+    pattern = str(tmp_path / "runs" / "{arm}" / "seed-{seed}" / "metrics.json")
+    found = effect(analysed(read(pattern, **columns(arm="arm", seed="", unpaired=True))), "b")
+    assert (found.verdict, "unstable (1 of 5)" in found.note) == ("", True)
+
+
+# Two tables
+
+
+def two_arms(folder: Path, name: str, first: str, scores: list[float]) -> Analysis:
+    rows = [f"a,{first}{i},{90 + 0.01 * i}" for i in range(len(scores))]
+    rows += [f"x,{first}{i},{score}" for i, score in enumerate(scores)]
+    return analysed(read(write(folder, "model,seed,acc\n" + "\n".join(rows), name), **columns()))
+
+
+@pytest.mark.parametrize("cell", ["{} %", "{}% ± 0.4", "{}% ± 0.4%"])
+def test_a_percent_sign_is_seen_wherever_it_stands(cell: str) -> None:
+    frame = pd.DataFrame({"acc": [cell.format(93.1 + k) for k in range(3)]})
+    found = numbers(frame, "acc", "runs.csv")
+    assert found.percent
+    assert found.floats.tolist() == [93.1, 94.1, 95.1]
+
+
+def test_arms_of_any_length_and_order_are_named_by_their_baseline(tmp_path: Path) -> None:
+    long = "resnet50d with random erasing, mixup and a cosine schedule of 300 epochs, "
+    rows = [
+        f'"{arm}",{seed},{90 + seed / 10 + k}'
+        for k, arm in enumerate((long + "a", long + "b", "z"))
+        for seed in range(3)
+    ]
+    path = write(tmp_path, "model,seed,acc\n" + "\n".join(rows))
+    look = look_at(path)
+    assert given_faults(look.source, replace(look.options, metric="", margin=0.0)) == []
+
+
+def test_seeds_of_other_names_are_no_pairs(tmp_path: Path) -> None:
+    """Both tables count theirs from 0; sorted by score, rows would pair the best with the best."""
+    one, other = sorted([91.0, 92.5, 90.2, 93.1, 91.8]), sorted([90.4, 91.9, 90.0, 92.6, 91.1])
+    a = two_arms(tmp_path, "a.csv", "cifar-", one)
+    b = two_arms(tmp_path, "b.csv", "birds-", other)
+    found = next(d for d in compare(a, b).differences if d.arm == "x")
+    expected = stats.ttest_ind(other, one, equal_var=False)
+    assert (found.test, found.verdict) == ("welch", "unresolved")
+    assert found.p == pytest.approx(expected.pvalue, abs=1e-6)
+    same = two_arms(tmp_path, "c.csv", "cifar-", other)
+    assert next(d for d in compare(a, same).differences if d.arm == "x").test == "paired"
 
 
 def in_parts(folder: Path, scores: list[float]) -> None:

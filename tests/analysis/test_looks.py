@@ -154,3 +154,20 @@ def test_without_looks_every_arm_is_in_until_the_study_is_complete() -> None:
     trials = planted(study, {"a": 9.0})
     assert look_decisions(study, trials[:-1]) == {"reference", "a"}
     assert look_decisions(study, trials) == set()
+
+
+def test_the_gap_is_tested_at_the_boundary_that_was_declared() -> None:
+    for boundary in ("wang-tsiatis", "pocock"):
+        study = study_of("a", looks=LOOKS, boundary=boundary)
+        trials = upto(planted(study, {"a": 5.0}, sd=0.4), 5)
+        (gap,) = [e for e in analyze(study, trials).effects if (e.term, e.metric) == ("a", "gap")]
+        path = look_statistics(gap.differences, LOOKS)
+        expected = sequential_p(path, LOOKS, boundary=boundary)
+        assert gap.p == pytest.approx(expected)
+
+
+def test_a_single_arm_has_its_level_whatever_the_looks() -> None:
+    study = study_of(looks=LOOKS)
+    analysis = analyze(study, planted(study))
+    (level,) = [one for one in analysis.summaries if one.metric == "accuracy"]
+    assert (analysis.seeds, level.n) == (tuple(range(10)), 10)

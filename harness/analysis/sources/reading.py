@@ -491,12 +491,13 @@ def _joined(frames: Sequence[pd.DataFrame], name: object) -> pd.DataFrame:
 
     if not frames:
         raise ReportError(f"{name}: holds no rows", "name the folder of the results")
-    frame = pd.concat(frames, ignore_index=True).astype(object)
-    # a column that only some files have: nan here means nothing, unless a file wrote it
-    absent = [c for c in frame.columns if any(c not in part.columns for part in frames)]
-    for column in absent:
-        frame[column] = frame[column].where(frame[column].notna(), None)
-    return frame
+    # a column that a file lacks is filled before they are joined: a nan that a file wrote stays one
+    names = list(dict.fromkeys(name for part in frames for name in part.columns))
+    whole = [
+        part.astype(object).assign(**{n: None for n in names if n not in part.columns})[names]
+        for part in frames
+    ]
+    return pd.concat(whole, ignore_index=True).astype(object)
 
 
 def _pattern_name(pattern: str) -> str:

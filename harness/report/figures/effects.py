@@ -24,8 +24,8 @@ from harness.report.palette import MARKERS, PAGE, colour
 from harness.report.words import (
     MARKS,
     bounds,
-    confidence,
     difference,
+    level_confidence,
     listed,
     mark_of,
     named,
@@ -83,7 +83,9 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     count = f"{resolved} of {len(everything)} arms {verb} better or worse in {metric.label}"
     if len(effects) == 1:
         count = f"{_label(analysis, top)} is {top.verdict} in {metric.label}"
-    most = f", {_label(analysis, top)} the most" if len(effects) > 1 else ""
+    judged = [e for e in everything if e.verdict in ("better", "worse")]
+    first = max(judged or [top], key=lambda e: abs(e.estimate or 0.0))
+    most = f", {_label(analysis, first)} the most" if len(effects) > 1 else ""
     none = f"No arm is shown to be better or worse in {metric.label}"
     title = f"{count}{most}" if resolved else none
     alt = f"{count if resolved else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
@@ -302,7 +304,7 @@ def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Fig
     interval = bounds(score.low, score.high, score.unit)
     alt = f"{metric.label} is best at {factor} = {plain(best.value)}, {number(score.mean, score.unit)} {interval}".strip()
     caption = (
-        f"Mean over seeds by level, band {confidence(analysis.study)}, n = {score.n}; the ring marks the "
+        f"Mean over seeds by level, band {level_confidence(analysis.study)}, n = {score.n}; the ring marks the "
         "baseline. The best of several levels is picked after seeing them: differences carry the verdicts."
     )
     rows = [

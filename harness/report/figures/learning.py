@@ -14,7 +14,7 @@ from harness.report.figures import canvas, scores
 from harness.report.lookup import arm_of, on_held_out, summary_of
 from harness.report.material import Material, recipe_ids
 from harness.report.palette import PAGE
-from harness.report.words import confidence, listed, named, number
+from harness.report.words import listed, named, number, plain_confidence
 from harness.study.schedules import schedule_table
 from harness.study.trial import CURVE_IMAGES, Curve, Trial
 from harness.text import plural
@@ -438,7 +438,9 @@ def _caption(job: _Job, what: str, lines: str | None = None) -> str:
     if lines is None:
         lines = f"solid {on_held_out(job.analysis, '')}, dashed train (clean: no augmentation)"
     study, n = job.analysis.study, len(job.analysis.seeds)
-    text = f"{what}: mean over seeds" + (f", band {confidence(study)}, n = {n}" if n > 1 else "")
+    text = f"{what}: mean over seeds" + (
+        f", band {plain_confidence(study)}, n = {n}" if n > 1 else ""
+    )
     text += f"; {lines}." if lines else "."
     text += " Grey: the baseline." if len(job.analysis.arms) > 1 else ""
     if job.left:

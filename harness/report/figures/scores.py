@@ -29,7 +29,7 @@ def by_arm(material: Material, analysis: Analysis) -> dict[str, list[Trial]]:
     for key, trial in zip(recipe_ids(material.trials), material.trials, strict=True):
         if trial.state == "complete" and (not wanted or trial.seed in wanted):
             found.setdefault(key, []).append(trial)
-    planned = set(seeds(analysis.study))
+    planned = set(material.seeds or seeds(analysis.study))
     return {
         arm.name: sorted(
             (t for t in found.get(arm.recipe_id, []) if t.seed in planned),

@@ -13,7 +13,7 @@ from harness.report.figures import canvas, scores
 from harness.report.lookup import effects_of, metric_of, on_held_out, summary_of
 from harness.report.material import Material
 from harness.report.palette import MARKERS, PAGE, colour
-from harness.report.words import confidence, listed, mark_of, named, number, seconds
+from harness.report.words import level_confidence, listed, mark_of, named, number, seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
     counts = sorted({y.n for _, _, y in arms})
     spread = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     caption = (
-        f"Means over seeds, bars {confidence(analysis.study)}, n = {spread}. Up is better; left overfits less."
+        f"Means over seeds, bars {level_confidence(analysis.study)}, n = {spread}. Up is better; left overfits less."
         f"{_reading(analysis)}{'' if named_all else _TABLE_NAMES}"
     )
     rows = [
