@@ -140,7 +140,13 @@ def _search(folder: Path) -> list[str]:
     """Return what the best recipe of the search gains on the test set."""
     analysis, tuning = _read(folder), read_tuning(folder / "tuning.json")
     chosen = None if tuning is None else tuning.confirmed
-    if analysis is None or tuning is None or chosen is None or chosen.test is None:
+    if (
+        analysis is None
+        or tuning is None
+        or chosen is None
+        or chosen.test is None
+        or not chosen.improved
+    ):
         return []
     low, high = chosen.test_image_low, chosen.test_image_high
     kind = "95 % for new seeds and images"

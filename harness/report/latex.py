@@ -131,7 +131,7 @@ def _ablation(analysis: Analysis) -> str:
             level = arm.components.get(factor.name, factor.on)
             marks.append(_CHECK if level == factor.on else "")
         summary = summary_of(analysis, arm.name, metric.name)
-        gap = summary_of(analysis, arm.name, "gap") if metric.name != "gap" else None
+        gap = summary_of(analysis, arm.name, analysis.gap) if metric.name != analysis.gap else None
         cells = [escape(arm.name), *marks]
         if summary is None or summary.mean is None:
             cells += ["--", "", "", "", "0"]

@@ -41,14 +41,16 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     done = complete(facts)
     if not done:
         return None
+    # what broke a limit is never chosen
+    allowed = [item for item in done if not item[0].broken] or done
     unit = "pp" if scale > 1 else "1"
     with canvas.sheet("search", 2.7, formats=formats) as opened:
         ax = opened.ax
         beyond = _score_axis(ax, [score for _, score in done], sign)
         _history_dots(ax, done)
         ax.step(
-            [trial.number for trial, _ in done],
-            _best_so_far([score for _, score in done], sign),
+            [trial.number for trial, _ in allowed],
+            _best_so_far([score for _, score in allowed], sign),
             where="post",
             color=PAGE["ink"],
             linewidth=1.3,
@@ -62,7 +64,7 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         ax.set_ylabel(label)
         canvas.legend_below(opened, *ax.get_legend_handles_labels())
-    top = max(done, key=lambda item: sign * item[1])
+    top = max(allowed, key=lambda item: sign * item[1])
     alt = (
         f"{plural(len(done), 'trial')} of the search completed; the best search score, "
         f"{number(top[1], unit)}{unit_name(unit, level=True)}, is that of trial {top[0].number}."
@@ -264,7 +266,8 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     )
     if len(varied) > len(names):
         caption += f" Drawn are the first {len(names)} of {len(varied)} parameters of the space; the table has all."
-    best = max(done, key=lambda item: sign * item[1])[0]
+    allowed = [item for item in done if not item[0].broken] or done
+    best = max(allowed, key=lambda item: sign * item[1])[0]
     rows = [_slice_row(name, done, best) for name in varied]
     heads = ["Parameter", "Tried", "In the trial with the best score"]
     behind = table("What was tried, and the value in the best trial.", heads, rows)
