@@ -23,7 +23,7 @@ from harness.study.study import parse_study
 from tests.pages import PAGES, ROOT, blocks, page_id, titled
 
 REFERENCE = ROOT / "docs" / "reference"
-MOST_WORDS = {"README.md": 900, "CONTRIBUTING.md": 1_500}
+MOST_WORDS = {"README.md": 900, "CONTRIBUTING.md": 1_500, "what-we-found.md": 1_400}
 MOST_WORDS_OF_A_PAGE = 1_000
 LARGEST_PICTURE_KB = 200
 Harness = Callable[..., subprocess.CompletedProcess[str]]
@@ -158,9 +158,11 @@ def test_a_page_can_be_read_in_one_sitting(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     if path.stem == "what-we-found":  # its tables are looked up, not read
         lines = [line for line in lines if not line.startswith("|")]
+    # docs/README.md is a page like others
+    name = "" if path == ROOT / "docs" / "README.md" else path.name
     # the rules of a table are no words
     words = len([w for line in lines for w in line.split() if w.strip("|-")])
-    assert words <= MOST_WORDS.get(path.name if path.parent == ROOT else "", MOST_WORDS_OF_A_PAGE)
+    assert words <= MOST_WORDS.get(name, MOST_WORDS_OF_A_PAGE)
 
 
 def test_every_page_is_in_a_list_of_contents() -> None:

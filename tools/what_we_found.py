@@ -47,11 +47,9 @@ OPENING = """# What we found: a net that overfits
 We started from a write-up: a CIFAR-10 net of six blocks, trained with Adam and one-cycle to 98 % training and 92 % validation
 accuracy. It overfits. Here are its author's questions, each with what our reports answer.
 
-A difference is an arm minus what it is compared with, at the same seed, in percentage points (pp), with its 95 % t interval. The gap
-is clean training accuracy minus validation accuracy; *wider* and *narrower* are said where the gap differs after Holm's correction
-over the arms. *Better*, *worse*, *equivalent* and *unresolved* are about validation accuracy, and *equivalent* is by the margin that
-stands beside it. Intervals are each arm's own, so a verdict, which counts all arms, may be more careful than they look. [How to read
-a report](read-a-report.md) explains the words.
+A difference is an arm minus what it is compared with, seed by seed, in percentage points (pp), with its own 95 % t interval. The gap is
+clean training accuracy minus validation accuracy. Verdicts are about validation accuracy; they and *wider* and *narrower* hold after
+Holm's correction over the arms. [How to read a report](read-a-report.md) explains the words.
 """
 
 
@@ -157,9 +155,9 @@ def _scales() -> str:
     order = sorted(rows, key=lambda row: (SIZES.index(row[0]), -len(rows[row])))
     lines += [f"| {' | '.join(row)} | {', '.join(sorted(rows[row]))} |" for row in order]
     text = (
-        "All are CIFAR-10; each size has crop, cutout, learning rate and batch of its own, as its reports list. The write-up used 50,000 "
-        "images of 32 × 32 pixels and a net of its own that its text does not give in full; ours has 15.0 M weights at size `full`, which "
-        "needs a GPU. What holds for a small net on few images need not hold there."
+        "All are CIFAR-10; each size has a crop, cutout, learning rate and batch of its own. The write-up used 50,000 images of 32 × 32 "
+        "pixels and a net that its text does not give in full; ours has 15.0 M weights at size `full`, which needs a GPU. What holds for a "
+        "small net on few images need not hold there."
     )
     return "\n".join([*lines, "", _wrapped(text), ""])
 

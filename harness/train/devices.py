@@ -121,11 +121,20 @@ def peak_mib(device: torch.device | str, recorded_bytes: int = 0) -> float:
         return torch.mps.driver_allocated_memory() / _MIB
     if kind != "cpu":
         return float(torch.get_device_module(kind).max_memory_allocated(device)) / _MIB
+    return _process_peak_mib()
+
+
+def _process_peak_mib() -> float:
+    # on Linux not by getrusage: there a process inherits the peak of the one that started it
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) / 1024
     try:
         import resource
     except ImportError:  # not on Windows
         return 0.0
-    # macOS counts in bytes, Linux in KiB
+    # macOS counts in bytes, others in KiB
     unit = _MIB if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

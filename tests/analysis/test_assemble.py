@@ -546,3 +546,9 @@ def test_a_family_of_more_arms_than_are_shown_counts_for_the_gap_and_for_the_see
     assert gap.p is not None
     assert effect(many, "a", "gap").p_holm == pytest.approx(min(1.0, 200 * gap.p))
     assert (few.detectable_pp or 0.0) < (many.detectable_pp or 0.0)
+
+
+def test_an_older_report_says_by_what_is_left_how_much_images_add_to_the_sd() -> None:
+    content = {"kind": "arm", "term": "a", "reference": "r", "metric": "accuracy", "unit": "pp"}
+    old = Effect.model_validate({**content, "n": 5, "sd": 0.5, "sd_real": 0.3})
+    assert old.sd_images == pytest.approx(0.4)

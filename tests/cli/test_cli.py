@@ -393,7 +393,10 @@ def test_images_that_cannot_be_used_are_one_error_and_a_hint(
         (("show",), {"study", "question"}),
         (
             ("data", "list"),
-            {"name", "images", "shape_CHW", "classes", "where", "present", "licence", "how"},
+            {
+                *("name", "images", "test_images", "shape_CHW", "classes"),
+                *("where", "present", "licence", "how"),
+            },
         ),
         (
             ("show", "dropout"),
