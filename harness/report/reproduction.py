@@ -8,7 +8,7 @@ from __future__ import annotations
 from harness.analysis import Analysis, Summary
 from harness.report.answers import level
 from harness.report.document import TableBlock, TableCell, table
-from harness.report.lookup import metric_of, on_held_out, summary_of
+from harness.report.lookup import SIDES, metric_of, on_held_out, summary_of
 from harness.report.words import confidence, listed, number, plain, unit_name
 from harness.study.study import Reported
 from harness.study.trial import Metric
@@ -120,6 +120,9 @@ def differing(analysis: Analysis) -> list[tuple[str, object, object]]:
 
 def _settings(analysis: Analysis, reported: Reported) -> list[tuple[str, object, object]]:
     ours = analysis.study.base_recipe.flat()
+    # 0 is the size that the images have
+    side = ours["data.size"] or SIDES.get(analysis.study.base_recipe.data.name, 0)
+    ours = {**ours, "data.size": side}
     return [(field, value, ours.get(field)) for field, value in reported.settings.items()]
 
 

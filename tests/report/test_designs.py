@@ -15,7 +15,9 @@ import pytest
 from harness.report import latex, render, searched
 from harness.report.build import build
 from harness.report.document import Block, Details, Listing
+from harness.report.reproduction import differing
 from harness.report.write import analysed
+from tests.report import planted
 from tests.report.designs import DESIGNS
 
 UNPAIRED = {"unpaired", "one run an arm"}
@@ -143,3 +145,15 @@ def test_every_interval_of_an_answer_has_its_kind_and_n(design: str) -> None:
     text = page(design)[0]
     answer = next(line for line in text.splitlines() if line.startswith("**"))
     assert "[" not in answer or re.search(r"95 % (repeated |Welch )?t, n = \d", answer)
+
+
+def test_images_at_their_own_size_have_the_size_that_a_write_up_gives_for_them() -> None:
+    raw = {
+        "design": "arms",
+        "base": {"data.val": 0, "data.name": "cifar10", "data.size": 0},
+        "profiles": {"quick": {"data.val": 0, "data.size": 0, "data.name": "cifar10"}},
+        "reported": {"metrics": {"accuracy": 0.92}, "settings": {"data.size": 32}},
+    }
+    material = planted.material(planted.study_of(raw))
+    assert material.study.base_recipe.data.size == 0
+    assert differing(analysed(material)) == []
