@@ -212,12 +212,11 @@ def test_a_disk_that_is_full_when_the_report_is_written_costs_neither_trials_nor
         assert full.stdout == ""
         assert "Traceback" not in full.stderr
         assert full.stderr.count("error: ") == 1
+        (said,) = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
+        assert said.startswith("error: the trials ran, but their report could not be written: ")
+        assert "reports/tiny-quick" in said, said
         assert (
-            "error: the trials ran, but their report could not be written: reports/tiny-quick"
-            in full.stderr
-        )
-        assert (
-            "hint: make room on that disk, then `harness report tiny-quick`: no trial is lost"
+            "hint: make room on that disk, then run `harness report tiny-quick`; your trials are safe"
             in full.stderr
         )
         filler.unlink()
