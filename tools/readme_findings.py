@@ -79,8 +79,7 @@ def _reproduction(folder: Path) -> list[str]:
     epochs = analysis.study.base_recipe.train.epochs
     turns = f"test loss does not turn up in {epochs} epochs"
     if arm.onset_epoch is not None:
-        having = arm.completed - arm.onset_none
-        turns = f"test loss turns up after epoch {arm.onset_epoch:g} (median of {having} seeds)"
+        turns = f"test loss turns up after epoch {arm.onset_epoch:g} (median of {arm.onsets} seeds)"
     text = (
         f"- **The write-up's overfitting** (98 % training, 92 % test accuracy): ours reaches {train} and {test}, "
         f"a gap of {gap}; {turns} (95 % t, {_seeds(analysis)}; {_at(analysis)})."

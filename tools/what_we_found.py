@@ -9,6 +9,7 @@ that has no report yet has no column.
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from harness.report.lookup import (
     summary_of,
 )
 from harness.report.words import (
+    against,
     difference,
     gap_word,
     listed,
@@ -100,6 +102,7 @@ def page() -> str:
     return "\n".join(part for part in parts if part)
 
 
+@cache  # every section asks for some of them
 def _reports(study: str) -> dict[str, Analysis]:
     """Return the reports of a study that are there, by size."""
     folders = {size: REPORTS / f"{study}-{size}" for size in SIZES}
@@ -206,8 +209,7 @@ def _curve(analysis: Analysis, name: str, run: str, held: str, anchor: str) -> s
     arm, epochs = arm_of(analysis, name), analysis.study.base_recipe.train.epochs
     turns = f"not within {epochs} epochs"
     if arm is not None and arm.onset_epoch is not None:
-        having = arm.completed - arm.onset_none
-        turns = f"after epoch {arm.onset_epoch:g} (median of {having})"
+        turns = f"after epoch {arm.onset_epoch:g} (median of {arm.onsets})"
     cells[1] += f" ({held})"
     row = [_link(analysis, anchor, run), *cells, turns, _seeds(analysis).removeprefix("n = ")]
     return f"| {' | '.join(row)} |"
@@ -390,8 +392,8 @@ def _gaps(analysis: Analysis) -> str:
 
 def _against(analysis: Analysis, effect: Effect) -> str:
     """Return an arm's name in a sentence, with what it is compared with where that is not the baseline."""
-    away = effect.kind == "arm" and effect.reference != analysis.study.baseline
-    return f"{effect.term} (against {effect.reference})" if away else named(effect.term)
+    other = against(analysis, effect)
+    return f"{effect.term}{other}" if other else named(effect.term)
 
 
 def _said(analysis: Analysis, sentences: list[str], anchor: str = "verdicts") -> str:

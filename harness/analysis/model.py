@@ -121,6 +121,11 @@ class ArmFacts(Stored):
     # why its own runs cannot be judged, whatever it is compared with: "unstable (1 of 8)", ...
     trouble: str = ""
 
+    @property
+    def onsets(self) -> int:
+        """In how many of its completed runs overfitting sets in."""
+        return self.completed - self.onset_none
+
 
 class ClassEffect(Stored):
     """Difference of an arm's validation accuracy within one class, in pp."""

@@ -139,13 +139,12 @@ def onsets(analysis: Analysis) -> TableBlock | None:
     for arm in analysis.arms:
         if arm.onset_epoch is None and not arm.onset_none:
             continue  # no curve of it
-        seeds = arm.completed
         epoch = f"{arm.onset_epoch:g}" if arm.onset_epoch is not None else "does not turn up"
         rows.append(
             [
                 arm.name,
                 TableCell(epoch, arm.onset_epoch),
-                TableCell(f"{seeds - arm.onset_none} of {seeds}"),
+                TableCell(f"{arm.onsets} of {arm.completed}"),
             ]
         )
     loss = on_held_out(analysis, "loss")

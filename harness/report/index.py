@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from harness.analysis import Analysis, Effect
+from harness.analysis import Analysis
 from harness.analysis.tuning_facts import TuningFacts
 from harness.errors import HarnessError, ReportError
 from harness.report import answers, render, reproduction, retuned, tables, words
@@ -83,7 +83,7 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
     # the order of the report's own table
     groups = by_verdict(in_order(analysis, leading(analysis)))
     verdicts = tuple(
-        (name or "none", words.listed([_against(analysis, e) for e in some], 6))
+        (name or "none", words.listed([f"{e.term}{words.against(analysis, e)}" for e in some], 6))
         for name, some in groups.items()
         if some
     )
@@ -133,18 +133,11 @@ def _largest(analysis: Analysis) -> str:
     """The judged difference that is farthest from zero, with its interval."""
     judged = [e for e in leading(analysis) if e.estimate is not None and e.verdict]
     # what is compared with another arm than the baseline says less of the recipe
-    first = [e for e in judged if e.kind != "arm" or e.reference == analysis.study.baseline]
+    first = [e for e in judged if not words.against(analysis, e)]
     if not judged:
         return ""
     top = max(first or judged, key=lambda effect: abs(effect.estimate or 0.0))
-    return f"{_against(analysis, top)} {words.difference(top)}"
-
-
-def _against(analysis: Analysis, effect: Effect) -> str:
-    """An effect's name, with what it is compared with where that is not the baseline."""
-    if effect.kind != "arm" or effect.reference == analysis.study.baseline:
-        return effect.term
-    return f"{effect.term} (against {effect.reference})"
+    return f"{top.term}{words.against(analysis, top)} {words.difference(top)}"
 
 
 def _of_test(tuning: TuningFacts) -> str:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from harness.analysis import Analysis
 from harness.analysis.tuning_facts import TuningFacts
 from harness.report.lookup import effects_of, has_metric, leading, metric_of, on_held_out
-from harness.report.words import confidence, images, listed, margin, named, paired, unit_of_run
+from harness.report.words import (
+    confidence,
+    images,
+    listed,
+    margin,
+    named,
+    paired,
+    plain_confidence,
+    unit_of_run,
+)
 from harness.text import plural
 
 
@@ -303,9 +312,9 @@ def _rules(analysis: Analysis) -> list[Sentence]:
     """How differences are estimated and judged: only of a study that has any."""
     study = analysis.study
     if len(analysis.arms) == 1:
-        return [(f"Means have {100 * (1 - study.alpha):g} % t intervals over seeds.", "")]
+        return [(f"Means have {plain_confidence(study)} intervals over seeds.", "")]
     tested = [effect for effect in analysis.effects if effect.p is not None]
-    kind = f"{100 * (1 - study.alpha):g} % t" if study.pairing == "seed" else confidence(study)
+    kind = plain_confidence(study) if study.pairing == "seed" else confidence(study)
     text = f"We report mean {paired(study)} differences with {kind} intervals over {unit_of_run(study)}s"
     if not tested:
         return [(f"{text}.", "")]

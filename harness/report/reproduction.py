@@ -180,8 +180,7 @@ def _onset(analysis: Analysis) -> str:
     within = f"within {plural(epochs, 'epoch')}"
     if arm.onset_epoch is None:
         return f"it does not turn up {within} in any of {plural(seeds, 'seed')}"
-    having = seeds - arm.onset_none
-    return f"it turns up after epoch {arm.onset_epoch:g} (median) in {having} of {plural(seeds, 'seed')}"
+    return f"it turns up after epoch {arm.onset_epoch:g} (median) in {arm.onsets} of {plural(seeds, 'seed')}"
 
 
 def _apart(field: str, theirs: object, ours: object) -> str:

@@ -136,6 +136,13 @@ def difference(effect: Effect) -> str:
     return f"{text} {interval}" if interval else text
 
 
+def against(analysis: Analysis, effect: Effect) -> str:
+    """Return `` (against none)``: what an arm is compared with, where that is not the baseline; else nothing."""
+    if effect.kind != "arm" or effect.reference == analysis.study.baseline:
+        return ""
+    return f" (against {effect.reference})"
+
+
 def margin(analysis: Analysis) -> str:
     """Return the margin with its unit: ``±0.3 pp``."""
     return f"±{analysis.margin:g}{unit_name(metric_of(analysis).unit)}"

@@ -120,9 +120,11 @@ def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
         made.append(
             _switched("none", base, factors, on=set(), reference=name, why="every factor off")
         )
+        # a single factor alone is the baseline
+        alone = factors if len(factors) > 1 else ()
         made += [
             _switched(f"only-{f.name}", base, factors, on={f.name}, reference="none", why=f.why)
-            for f in factors
+            for f in alone
         ]
     if study.design in ("factorial", "fraction"):
         for states in _runs(study)[1:]:  # the first is the baseline
@@ -131,10 +133,9 @@ def _made(study: Study, base: Recipe, baseline: Arm) -> list[Arm]:
                 _switched(factorial_name(factors, on), base, factors, on=on, reference=name)
             )
     seen: dict[Recipe, Arm] = {}
-    # with two factors, "no-a" and "only-b" are the same arm: the first name stands; with one, "only-a" is the baseline
+    # with one or two factors, "no-a" is the same arm as "none" or "only-b": the first name stands
     for arm in made:
-        if len(factors) > 1 or not arm.name.startswith("only-"):
-            seen.setdefault(arm.recipe, arm)
+        seen.setdefault(arm.recipe, arm)
     return list(seen.values())
 
 

@@ -33,6 +33,11 @@ def scaled(facts: TuningFacts) -> tuple[float, str, float]:
     )
 
 
+def _allowed(done: list[tuple[SearchTrial, float]]) -> list[tuple[SearchTrial, float]]:
+    """The trials within the limits, or all where none is: what broke a limit is never chosen."""
+    return [item for item in done if not item[0].broken] or done
+
+
 def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     """Draw the score of every trial of the search in its order, and the best so far; None without a scored trial."""
     from matplotlib.ticker import MaxNLocator
@@ -41,8 +46,7 @@ def history(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     done = complete(facts)
     if not done:
         return None
-    # what broke a limit is never chosen
-    allowed = [item for item in done if not item[0].broken] or done
+    allowed = _allowed(done)
     unit = "pp" if scale > 1 else "1"
     with canvas.sheet("search", 2.7, formats=formats) as opened:
         ax = opened.ax
@@ -266,8 +270,7 @@ def slices(facts: TuningFacts, formats: Sequence[str]) -> Figure | None:
     )
     if len(varied) > len(names):
         caption += f" Drawn are the first {len(names)} of {len(varied)} parameters of the space; the table has all."
-    allowed = [item for item in done if not item[0].broken] or done
-    best = max(allowed, key=lambda item: sign * item[1])[0]
+    best = max(_allowed(done), key=lambda item: sign * item[1])[0]
     rows = [_slice_row(name, done, best) for name in varied]
     heads = ["Parameter", "Tried", "In the trial with the best score"]
     behind = table("What was tried, and the value in the best trial.", heads, rows)
