@@ -26,6 +26,7 @@ from harness.stats import (
     differences,
     noninferiority,
     seeds_to_settle,
+    sequential_lower_bound,
     sequential_noninferiority,
 )
 from harness.stats.sequential import boundary_levels
@@ -428,12 +429,13 @@ def _within(
 ) -> tuple[bool, str]:
     """Test that a joint change stays inside the margin of its metric; return the outcome and its figures in words."""
     study, of = table.study, table.metrics.get(metric)
-    if of is None or values.size < _FEWEST:
+    is_gap = metric != study.metric
+    fewest = study.looks[0] if study.looks else _FEWEST
+    if of is None or values.size < fewest:
         return (
             False,
-            f"{'the gap' if metric != study.metric else 'it'} was not measured on {_FEWEST} seeds or more",
+            f"{'the gap' if is_gap else 'it'} was not measured on {fewest} seeds or more",
         )
-    is_gap = metric != study.metric
     margin = (study.gap_margin_pp or 0.0) / 100.0 * of.scale if is_gap else table.margin
     better = -values if is_gap else table.sign * values
     if study.looks:
@@ -445,16 +447,18 @@ def _within(
         return False, "the change is the same on every seed: no variance to test with"
 
     # The end of the one-sided interval that the test compares with the margin.
-    half = (
-        -float(stdtrit(values.size - 1, study.alpha))
-        * float(values.std(ddof=1))
-        / sqrt(values.size)
-    )
-    sign = 1 if is_gap else -table.sign
+    if study.looks:
+        bound = sequential_lower_bound(
+            better, looks=study.looks, alpha=study.alpha, boundary=study.boundary
+        )
+    else:
+        t = float(stdtrit(values.size - 1, study.alpha))
+        bound = float(better.mean()) + t * float(better.std(ddof=1)) / sqrt(values.size)
+    worst = -bound if is_gap else table.sign * bound
     mean = float(values.mean())
     name = "the gap " if is_gap else "together " if together else ""
     loss = f"{name}{f'{mean:+.2f}{_unit(of.unit)}, ' if is_gap or together else ''}"
-    loss += f"at worst {mean + sign * half:+.2f}{_unit(of.unit)} (one-sided {100 * (1 - study.alpha):g} %)"
+    loss += f"at worst {worst:+.2f}{_unit(of.unit)} (one-sided {100 * (1 - study.alpha):g} %{' repeated' if len(study.looks) > 1 else ''})"
     return (
         p < study.alpha,
         loss if p < study.alpha else f"{loss}, beyond the margin of {margin:g}{_unit(of.unit)}",

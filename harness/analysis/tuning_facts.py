@@ -52,7 +52,8 @@ class Finalist(Stored):
         overrides: recipe fields in which it departs from the reference.
         search: its score in the search, optimistic.
         fresh, fresh_low, fresh_high, n: mean over fresh seeds with its 95 % t interval.
-        test, test_low, test_high: the same on the test set, for the chosen recipe and the reference only.
+        test, test_low, test_high: the same on the test set, for the chosen recipe, the reference and the reference at the
+            chosen one's size only.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Confirmed(Stored):
         name: of the chosen finalist.
         n: seed pairs.
         fresh, fresh_low, fresh_high: difference on validation, with its t interval.
-        p_holm: of it, over all finalists.
+        p_holm: of it, over all arms of the confirmation.
         verdict: of the study's rules: better, worse, equivalent, unresolved, or empty.
         test, test_low, test_high: difference on the test set.
         test_image_low, test_image_high: of it, the interval for new seeds and new images (two-way).
@@ -114,7 +115,8 @@ class TuningFacts(Stored):
         importances: of the parameters, with the dummy's as ``floor``.
         space: ``{entry: what it can take, in words}``.
         limits: what a recipe may cost, in words.
-        finalists: after confirmation on fresh seeds; empty before.
+        finalists: after confirmation on fresh seeds, the reference first; empty before.
+        at_size: names of those that are the reference at a finalist's size, and nothing that was searched for.
         confirmed: the result of that.
         answer: the outcome in a few sentences.
         recipe: file with the winner, in the report's folder; empty before.
@@ -135,6 +137,7 @@ class TuningFacts(Stored):
     space: dict[str, str] = {}
     limits: str = ""
     finalists: tuple[Finalist, ...] = ()
+    at_size: tuple[str, ...] = ()
     confirmed: Confirmed | None = None
     answer: str = ""
     recipe: str = ""

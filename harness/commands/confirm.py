@@ -5,6 +5,9 @@ run again on fresh seeds, one is chosen by its mean there, and only then are the
 one and of the reference looked at, paired by seed. An improvement is claimed when the study's own
 verdict over all k finalists (Holm) is "better". The test set decides nothing: how much better is
 said by its figure, since fresh seeds do not undo a search on the same validation images.
+
+A larger net gains by its size, too. So for each size that a finalist has and the reference has not,
+the reference's recipe runs at that size on the same seeds: what a finalist has over it is not size.
 """
 
 from __future__ import annotations
@@ -15,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis import analyze
 from harness.analysis.tuning_facts import Confirmed, Finalist
+from harness.report.words import listed, plain
 from harness.search import Tried, best
 from harness.stats import mean_interval, paired_t
+from harness.study.recipe import Recipe
+from harness.study.recipe_fields import SIZE_FIELDS
 from harness.study.study import HandArm, Study
 from harness.study.trial import Trial, complete
 
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 # confirmations begin here: used by no search, and by an ablation only if asked for
 CONFIRM_SEED = 500_000
 _SUFFIX = "-confirm"
+_LONGEST = 40  # characters of an arm's name that a table has room for
 
 
 def finalists(study: Study, slots: Sequence[Tried]) -> list[Tried]:
@@ -43,11 +50,54 @@ def arm_name(finalist: Tried) -> str:
 
 def departures(study: Study, trial: Tried) -> dict[str, Any]:
     """Return the recipe fields in which a trial departs from the reference, with its values."""
-    return {name: there for name, (_, there) in study.base_recipe.difference(trial.recipe).items()}
+    return _changes(study, trial.recipe)
+
+
+def _changes(study: Study, recipe: Recipe) -> dict[str, Any]:
+    return {name: there for name, (_, there) in study.base_recipe.difference(recipe).items()}
+
+
+def varies_size(study: Study) -> bool:
+    """Return whether a search may choose nets of another size than the reference's."""
+    return any(
+        field in SIZE_FIELDS for name, entry in study.space.items() for field in entry.fields(name)
+    )
+
+
+def _size_arms(study: Study, chosen: Sequence[Tried]) -> list[HandArm]:
+    """Return an arm for each size that finalists have and the reference has not, with nothing else changed."""
+    shared: dict[Recipe, list[str]] = {}
+    for finalist in chosen:
+        size = _size_of(departures(study, finalist))
+        recipe = study.base_recipe.try_overrides(size)[0] if size else None
+        if (
+            recipe is not None
+        ):  # else a size that no net can have without the finalist's other changes
+            shared.setdefault(recipe, []).append(arm_name(finalist))
+    for finalist in chosen:  # one that changes nothing else is such an arm itself
+        shared.pop(finalist.recipe, None)
+    return [
+        HandArm(
+            name=_size_name(size := _size_of(_changes(study, recipe)), names[0]),
+            set=size,
+            why=f"the reference's recipe at the size of {listed(names, limit=20)}",
+        )
+        for recipe, names in shared.items()
+    ]
+
+
+def _size_name(size: Mapping[str, Any], finalist: str) -> str:
+    settings = (f"{name.partition('.')[2]}={plain(value)}" for name, value in size.items())
+    name = f"{', '.join(settings)} alone"
+    return name if len(name) <= _LONGEST else f"size of {finalist} alone"
+
+
+def _size_of(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name in SIZE_FIELDS}
 
 
 def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
-    """Return the ordinary study that runs finalists and reference on fresh seeds.
+    """Return the ordinary study that runs finalists, reference and reference at their sizes on fresh seeds.
 
     Args:
         study: the search's, under its profile.
@@ -61,13 +111,16 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
             "factors": (),
             "looks": (),
             "control": False,
-            "arms": tuple(
-                HandArm(
-                    name=arm_name(finalist),
-                    set=departures(study, finalist),
-                    why=f"number {place} of the search",
-                )
-                for place, finalist in enumerate(chosen, 1)
+            "arms": (
+                *(
+                    HandArm(
+                        name=arm_name(finalist),
+                        set=departures(study, finalist),
+                        why=f"number {place} of the search",
+                    )
+                    for place, finalist in enumerate(chosen, 1)
+                ),
+                *_size_arms(study, chosen),
             ),
             "space": {},
             "retune": (),
@@ -93,9 +146,9 @@ class Judged:
     """The result of a confirmation.
 
     Attributes:
-        finalists: the reference, then the finalists, best of the search first.
+        finalists: the reference, then the finalists, best of the search first, then the reference at their sizes.
         confirmed: the choice and what is said of it; None before every seed of any finalist is there.
-        trials: of the confirmation; test scores are left only with the chosen and the reference.
+        trials: of the confirmation; test scores are left only with the chosen, the reference and the reference at its size.
         winner: recipe fields of the winner; empty where no improvement is claimed.
     """
 
@@ -114,7 +167,7 @@ def judge(
     labels: npt.NDArray[np.int64] | None = None,
     classes: Sequence[str] = (),
 ) -> Judged:
-    """Choose on fresh validation means, then look at the test scores of the chosen and of the reference.
+    """Choose on fresh validation means, then look at the test scores of the chosen and of what it is compared with.
 
     Args:
         study: of the confirmation, by ``confirmation``.
@@ -124,45 +177,55 @@ def judge(
         labels: validation labels, int (N,): with the classes they tell which nets guess.
         classes: names of the classes.
     """
-    scores = {arm.name: _by_seed(study, arm.set, trials, "accuracy") for arm in study.arms}
+    changes = {arm.name: arm.set for arm in study.arms}
+    names = [arm_name(finalist) for finalist in chosen]
+    scores = {name: _by_seed(study, changes[name], trials, "accuracy") for name in changes}
     base = _by_seed(study, {}, trials, "accuracy")
     # A finalist with missing seeds would be judged by the easier part of them.
     whole = [
         name
-        for name, by_seed in scores.items()
-        if base and by_seed.keys() == base.keys() and len(base) == study.seeds
+        for name in names
+        if base and scores[name].keys() == base.keys() and len(base) == study.seeds
     ]
     # of equal ones the search's better
     winner = max(whole, key=lambda name: sum(scores[name].values()), default="")
 
-    # The test set is opened for the winner and the reference alone, and only now.
-    changes = {arm.name: arm.set for arm in study.arms}
-    test: dict[int, float] = {}
-    base_test: dict[int, float] = {}
-    if winner:
-        test = _by_seed(study, changes[winner], trials, "test_accuracy")
-        base_test = _by_seed(study, {}, trials, "test_accuracy")
+    # The test set is opened for the winner, the reference and the reference at the winner's size
+    # alone, and only now.
+    size = _size_of(changes[winner]) if winner else {}
+    at_size = [name for name in changes if name not in names and changes[name] == size]
+    opened = {name: changes[name] for name in (winner, *at_size) if winner}
+    test = {
+        name: _by_seed(study, changes, trials, "test_accuracy") for name, changes in opened.items()
+    }
+    base_test = _by_seed(study, {}, trials, "test_accuracy") if winner else {}
 
+    found = {arm_name(finalist): finalist.value for finalist in chosen}
     rows = [_finalist(study.baseline, {}, reference.value if reference else None, base, base_test)]
-    for finalist in chosen:
-        name = arm_name(finalist)
-        rows.append(
-            _finalist(
-                name,
-                changes[name],
-                finalist.value,
-                scores[name],
-                test if name == winner else {},
-                chosen=name == winner,
-            )
+    rows += [
+        _finalist(
+            name,
+            changes[name],
+            found.get(name),
+            scores[name],
+            test.get(name, {}),
+            chosen=name == winner,
         )
+        for name in changes
+    ]
     if not winner:
         return Judged(tuple(rows), None, tuple(map(_without_test, trials)), {})
 
-    opened = (study.base_recipe, study.base_recipe.with_overrides(changes[winner]))
-    shown = tuple(trial if trial.recipe in opened else _without_test(trial) for trial in trials)
+    seen = {study.base_recipe, *map(study.base_recipe.with_overrides, opened.values())}
+    shown = tuple(trial if trial.recipe in seen else _without_test(trial) for trial in trials)
     analysis = analyze(study, trials, labels=labels, classes=tuple(classes))
-    confirmed = _confirmed(analysis, winner, test, base_test)
+    confirmed = _confirmed(
+        analysis,
+        winner,
+        test[winner],
+        base_test,
+        reads=len(base_test) + sum(map(len, test.values())),
+    )
     return Judged(tuple(rows), confirmed, shown, changes[winner] if confirmed.improved else {})
 
 
@@ -224,6 +287,8 @@ def _confirmed(
     winner: str,
     test: Mapping[int, float],
     base_test: Mapping[int, float],
+    *,
+    reads: int,
 ) -> Confirmed:
     wanted = ("arm", winner, "accuracy")
     effect: Effect | None = next(
@@ -249,6 +314,6 @@ def _confirmed(
         test=paired.mean if paired else None,
         test_low=_known(paired.low) if paired else None,
         test_high=_known(paired.high) if paired else None,
-        test_reads=len(test) + len(base_test),
+        test_reads=reads,
         improved=verdict == "better",
     )

@@ -218,6 +218,7 @@ class TunePlan(PlanFacts):
     seconds: float
     trials: int = 0
     confirm: int = 0
+    sizes: int = 0  # at which the reference runs again, at most
     entries: int = 0
     how: str = ""
     limits: str = ""
@@ -226,11 +227,10 @@ class TunePlan(PlanFacts):
         """Return the plan, a fact a line."""
         done = self.cells - self.to_run
         kept = f", {done} of them done already" if done else ""
-        again = (
-            f"then the {self.confirm} best and the reference"
-            if self.confirm > 1
-            else "then the best and the reference"
-        )
+        best = f"the {self.confirm} best" if self.confirm > 1 else "the best"
+        again = f"then {best} and the reference"
+        again += ", at its own size and at theirs," if self.sizes else ""
+        most = "at most " if self.sizes else ""
         held = deciding_images(train=self.train_images, val=self.val_images, test=self.test_images)
         images = f"images {self.data}: {self.train_images:,} train, {held}, "
         space = f"{plural(self.trials, 'trial')} over {plural(self.entries, 'entry', 'entries')} of the space"
@@ -244,7 +244,7 @@ class TunePlan(PlanFacts):
             lines.append(f"only recipes within {self.limits}")
         if self.confirm:
             lines.append(
-                f"{again} on {plural(self.seeds, 'fresh seed')}: {plural(self.cells, 'trial')} in all{kept}"
+                f"{again} on {plural(self.seeds, 'fresh seed')}: {most}{plural(self.cells, 'trial')} in all{kept}"
             )
         cost = f"about {duration(self.seconds)} in all: {self.seconds_per_trial:.1f} s for the reference, {self.estimated_from}"
         return [

@@ -34,9 +34,17 @@ def ruled(study: Study, rules: Mapping[str, Any]) -> Study:
 
 
 def count(study: Study) -> int:
-    """Return how many trials a search takes, its confirmation included."""
+    """Return how many trials a search takes at most, its confirmation included."""
     confirmed = to_confirm(study)
-    return study.search.trials + (confirmed + 1) * study.seeds * bool(confirmed)
+    arms = confirmed + 1 + sizes(study) if confirmed else 0
+    return study.search.trials + arms * study.seeds
+
+
+def sizes(study: Study) -> int:
+    """Return at how many sizes the reference is run again at most: those of finalists that differ from it."""
+    from harness.commands.confirm import varies_size
+
+    return to_confirm(study) if varies_size(study) else 0
 
 
 def to_confirm(study: Study) -> int:
@@ -114,8 +122,12 @@ class SearchPhase(Phase):
             larger=larger,
         )
 
-    def already_done(self) -> tuple[int, int]:
-        """Return how many trials of the search and of its confirmation are final, touching nothing."""
+    def already_done(self) -> tuple[int, int, int]:
+        """Return how many trials of the search and of its confirmation are final, and how many the latter has; touch nothing.
+
+        Until the search is done it is not known who is confirmed, and the last number is the most
+        that it can be.
+        """
         from harness.commands.confirm import confirmation, finalists, of_confirmation
         from harness.ledger import Ledger
         from harness.search import tried
@@ -129,15 +141,18 @@ class SearchPhase(Phase):
                     if slot.row is not None and slot.row.user_attrs["cell"] in keys
                 ]
         except StorageError:
-            return 0, 0
+            return 0, 0, self.later
 
         # more trials may change who the finalists are, and so what of the confirmation counts
         over = confirmation(self.study, finalists(self.study, done))
+        later = self.later
+        if len(done) == len(self.cells):
+            later = (len(over.arms) + 1) * over.seeds if over.arms else 0
         try:
             with Ledger.open(over.folder, storage=self.storage, runs=RUNS, create=False) as ledger_:
-                return len(done), len(of_confirmation(over, ledger_.trials()))
+                return len(done), len(of_confirmation(over, ledger_.trials())), later
         except StorageError:
-            return len(done), 0
+            return len(done), 0, later
 
     def check(self, ledger: SearchLedger) -> None:
         """Check that what was tried before belongs to this search."""
@@ -145,14 +160,16 @@ class SearchPhase(Phase):
 
     def plan_facts(self, ledger: SearchLedger, planned: Planned) -> TunePlan:  # noqa: ARG002
         """Return the plan for people; where trials of the search are to be run, none of its confirmation counts."""
-        return self.facts(planned.kept, self.already_done()[1] if not planned.new else 0)
+        if planned.new:
+            return self.facts(planned.kept, 0, self.later)
+        return self.facts(planned.kept, *self.already_done()[1:])
 
-    def facts(self, searched: int, confirmed: int) -> TunePlan:
-        """Return the plan for people, given how many trials are final already."""
+    def facts(self, searched: int, confirmed: int, later: int) -> TunePlan:
+        """Return the plan for people, given what ``already_done`` says."""
         from harness.search.limits import words
 
         rules, timing, images = self.study.search, self.layout.timing, self.image_counts()
-        total = count(self.study)
+        total = rules.trials + later
         to_run = max(total - searched - confirmed, 0)
         pruned = "no pruner"
         if rules.pruner == "median":
@@ -182,6 +199,7 @@ class SearchPhase(Phase):
             report=str(self.folder / "index.html"),
             trials=rules.trials,
             confirm=to_confirm(self.study),
+            sizes=sizes(self.study),
             entries=len(self.study.space),
             how=f"sampler {rules.sampler}, {pruned}",
             limits=words(rules),

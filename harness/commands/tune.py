@@ -152,7 +152,7 @@ def _finished(
     resolved = ruled(resolved, rules)
     kept = recall(resolved, TuneOutcome, TunePlan)
     if kept is not None:
-        done = plural(kept.plan.cells, "trial")
+        done = plural(kept.counts.get("total", kept.plan.cells), "trial")
         on_event(f"nothing to run: {resolved.folder} finished on {when_finished(resolved)}, {done}")
         if not (profile or loaded.profile):
             on_event(f"profile {chosen}: the latest that finished; --profile takes another")

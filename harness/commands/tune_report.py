@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.analysis.tuning_facts import Importance, SearchTrial, TuningFacts
 from harness.commands.confirm import (
     Judged,
+    arm_name,
     confirmation,
     departures,
     finalists,
@@ -82,7 +83,9 @@ def report_search(
     by_rules = partial(judge, over, chosen, _reference(slots), labels=labels, classes=classes)
     judged, curves, outcomes, left = _confirmed(over, by_rules, storage=storage, runs=runs)
     left += ledger.counts().open
-    facts = _facts(study, slots, judged, left)
+    names = {arm_name(finalist) for finalist in chosen}
+    at_size = tuple(arm.name for arm in over.arms if arm.name not in names)
+    facts = _facts(study, slots, judged, left).model_copy(update={"at_size": at_size})
 
     # A recipe file is taken for a result: none before every trial has had its say.
     if facts.confirmed is not None and not left and not provisional:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.analysis import Analysis, Effect
+from harness.analysis import Analysis, ArmFacts, Effect
 from harness.report.lookup import (
     arm_of,
     corrected_over,
@@ -35,10 +35,13 @@ from harness.report.words import (
     named,
     number,
     plain,
+    plain_confidence,
     sample,
     unit_name,
     unit_of_run,
 )
+from harness.stats import paired_t
+from harness.study.recipe_fields import SIZE_FIELDS
 from harness.text import plural
 
 _MOST_NAMED = 6  # arms that a sentence names
@@ -382,21 +385,39 @@ def _of_gap(analysis: Analysis) -> str:
 
 
 def _size(analysis: Analysis) -> str:
-    """Which of the better arms are larger than what they beat, and by how much: their gain may be one of size."""
-    larger = []
+    """Which of the better arms are larger than what they beat: their gain may be one of size, unless an arm tells the two apart."""
+    larger: list[tuple[str, str]] = []
+    told: dict[str, list[ArmFacts]] = {}
     for effect in leading(analysis):
         arm, reference = arm_of(analysis, effect.term), arm_of(analysis, effect.reference)
         if effect.verdict != "better" or effect.kind != "arm" or arm is None or reference is None:
             continue
-        if len(arm.overrides) == 1:  # size is all that it changes, so size is what was asked about
+        # size is all that it changes, so size is what was asked about
+        if len(arm.overrides) == 1 or arm.overrides.keys() <= set(SIZE_FIELDS):
             continue
-        if arm.params_m and reference.params_m and arm.params_m >= _LARGER * reference.params_m:
-            times = arm.params_m / reference.params_m
-            larger.append(
-                (named(effect.term), f"{times:.2f} times the parameters of {named(reference.name)}")
-            )
-    if not larger:
-        return ""
+        if not (arm.params_m and reference.params_m):
+            continue
+        if arm.params_m < _LARGER * reference.params_m:
+            continue
+        at_size = _at_size(analysis, arm)
+        if at_size is not None:
+            told.setdefault(at_size.name, []).append(arm)
+            continue
+        times = arm.params_m / reference.params_m
+        larger.append(
+            (named(effect.term), f"{times:.2f} times the parameters of {named(reference.name)}")
+        )
+    sentences = [
+        f"Part of a gain may be one of size. {named(name)} has the recipe of "
+        f"{named(analysis.study.baseline)} at the size of {listed([named(arm.name) for arm in arms])}. "
+        f"{_beyond(analysis, name, arms)}"
+        for name, arms in told.items()
+    ]
+    return " ".join([*sentences, *([_not_told(larger)] if larger else [])])
+
+
+def _not_told(larger: Sequence[tuple[str, str]]) -> str:
+    """Say of ``(arm, its size)`` that nothing tells size from recipe."""
     sizes = list(dict.fromkeys(size for _, size in larger))
     if len(sizes) == 1:
         names = [name for name, _ in larger]
@@ -408,6 +429,45 @@ def _size(analysis: Analysis) -> str:
         f"Part or all of the gain may be one of size: {shown}, and no arm of the baseline's recipe at "
         "that size was run, so this page cannot separate the two."
     )
+
+
+def _at_size(analysis: Analysis, arm: ArmFacts) -> ArmFacts | None:
+    """The arm that has the same net as another, with nothing else changed from the baseline."""
+    size = {name: value for name, value in arm.overrides.items() if name in SIZE_FIELDS}
+    if not size or analysis.study.pairing != "seed":
+        return None
+    return next((other for other in analysis.arms if other.overrides == size), None)
+
+
+def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
+    """Say what each arm has over the baseline's recipe at its size; on the test set, too, where it was looked at for both."""
+    figures = []
+    for arm in arms:
+        on = [
+            _over(analysis, arm.name, name, metric)
+            for metric in (analysis.study.metric, "test_accuracy")
+        ]
+        shown = [text for text in dict.fromkeys(on) if text]
+        if shown:
+            figures.append(f"{named(arm.name)} has {listed(shown)}")
+    if not figures:
+        return "Its trials are still missing."
+    return f"Over it, {listed(figures, 6)} ({plain_confidence(analysis.study)}, paired by seed)."
+
+
+def _over(analysis: Analysis, arm: str, other: str, metric: str) -> str:
+    """Return the paired difference of two arms with its interval and n; empty below two common seeds."""
+    sides = [summary_of(analysis, name, metric) for name in (arm, other)]
+    scores = [dict(zip(side.seeds, side.scores, strict=True)) for side in sides if side is not None]
+    seeds = sorted(set.intersection(*map(set, scores))) if len(scores) == 2 else []
+    if len(seeds) < 2:
+        return ""
+    ours, theirs = ([side[seed] for seed in seeds] for side in scores)
+    found = paired_t(ours, theirs, alpha=analysis.study.alpha)
+    of = metric_of(analysis, metric)
+    ends = bounds(found.low, found.high, of.unit, signed=True)
+    shown = f"{number(found.mean, of.unit, signed=True)}{unit_name(of.unit)} {ends}"
+    return f"{shown} in {of.label} (n = {len(seeds)})"
 
 
 def recommended(analysis: Analysis) -> str:

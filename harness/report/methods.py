@@ -257,7 +257,7 @@ def _search(analysis: Analysis, tuning: TuningFacts) -> list[Sentence]:
         )
     ]
     # the reference is the first arm of a confirmation
-    again = len(analysis.arms) - 1
+    again = len(analysis.arms) - 1 - len(tuning.at_size)
     if again > 0:
         best = f"its {again} best recipes" if again > 1 else "its best recipe"
         text = f"The reference and {best} were trained again on seeds that the search had not used"
@@ -267,6 +267,9 @@ def _search(analysis: Analysis, tuning: TuningFacts) -> list[Sentence]:
                 "",
             )
         )
+    if tuning.at_size:
+        text = "To tell size from recipe, the reference was also trained at the finalists' sizes"
+        sentences.append((f"{text} ({listed(tuning.at_size)}), on the same seeds.", ""))
     return sentences
 
 

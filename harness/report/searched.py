@@ -300,9 +300,14 @@ def confirmed(facts: TuningFacts) -> TableBlock | None:
         TableCell("" if found.p_holm is None else f"{found.p_holm:.3g}", found.p_holm),
         TableCell(f"{words.MARKS[mark].symbol} {words.MARKS[mark].word}", mark=mark),
     ]
+    whose = (
+        "of this recipe, of the reference and of the reference at its size"
+        if found.test_reads > 2 * found.n
+        else "of this recipe and of the reference"
+    )
+    times = plural(found.test_reads, "time")
     reads = (
-        f" The test set was read {plural(found.test_reads, 'time')}: once for each fresh seed of this recipe and of the "
-        "reference, after the choice."
+        f" The test set was read {times}: once for each fresh seed {whose}, after the choice."
         if found.test_reads
         else ""
     )

@@ -32,7 +32,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri, stdtr
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from harness.errors import UsageError
 from harness.stats.paired import (
@@ -147,6 +147,45 @@ def sequential_noninferiority(
     if t_J.size == 0 or bool(np.isnan(t_J).any()):
         return nan
     return _null_probability(_largest(t_J, declared, boundary), declared, boundary, two_sided=False)
+
+
+def sequential_lower_bound(
+    differences_S: npt.ArrayLike,
+    *,
+    looks: Sequence[int],
+    alpha: float = 0.05,
+    boundary: Boundary = WANG_TSIATIS,
+) -> float:
+    """One-sided lower bound for the true mean over declared looks: minus the smallest margin that is not exceeded.
+
+    The inverse of `sequential_noninferiority`: a margin above minus the bound has a p below alpha.
+    Each look reached gives mean - t se with t at the level of its boundary; the highest counts, as
+    the largest statistic does.
+
+    Args:
+        differences_S: per-seed paired differences in seed order, more being better.
+        looks: all declared looks.
+        alpha: overall one-sided level.
+        boundary: declared with them.
+
+    Returns:
+        The bound in the unit of the differences; nan when no look was reached.
+
+    Raises:
+        UsageError: the looks do not rise, or alpha is no level.
+    """
+    declared, values_S = check_looks(looks), as_vector(differences_S, "differences")
+    if len(declared) == 1:
+        levels_J = np.array([check_level(alpha)])
+    else:
+        critical = _critical(declared, check_level(alpha), boundary, two_sided=False)
+        levels_J = ndtr(-critical / _weights(declared, boundary))
+    bounds = []
+    for look, level in zip(declared, levels_J, strict=True):
+        if look <= values_S.size:
+            mean, sd = moments(values_S[:look])
+            bounds.append(mean + float(stdtrit(look - 1, level)) * sd / sqrt(look))
+    return max(bounds, default=nan)
 
 
 def sequential_tost(

@@ -99,6 +99,10 @@ class AugmentRecipe(Part):
         return own_augmentations(tree)
 
 
+SIZE_FIELDS = ("model.blocks", "model.channels", "model.width", "model.hidden")
+"""What makes our net larger or smaller, and says nothing of how it is trained."""
+
+
 class ModelRecipe(Pluggable):
     """The net."""
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.analysis import analyze
 from harness.commands.confirm import CONFIRM_SEED, arm_name, confirmation, finalists, judge
+from harness.report.answers import support
 from harness.report.searched import answer
 from harness.search import SEARCH_SEED, Tried
 from harness.study.cells import CONTROL_OFFSET, cells, seeds
@@ -144,6 +146,78 @@ def test_test_scores_are_left_with_the_chosen_and_the_reference_only() -> None:
     }
     assert judged.confirmed is not None
     assert judged.confirmed.test_reads == 2 * 5
+
+
+SIZED: tuple[dict[str, Any], ...] = (
+    {"model.width": 0.5, "schedule.max_lr": 0.002},
+    {"model.width": 0.5, "schedule.max_lr": 0.003},
+    {"schedule.max_lr": 0.005},
+)
+
+
+def sized(which: Study, changes: tuple[dict[str, Any], ...] = SIZED) -> list[Tried]:
+    """A finalist for each set of changes, best first."""
+    return [
+        Tried(slot, "complete", 0.9, 40, 40, 1.0, 0.1, {}, which.base_recipe.with_overrides(change))
+        for slot, change in enumerate(changes, 1)
+    ]
+
+
+def test_the_reference_runs_once_at_each_size_of_its_finalists() -> None:
+    which = search()
+    over = confirmation(which, sized(which))
+    assert [arm.name for arm in over.arms] == ["trial 1", "trial 2", "trial 3", "width=0.5 alone"]
+    assert over.arms[-1].set == {"model.width": 0.5}
+    assert over.arms[-1].why == "the reference's recipe at the size of trial 1 and trial 2"
+
+
+def test_a_finalist_that_changes_its_size_alone_needs_no_arm_for_it() -> None:
+    which = search()
+    over = confirmation(which, sized(which, (SIZED[0], {"model.width": 0.5})))
+    assert [arm.name for arm in over.arms] == ["trial 1", "trial 2"]
+
+
+def test_the_reference_at_a_size_is_never_chosen_and_its_test_score_is_seen_with_the_winners() -> (
+    None
+):
+    which = search()
+    chosen = sized(which, (*SIZED[:1], {"model.blocks": 3, "schedule.max_lr": 0.002}))
+    over = confirmation(which, chosen)
+    effects = {"width=0.5 alone": 0.05, "trial 1": 0.03}
+    judged = judge(over, chosen, None, trials(over, effects, np.random.default_rng(8)))
+    assert judged.confirmed is not None
+    assert judged.confirmed.name == "trial 1"
+    assert judged.confirmed.test_reads == 3 * 5
+    seen = {row.name for row in judged.finalists if row.test is not None}
+    assert seen == {"reference", "trial 1", "width=0.5 alone"}
+    assert {
+        trial.recipe.flat()["model.blocks"]
+        for trial in judged.trials
+        if "test_accuracy" in trial.metrics
+    } == {which.base_recipe.model.blocks}
+
+
+def test_the_report_says_what_is_left_of_a_gain_over_the_size_alone() -> None:
+    which = search()
+    chosen = sized(which, SIZED[:1])
+    over = confirmation(which, chosen)
+    effects = {"width=0.5 alone": 0.02, "trial 1": 0.05}
+    found = [
+        trial.model_copy(update={"params": 200 if trial.recipe.model.width == 0.5 else 100})
+        for trial in trials(over, effects, np.random.default_rng(9))
+    ]
+    analysis = analyze(over, found)
+    scores = {s.arm: np.array(s.scores) for s in analysis.summaries if s.metric == "accuracy"}
+    left = (scores["trial 1"] - scores["width=0.5 alone"]).mean()
+    (said,) = (sentence for sentence in support(analysis) if "size" in sentence)
+    assert "width=0.5 alone has the recipe of reference at the size of trial 1" in said
+    assert f"trial 1 has {left:+.2f} pp [" in said
+    assert "cannot separate" not in said
+    without = [
+        t for t in found if t.recipe != over.base_recipe.with_overrides({"model.width": 0.5})
+    ]
+    bare = over.model_copy(update={"arms": over.arms[:1]})
+    assert any("cannot separate" in sentence for sentence in support(analyze(bare, without)))
 
 
 def test_no_test_score_is_seen_before_every_seed_is_there() -> None:

@@ -191,6 +191,11 @@ def test_a_search_of_few_trials_plans_to_confirm_no_more_than_it_has_besides_the
     assert count(ruled(study(NOTHING, search={"confirm": 3}), {"trials": 1})) == 1
 
 
+def test_a_search_over_sizes_plans_the_reference_at_each_finalists_size() -> None:
+    sizes = study({**NOTHING, "model.width": {"low": 0.25, "high": 0.5, "step": 0.125}})
+    assert count(ruled(sizes, {"trials": 6})) == 6 + (3 + 1 + 3) * 3
+
+
 @pytest.mark.parametrize(
     ("space", "more", "told"),
     [

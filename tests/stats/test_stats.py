@@ -673,6 +673,22 @@ def test_sequential_equivalence_is_non_inferiority_on_both_sides(
     )
 
 
+@pytest.mark.parametrize("looks", [[10], [5, 10], [5, 10, 20]])
+@pytest.mark.parametrize("boundary", ["wang-tsiatis", "pocock"])
+def test_the_lower_bound_over_looks_is_the_margin_at_which_the_test_turns(
+    looks: list[int], boundary: stats.Boundary
+) -> None:
+    differences = gaussian(11, 10) - 0.4
+    bound = stats.sequential_lower_bound(differences, looks=looks, boundary=boundary)
+    assert bound < differences.mean()
+    inside, outside = (
+        stats.sequential_noninferiority(differences, margin, looks=looks, boundary=boundary)
+        for margin in (-bound + 1e-3, -bound - 1e-3)
+    )
+    assert inside < 0.05 < outside
+    assert math.isnan(stats.sequential_lower_bound(differences[:3], looks=looks))
+
+
 def test_the_null_distribution_of_the_looks_is_the_same_every_time() -> None:
     from harness.stats import sequential
 

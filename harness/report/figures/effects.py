@@ -77,18 +77,17 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         key(opened, effects)
     top = max(effects, key=lambda e: abs(e.estimate or 0.0))
     metric = metric_of(analysis)
-    resolved = sum(e.verdict in ("better", "worse") for e in everything)
-    verb = "is" if resolved == 1 else "are"
+    judged = [e for e in everything if e.verdict in ("better", "worse")]
     # not "changes": an equivalent arm may have a change that is measurable and too small to matter
-    count = f"{resolved} of {len(everything)} arms {verb} better or worse in {metric.label}"
+    count = f"{_shares(everything)} in {metric.label}"
     if len(effects) == 1:
         count = f"{_label(analysis, top)} is {top.verdict} in {metric.label}"
-    judged = [e for e in everything if e.verdict in ("better", "worse")]
     first = max(judged or [top], key=lambda e: abs(e.estimate or 0.0))
-    most = f", {_label(analysis, first)} the most" if len(effects) > 1 else ""
+    lead = ", most of all " if len(judged) > 1 else ": "
+    most = f"{lead}{_label(analysis, first)}" if len(effects) > 1 else ""
     none = f"No arm is shown to be better or worse in {metric.label}"
-    title = f"{count}{most}" if resolved else none
-    alt = f"{count if resolved else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
+    title = f"{count}{most}" if judged else none
+    alt = f"{count if judged else title}; the largest difference is {_label(analysis, top)}, {difference(top)}."
     band = f"±{analysis.margin:g}{' pp' if metric.unit == 'pp' else ''}"
     caption = (
         f"Dots are mean {paired(analysis.study)} differences, bars {sample(analysis.study, effects)}; the numbers at the "
@@ -104,6 +103,13 @@ def forest(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
         caption=caption,
         table=_forest_table(analysis, _forest_rows(analysis, everything, second), second),
     )
+
+
+def _shares(effects: Sequence[Effect]) -> str:
+    """Say how many arms are better and how many worse: ``1 of 7 arms is better and 3 are worse``."""
+    counts = [(word, sum(e.verdict == word for e in effects)) for word in ("better", "worse")]
+    parts = [f"{n} {'is' if n == 1 else 'are'} {word}" for word, n in counts if n]
+    return " and ".join(parts).replace(" ", f" of {len(effects)} arms ", 1)
 
 
 def _forest_rows(analysis: Analysis, effects: Sequence[Effect], second: str) -> list[_Row]:
