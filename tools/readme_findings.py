@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.analysis import Analysis, Effect
 from harness.analysis.verdicts import FIRM_PAIRS
 from harness.report import read_analysis
-from harness.report.answers import level
+from harness.report.answers import at_size, level, over
 from harness.report.folder import read_tuning
 from harness.report.lookup import arm_of, effect_on, pixels
 from harness.report.words import gap_word, margin
@@ -167,6 +167,9 @@ def _search(folder: Path) -> list[str]:
     arm, base = arm_of(analysis, chosen.name), arm_of(analysis, analysis.study.baseline)
     if arm is not None and base is not None and arm.params_m and base.params_m:
         price += f" and {arm.params_m / base.params_m:.1f} times the weights"
+        alike = at_size(analysis, arm)
+        beyond = over(analysis, arm.name, alike.name, "test_accuracy") if alike is not None else ""
+        price += f"; over the reference at that size it has {beyond}" if beyond else ""
     text = (
         f"- **A search of {len(tuning.history)} recipes{limits}** found one that gains {gain} on the test set{price} "
         f"({kind}, n = {chosen.n} seeds; {_at(analysis)})."

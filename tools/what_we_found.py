@@ -281,7 +281,7 @@ def _search() -> str:
         tuning = read_tuning(REPORTS / analysis.study.folder / "tuning.json")
         if tuning is None:
             continue
-        of_size = [t for t in answers.support(analysis) if t.startswith("Part or all")]
+        of_size = [t for t in answers.support(analysis) if t.startswith("Part ")]
         told = [tuning.answer, _gaps(analysis), *of_size, searched.package(tuning)]
         lines += [_said(analysis, told, "the-search"), ""]
     for size in SIZES:

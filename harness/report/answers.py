@@ -399,9 +399,9 @@ def _size(analysis: Analysis) -> str:
             continue
         if arm.params_m < _LARGER * reference.params_m:
             continue
-        at_size = _at_size(analysis, arm)
-        if at_size is not None:
-            told.setdefault(at_size.name, []).append(arm)
+        alike = at_size(analysis, arm)
+        if alike is not None:
+            told.setdefault(alike.name, []).append(arm)
             continue
         times = arm.params_m / reference.params_m
         larger.append(
@@ -431,8 +431,8 @@ def _not_told(larger: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _at_size(analysis: Analysis, arm: ArmFacts) -> ArmFacts | None:
-    """The arm that has the same net as another, with nothing else changed from the baseline."""
+def at_size(analysis: Analysis, arm: ArmFacts) -> ArmFacts | None:
+    """Return the arm that has the same net as another, with nothing else changed from the baseline."""
     size = {name: value for name, value in arm.overrides.items() if name in SIZE_FIELDS}
     if not size or analysis.study.pairing != "seed":
         return None
@@ -444,7 +444,7 @@ def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
     figures = []
     for arm in arms:
         on = [
-            _over(analysis, arm.name, name, metric)
+            over(analysis, arm.name, name, metric)
             for metric in (analysis.study.metric, "test_accuracy")
         ]
         shown = [text for text in dict.fromkeys(on) if text]
@@ -455,7 +455,7 @@ def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
     return f"Over it, {listed(figures, 6)} ({plain_confidence(analysis.study)}, paired by seed)."
 
 
-def _over(analysis: Analysis, arm: str, other: str, metric: str) -> str:
+def over(analysis: Analysis, arm: str, other: str, metric: str) -> str:
     """Return the paired difference of two arms with its interval and n; empty below two common seeds."""
     sides = [summary_of(analysis, name, metric) for name in (arm, other)]
     scores = [dict(zip(side.seeds, side.scores, strict=True)) for side in sides if side is not None]
