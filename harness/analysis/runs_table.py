@@ -568,12 +568,17 @@ def _paired_or_not(rows: RunRows, options: TableOptions, baseline: str) -> tuple
         return replace(rows, notes=(*rows.notes, told)), "none"
     if not options.common_seeds or not common:
         raise _holes(rows.name, pairs, every, common)
-    kept = [pair in common for pair in zip(frame["dataset"], frame["seed"], strict=True)]
-    lost = frame.loc[~np.array(kept), "seed"]
+    kept = np.array([p in common for p in zip(frame["dataset"], frame["seed"], strict=True)])
+    lost = frame.loc[~kept, "seed"]
     told = (
         f"{plural(lost.nunique(), 'seed')} ({plural(len(lost), 'row')}) left out for every arm: "
         "not all arms have them"
     )
+    # what an arm did there counts against it no more
+    broken = np.flatnonzero(~np.isfinite(frame["score"].to_numpy()) & ~kept).tolist()
+    if broken:
+        without = f"{plural(len(broken), 'run')} without a finite score"
+        told += f", {without} among them ({some(places(frame, broken))}), which no verdict counts"
     return replace(
         rows, frame=frame.loc[kept].reset_index(drop=True), notes=(*rows.notes, told)
     ), "seed"

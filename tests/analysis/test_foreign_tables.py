@@ -504,6 +504,21 @@ def test_a_cell_without_a_score_is_a_run_that_is_not_there(tmp_path: Path, cell:
     assert read(path, **columns(common_seeds=True)).seeds == (0, 1, 3)
 
 
+def test_common_seeds_say_which_diverged_runs_they_leave_out(tmp_path: Path) -> None:
+    scores = {("a", 4): "nan", ("b", 2): "nan"}  # and b has no seed 4
+    rows = "".join(
+        f"{arm},{s},{scores.get((arm, s), 90 + s)}\n"
+        for arm in "ab"
+        for s in range(5)
+        if (arm, s) != ("b", 4)
+    )
+    runs = read(write(tmp_path, "model,seed,acc\n" + rows), **columns(common_seeds=True))
+    (said,) = (note for note in runs.notes if "left out for every arm" in note)
+    assert said.startswith("1 seed (1 row) left out")
+    assert "1 run without a finite score among them (" in said
+    assert sum(trial.state == "diverged" for trial in runs.trials) == 1
+
+
 def test_percent_signs_and_points_are_numbers_together(tmp_path: Path) -> None:
     rows = "".join(f"{arm},{s},{90 + s}{'.50%' if s else '.5'}\n" for arm in "ab" for s in range(3))
     runs = read(write(tmp_path, "model,seed,acc\n" + rows), **columns())
