@@ -54,7 +54,10 @@ def searched() -> Material:
             {
                 "design": "arms",
                 "seeds": 3,
-                "arms": [{"name": "trial 1", "set": {"model.dropout": 0.4}}],
+                "arms": [
+                    {"name": "trial 1", "set": {"model.dropout": 0.4, "model.width": 0.5}},
+                    {"name": "width=0.5 alone", "set": {"model.width": 0.5}},
+                ],
             }
         ),
         planted.Plan(effects={"trial 1": planted.Planted(5.0)}, sd=0.1, images=False),
@@ -68,7 +71,7 @@ def searched() -> Material:
             epoch=40 if state == "complete" else 20,
             epochs=40,
             seconds=1.2,
-            params={"model.dropout": 0.1 * i},
+            params={"model.dropout": 0.1 * i, "model.width": 0.5},
         )
         for i, state in enumerate(states)
     )
@@ -77,20 +80,24 @@ def searched() -> Material:
         pruner="median, one look after 65 % of the epochs",
         budget=5,
         history=history,
-        best={"model.dropout": 0.4},
+        best={"model.dropout": 0.4, "model.width": 0.5},
         best_value=0.73,
         reference_value=0.7,
-        space={"model.dropout": "0 to 0.5"},
+        space={"model.dropout": "0 to 0.5", "model.width": "0.25, 0.5"},
         finalists=(
             Finalist(name="reference", search=0.7, fresh=0.7, n=3, test=0.7),
             Finalist(
-                name="trial 1", overrides={"model.dropout": 0.4}, search=0.73, fresh=0.72, n=3,
-                chosen=True, test=0.71,
+                name="trial 1", overrides={"model.dropout": 0.4, "model.width": 0.5}, search=0.73,
+                fresh=0.72, n=3, chosen=True, test=0.71,
+            ),
+            Finalist(
+                name="width=0.5 alone", overrides={"model.width": 0.5}, fresh=0.70, n=3, test=0.70
             ),
         ),
+        at_size=("width=0.5 alone",),
         confirmed=Confirmed(
             name="trial 1", n=3, fresh=0.05, fresh_low=0.04, fresh_high=0.06, verdict="better",
-            test=0.05, test_low=0.03, test_high=0.07, test_reads=6, improved=True,
+            test=0.05, test_low=0.03, test_high=0.07, test_reads=9, improved=True,
         ),
         recipe="recipe.toml",
     )  # fmt: off

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.runs_table import read_runs
 from harness.report import latex, render, searched
 from harness.report.build import build
 from harness.report.document import Block, Details, Listing
+from harness.report.figures import tradeoffs
+from harness.report.material import Material
 from harness.report.reproduction import differing
 from harness.report.write import analysed
 from tests.report import planted
@@ -48,6 +51,8 @@ TEMPLATES: dict[str, set[str]] = {
     "search score": {"tune", "retuned"},
     "The search was optimistic": {"tune"},
     "fresh seeds of this recipe": {"tune"},
+    "the finalists' sizes": {"tune"},
+    "of the reference at its size": {"tune"},
     "every arm retuned": {"retuned"},
     "as the script reports": {"script"},
     "table of finished runs": TABLES,
@@ -145,6 +150,26 @@ def test_every_interval_of_an_answer_has_its_kind_and_n(design: str) -> None:
     text = page(design)[0]
     answer = next(line for line in text.splitlines() if line.startswith("**"))
     assert "[" not in answer or re.search(r"95 % (repeated |Welch )?t, n = \d", answer)
+
+
+def test_the_gap_of_a_tables_own_metric_is_drawn_with_its_own_direction(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    rows = [
+        f"{arm},{seed},{loss + 0.01 * seed},{loss - gap}"
+        for arm, loss, gap in (("base", 0.5, 0.1), ("wide", 0.4, 0.2))
+        for seed in range(3)
+    ]
+    path.write_text("\n".join(["model,seed,loss,train", *rows]) + "\n", encoding="utf-8")
+    runs = read_runs(
+        path, arm="model", metric="loss", seed="seed", train="train", baseline="base",
+        margin=0.05, lower_is_better=True,
+    )  # fmt: skip
+    material = Material(study=runs.study, trials=tuple(runs.trials), metrics=dict(runs.metrics))
+    drawn = tradeoffs.against_gap(analysed(material), ())
+    assert drawn is not None
+    assert drawn.title == "Loss against overfitting gap"
+    assert drawn.alt.startswith("The lowest loss, 0.410, is that of wide, at a gap of 0.210;")
+    assert "Down is better; left overfits less" in drawn.caption
 
 
 def test_images_at_their_own_size_have_the_size_that_a_write_up_gives_for_them() -> None:

@@ -286,13 +286,12 @@ class _Level:
 def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Figure | None:
     """Draw one factor's curve; None with fewer than two levels that have scores."""
     metric = metric_of(analysis)
-    found = _scored_levels(analysis, factor, (metric.name, "gap"))
+    gap = analysis.gap
+    found = _scored_levels(analysis, factor, (metric.name, gap))
     if len(found) < 2:
         return None
     shown = [metric.name]
-    shown += (
-        ["gap"] if metric.name != "gap" and all("gap" in level.scores for level in found) else []
-    )
+    shown += [gap] if metric.name != gap and all(gap in level.scores for level in found) else []
     x, ticks = _level_axis(found)
     place = next(i for i, f in enumerate(analysis.study.factors, 1) if f.name == factor)
     with canvas.sheet(f"levels-{place}", 2.7, columns=len(shown), formats=formats) as opened:
@@ -302,7 +301,7 @@ def _level_curve(analysis: Analysis, factor: str, formats: Sequence[str]) -> Fig
                 ax.set_xticks(x, ticks)
             ax.set_xlabel(factor)
             of = metric_of(analysis, name)
-            ax.set_title(canvas.with_unit(of.label, of.unit, level=name != "gap"))
+            ax.set_title(canvas.with_unit(of.label, of.unit, level=name != gap))
     # the best is the lowest where lower is better
     sign = -1.0 if metric.higher_is_better is False else 1.0
     best = max(found, key=lambda level: sign * (level.scores[metric.name].mean or 0.0))

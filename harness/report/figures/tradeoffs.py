@@ -10,10 +10,18 @@ from harness.analysis import Analysis, Effect, Summary
 from harness.report import tables
 from harness.report.document import Figure, TableCell, table
 from harness.report.figures import canvas, scores
-from harness.report.lookup import effects_of, metric_of, on_held_out, summary_of
+from harness.report.lookup import effects_of, has_metric, metric_of, on_held_out, summary_of
 from harness.report.material import Material
 from harness.report.palette import MARKERS, PAGE, colour
-from harness.report.words import level_confidence, listed, mark_of, named, number, seconds
+from harness.report.words import (
+    level_confidence,
+    listed,
+    mark_of,
+    named,
+    number,
+    seconds,
+    unit_name,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,16 +53,20 @@ _Point = tuple[str, float, float]  # name, x, y
 
 
 def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
-    """Draw each arm's accuracy against its gap; None where either is missing."""
+    """Draw each arm's accuracy, or what a table has in its place, against its gap; None where either is missing."""
+    pair = ("accuracy", "gap")
+    if not all(has_metric(analysis, name) for name in pair):
+        pair = (analysis.study.metric, analysis.gap)
+    score, gap = (metric_of(analysis, name) for name in pair)
     arms: list[tuple[str, Summary, Summary]] = []
     for arm in analysis.arms:
-        y, x = summary_of(analysis, arm.name, "accuracy"), summary_of(analysis, arm.name, "gap")
+        y, x = (summary_of(analysis, arm.name, name) for name in pair)
         if y is not None and x is not None and y.mean is not None and x.mean is not None:
             arms.append((arm.name, x, y))
-    if len(arms) < 2:
+    if len(arms) < 2 or score.name == gap.name:
         return None
     # where there are no validation images, the axis says so
-    scored = on_held_out(analysis, "accuracy")
+    scored = on_held_out(analysis, "accuracy") if score.name == "accuracy" else score.label
     with canvas.sheet("against-gap", 3.9, formats=formats) as opened:
         ax = opened.ax
         for name, x, y in arms:
@@ -62,34 +74,36 @@ def against_gap(analysis: Analysis, formats: Sequence[str]) -> Figure | None:
             _cross(ax, x, y, colour(mark))
             _dot(ax, x.mean or 0.0, y.mean or 0.0, mark, base=name == analysis.study.baseline)
         held_out = "test" if analysis.study.without_validation else "validation"
-        ax.set_xlabel(f"overfitting gap, pp  (clean train minus {held_out})")
-        ax.set_ylabel(f"{scored}, %")
+        ours = f"  (clean train minus {held_out})" if gap.name == "gap" else ""
+        ax.set_xlabel(f"{canvas.with_unit('overfitting gap', gap.unit, level=False)}{ours}")
+        ax.set_ylabel(canvas.with_unit(scored, score.unit, level=True))
         named_all = _labels(opened, [(name, x.mean or 0.0, y.mean or 0.0) for name, x, y in arms])
-    best = max(arms, key=lambda arm: arm[2].mean or 0.0)
+    lower = score.higher_is_better is False
+    best = (min if lower else max)(arms, key=lambda arm: arm[2].mean or 0.0)
     tight = min(arms, key=lambda arm: arm[1].mean or 0.0)
-    top = f"The highest {scored}, {number(best[2].mean)} %, is that of {named(best[0])}"
-    alt = f"{top}, at a gap of {number(best[1].mean)} pp"
+
+    def value(summary: Summary, *, level: bool) -> str:
+        return number(summary.mean, summary.unit) + unit_name(summary.unit, level=level)
+
+    top = f"The {'lowest' if lower else 'highest'} {scored}, {value(best[2], level=True)}, is that of {named(best[0])}"
+    alt = f"{top}, at a gap of {value(best[1], level=False)}"
     alt += (
         ", and the narrowest gap."
         if tight[0] == best[0]
-        else f"; {named(tight[0])} has the narrowest gap, {number(tight[1].mean)} pp, at {number(tight[2].mean)} %."
+        else f"; {named(tight[0])} has the narrowest gap, {value(tight[1], level=False)}, at {value(tight[2], level=True)}."
     )
     counts = sorted({y.n for _, _, y in arms})
     spread = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    way = {True: "Up is better; l", False: "Down is better; l", None: "L"}[score.higher_is_better]
     caption = (
-        f"Means over seeds, bars {level_confidence(analysis.study)}, n = {spread}. Up is better; left overfits less."
+        f"Means over seeds, bars {level_confidence(analysis.study)}, n = {spread}. {way}eft overfits less."
         f"{_reading(analysis)}{'' if named_all else _TABLE_NAMES}"
     )
     rows = [
-        [
-            TableCell(n),
-            tables.level_cell(analysis, n, "accuracy"),
-            tables.level_cell(analysis, n, "gap"),
-        ]
-        for n, _, _ in arms
+        [TableCell(n), *(tables.level_cell(analysis, n, name) for name in pair)] for n, _, _ in arms
     ]
     behind = table(caption, ["Arm", f">{_capital(scored)}", ">Overfitting gap"], rows)
-    title = "Accuracy against overfitting gap"
+    title = f"{_capital(score.label if score.name != 'accuracy' else 'accuracy')} against overfitting gap"
     return canvas.figure(opened, "against-gap", title, alt=alt, caption=caption, table=behind)
 
 
