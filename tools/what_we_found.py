@@ -258,18 +258,21 @@ def _claims() -> str:
         lines += [_said(analysis, [_short(analysis)]), ""]
     text = (
         "The write-up credits all three. Each is switched on and off over all settings of the other two: the average change is its main "
-        "effect. Without one-cycle the rate stays at the height of the cycle's peak; the study `schedule`, below, has lower constant rates."
+        "effect, and the verdict is about that. *Added last* is the change where the other two are on, as in the recipe. Without "
+        "one-cycle the rate stays at the height of the cycle's peak; the study `schedule`, below, has lower constant rates."
     )
     lines += [
         _wrapped(text),
         "",
-        "| part | size | accuracy, pp | gap, pp | verdict |",
-        "|---|---|---|---|---|",
+        "| part | size | accuracy, pp | gap, pp | verdict | accuracy, added last, pp |",
+        "|---|---|---|---|---|---|",
     ]
     for size, analysis in _reports("claims").items():
         size_ = f"{_link(analysis, text=size)} ({_seeds(analysis)}; margin {margin(analysis)})"
         for effect in effects_of(analysis, "main"):
-            cells = _cells(analysis, effect)
+            places = {(e.kind, e.term, e.metric): e for e in analysis.orders}
+            last = places.get(("leave-one-out", effect.term, effect.metric))
+            cells = [*_cells(analysis, effect), *(_cells(analysis, last)[:1] if last else ["–"])]
             lines.append(f"| {effect.term} | {size_} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
@@ -313,7 +316,7 @@ def _others() -> str:
 
 def _both_sizes() -> str:
     """Return which verdicts agree between sizes, which contradict each other, and which cannot be compared."""
-    kinds: dict[str, list[str]] = {"same": [], "opposite": [], "open": []}
+    kinds: dict[str, list[str]] = {"same": [], "unresolved": [], "opposite": [], "open": []}
     margins: set[str] = set()
     studies = [question.study for question in QUESTIONS] + ["claims"]
     for study in studies:
@@ -330,6 +333,9 @@ def _both_sizes() -> str:
                 continue
             margins |= {margin(reports[size]) for size in by_size}
             name = term if reference in ("reference", "") else f"{term} against {reference}"
+            if verdicts == ["unresolved"]:
+                kinds["unresolved"].append(name)
+                continue
             if len(verdicts) == 1:
                 kinds["same"].append(f"{name} ({verdicts[0]})")
                 continue
@@ -342,6 +348,8 @@ def _both_sizes() -> str:
         return "\n".join([*lines, _wrapped(text), ""])
     lines += [
         _wrapped(f"The same verdict at every size: {', '.join(kinds['same']) or 'no arm'}."),
+        "",
+        _wrapped(f"Unresolved at every size: {', '.join(kinds['unresolved']) or 'no arm'}."),
         "",
         _wrapped(
             f"Better at one size and worse at another: {', '.join(kinds['opposite']) or 'no arm'}."
