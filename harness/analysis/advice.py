@@ -430,7 +430,7 @@ def _within(
     """Test that a joint change stays inside the margin of its metric; return the outcome and its figures in words."""
     study, of = table.study, table.metrics.get(metric)
     is_gap = metric != study.metric
-    fewest = study.looks[0] if study.looks else _FEWEST
+    fewest = max(study.looks[0], _FEWEST) if study.looks else _FEWEST
     if of is None or values.size < fewest:
         return (
             False,

@@ -2,12 +2,14 @@
 
 The best of N scores on validation is optimistic, by .4 pp and more for N = 100. So the k best are
 run again on fresh seeds, one is chosen by its mean there, and only then are the test scores of that
-one and of the reference looked at, paired by seed. An improvement is claimed when the study's own
-verdict over all k finalists (Holm) is "better". The test set decides nothing: how much better is
+one and of the reference looked at, paired by seed. The test set decides nothing: how much better is
 said by its figure, since fresh seeds do not undo a search on the same validation images.
 
 A larger net gains by its size, too. So for each size that a finalist has and the reference has not,
 the reference's recipe runs at that size on the same seeds: what a finalist has over it is not size.
+
+An improvement is claimed when the study's own verdict is "better": Holm over the k finalists and
+the reference at their sizes, which are arms like others.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from harness.analysis.tuning_facts import Confirmed, Finalist
 from harness.report.words import listed, plain
 from harness.search import Tried, best
 from harness.stats import mean_interval, paired_t
+from harness.study.cells import seeds
 from harness.study.recipe import Recipe
 from harness.study.recipe_fields import SIZE_FIELDS
 from harness.study.study import HandArm, Study
@@ -131,9 +134,19 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
 
 def of_confirmation(study: Study, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials of a confirmation's ledger that are of its present finalists, or of the reference."""
-    base = study.base_recipe
-    recipes = {base, *(base.with_overrides(arm.set) for arm in study.arms)}
+    recipes = _recipes(study)
     return [trial for trial in trials if trial.recipe in recipes]
+
+
+def _recipes(study: Study) -> set[Recipe]:
+    base = study.base_recipe
+    return {base, *(base.with_overrides(arm.set) for arm in study.arms)}
+
+
+def not_final(study: Study, trials: Sequence[Trial]) -> int:
+    """Return how many trials of a confirmation are still to come: one an arm and seed, however it ended."""
+    ended = {(trial.recipe, trial.seed) for trial in trials}
+    return sum((recipe, seed) not in ended for recipe in _recipes(study) for seed in seeds(study))
 
 
 def is_confirmation(study: Study) -> bool:
@@ -181,11 +194,13 @@ def judge(
     names = [arm_name(finalist) for finalist in chosen]
     scores = {name: _by_seed(study, changes[name], trials, "accuracy") for name in changes}
     base = _by_seed(study, {}, trials, "accuracy")
-    # A finalist with missing seeds would be judged by the easier part of them.
+    # While one has seeds to come, the choice is open and the test set closed. One that lost a seed
+    # for good would be judged by the easier part of them.
+    to_come = not_final(study, trials)
     whole = [
         name
         for name in names
-        if base and scores[name].keys() == base.keys() and len(base) == study.seeds
+        if not to_come and base and scores[name].keys() == base.keys() and len(base) == study.seeds
     ]
     # of equal ones the search's better
     winner = max(whole, key=lambda name: sum(scores[name].values()), default="")
@@ -193,7 +208,7 @@ def judge(
     # The test set is opened for the winner, the reference and the reference at the winner's size
     # alone, and only now.
     size = _size_of(changes[winner]) if winner else {}
-    at_size = [name for name in changes if name not in names and changes[name] == size]
+    at_size = [name for name in changes if name != winner and changes[name] == size]
     opened = {name: changes[name] for name in (winner, *at_size) if winner}
     test = {
         name: _by_seed(study, changes, trials, "test_accuracy") for name, changes in opened.items()
@@ -294,8 +309,9 @@ def _confirmed(
     effect: Effect | None = next(
         (e for e in analysis.effects if (e.kind, e.term, e.metric) == wanted), None
     )
-    seeds = sorted(test.keys() & base_test.keys())
-    paired = paired_t([test[s] for s in seeds], [base_test[s] for s in seeds]) if seeds else None
+    common = sorted(test.keys() & base_test.keys())
+    pairs = ([side[seed] for seed in common] for side in (test, base_test))
+    paired = paired_t(*pairs) if common else None
     # Fresh seeds decide; the test set only says how much: it was never searched on, but neither
     # do fresh seeds undo a search on the same validation images.
     verdict = effect.verdict if effect is not None else ""

@@ -237,7 +237,7 @@ class TunePlan(PlanFacts):
         lines = [
             f"profile {self.profile}: {self.why_profile}",
             images
-            + f"{self.test_images:,} test (looked at for the chosen and the reference, after the choice)",
+            + f"{self.test_images:,} test (looked at for the chosen and what it is compared with, after the choice)",
             f"{space}, the reference first: {self.how}",
         ]
         if self.limits:

@@ -137,7 +137,7 @@ class SearchPhase(Phase):
             with self.open(create=False) as ledger:
                 done = [
                     slot
-                    for slot in tried(ledger)
+                    for slot in tried(ledger, self.study.search)
                     if slot.row is not None and slot.row.user_attrs["cell"] in keys
                 ]
         except StorageError:
@@ -199,7 +199,7 @@ class SearchPhase(Phase):
             report=str(self.folder / "index.html"),
             trials=rules.trials,
             confirm=to_confirm(self.study),
-            sizes=sizes(self.study),
+            sizes=max(later // self.study.seeds - to_confirm(self.study) - 1, 0),
             entries=len(self.study.space),
             how=f"sampler {rules.sampler}, {pruned}",
             limits=words(rules),
@@ -250,7 +250,7 @@ class SearchPhase(Phase):
         from harness.search import tried
 
         if not ledger.counts().open:
-            self.chosen = finalists(self.study, tried(ledger))
+            self.chosen = finalists(self.study, tried(ledger, self.study.search))
         if self.chosen:
             return None
         on_event("writing the report")
@@ -338,6 +338,11 @@ class SearchPhase(Phase):
             line=self.larger or self.command,
             trials=lambda larger: count(ruled(larger, {"trials": trials})),
         )
+
+    def at_size(self) -> tuple[str, ...]:
+        """Return the arms of the report that are the reference at a finalist's size."""
+        tuning = self.report.tuning if self.report is not None else None
+        return tuning.at_size if tuning is not None else ()
 
     def _outcome(self, ended: Sequence[Ended]) -> TuneOutcome:
         from harness.commands.tune_report import RECIPE

@@ -15,6 +15,7 @@ from harness.commands.confirm import (
     departures,
     finalists,
     judge,
+    not_final,
     of_confirmation,
 )
 from harness.errors import ReportError, StorageError
@@ -76,7 +77,7 @@ def report_search(
         labels, classes = before.labels_N, classes or before.classes
         samples, provenance = before.samples, provenance or before.provenance
 
-    study, slots = plan.study, tried(ledger)
+    study, slots = plan.study, tried(ledger, plan.study.search)
     chosen = finalists(study, slots)
     over = confirmation(study, chosen)
     # by the rules that the report goes by
@@ -128,16 +129,19 @@ def _confirmed(
     try:
         ledger = Ledger.open(over.folder, storage=storage, runs=runs, create=False)
     except StorageError:
-        return judged_by(()), curves, outcomes, 0
+        return judged_by(()), curves, outcomes, not_final(over, ()) if over.arms else 0
     with ledger:
-        judged = judged_by(of_confirmation(over, ledger.trials()))
+        trials = of_confirmation(over, ledger.trials())
+        judged = judged_by(trials)
         for trial in judged.trials:
             if trial.epochs:
                 curves[trial.cell], kept = ledger.artifact(trial)
                 # of finalists that were not chosen, nothing of the test set is looked at
                 if kept is not None and "test_accuracy" in trial.metrics:
                     outcomes[trial.cell] = kept
-        return judged, curves, outcomes, ledger.counts().open
+        # arms that the ledger does not plan yet are open, too
+        left = max(ledger.counts().open, not_final(over, trials) if over.arms else 0)
+        return judged, curves, outcomes, left
 
 
 def _facts(study: Study, slots: Sequence[Tried], judged: Judged, left: int) -> TuningFacts:

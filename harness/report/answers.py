@@ -46,6 +46,7 @@ from harness.text import plural
 
 _MOST_NAMED = 6  # arms that a sentence names
 _LARGER = 1.05  # parameters of an arm, as a multiple of its reference's, that deserve a sentence
+_ALIKE = 0.01  # share by which the parameters of two nets of one size may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +396,9 @@ def _size(analysis: Analysis) -> str:
         # size is all that it changes, so size is what was asked about
         if len(arm.overrides) == 1 or arm.overrides.keys() <= set(SIZE_FIELDS):
             continue
+        # where components are added to another arm, size is one of them or is not changed
+        if reference.name != analysis.study.baseline:
+            continue
         if not (arm.params_m and reference.params_m):
             continue
         if arm.params_m < _LARGER * reference.params_m:
@@ -432,11 +436,15 @@ def _not_told(larger: Sequence[tuple[str, str]]) -> str:
 
 
 def at_size(analysis: Analysis, arm: ArmFacts) -> ArmFacts | None:
-    """Return the arm that has the same net as another, with nothing else changed from the baseline."""
+    """Return the arm that is as large as another, with nothing else changed from the baseline."""
     size = {name: value for name, value in arm.overrides.items() if name in SIZE_FIELDS}
     if not size or analysis.study.pairing != "seed":
         return None
-    return next((other for other in analysis.arms if other.overrides == size), None)
+    other = next((other for other in analysis.arms if other.overrides == size), None)
+    # what else a recipe changes may make its net larger, too
+    if other is not None and other.params_m and arm.params_m:
+        return other if abs(arm.params_m / other.params_m - 1.0) < _ALIKE else None
+    return other
 
 
 def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
@@ -450,8 +458,11 @@ def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
         shown = [text for text in dict.fromkeys(on) if text]
         if shown:
             figures.append(f"{named(arm.name)} has {listed(shown)}")
+    alike = arm_of(analysis, name)
+    if alike is not None and alike.trouble:
+        return f"It is not compared: {alike.trouble}."
     if not figures:
-        return "Its trials are still missing."
+        return "Its trials are not complete."
     return f"Over it, {listed(figures, 6)} ({plain_confidence(analysis.study)}, paired by seed)."
 
 

@@ -267,9 +267,10 @@ def _search(analysis: Analysis, tuning: TuningFacts) -> list[Sentence]:
                 "",
             )
         )
-    if tuning.at_size:
+    trained = [arm.name for arm in analysis.arms if arm.name in tuning.at_size and arm.completed]
+    if trained:
         text = "To tell size from recipe, the reference was also trained at the finalists' sizes"
-        sentences.append((f"{text} ({listed(tuning.at_size)}), on the same seeds.", ""))
+        sentences.append((f"{text} ({listed(trained)}), on the same seeds.", ""))
     return sentences
 
 
@@ -509,8 +510,8 @@ def _image_terms(analysis: Analysis, tuning: TuningFacts | None) -> list[tuple[s
     text = "validation images decide everything; test images are read once a trial, after its last epoch, and only shown"
     if tuning is not None:
         text = (
-            "validation images decide everything; test images are read only for the chosen recipe and for the reference, "
-            "after the choice"
+            "validation images decide everything; test images are read only for the chosen recipe, the reference and the "
+            "reference at its size, after the choice"
         )
     if analysis.study.without_validation:
         text = "no validation images were kept: test images took their place after every epoch, and so nothing is judged"

@@ -302,7 +302,7 @@ def confirmed(facts: TuningFacts) -> TableBlock | None:
     ]
     whose = (
         "of this recipe, of the reference and of the reference at its size"
-        if found.test_reads > 2 * found.n
+        if sum(finalist.test is not None for finalist in facts.finalists) > 2
         else "of this recipe and of the reference"
     )
     times = plural(found.test_reads, "time")

@@ -9,9 +9,10 @@ from typing import Any
 import optuna
 
 from harness.ledger.rows import trial_of
+from harness.search.limits import excess
 from harness.search.search_ledger import SearchLedger
 from harness.study.recipe import Recipe
-from harness.study.space import DUMMY
+from harness.study.space import DUMMY, Search
 from harness.study.trial import State
 
 
@@ -46,8 +47,13 @@ class Tried:
     row: optuna.trial.FrozenTrial | None = field(default=None, compare=False, repr=False)
 
 
-def tried(ledger: SearchLedger) -> list[Tried]:
-    """Return every final slot of the plan, in the order of the slots."""
+def tried(ledger: SearchLedger, rules: Search) -> list[Tried]:
+    """Return every final slot of the plan, in the order of the slots.
+
+    Args:
+        ledger: of the search.
+        rules: whose limits count: they may have changed since a trial was run.
+    """
     slots = []
     for slot, row in ledger.finals():
         trial = trial_of(row)
@@ -63,7 +69,7 @@ def tried(ledger: SearchLedger) -> list[Tried]:
                 gap=trial.metrics.get("gap") if done else None,
                 params={name: value for name, value in row.params.items() if name != DUMMY},
                 recipe=trial.recipe,
-                broken=tuple(name for name, value in row.constraints.items() if value > 0),
+                broken=tuple(name for name, value in excess(rules, trial).items() if value > 0),
                 row=row,
             )
         )

@@ -67,16 +67,17 @@ def look_statistics(differences_S: npt.ArrayLike, looks: Sequence[int]) -> Float
         looks: all declared looks, numbers of seeds, rising, the first at least 2.
 
     Returns:
-        Shape (J reached,); empty before the first look, plus or minus infinity where differences do
-        not vary.
+        Shape (J reached,); empty before the first look, nan where differences do not vary: that a
+        few seeds agree on a coarse metric is chance, and no evidence for a later look to keep.
 
     Raises:
         UsageError: the looks do not rise or start below 2.
     """
     values_S = as_vector(differences_S, "differences")
     reached = [look for look in check_looks(looks) if look <= values_S.size]
+    found = [(*moments(values_S[:look]), look) for look in reached]
     return np.array(
-        [t_statistic(*moments(values_S[:look]), look) for look in reached], dtype=np.float64
+        [t_statistic(mean, sd or nan, look) for mean, sd, look in found], dtype=np.float64
     )
 
 
@@ -97,7 +98,7 @@ def sequential_p(
         boundary: declared with them.
 
     Returns:
-        The p-value; nan when no look was reached or a statistic is nan.
+        The p-value, of the looks whose statistic is not nan; nan when there is none.
 
     Raises:
         UsageError: more statistics than looks, or looks that do not rise.
@@ -108,7 +109,7 @@ def sequential_p(
             f"{t_J.size} statistics for {len(declared)} looks",
             "declare every look before the first run",
         )
-    if t_J.size == 0 or bool(np.isnan(t_J).any()):
+    if bool(np.isnan(t_J).all()):
         return nan
     return _null_probability(
         _largest(np.abs(t_J), declared, boundary), declared, boundary, two_sided=True
@@ -134,7 +135,7 @@ def sequential_noninferiority(
         boundary: declared with them.
 
     Returns:
-        The p-value; nan when no look was reached.
+        The p-value; nan when no look was reached at which differences vary.
 
     Raises:
         UsageError: the margin is not above zero, or the looks do not rise.
@@ -144,7 +145,7 @@ def sequential_noninferiority(
     values_S = as_vector(differences_S, "differences")
     # rounding would make a mean that lies on the margin fall to either side
     t_J = look_statistics(on_grid(values_S + margin, max(size_of(values_S), margin)), declared)
-    if t_J.size == 0 or bool(np.isnan(t_J).any()):
+    if bool(np.isnan(t_J).all()):
         return nan
     return _null_probability(_largest(t_J, declared, boundary), declared, boundary, two_sided=False)
 
@@ -169,7 +170,7 @@ def sequential_lower_bound(
         boundary: declared with them.
 
     Returns:
-        The bound in the unit of the differences; nan when no look was reached.
+        The bound in the unit of the differences; nan when no look was reached at which they vary.
 
     Raises:
         UsageError: the looks do not rise, or alpha is no level.
@@ -184,7 +185,8 @@ def sequential_lower_bound(
     for look, level in zip(declared, levels_J, strict=True):
         if look <= values_S.size:
             mean, sd = moments(values_S[:look])
-            bounds.append(mean + float(stdtrit(look - 1, level)) * sd / sqrt(look))
+            if sd > 0.0:
+                bounds.append(mean + float(stdtrit(look - 1, level)) * sd / sqrt(look))
     return max(bounds, default=nan)
 
 
@@ -351,9 +353,13 @@ def _quantile(t: FloatArray, df: int) -> FloatArray:
 
 
 def _largest(t_J: FloatArray, looks: tuple[int, ...], boundary: Boundary) -> float:
-    """The largest boundary statistic of the looks reached."""
+    """The largest boundary statistic of the looks reached; one that is nan says nothing."""
     pairs = zip(t_J, looks, _weights(looks, boundary), strict=False)
-    return max(float(weight * _quantile(np.asarray(t), look - 1)) for t, look, weight in pairs)
+    return max(
+        float(weight * _quantile(np.asarray(t), look - 1))
+        for t, look, weight in pairs
+        if not isnan(t)
+    )
 
 
 def _tails(

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from harness.analysis import analyze
-from harness.commands.confirm import CONFIRM_SEED, arm_name, confirmation, finalists, judge
+from harness.commands.confirm import (
+    CONFIRM_SEED,
+    arm_name,
+    confirmation,
+    finalists,
+    judge,
+    not_final,
+)
 from harness.report.answers import support
 from harness.report.searched import answer
 from harness.search import SEARCH_SEED, Tried
@@ -161,6 +168,21 @@ def sized(which: Study, changes: tuple[dict[str, Any], ...] = SIZED) -> list[Tri
         Tried(slot, "complete", 0.9, 40, 40, 1.0, 0.1, {}, which.base_recipe.with_overrides(change))
         for slot, change in enumerate(changes, 1)
     ]
+
+
+def test_nothing_is_chosen_while_a_finalist_has_a_seed_to_come() -> None:
+    which = search()
+    chosen = finalists(which, tried(which))
+    over = confirmation(which, chosen)
+    found = trials(over, {"trial 1": 0.02}, np.random.default_rng(4))
+    late = found.pop(next(i for i, t in enumerate(found) if t.recipe == chosen[1].recipe))
+    assert not_final(over, found) == 1
+    judged = judge(over, chosen, None, found)
+    assert judged.confirmed is None
+    assert all("test_accuracy" not in trial.metrics for trial in judged.trials)
+    # one that failed for good is out, and the others are judged
+    ended = [*found, late.model_copy(update={"state": "failed", "metrics": {}})]
+    assert judge(over, chosen, None, ended).confirmed is not None
 
 
 def test_the_reference_runs_once_at_each_size_of_its_finalists() -> None:

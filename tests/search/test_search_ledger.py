@@ -16,7 +16,7 @@ import pytest
 from harness.errors import StorageError
 from harness.ledger import Claim, Ledger, Plan
 from harness.search import SEARCH_SEED, SearchLedger, Tried, best, is_search, slots, tried
-from harness.study.space import DUMMY, place_of
+from harness.study.space import DUMMY, Search, place_of
 from harness.study.study import Study, parse_study
 from harness.study.trial import Cell, Curve, Outcomes, Trial
 from harness.workers.drain import drain
@@ -119,7 +119,7 @@ def work(ledger: Ledger, runner: Callable[..., Any] = run, *, most: int | None =
 def test_every_slot_of_the_budget_ends_once(tmp_path: Path) -> None:
     with planned(tmp_path, search(12)) as ledger:
         work(ledger)
-        assert [one.slot for one in tried(ledger)] == list(range(12))
+        assert [one.slot for one in tried(ledger, Search())] == list(range(12))
         assert len([attempt for attempt in ledger.attempts() if attempt.state != "failed"]) == 12
 
 
@@ -127,7 +127,7 @@ def test_the_first_slot_is_the_reference(tmp_path: Path) -> None:
     which = search(3)
     with planned(tmp_path, which) as ledger:
         work(ledger)
-        first = tried(ledger)[0]
+        first = tried(ledger, Search())[0]
     assert first.recipe == which.base_recipe
     assert first.params == place_of(which.space, which.base_recipe)[0]
 
@@ -141,7 +141,7 @@ def test_slots_are_of_one_seed_that_no_ablation_has(tmp_path: Path) -> None:
 def test_a_searched_recipe_holds_what_the_sampler_chose(tmp_path: Path) -> None:
     with planned(tmp_path, search(6)) as ledger:
         work(ledger)
-        found = tried(ledger)
+        found = tried(ledger, Search())
     assert all(one.recipe.model.blocks == one.params["model.blocks"] for one in found)
     assert len({one.recipe for one in found}) == 6
     assert all(
@@ -155,18 +155,18 @@ def test_two_searches_of_one_worker_try_the_same_recipes(tmp_path: Path) -> None
     for name in ("one", "two"):
         with planned(tmp_path / name, search(14)) as ledger:
             work(ledger)
-            recipes.append([one.recipe.id for one in tried(ledger)])
+            recipes.append([one.recipe.id for one in tried(ledger, Search())])
     assert recipes[0] == recipes[1]
 
 
 def test_a_larger_budget_searches_on(tmp_path: Path) -> None:
     with planned(tmp_path, search(4)) as ledger:
         work(ledger)
-        before = tried(ledger)
+        before = tried(ledger, Search())
     with planned(tmp_path, search(7)) as ledger:
         work(ledger)
-        assert tried(ledger)[:4] == before
-        assert len(tried(ledger)) == 7
+        assert tried(ledger, Search())[:4] == before
+        assert len(tried(ledger, Search())) == 7
 
 
 def test_a_smaller_budget_runs_nothing(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_smaller_budget_runs_nothing(tmp_path: Path) -> None:
         work(ledger)
     with planned(tmp_path, search(2)) as ledger:
         assert ledger.unfinished() == 0
-        assert len(tried(ledger)) == 2
+        assert len(tried(ledger, Search())) == 2
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_workers_killed_in_the_middle_lose_and_double_nothing(
             runner=f"{__file__}:suicidal",
             on_event=lambda _: None,
         )
-        found = tried(ledger)
+        found = tried(ledger, Search())
     assert result.died == 2
     assert [one.slot for one in found] == list(range(4))
     assert all(one.state in ("complete", "pruned") for one in found)
@@ -224,8 +224,8 @@ def test_a_slot_whose_whole_program_was_killed_is_run_again_with_the_same_recipe
     _disown(first, claims)
     with planned(tmp_path, which) as ledger:
         work(ledger)
-        assert [one.recipe for one in tried(ledger)[:2]] == before
-        assert len(tried(ledger)) == 3
+        assert [one.recipe for one in tried(ledger, Search())[:2]] == before
+        assert len(tried(ledger, Search())) == 3
 
 
 def _disown(ledger: SearchLedger, claims: list[Claim | None]) -> None:
@@ -239,7 +239,7 @@ def _disown(ledger: SearchLedger, claims: list[Claim | None]) -> None:
 def test_what_fails_by_its_code_counts_and_is_not_repeated(tmp_path: Path) -> None:
     with planned(tmp_path, search(12)) as ledger:
         work(ledger, broken)
-        states = [one.state for one in tried(ledger)]
+        states = [one.state for one in tried(ledger, Search())]
     assert len(states) == 12
     assert "failed" in states
 
@@ -266,7 +266,7 @@ def test_nothing_of_the_test_set_is_recorded(tmp_path: Path) -> None:
 def test_poor_trials_are_stopped_late_and_have_no_score(tmp_path: Path) -> None:
     with planned(tmp_path, search(25, sampler="random")) as ledger:
         work(ledger)
-        stopped = [one for one in tried(ledger) if one.state == "pruned"]
+        stopped = [one for one in tried(ledger, Search()) if one.state == "pruned"]
     assert stopped
     assert all(one.value is None and 0.65 * EPOCHS <= one.epochs < EPOCHS for one in stopped)
     assert all(one.slot > 0 for one in stopped)
@@ -275,7 +275,7 @@ def test_poor_trials_are_stopped_late_and_have_no_score(tmp_path: Path) -> None:
 def test_without_a_pruner_every_trial_runs_to_its_end(tmp_path: Path) -> None:
     with planned(tmp_path, search(25, sampler="random", pruner="none")) as ledger:
         work(ledger)
-        assert {one.state for one in tried(ledger)} == {"complete"}
+        assert {one.state for one in tried(ledger, Search())} == {"complete"}
 
 
 def test_trials_that_only_guess_are_stopped_early(tmp_path: Path) -> None:
@@ -284,7 +284,9 @@ def test_trials_that_only_guess_are_stopped_early(tmp_path: Path) -> None:
     which = which.model_copy(update={"base": {**which.base, "data.train": 0}})
     with planned(tmp_path, which, chance=0.99) as ledger:
         work(ledger)
-        assert all(one.state == "pruned" and one.epochs <= EPOCHS / 2 for one in tried(ledger))
+        assert all(
+            one.state == "pruned" and one.epochs <= EPOCHS / 2 for one in tried(ledger, Search())
+        )
 
 
 def test_a_search_holds_no_net_to_be_guessing_before_its_fifty_steps(tmp_path: Path) -> None:
@@ -294,7 +296,9 @@ def test_a_search_holds_no_net_to_be_guessing_before_its_fifty_steps(tmp_path: P
     with planned(tmp_path, which, chance=0.99) as ledger:
         work(ledger)
         stopped = {
-            (slot.recipe.train.batch_size, slot.epochs) for slot in tried(ledger) if slot.slot > 0
+            (slot.recipe.train.batch_size, slot.epochs)
+            for slot in tried(ledger, Search())
+            if slot.slot > 0
         }
     # Of 30 epochs the ledger reports every second: a third of them is 10, and 50 steps of two an
     # epoch take 25.
@@ -305,7 +309,11 @@ def test_trials_beyond_a_limit_are_never_the_best(tmp_path: Path) -> None:
     which = search(20, max_params_m=4.5, pruner="none")
     with planned(tmp_path, which) as ledger:
         work(ledger)
-        found = tried(ledger)
+        found = tried(ledger, which.search)
+        # rules that came later count for what was run before
+        assert not any(one.broken for one in tried(ledger, Search()))
+        wider = tried(ledger, Search(max_params_m=100.0, max_gap_pp=1e-6))
+    assert {one.broken for one in wider if one.state == "complete"} == {("gap_pp",)}
     beyond = [one for one in found if one.recipe.model.blocks > 4]
     assert beyond
     assert all(one.broken == ("params_m",) for one in beyond)
@@ -315,7 +323,7 @@ def test_trials_beyond_a_limit_are_never_the_best(tmp_path: Path) -> None:
 def test_the_limits_are_constraints_of_optuna(tmp_path: Path) -> None:
     with planned(tmp_path, search(4, max_seconds=1.0, max_gap_pp=20, pruner="none")) as ledger:
         work(ledger)
-        rows = [one.row for one in tried(ledger)]
+        rows = [one.row for one in tried(ledger, Search())]
     assert all(
         row is not None and row.constraints == pytest.approx({"seconds": 1.0, "gap_pp": -0.5})
         for row in rows
@@ -327,7 +335,7 @@ def test_every_sampler_searches_the_space(tmp_path: Path, sampler: str) -> None:
     space = {name: entry for name, entry in SPACE.items() if "when" not in entry}
     with planned(tmp_path, search(13, space, sampler=sampler)) as ledger:
         work(ledger)
-        found = tried(ledger)
+        found = tried(ledger, Search())
     assert len({one.recipe for one in found}) > 10
     assert all(0 <= one.row.params[DUMMY] <= 1 for one in found if one.row is not None)
 
@@ -335,7 +343,7 @@ def test_every_sampler_searches_the_space(tmp_path: Path, sampler: str) -> None:
 def test_a_search_beats_chance_on_a_space_with_an_optimum(tmp_path: Path) -> None:
     with planned(tmp_path, search(40)) as ledger:
         work(ledger)
-        top = best(tried(ledger), 1)[0]
+        top = best(tried(ledger, Search()), 1)[0]
     assert 0.004 < top.recipe.schedule.max_lr < 0.025
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose
@@ -466,6 +466,7 @@ def test_the_sequential_p_is_at_most_alpha_exactly_when_the_rule_has_stopped(
 ) -> None:
     looks, differences = [5, 10], values - 50.0
     path = stats.look_statistics(differences, looks)
+    assume(not np.isnan(path).any())
     plain = [stats.one_sample_t(differences[:n]).p for n in looks]
     levels = stats.boundary_levels(looks, alpha=alpha)
     if min(abs(p - level) for p, level in zip(plain, levels, strict=True)) > 1e-9:
@@ -687,6 +688,19 @@ def test_the_lower_bound_over_looks_is_the_margin_at_which_the_test_turns(
     )
     assert inside < 0.05 < outside
     assert math.isnan(stats.sequential_lower_bound(differences[:3], looks=looks))
+
+
+@pytest.mark.parametrize("first", [0.0, 1.0])
+def test_a_look_at_which_all_seeds_agree_is_no_evidence(first: float) -> None:
+    looks, values = [3, 6], [first] * 3 + [-4.0, -3.0, -5.0]
+    path = stats.look_statistics(values, looks)
+    assert math.isnan(path[0])
+    alone = stats.sequential_p(path, looks)
+    assert alone > 0.05
+    assert stats.sequential_tost(values, 1.0, looks=looks) > 0.5
+    assert math.isnan(stats.sequential_tost(values[:3], 2.0, looks=looks))
+    assert stats.sequential_lower_bound(values, looks=looks) < np.mean(values)
+    assert math.isnan(stats.sequential_lower_bound(values[:3], looks=looks))
 
 
 def test_the_null_distribution_of_the_looks_is_the_same_every_time() -> None:
