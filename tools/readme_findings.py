@@ -159,21 +159,21 @@ def _search(folder: Path) -> list[str]:
         (e for e in analysis.effects if (e.term, e.metric) == (chosen.name, analysis.gap)), None
     )
     moved = gap_word(gap, analysis)
-    price = (
-        f", with the gap {moved} by {_pp(gap).lstrip('+')}"
-        if gap is not None and moved == "wider"
-        else ""
-    )
+    price = []
+    if gap is not None and moved == "wider":
+        price.append(f"the gap wider by {_pp(gap).lstrip('+')}")
+    beyond = ""
     arm, base = arm_of(analysis, chosen.name), arm_of(analysis, analysis.study.baseline)
     if arm is not None and base is not None and arm.params_m and base.params_m:
-        price += f" and {arm.params_m / base.params_m:.1f} times the weights"
+        price.append(f"{arm.params_m / base.params_m:.1f} times the weights")
         alike = at_size(analysis, arm)
         beyond = over(analysis, arm.name, alike.name, "test_accuracy") if alike is not None else ""
-        price += f"; over the reference at that size it has {beyond}" if beyond else ""
     text = (
-        f"- **A search of {len(tuning.history)} recipes{limits}** found one that gains {gain} on the test set{price} "
-        f"({kind}, n = {chosen.n} seeds; {_at(analysis)})."
+        f"- **A search of {len(tuning.history)} recipes{limits}** found one that gains {gain} on the test set"
+        f"{' with ' if price else ''}{' and '.join(price)} ({kind}, n = {chosen.n} seeds; {_at(analysis)})."
     )
+    if beyond:
+        text += f" Over the reference at that size it has {beyond.replace('(n =', '(95 % t, n =')}."
     return [text]
 
 

@@ -282,9 +282,10 @@ class SearchPhase(Phase):
 
     def confirming(self, on_event: OnEvent) -> ArmsPhase:
         """Return the ordinary study of finalists and reference on fresh seeds, which writes this search's report."""
-        from harness.commands.confirm import arm_name, confirmation
+        from harness.commands.confirm import confirmation
 
-        names = ", ".join(arm_name(finalist) for finalist in self.chosen)
+        over = confirmation(self.study, self.chosen)
+        names = ", ".join(arm.name for arm in over.arms)
         on_event(f"confirming {names} and the reference on fresh seeds")
 
         # Laid out as the search was, over all GPUs where there are several.
@@ -293,7 +294,7 @@ class SearchPhase(Phase):
             device = device.partition(":")[0]
 
         phase = ArmsPhase.prepare(
-            confirmation(self.study, self.chosen),
+            over,
             self.why_profile,
             workers=self.layout.workers,
             device=device,

@@ -386,7 +386,7 @@ def _of_gap(analysis: Analysis) -> str:
 
 
 def _size(analysis: Analysis) -> str:
-    """Which of the better arms are larger than what they beat: their gain may be one of size, unless an arm tells the two apart."""
+    """What of a gain is one of size: of arms whose size was also run alone; else which better arms are larger than the baseline."""
     larger: list[tuple[str, str]] = []
     told: dict[str, list[ArmFacts]] = {}
     for effect in leading(analysis):
@@ -399,20 +399,16 @@ def _size(analysis: Analysis) -> str:
         # where components are added to another arm, size is one of them or is not changed
         if reference.name != analysis.study.baseline:
             continue
-        if not (arm.params_m and reference.params_m):
-            continue
-        if arm.params_m < _LARGER * reference.params_m:
-            continue
         alike = at_size(analysis, arm)
         if alike is not None:
             told.setdefault(alike.name, []).append(arm)
-            continue
-        times = arm.params_m / reference.params_m
-        larger.append(
-            (named(effect.term), f"{times:.2f} times the parameters of {named(reference.name)}")
-        )
+        elif reference.params_m and (arm.params_m or 0.0) >= _LARGER * reference.params_m:
+            times = (arm.params_m or 0.0) / reference.params_m
+            larger.append(
+                (named(effect.term), f"{times:.2f} times the parameters of {named(reference.name)}")
+            )
     sentences = [
-        f"Part of a gain may be one of size. {named(name)} has the recipe of "
+        f"Part or all of a gain may be one of size. {named(name)} has the recipe of "
         f"{named(analysis.study.baseline)} at the size of {listed([named(arm.name) for arm in arms])}. "
         f"{_beyond(analysis, name, arms)}"
         for name, arms in told.items()

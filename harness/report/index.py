@@ -83,7 +83,10 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
     # the order of the report's own table
     groups = by_verdict(in_order(analysis, leading(analysis)))
     verdicts = tuple(
-        (name or "none", words.listed([f"{e.term}{words.against(analysis, e)}" for e in some], 6))
+        (
+            name or "none",
+            words.listed([f"{words.named(e.term)}{words.against(analysis, e)}" for e in some], 6),
+        )
         for name, some in groups.items()
         if some
     )

@@ -203,7 +203,7 @@ def analysed(material: Material) -> Analysis:
         analysis = analysis.model_copy(update={"retuned": join(analysis, material.retuning)})
     tuning = searched.settled(material, analysis)
     if tuning is not None:
-        analysis = analysis.model_copy(update={"reasons": searched.adopted(tuning)})
+        analysis = analysis.model_copy(update={"reasons": searched.adopted(tuning, analysis)})
     rounded: Analysis = _rounded(analysis)  # what is shown is what is stored
     return rounded
 
