@@ -173,7 +173,7 @@ def _search(folder: Path) -> list[str]:
         f"{' with ' if price else ''}{' and '.join(price)} ({kind}, n = {chosen.n} seeds; {_at(analysis)})."
     )
     if beyond:
-        text += f" Over the reference at that size it has {beyond.replace('(n =', '(95 % t, n =')}."
+        text += f" Over the reference at that size: {beyond.partition(' in ')[0]} (95 % t)."
     return [text]
 
 

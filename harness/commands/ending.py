@@ -61,7 +61,7 @@ def after(
     larger: str,
     confirmable: bool,
     settled: bool = False,
-    beside: Collection[str] = (),
+    left_out: Collection[str] = (),
 ) -> str:
     """Return the next step after a run; none after failures, and none while trials are left.
 
@@ -80,7 +80,7 @@ def after(
         seconds_a_seed=seconds,
         confirmable=confirmable,
         settled=settled,
-        beside=beside,
+        left_out=left_out,
     )
 
 
@@ -92,7 +92,7 @@ def next_step(
     seconds_a_seed: float | None = None,
     confirmable: bool = True,
     settled: bool = False,
-    beside: Collection[str] = (),
+    left_out: Collection[str] = (),
 ) -> str:
     """Return the command of the next step, with ``# why`` behind it: settle, then confirm, then the next size.
 
@@ -105,7 +105,7 @@ def next_step(
         seconds_a_seed: what one seed more of every arm costs.
         settled: whether what was asked is answered, whatever else is open: a search has its winner.
         confirmable: whether ``--recommended`` can follow: it does not follow itself.
-        beside: arms that are no candidates, and need no seeds for their own sake.
+        left_out: arms that are no candidates, and need no seeds for their own sake.
     """
     if nothing_learned(analysis):
         return ""
@@ -113,7 +113,7 @@ def next_step(
         return f"{asked()}   # judges the arms: a screening does not"
 
     done = len(analysis["seeds"])
-    names, wanted = _to_settle(analysis, beside)
+    names, wanted = _to_settle(analysis, left_out)
     if wanted > done and not settled:
         cost = seconds_a_seed * (wanted - done) if seconds_a_seed else 0.0
         time = f", about {duration(cost)}" if cost else ""
@@ -123,7 +123,7 @@ def next_step(
     return larger
 
 
-def _to_settle(analysis: Mapping[str, Any], beside: Collection[str]) -> tuple[str, int]:
+def _to_settle(analysis: Mapping[str, Any], left_out: Collection[str]) -> tuple[str, int]:
     """Return which arms are open and how many seeds would settle them; ("", 0) where that is nothing to run next."""
     if len(analysis["arms"]) < 2 or analysis["study"]["looks"]:  # looks say when to stop
         return "", 0
@@ -136,7 +136,7 @@ def _to_settle(analysis: Mapping[str, Any], beside: Collection[str]) -> tuple[st
     needed = {
         effect["term"]: analysis["seeds_needed"].get(effect["term"], 0)
         for effect in leading(analysis)
-        if effect["term"] not in beside
+        if effect["term"] not in left_out
     }
     open_arms = {name: seeds for name, seeds in needed.items() if done < seeds <= _AFFORDABLE_SEEDS}
     if not open_arms:

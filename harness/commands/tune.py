@@ -181,7 +181,7 @@ def _run(
         larger=search.next_command(),
         confirmable=False,
         settled=bool(outcome.improved),
-        beside=search.at_size(),
+        left_out=search.at_size(),
     )
     outcome = replace(outcome, next_command=following)
     if (

@@ -177,9 +177,9 @@ def package(facts: TuningFacts) -> str:
     if winner is None or not improved or len(winner.overrides) < 2:
         return ""
     count = plural(len(winner.overrides), "setting")
-    beside = "none but its size" if set(facts.at_size) & _tested(facts) else "none"
+    alone = "none but its size" if set(facts.at_size) & _tested(facts) else "none"
     return (
-        f"The winner changes {count} at once, and {beside} was tested alone: this page does not say which of them help. "
+        f"The winner changes {count} at once, and {alone} was tested alone: this page does not say which of them help. "
         "A study that changes one of them in the reference recipe may find otherwise; neither result refutes the other."
     )
 
