@@ -135,6 +135,8 @@ def _scales() -> str:
     rows: dict[tuple[str, ...], list[str]] = {}
     for study in studies:
         for size, analysis in _reports(study).items():
+            if not analysis.trials_total:  # a search without confirmation
+                continue
             recipe, base = (
                 analysis.study.base_recipe,
                 arm_of(analysis, analysis.study.baseline),
@@ -283,6 +285,11 @@ def _search() -> str:
     for analysis in _reports("tune").values():
         tuning = read_tuning(REPORTS / analysis.study.folder / "tuning.json")
         if tuning is None:
+            continue
+        if not analysis.trials_total:
+            ended = sum(trial.state != "running" for trial in tuning.history)
+            told = [tuning.answer, f"{ended} of its {tuning.budget} trials have ended."]
+            lines += [_said(analysis, told, "the-search"), ""]
             continue
         of_size = [t for t in answers.support(analysis) if t.startswith("Part ")]
         told = [tuning.answer, _gaps(analysis), *of_size, searched.package(tuning)]

@@ -78,10 +78,11 @@ def _facts(material: Material, analysis: Analysis) -> tuple[tuple[str, str], ...
     # all machines: a study is often finished on another one
     places = (trial.environment for trial in material.trials if trial.environment.device)
     machines = dict.fromkeys(place.cpu or place.device for place in places)
+    searching = material.tuning is not None and not material.trials
     of_seeds = f"{seeds}" if seeds == planned else f"{seeds} of {planned}"
     facts = [
-        ("Arms", str(len(analysis.arms))),
-        ("Seeds", of_seeds if study.pairing == "seed" else ""),
+        ("Arms", "" if searching else str(len(analysis.arms))),
+        ("Seeds", of_seeds if study.pairing == "seed" and not searching else ""),
         ("Rows" if study.table else "Trials", _trials(material, analysis)),
         *([] if study.foreign else _scale(material, analysis)),
         ("Time", "" if study.table else time_spent(material, analysis)),
@@ -118,7 +119,8 @@ def time_spent(material: Material, analysis: Analysis) -> str:
     """Return what all trials took: training, evaluation and, of a search, its own training."""
     # often longer than the training of a small net
     evaluation = sum(trial.eval_seconds or 0.0 for trial in material.trials)
-    parts = [f"{words.seconds(analysis.train_seconds_total)} of training"]
+    training = analysis.train_seconds_total
+    parts = [f"{words.seconds(training)} of training"] if training or not material.tuning else []
     if evaluation:
         parts.append(f"{words.seconds(evaluation)} of evaluation")
     if material.tuning is not None:
@@ -140,6 +142,10 @@ def _script(study: Study) -> str:
 
 def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:
     alerts = []
+    if material.tuning is not None and not material.trials:  # nothing to check yet
+        ended = sum(trial.state != "running" for trial in material.tuning.history)
+        text = f"Incomplete: {ended} of {plural(material.tuning.budget, 'trial')} of the search have ended, and none of its confirmation."
+        return (Alert("warn", f"{text} The same command continues where it stopped."),)
     if material.incomplete or not analysis.finished:
         done, planned = len(analysis.seeds), analysis.seeds_planned
         alerts.append(

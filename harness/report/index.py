@@ -88,13 +88,11 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
             words.listed([f"{words.named(e.term)}{words.against(analysis, e)}" for e in some], 6),
         )
         for name, some in groups.items()
-        if some
+        if some and analysis.trials_total  # a search without confirmation has its answer alone
     )
     facts = [
         f"{study.name}" + (f", profile {study.profile}" if study.profile else ""),
-        plural(len(analysis.arms), "arm"),
-        plural(len(analysis.seeds), "seed"),
-        plural(analysis.trials_total, "trial"),
+        *_counts(analysis, tuning),
         study.table or ("a training script" if study.scripted else study.base_recipe.data.name),
         f"{metric_of(analysis).label}, {words.direction(metric_of(analysis))}",
         *([] if analysis.finished else ["incomplete"]),
@@ -114,7 +112,7 @@ def _entry(folder: Path, analysis: Analysis) -> IndexEntry:
         verdicts=verdicts,
         retuned=retuned.sentence(analysis),
         facts=" · ".join(facts),
-        cost=_cost(analysis, *spent),
+        cost=_cost(analysis, tuning, *spent),
         commands=origin.commands,
         ran=", ".join(part for part in (origin.hardware, max(days, default="")) if part),
     )
@@ -158,13 +156,28 @@ def _of_test(tuning: TuningFacts) -> str:
     return f"{chosen.name} on test {gain} pp {interval}{new}"
 
 
-def _cost(analysis: Analysis, evaluation: float, joules: float) -> str:
-    """Seconds of training and of evaluation, and the energy where the trials carry it."""
+def _counts(analysis: Analysis, tuning: TuningFacts | None) -> list[str]:
+    """What was run: arms, seeds and trials, and of a search its own trials."""
+    counts = []
+    if tuning is not None:
+        counts.append(f"{plural(len(tuning.history), 'trial')} to search")
+    if analysis.trials_total or tuning is None:
+        counts += [plural(len(analysis.arms), "arm"), plural(len(analysis.seeds), "seed")]
+        counts.append(f"{plural(analysis.trials_total, 'trial')}{' to confirm' if tuning else ''}")
+    return counts
+
+
+def _cost(analysis: Analysis, tuning: TuningFacts | None, evaluation: float, joules: float) -> str:
+    """Seconds of training, of evaluation and of a search, and the energy where the trials carry it."""
     if analysis.study.table:
         return "not in the table"
-    text = f"{words.seconds(analysis.train_seconds_total)} of training"
-    text += f", {words.seconds(evaluation)} of evaluation" if evaluation else ""
-    text += f", {joules / 3.6e6:.2g} kWh" if joules else ""
+    training = analysis.train_seconds_total
+    search = sum(trial.seconds for trial in tuning.history) if tuning is not None else 0.0
+    parts = [f"{words.seconds(training)} of training"] if training or not search else []
+    parts += [f"{words.seconds(evaluation)} of evaluation"] if evaluation else []
+    parts += [f"{words.seconds(search)} of training in the search"] if search else []
+    parts += [f"{joules / 3.6e6:.2g} kWh"] if joules else []
+    text = ", ".join(parts)
     return f"{text} ({tables.SHARED})" if tables.shared(analysis) else text
 
 

@@ -6,7 +6,7 @@ A section that has nothing to say returns None and is left out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.analysis import Analysis, Check
@@ -62,7 +62,7 @@ _ADDED = (("loss.name", "cross-entropy"),)
 
 def sections(given: SectionInput) -> tuple[Section, ...]:
     """Return every section that has something to say, in the order of reading."""
-    makers = (
+    makers: tuple[Callable[[SectionInput], Section | None], ...] = (
         reproduced,
         verdicts,
         compared,
@@ -79,6 +79,9 @@ def sections(given: SectionInput) -> tuple[Section, ...]:
         trials,
         glossary,
     )
+    # a search without confirmation has no runs to compare, and who is confirmed is still open
+    if given.material.tuning is not None and not given.material.trials:
+        makers = (tuning, reproduce, glossary)
     return tuple(made for make in makers if (made := make(given)) is not None)
 
 

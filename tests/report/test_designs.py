@@ -182,3 +182,17 @@ def test_images_at_their_own_size_have_the_size_that_a_write_up_gives_for_them()
     material = planted.material(planted.study_of(raw))
     assert material.study.base_recipe.data.size == 0
     assert differing(analysed(material)) == []
+
+
+def test_a_search_without_confirmation_shows_the_search_and_compares_nothing() -> None:
+    found = DESIGNS["tune"](Path())
+    assert found.tuning is not None
+    tuning = found.tuning.model_copy(
+        update={"finalists": (), "confirmed": None, "answer": searched.answer(None, open_trials=3)}
+    )
+    material = replace(found, trials=(), tuning=tuning, incomplete=True)
+    report = build(material, analysed(material), formats=(), brief=False)
+    assert [section.id for section in report.sections] == ["tuning", "reproduce", "glossary"]
+    (alert,) = report.alerts
+    assert "Incomplete: 5 of 5 trials of the search have ended, and none of its" in alert.text
+    assert {"Arms", "Seeds"}.isdisjoint(name for name, _ in report.facts)
