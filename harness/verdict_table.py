@@ -45,7 +45,8 @@ def verdict_table(analysis: Mapping[str, Any]) -> VerdictTable | None:
         analysis: a report's ``analysis.json``.
     """
     effects = leading(analysis)
-    if not effects:
+    # the arms of a search without confirmation are still to come
+    if not effects or not analysis["trials_total"]:
         return None
 
     study, primary = analysis["study"], analysis["primary"]

@@ -34,7 +34,7 @@ def test_a_row_says_what_the_analysis_says(path: Path) -> None:
     analysis = content(path)
     table = verdict_table(analysis)
     if table is None:
-        assert len(analysis["arms"]) == 1
+        assert len(analysis["arms"]) == 1 or not analysis["trials_total"]
         return
     kind = "main" if table.heads[0] == "component" else "arm"
     effects = {

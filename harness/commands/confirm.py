@@ -194,25 +194,15 @@ def judge(
     names = [arm_name(finalist) for finalist in chosen]
     scores = {name: _by_seed(study, changes[name], trials, "accuracy") for name in changes}
     base = _by_seed(study, {}, trials, "accuracy")
-    # While one has seeds to come, the choice is open and the test set closed. One that lost a seed
-    # for good would be judged by the easier part of them.
-    to_come = not_final(study, trials)
-    whole = [
-        name
-        for name in names
-        if not to_come and base and scores[name].keys() == base.keys() and len(base) == study.seeds
-    ]
+    # While one has seeds to come, the choice is open and the test set closed.
+    whole = [] if not_final(study, trials) else _whole(study, names, scores, base)
     # of equal ones the search's better
     winner = max(whole, key=lambda name: sum(scores[name].values()), default="")
 
     # The test set is opened for the winner, the reference and the reference at the winner's size
     # alone, and only now.
-    size = _size_of(changes[winner]) if winner else {}
-    at_size = [name for name in changes if name != winner and changes[name] == size]
-    opened = {name: changes[name] for name in (winner, *at_size) if winner}
-    test = {
-        name: _by_seed(study, changes, trials, "test_accuracy") for name, changes in opened.items()
-    }
+    opened = _opened(changes, winner)
+    test = {name: _by_seed(study, opened[name], trials, "test_accuracy") for name in opened}
     base_test = _by_seed(study, {}, trials, "test_accuracy") if winner else {}
 
     found = {arm_name(finalist): finalist.value for finalist in chosen}
@@ -242,6 +232,26 @@ def judge(
         reads=len(base_test) + sum(map(len, test.values())),
     )
     return Judged(tuple(rows), confirmed, shown, changes[winner] if confirmed.improved else {})
+
+
+def _whole(
+    study: Study,
+    names: Sequence[str],
+    scores: Mapping[str, Mapping[int, float]],
+    base: Mapping[int, float],
+) -> list[str]:
+    """Return the finalists without a lost seed: the others would be judged by the easier part of them."""
+    if len(base) != study.seeds:
+        return []
+    return [name for name in names if scores[name].keys() == base.keys()]
+
+
+def _opened(changes: Mapping[str, Mapping[str, Any]], winner: str) -> dict[str, Mapping[str, Any]]:
+    """Return what the winner changes, and what the reference at its size does; nothing without a winner."""
+    if not winner:
+        return {}
+    size = _size_of(changes[winner])
+    return {name: one for name, one in changes.items() if name == winner or one == size}
 
 
 def _by_seed(
