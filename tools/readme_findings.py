@@ -153,7 +153,7 @@ def _search(folder: Path) -> list[str]:
         low, high, kind = chosen.test_low, chosen.test_high, "95 % t"
     if low is None or high is None:
         return []
-    limits = f" within {tuning.limits}" if tuning.limits else ""
+    limits = f", {tuning.limits} at most" if tuning.limits else ""
     gain = _signed(100 * chosen.test, 100 * low, 100 * high)
     gap = next(
         (e for e in analysis.effects if (e.term, e.metric) == (chosen.name, analysis.gap)), None
@@ -162,18 +162,20 @@ def _search(folder: Path) -> list[str]:
     price = []
     if gap is not None and moved == "wider":
         price.append(f"the gap wider by {_pp(gap).lstrip('+')}")
-    beyond = ""
+    beyond, alike = "", None
     arm, base = arm_of(analysis, chosen.name), arm_of(analysis, analysis.study.baseline)
     if arm is not None and base is not None and arm.params_m and base.params_m:
         price.append(f"{arm.params_m / base.params_m:.1f} times the weights")
         alike = at_size(analysis, arm)
         beyond = over(analysis, arm.name, alike.name, "test_accuracy") if alike is not None else ""
     text = (
-        f"- **A search of {len(tuning.history)} recipes{limits}** found one that gains {gain} on the test set"
+        f"- **A search** ({len(tuning.history)} trials{limits}) found a recipe that gains {gain} on the test set"
         f"{' with ' if price else ''}{' and '.join(price)} ({kind}, n = {chosen.n} seeds; {_at(analysis)})."
     )
     if beyond:
-        text += f" Over the reference at that size: {beyond.partition(' in ')[0]} (95 % t)."
+        gap_ = over(analysis, chosen.name, alike.name, analysis.gap) if alike is not None else ""
+        shown = [figure.partition(" in ")[0] for figure in (beyond, gap_)]
+        text += f" Over the reference at that size: {shown[0]}, gap {shown[1]} (95 % t)."
     return [text]
 
 

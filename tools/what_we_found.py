@@ -450,8 +450,10 @@ def _cells(analysis: Analysis, effect: Effect) -> list[str]:
     of_gap = _number(gap) + (f" {word}" if word else "")
     verdict = effect.verdict or ("too few seeds" if effect.n < FEWEST else "not judged")
     arm = arm_of(analysis, effect.term) if effect.kind == "arm" else None
-    joint = f" ({arm.word})" if arm is not None and arm.word else ""
-    return [_number(effect), of_gap, f"{verdict}{joint}"]
+    early = "exploratory" if "exploratory" in effect.note else ""
+    word = arm.word if arm is not None else ""
+    joint = ", ".join(part for part in (word, early) if part)
+    return [_number(effect), of_gap, f"{verdict} ({joint})" if joint else verdict]
 
 
 def _number(effect: Effect | None) -> str:

@@ -449,7 +449,7 @@ def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
     for arm in arms:
         on = [
             over(analysis, arm.name, name, metric)
-            for metric in (analysis.study.metric, "test_accuracy")
+            for metric in (analysis.study.metric, analysis.gap, "test_accuracy")
         ]
         shown = [text for text in dict.fromkeys(on) if text]
         if shown:

@@ -382,7 +382,7 @@ def glossary(analysis: Analysis, tuning: TuningFacts | None = None) -> tuple[tup
         text = "the interval that also allows for other images of the same kind (two-way, seeds and images)"
         terms.append(("new images too", text))
     if any(arm.onset_epoch is not None or arm.onset_none for arm in analysis.arms):
-        text = f"the epoch after which {on_held_out(analysis, 'loss')} rises for good"
+        text = f"the epoch after which {on_held_out(analysis, 'loss')} later rises by more than 2 % (smoothed)"
         terms.append(("onset", text))
     return (*terms, *_image_terms(analysis, tuning))
 

@@ -211,9 +211,15 @@ def adopted(facts: TuningFacts, analysis: Analysis) -> tuple[str, ...]:
         text = f"adopt {confirmed.name}: better on fresh seeds"
     arm = arm_of(analysis, confirmed.name)
     alike = answers.at_size(analysis, arm) if arm is not None else None
-    beyond = answers.over(analysis, confirmed.name, alike.name, "test_accuracy") if alike else ""
-    if alike is not None and beyond:
-        text += f"; or its size alone, {words.setting(alike.overrides)}, over which it has {beyond}"
+    if alike is not None:
+        # what size alone does not give, be it accuracy or a narrower gap
+        on = [
+            answers.over(analysis, confirmed.name, alike.name, metric)
+            for metric in ("test_accuracy", analysis.gap)
+        ]
+        beyond = words.listed([figure for figure in on if figure])
+        size = words.setting(alike.overrides)
+        text += f"; over its size alone, {size}, it has {beyond}" if beyond else ""
     return (text,)
 
 
