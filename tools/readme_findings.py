@@ -162,20 +162,20 @@ def _search(folder: Path) -> list[str]:
     price = []
     if gap is not None and moved == "wider":
         price.append(f"the gap wider by {_pp(gap).lstrip('+')}")
-    beyond, alike = "", None
+    alike = None
     arm, base = arm_of(analysis, chosen.name), arm_of(analysis, analysis.study.baseline)
     if arm is not None and base is not None and arm.params_m and base.params_m:
         price.append(f"{arm.params_m / base.params_m:.1f} times the weights")
         alike = at_size(analysis, arm)
-        beyond = over(analysis, arm.name, alike.name, "test_accuracy") if alike is not None else ""
     text = (
         f"- **A search** ({len(tuning.history)} trials{limits}) found a recipe that gains {gain} on the test set"
         f"{' with ' if price else ''}{' and '.join(price)} ({kind}, n = {chosen.n} seeds; {_at(analysis)})."
     )
-    if beyond:
-        gap_ = over(analysis, chosen.name, alike.name, analysis.gap) if alike is not None else ""
-        shown = [figure.partition(" in ")[0] for figure in (beyond, gap_)]
-        text += f" Over the reference at that size: {shown[0]}, gap {shown[1]} (95 % t)."
+    if alike is not None:
+        left = [over(analysis, chosen.name, alike.name, m) for m in ("test_accuracy", analysis.gap)]
+        shown = [_signed(one.mean, one.low, one.high) for one in left if one is not None]
+        if len(shown) == len(left):
+            text += f" Over the reference at that size: {shown[0]}, gap {shown[1]} (95 % t)."
     return [text]
 
 

@@ -287,12 +287,10 @@ def _search() -> str:
         if tuning is None:
             continue
         if not analysis.trials_total:
-            ended = sum(trial.state != "running" for trial in tuning.history)
-            told = [tuning.answer, f"{ended} of its {tuning.budget} trials have ended."]
+            told = [tuning.answer, f"{tuning.ended} of its {tuning.budget} trials have ended."]
             lines += [_said(analysis, told, "the-search"), ""]
             continue
-        of_size = [t for t in answers.support(analysis) if t.startswith("Part ")]
-        told = [tuning.answer, _gaps(analysis), *of_size, searched.package(tuning)]
+        told = [tuning.answer, _gaps(analysis), answers.of_size(analysis), searched.package(tuning)]
         lines += [_said(analysis, told, "the-search"), ""]
     for size in SIZES:
         won = []

@@ -14,7 +14,6 @@ from math import fsum, isnan, sqrt
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from harness.analysis.looks import LookState
 from harness.analysis.model import Effect
@@ -447,13 +446,9 @@ def _within(
         return False, "the change is the same on every seed: no variance to test with"
 
     # The end of the one-sided interval that the test compares with the margin.
-    if study.looks:
-        bound = sequential_lower_bound(
-            better, looks=study.looks, alpha=study.alpha, boundary=study.boundary
-        )
-    else:
-        t = float(stdtrit(values.size - 1, study.alpha))
-        bound = float(better.mean()) + t * float(better.std(ddof=1)) / sqrt(values.size)
+    bound = sequential_lower_bound(
+        better, looks=study.looks or (values.size,), alpha=study.alpha, boundary=study.boundary
+    )
     worst = -bound if is_gap else table.sign * bound
     mean = float(values.mean())
     name = "the gap " if is_gap else "together " if together else ""

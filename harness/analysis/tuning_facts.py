@@ -142,3 +142,13 @@ class TuningFacts(Stored):
     answer: str = ""
     recipe: str = ""
     note: str = ""
+
+    @property
+    def ended(self) -> int:
+        """How many of its trials have ended."""
+        return sum(trial.state != "running" for trial in self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Of training in the search."""
+        return sum(trial.seconds for trial in self.history)

@@ -51,12 +51,8 @@ def arm_name(finalist: Tried) -> str:
     return f"trial {finalist.slot}"
 
 
-def departures(study: Study, trial: Tried) -> dict[str, Any]:
-    """Return the recipe fields in which a trial departs from the reference, with its values."""
-    return _changes(study, trial.recipe)
-
-
-def _changes(study: Study, recipe: Recipe) -> dict[str, Any]:
+def departures(study: Study, recipe: Recipe) -> dict[str, Any]:
+    """Return the fields in which a recipe departs from the reference, with its values."""
     return {name: there for name, (_, there) in study.base_recipe.difference(recipe).items()}
 
 
@@ -71,17 +67,16 @@ def _size_arms(study: Study, chosen: Sequence[Tried]) -> list[HandArm]:
     """Return an arm for each size that finalists have and the reference has not, with nothing else changed."""
     shared: dict[Recipe, list[str]] = {}
     for finalist in chosen:
-        size = _size_of(departures(study, finalist))
+        size = _size_of(departures(study, finalist.recipe))
         recipe = study.base_recipe.try_overrides(size)[0] if size else None
-        if (
-            recipe is not None
-        ):  # else a size that no net can have without the finalist's other changes
+        # None: a size that no net can have without the finalist's other changes
+        if recipe is not None:
             shared.setdefault(recipe, []).append(arm_name(finalist))
     for finalist in chosen:  # one that changes nothing else is such an arm itself
         shared.pop(finalist.recipe, None)
     return [
         HandArm(
-            name=_size_name(size := _size_of(_changes(study, recipe)), names[0]),
+            name=_size_name(size := _size_of(departures(study, recipe)), names[0]),
             set=size,
             why=f"the reference's recipe at the size of {listed(names, limit=20)}",
         )
@@ -118,7 +113,7 @@ def confirmation(study: Study, chosen: Sequence[Tried]) -> Study:
                 *(
                     HandArm(
                         name=arm_name(finalist),
-                        set=departures(study, finalist),
+                        set=departures(study, finalist.recipe),
                         why=f"number {place} of the search",
                     )
                     for place, finalist in enumerate(chosen, 1)

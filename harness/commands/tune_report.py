@@ -166,7 +166,7 @@ def _facts(study: Study, slots: Sequence[Tried], judged: Judged, left: int) -> T
         pruner=pruner,
         budget=rules.trials,
         history=tuple(_history(slot) for slot in slots),
-        best=departures(study, top) if top else {},
+        best=departures(study, top.recipe) if top else {},
         best_value=top.value if top else None,
         reference_value=reference.value if reference else None,
         importances=tuple(

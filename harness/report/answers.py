@@ -40,7 +40,7 @@ from harness.report.words import (
     unit_name,
     unit_of_run,
 )
-from harness.stats import paired_t
+from harness.stats import Paired, paired_t
 from harness.study.recipe_fields import SIZE_FIELDS
 from harness.text import plural
 
@@ -334,7 +334,7 @@ def support(analysis: Analysis) -> tuple[str, ...]:
     if compared and analysis.study.metric != analysis.gap and has_metric(analysis, second):
         sentences.append(_of_gap(analysis))
     if compared:
-        sentences.append(_size(analysis))
+        sentences.append(of_size(analysis))
     if analysis.detectable_pp is not None and len(analysis.arms) > 1:
         main = any(effect.kind == "main" for effect in leading(analysis))
         seeds = plural(len(analysis.seeds), unit_of_run(analysis.study)) + each(analysis.study)
@@ -385,8 +385,8 @@ def _of_gap(analysis: Analysis) -> str:
     return f"{' '.join(sentences)} Intervals: {sample(analysis.study, tested)}{holm}."
 
 
-def _size(analysis: Analysis) -> str:
-    """What of a gain is one of size: of arms whose size was also run alone; else which better arms are larger than the baseline."""
+def of_size(analysis: Analysis) -> str:
+    """Return what of a gain is one of size: of arms whose size was also run alone; else which better arms are larger than the baseline."""
     larger: list[tuple[str, str]] = []
     told: dict[str, list[ArmFacts]] = {}
     for effect in leading(analysis):
@@ -448,7 +448,7 @@ def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
     figures = []
     for arm in arms:
         on = [
-            over(analysis, arm.name, name, metric)
+            over_in_words(analysis, arm.name, name, metric)
             for metric in (analysis.study.metric, analysis.gap, "test_accuracy")
         ]
         shown = [text for text in dict.fromkeys(on) if text]
@@ -462,19 +462,25 @@ def _beyond(analysis: Analysis, name: str, arms: Sequence[ArmFacts]) -> str:
     return f"Over it, {listed(figures, 6)} ({plain_confidence(analysis.study)}, paired by seed)."
 
 
-def over(analysis: Analysis, arm: str, other: str, metric: str) -> str:
-    """Return the paired difference of two arms with its interval and n; empty below two common seeds."""
+def over(analysis: Analysis, arm: str, other: str, metric: str) -> Paired | None:
+    """Return the paired difference of two arms in the unit shown; None below two common seeds."""
     sides = [summary_of(analysis, name, metric) for name in (arm, other)]
     scores = [dict(zip(side.seeds, side.scores, strict=True)) for side in sides if side is not None]
     seeds = sorted(set.intersection(*map(set, scores))) if len(scores) == 2 else []
     if len(seeds) < 2:
-        return ""
+        return None
     ours, theirs = ([side[seed] for seed in seeds] for side in scores)
-    found = paired_t(ours, theirs, alpha=analysis.study.alpha)
-    of = metric_of(analysis, metric)
+    return paired_t(ours, theirs, alpha=analysis.study.alpha)
+
+
+def over_in_words(analysis: Analysis, arm: str, other: str, metric: str) -> str:
+    """Return ``over`` with its interval, metric and n; empty where there is none."""
+    found, of = over(analysis, arm, other, metric), metric_of(analysis, metric)
+    if found is None:
+        return ""
     ends = bounds(found.low, found.high, of.unit, signed=True)
     shown = f"{number(found.mean, of.unit, signed=True)}{unit_name(of.unit)} {ends}"
-    return f"{shown} in {of.label} (n = {len(seeds)})"
+    return f"{shown} in {of.label} (n = {found.n})"
 
 
 def recommended(analysis: Analysis) -> str:

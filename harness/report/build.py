@@ -124,7 +124,7 @@ def time_spent(material: Material, analysis: Analysis) -> str:
     if evaluation:
         parts.append(f"{words.seconds(evaluation)} of evaluation")
     if material.tuning is not None:
-        search = sum(trial.seconds for trial in material.tuning.history)
+        search = material.tuning.seconds
         parts += [f"{words.seconds(search)} of training in the search"] if search else []
     apart = f" ({tables.SHARED})" if tables.shared(analysis) else ""
     return ", ".join(parts) + apart
@@ -143,8 +143,7 @@ def _script(study: Study) -> str:
 def _alerts(material: Material, analysis: Analysis) -> tuple[Alert, ...]:
     alerts = []
     if material.tuning is not None and not material.trials:  # nothing to check yet
-        ended = sum(trial.state != "running" for trial in material.tuning.history)
-        text = f"Incomplete: {ended} of {plural(material.tuning.budget, 'trial')} of the search have ended, and none of its confirmation."
+        text = f"Incomplete: {material.tuning.ended} of {plural(material.tuning.budget, 'trial')} of the search have ended, and none of its confirmation."
         return (Alert("warn", f"{text} The same command continues where it stopped."),)
     if material.incomplete or not analysis.finished:
         done, planned = len(analysis.seeds), analysis.seeds_planned

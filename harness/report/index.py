@@ -172,7 +172,7 @@ def _cost(analysis: Analysis, tuning: TuningFacts | None, evaluation: float, jou
     if analysis.study.table:
         return "not in the table"
     training = analysis.train_seconds_total
-    search = sum(trial.seconds for trial in tuning.history) if tuning is not None else 0.0
+    search = tuning.seconds if tuning is not None else 0.0
     parts = [f"{words.seconds(training)} of training"] if training or not search else []
     parts += [f"{words.seconds(evaluation)} of evaluation"] if evaluation else []
     parts += [f"{words.seconds(search)} of training in the search"] if search else []

@@ -214,7 +214,7 @@ def adopted(facts: TuningFacts, analysis: Analysis) -> tuple[str, ...]:
     if alike is not None:
         # what size alone does not give, be it accuracy or a narrower gap
         on = [
-            answers.over(analysis, confirmed.name, alike.name, metric)
+            answers.over_in_words(analysis, confirmed.name, alike.name, metric)
             for metric in ("test_accuracy", analysis.gap)
         ]
         beyond = words.listed([figure for figure in on if figure])
